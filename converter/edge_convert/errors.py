@@ -1,0 +1,48 @@
+"""What edge-convert can refuse.
+
+ConvertError                    every refusal; its text is one line, found and expected
+ +- SourceInvalid               the file is not a model, is truncated, or holds NaN weights
+ |   +- UnsupportedOperator     an operator outside the set, with its node
+ |   +- UnsupportedFeature      an operator inside the set, used in a way that is not (dynamic shape ...)
+ +- GraphInvalid                a graph that breaks the rules of graph.py
+ +- DataInvalid                 calibration or evaluation data of the wrong shape, dtype or range
+ +- DoesNotFit                  the graph cannot run on this profile
+ +- GateFailed                  a gate said no; the report is written, the bundle is not
+ +- RecipeInvalid               a recipe file that does not parse
+"""
+
+
+class ConvertError(Exception):
+    """Every refusal of the converter."""
+
+
+class SourceInvalid(ConvertError):
+    """The source file cannot be read as a model."""
+
+
+class UnsupportedOperator(SourceInvalid):
+    """An operator outside the set; the message names it and its node."""
+
+
+class UnsupportedFeature(SourceInvalid):
+    """A use of an operator that cannot be expressed; the message names the node and what it was."""
+
+
+class GraphInvalid(ConvertError):
+    """A graph that breaks the rules that passes and targets rely on."""
+
+
+class DataInvalid(ConvertError):
+    """Calibration or evaluation data that does not belong to the model."""
+
+
+class DoesNotFit(ConvertError):
+    """The graph cannot run on the profile."""
+
+
+class GateFailed(ConvertError):
+    """A gate refused the artifact."""
+
+
+class RecipeInvalid(ConvertError):
+    """A recipe that does not parse or names something unknown."""

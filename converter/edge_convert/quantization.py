@@ -1,0 +1,74 @@
+"""Quantization parameters of a graph's tensors: the value that travels beside the float graph.
+
+Who chooses them is `quantize.py`; who writes them into a file are the emitters. A tensor that is
+not named here stays float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class QuantParams:
+    """Affine quantization: real = scale * (code - zero_point).
+
+    Jacob et al., arXiv:1712.05877, eq. 1.
+
+    Args:
+        scale: Shape () per tensor or (channels,) along `axis`; real units per code, positive.
+        zero_point: Same shape, the code of real 0.
+        dtype: "int8" for activations and weights, "int32" for biases.
+        axis: The channel axis, or None per tensor.
+    """
+
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int32]
+    dtype: str = "int8"
+    axis: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """Which tensors are integers, and how.
+
+    Args:
+        params: By tensor name: activations, weights and biases.
+        codes: Integer elements of quantized constants by name, when they are not the plain
+            rounding of the float constant (adaptive rounding, bias correction).
+        float_nodes: Names of nodes that stay in float; the emitter puts conversions around them.
+    """
+
+    params: Mapping[str, QuantParams]
+    codes: Mapping[str, NDArray[np.int32] | NDArray[np.int8]] = field(default_factory=dict)
+    float_nodes: frozenset[str] = frozenset()
+
+
+def quantize(values: NDArray[np.float32], params: QuantParams) -> NDArray[np.int8] | NDArray[np.int32]:
+    """Real values to codes: round half to even, saturate at the type's limits.
+
+    Args:
+        values: Any shape; if `params.axis` is set its size there is that of `params.scale`.
+    """
+    info = np.iinfo(params.dtype)
+    shape = [1] * values.ndim
+    if params.axis is not None:
+        shape[params.axis] = -1
+    scale = params.scale.astype(np.float64).reshape(shape)
+    zero = params.zero_point.astype(np.float64).reshape(shape)
+    codes = np.rint(values.astype(np.float64) / scale) + zero
+    return np.clip(codes, info.min, info.max).astype(params.dtype)
+
+
+def dequantize(codes: NDArray[np.integer], params: QuantParams) -> NDArray[np.float32]:
+    """Codes to real values, float32; the inverse of `quantize` up to rounding."""
+    shape = [1] * codes.ndim
+    if params.axis is not None:
+        shape[params.axis] = -1
+    scale = params.scale.astype(np.float64).reshape(shape)
+    zero = params.zero_point.astype(np.float64).reshape(shape)
+    return ((codes.astype(np.float64) - zero) * scale).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Device profiles as data: one TOML per class of device, read by name through edge_contracts.profile."""

@@ -1,0 +1,18 @@
+"""What all tests share: where real models and data may be, and a reason when they are not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(os.environ.get("EDGEFLEET_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real models and data; the test is skipped where it is not beside the project."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real models and data at {SHARED_DATA}; set EDGEFLEET_DATA to their folder")
+    return SHARED_DATA
