@@ -1,0 +1,194 @@
+"""Ed25519 keys: making, reading, writing, naming.
+
+RFC 8032. Private keys are PKCS#8 PEM in files of mode 0600; public keys are SubjectPublicKeyInfo PEM.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from edge_contracts.errors import KeyInvalid, KeyUnknown, SignatureInvalid
+
+_RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A public key by its 32 raw bytes."""
+
+    raw: bytes
+
+    @property
+    def key_id(self) -> str:
+        """Name of the key: the first 32 hex digits of the SHA-256 of its raw bytes."""
+        return hashlib.sha256(self.raw).hexdigest()[:32]
+
+    @property
+    def base64(self) -> str:
+        """The raw bytes in base64, as the server's API and the subscribers exchange it."""
+        return base64.b64encode(self.raw).decode()
+
+    @property
+    def pem(self) -> bytes:
+        """SubjectPublicKeyInfo PEM."""
+        return self._key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def verify(self, signature: bytes, content: bytes) -> None:
+        """Check a signature.
+
+        Raises:
+            SignatureInvalid: It does not verify.
+        """
+        try:
+            self._key().verify(signature, content)
+        except InvalidSignature:
+            raise SignatureInvalid(f"the signature does not verify with key {self.key_id}") from None
+
+    def _key(self) -> Ed25519PublicKey:
+        return Ed25519PublicKey.from_public_bytes(self.raw)
+
+    @staticmethod
+    def from_base64(text: str) -> PublicKey:
+        """Read 32 raw bytes in base64.
+
+        Raises:
+            KeyInvalid: It is not that.
+        """
+        try:
+            raw = base64.b64decode(text, validate=True)
+        except ValueError:
+            raise KeyInvalid("a public key is not base64") from None
+        if len(raw) != 32:
+            raise KeyInvalid(f"a public key has {len(raw)} bytes, expected 32 (Ed25519)")
+        return PublicKey(raw)
+
+
+@dataclass(frozen=True)
+class PrivateKey:
+    """A signing key; never shown by repr."""
+
+    _key: Ed25519PrivateKey
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+        return PublicKey(self._key.public_key().public_bytes(*_RAW))
+
+    def sign(self, content: bytes) -> bytes:
+        """A 64-byte signature."""
+        return self._key.sign(content)
+
+    @property
+    def pem(self) -> bytes:
+        """PKCS#8 PEM, not encrypted."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+    def __repr__(self) -> str:
+        """The public name only."""
+        return f"PrivateKey({self.public.key_id})"
+
+    @staticmethod
+    def generate() -> PrivateKey:
+        """A new key from the system's randomness."""
+        return PrivateKey(Ed25519PrivateKey.generate())
+
+
+def write_private(key: PrivateKey, path: Path) -> None:
+    """Write a private key so that only its owner reads it; an existing file is never replaced.
+
+    Raises:
+        KeyInvalid: There is a file already.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeyInvalid(
+            f"{path} is there already; keys are not overwritten, choose another folder"
+        ) from None
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(key.pem)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_private(path: Path) -> PrivateKey:
+    """Read a private key.
+
+    Raises:
+        KeyInvalid: No such file, or not an Ed25519 private key in PEM.
+    """
+    try:
+        key = serialization.load_pem_private_key(_read(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyInvalid(
+            f"{path} is not an unencrypted private key in PEM; make one with edge-convert keygen"
+        ) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyInvalid(f"{path} holds a {type(key).__name__.strip('_')}, expected Ed25519")
+    return PrivateKey(key)
+
+
+def read_public(path: Path) -> PublicKey:
+    """Read a public key.
+
+    Raises:
+        KeyInvalid: No such file, or not an Ed25519 public key in PEM.
+    """
+    content = _read(path)
+    if b"PRIVATE KEY" in content:
+        raise KeyInvalid(f"{path} holds a private key; give the public one (public.pem)")
+    try:
+        key = serialization.load_pem_public_key(content)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyInvalid(f"{path} is not a public key in PEM") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyInvalid(f"{path} holds a {type(key).__name__.strip('_')}, expected Ed25519")
+    return PublicKey(key.public_bytes(*_RAW))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeyInvalid(f"cannot read key {path}: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class TrustedKeys:
+    """The keys whose signatures count, by key id."""
+
+    keys: Mapping[str, PublicKey]
+
+    @staticmethod
+    def of(keys: Iterable[PublicKey]) -> TrustedKeys:
+        """A set from keys."""
+        return TrustedKeys({key.key_id: key for key in keys})
+
+    def find(self, key_id: str) -> PublicKey:
+        """A key by its name.
+
+        Raises:
+            KeyUnknown: Nobody trusts it here.
+        """
+        try:
+            return self.keys[key_id]
+        except KeyError:
+            known = ", ".join(sorted(self.keys)) or "none"
+            raise KeyUnknown(
+                f"signed by key {key_id:.64}, which is not trusted here (trusted: {known})"
+            ) from None

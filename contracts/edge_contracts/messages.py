@@ -1,0 +1,327 @@
+"""The messages between device and server: CBOR maps in COSE_Sign1 envelopes (`cose.py`).
+
+Telemetry is a numbered, chained stream that is resent until acknowledged. Hello and status are
+snapshots of where the device stands: the last one counts, a lost one is repaired by the next. An
+assignment is a snapshot of what the server wants. Nothing relies on a broker's memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeVar
+
+import cbor2
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+
+from edge_contracts import cose
+from edge_contracts.digest import Digest
+from edge_contracts.errors import FormatInvalid, FormatTooNew
+from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.model import Frozen, Identifier, VersionName, first_fault
+from edge_contracts.sketch import QuantileSketch
+
+VERSION = 1
+Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+CHAIN_BYTES = 16
+CHAIN_START = bytes(CHAIN_BYTES)
+
+
+class Phase(StrEnum):
+    """Where an assignment stands, as the device tells it."""
+
+    RECEIVED = "received"
+    DOWNLOADING = "downloading"
+    TRIAL = "trial"
+    CONFIRMED = "confirmed"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+
+
+FINAL_PHASES = frozenset({Phase.CONFIRMED, Phase.ROLLED_BACK, Phase.REFUSED})
+
+
+class Progress(Frozen):
+    """How far the device is with its current assignment.
+
+    Args:
+        assignment: Number of the assignment.
+        code: Short word for the reason ("golden-mismatch", "no-space"), "" when all is well.
+        detail: One line for a person.
+    """
+
+    assignment: int = Field(ge=0)
+    phase: Phase
+    code: str = Field(default="", max_length=64)
+    detail: str = Field(default="", max_length=500)
+
+
+class ActiveModel(Frozen):
+    """What answers inferences on the device now.
+
+    Args:
+        bundle: Digest of the manifest.
+        runtime: Name and version, such as "litert 2.3.0".
+        fallback: Why it is not the profile's first choice, or "".
+    """
+
+    bundle: Digest
+    name: Identifier
+    version: VersionName
+    artifact: Identifier
+    runtime: str = Field(max_length=64)
+    fallback: str = Field(default="", max_length=300)
+
+
+class DeviceState(Frozen):
+    """A snapshot of a device: what hello and status carry.
+
+    Args:
+        v: Version of the message.
+        device: As in the topic.
+        n: Grows with every snapshot of this device; one that is not larger than the last is a replay.
+        epoch, next_seq: Of the telemetry outbox: the next number it will give.
+        profile: Device profile by name, with those it extends, nearest first.
+        counter: Largest release counter that was ever confirmed here.
+        time_ms: The device's clock, Unix milliseconds; not trusted, shown.
+    """
+
+    v: Literal[1] = 1
+    type: Literal["hello", "status"]
+    device: Identifier
+    n: int = Field(ge=0)
+    epoch: Epoch
+    next_seq: int = Field(ge=0)
+    agent: VersionName
+    profile: tuple[Identifier, ...] = Field(min_length=1, max_length=8)
+    counter: int = Field(ge=0)
+    active: ActiveModel | None = None
+    progress: Progress | None = None
+    time_ms: int = Field(ge=0)
+
+
+class ScalarCounts(Frozen):
+    """Live counts of one monitored number, by bin of the manifest's baseline."""
+
+    name: str = Field(max_length=300)
+    counts: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=64)
+
+
+class Window(Frozen):
+    """What one model did over a stretch of time: the unit of telemetry.
+
+    Args:
+        bundle: Digest of the manifest of the model that answered.
+        start_ms, end_ms: Unix milliseconds of the device's clock.
+        duration_ms: By the monotonic clock; true even when the wall clock jumped.
+        inferences: Answered.
+        errors: Failed, by reason.
+        refused: Inputs that the contract did not allow, by reason.
+        latency_ms: Of single inferences, milliseconds.
+        scalars: Counts by bin of the baseline, of the answered inferences.
+        golden_total, golden_agree: Golden inputs run again in this window, and how many agreed.
+        cpu_s: Processor time of the agent in this window.
+        rss_bytes: Resident memory of the agent at its end.
+        temperature_c: Hottest thermal zone, or None where there is none.
+        trial: Whether the model was on trial for all or part of it.
+    """
+
+    kind: Literal["window"] = "window"
+    bundle: Digest
+    artifact: Identifier
+    runtime: str = Field(max_length=64)
+    start_ms: int = Field(ge=0)
+    end_ms: int = Field(ge=0)
+    duration_ms: int = Field(ge=0)
+    inferences: int = Field(ge=0)
+    errors: Mapping[str, int] = Field(default_factory=dict, max_length=32)
+    refused: Mapping[str, int] = Field(default_factory=dict, max_length=32)
+    latency_ms: QuantileSketch = QuantileSketch()
+    scalars: tuple[ScalarCounts, ...] = Field(default=(), max_length=128)
+    golden_total: int = Field(default=0, ge=0)
+    golden_agree: int = Field(default=0, ge=0)
+    cpu_s: float = Field(default=0, ge=0)
+    rss_bytes: int = Field(default=0, ge=0)
+    temperature_c: float | None = None
+    trial: bool = False
+
+
+class Event(Frozen):
+    """Something that happened once: an install, a rollback, a start.
+
+    Args:
+        name: Such as "started", "trial-started", "confirmed", "rolled-back", "refused".
+        assignment: The assignment it belongs to, if any.
+    """
+
+    kind: Literal["event"] = "event"
+    name: Identifier
+    time_ms: int = Field(ge=0)
+    bundle: Digest | None = None
+    assignment: int | None = None
+    code: str = Field(default="", max_length=64)
+    detail: str = Field(default="", max_length=500)
+
+
+class Gap(Frozen):
+    """Records that the device had to drop, and why: a loss that is owned up to.
+
+    Args:
+        first_seq, last_seq: Envelopes that will never come.
+        records: How many records were in them.
+    """
+
+    kind: Literal["gap"] = "gap"
+    first_seq: int = Field(ge=0)
+    last_seq: int = Field(ge=0)
+    records: int = Field(ge=0)
+    reason: str = Field(max_length=100)
+
+
+Record = Annotated[Window | Event | Gap, Field(discriminator="kind")]
+
+
+class Telemetry(Frozen):
+    """One numbered envelope of records.
+
+    Args:
+        epoch: Random, made with the outbox; a new one means that the device's memory was wiped.
+        seq: 0, 1, 2, ... within the epoch.
+        prev: First 16 bytes of the SHA-256 of the whole envelope before (16 zero bytes for the first).
+    """
+
+    v: Literal[1] = 1
+    epoch: Epoch
+    seq: int = Field(ge=0)
+    prev: bytes = Field(min_length=CHAIN_BYTES, max_length=CHAIN_BYTES)
+    recs: tuple[Record, ...] = Field(min_length=1, max_length=1000)
+
+
+class Ack(Frozen):
+    """What the server has stored: every envelope of the epoch up to `high` may be forgotten.
+
+    Args:
+        high: Largest seq below which none is missing; -1 when there is none.
+        chain: Chain value of envelope `high`, so that an ack cannot be for another history.
+    """
+
+    v: Literal[1] = 1
+    device: Identifier
+    epoch: Epoch
+    high: int = Field(ge=-1)
+    chain: bytes = Field(min_length=CHAIN_BYTES, max_length=CHAIN_BYTES)
+
+
+class Assignment(Frozen):
+    """What a device should run: signed by the fleet's director key.
+
+    Args:
+        number: Grows with every new assignment of this device; smaller ones are replays.
+        bundle: Digest of the manifest to run, or None: nothing is assigned, keep what you have.
+        archive: Digest of the .bundle file, for the download.
+        url_path: Below the server's address.
+        counter: Of the release; smaller than the device's own is a downgrade.
+        permit_downgrade: Signed permission to go below the counter.
+        expires_ms: Unix milliseconds after which it must not be begun; 0 for never.
+    """
+
+    v: Literal[1] = 1
+    device: Identifier
+    number: int = Field(ge=0)
+    bundle: Digest | None = None
+    name: Identifier | None = None
+    version: VersionName | None = None
+    archive: Digest | None = None
+    archive_bytes: int = Field(default=0, ge=0)
+    url_path: str = Field(default="", max_length=500)
+    counter: int = Field(default=0, ge=0)
+    permit_downgrade: bool = False
+    expires_ms: int = Field(default=0, ge=0)
+
+
+Message = TypeVar("Message", DeviceState, Telemetry, Ack, Assignment)
+
+
+def chain_value(envelope: bytes) -> bytes:
+    """What the next envelope carries as `prev`."""
+    return hashlib.sha256(envelope).digest()[:CHAIN_BYTES]
+
+
+def seal(message: DeviceState | Telemetry | Ack | Assignment, topic: str, key: PrivateKey) -> bytes:
+    """The signed envelope of a message, bound to its topic."""
+    return cose.sign(cbor2.dumps(message.model_dump(mode="python")), topic, key)
+
+
+def unseal(kind: type[Message], envelope: bytes, topic: str, key: PublicKey) -> Message:
+    """A message that this key signed for this topic.
+
+    Raises:
+        FormatInvalid: Not an envelope, or not such a message.
+        FormatTooNew: A version that this release does not know.
+        KeyUnknown, SignatureInvalid: See `cose.verify`.
+    """
+    return parse_payload(kind, cose.verify(envelope, topic, key))
+
+
+def parse_payload(kind: type[Message], payload: bytes) -> Message:
+    """A message from the bytes that were signed."""
+    what = kind.__name__.lower()
+    raw: Any = cose.decode(payload, what)
+    if not isinstance(raw, dict):
+        raise FormatInvalid(f"{what} is not a CBOR map")
+    if raw.get("v") != VERSION:
+        if isinstance(raw.get("v"), int):
+            raise FormatTooNew(
+                f"{what} has version {raw['v']}, this release reads {VERSION}; update edgefleet"
+            )
+        raise FormatInvalid(f"{what} has no version")
+    try:
+        return TypeAdapter(kind).validate_python(raw)
+    except ValidationError as error:
+        raise FormatInvalid(f"{what}: {first_fault(error, list(kind.model_fields))}") from None
+
+
+class EnrolRequest(Frozen):
+    """Body of POST /api/v1/enrol: a one-time token and a key made on the device.
+
+    Args:
+        public_key: Raw 32 bytes, base64.
+        proof: Signature of `enrol_proof(token, name)` by that key, base64: the device has the other half.
+        name: Device id asked for, or None to be given one.
+    """
+
+    token: str = Field(min_length=8, max_length=200)
+    public_key: str
+    proof: str
+    profile: tuple[Identifier, ...] = Field(min_length=1, max_length=8)
+    name: Identifier | None = None
+    labels: Mapping[Identifier, Annotated[str, Field(max_length=128)]] = Field(
+        default_factory=dict, max_length=32
+    )
+
+
+class EnrolAnswer(Frozen):
+    """What a device needs to know of its fleet, once.
+
+    Args:
+        mqtt_host: "" means the host that the enrolment went to.
+        mqtt_tls: Whether the broker's device port speaks TLS; `mqtt_ca` is its CA in PEM.
+        director_key, publisher_keys: Raw, base64: who may assign, who may publish.
+    """
+
+    device: Identifier
+    fleet: Identifier
+    mqtt_host: str
+    mqtt_port: int = Field(gt=0, lt=65536)
+    mqtt_tls: bool
+    mqtt_ca: str
+    mqtt_user: str
+    mqtt_password: str
+    director_key: str
+    publisher_keys: tuple[str, ...]
+
+
+def enrol_proof(token: str, name: str | None) -> bytes:
+    """What a device signs to show that it holds the private half of its key."""
+    return f"edgefleet-enrol-v1\n{token}\n{name or ''}".encode()
