@@ -32,7 +32,9 @@ def first_fault(error: ValidationError, known: list[str] | None = None) -> str:
     Args:
         known: Names to search for the nearest one when a key is unknown.
     """
-    fault = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    # a misspelt key is also reported as a missing one: the misspelling is what a person must see
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     where = ".".join(str(part) for part in fault["loc"]) or "the document"
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""

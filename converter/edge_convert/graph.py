@@ -324,7 +324,9 @@ def validate(graph: Graph) -> Graph:
         if any(d <= 0 for d in tensor.shape):
             raise GraphInvalid(f"tensor {name!r} has shape {tensor.shape}; every dimension must be positive")
         if tensor.dtype not in DTYPES:
-            raise GraphInvalid(f"tensor {name!r} has dtype {tensor.dtype}; expected one of {', '.join(DTYPES)}")
+            raise GraphInvalid(
+                f"tensor {name!r} has dtype {tensor.dtype}; expected one of {', '.join(DTYPES)}"
+            )
         if tensor.data is not None:
             if tensor.data.shape != tensor.shape or str(tensor.data.dtype) != tensor.dtype:
                 raise GraphInvalid(f"constant {name!r} does not have its stated shape and dtype")
