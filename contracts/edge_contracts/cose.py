@@ -67,6 +67,9 @@ def parse(message: bytes) -> Envelope:
         raise FormatInvalid("a protected header does not state EdDSA and a key id")
     if header.keys() - {_ALG, _KID}:
         raise FormatInvalid("a protected header has parameters that are not understood")
+    if cbor2.dumps(cbor2.CBORTag(_TAG_SIGN1, [protected, {}, payload, signature])) != message:
+        # the chain of telemetry hashes whole envelopes, so a second spelling of one would be a second history
+        raise FormatInvalid("an envelope is not in its shortest form with an empty unprotected header")
     return Envelope(header[_KID].decode("ascii", "replace"), protected, payload, signature)
 
 

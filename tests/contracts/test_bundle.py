@@ -1,0 +1,136 @@
+"""Bundles: what is packed comes out, and nothing unsafe gets in."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import samples
+
+from edge_contracts.bundle import MAX_MANIFEST_BYTES, open_bundle, open_folder
+from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatTooNew
+
+
+def rebuilt(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> bytes:
+    """The sample bundle with its files changed, zipped anew without any care."""
+    with zipfile.ZipFile(io.BytesIO(samples.archive())) as source:
+        files = {name: source.read(name) for name in source.namelist()}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in change(files).items():
+            target.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_what_is_packed_comes_out() -> None:
+    bundle = open_bundle(samples.archive())
+    assert bundle.manifest == samples.manifest()
+    assert dict(bundle.contents) == samples.contents()
+
+
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    assert samples.archive() == samples.archive()
+
+
+def test_an_extracted_bundle_reads_back_the_same(tmp_path: Path) -> None:
+    bundle = open_bundle(samples.archive())
+    bundle.extract(tmp_path / "slot")
+    again = open_folder(tmp_path / "slot")
+    assert (again.digest, again.envelope, again.contents) == (bundle.digest, bundle.envelope, bundle.contents)
+
+
+def test_every_changed_byte_of_a_file_is_noticed() -> None:
+    path = "artifacts/float32.tflite"
+    for position in range(len(samples.MODEL)):
+        broken = bytearray(samples.MODEL)
+        broken[position] ^= 1
+        with pytest.raises(DigestMismatch, match=path):
+            open_bundle(rebuilt(lambda files, b=bytes(broken): files | {path: b}))  # type: ignore[misc]
+
+
+def test_no_changed_byte_of_the_archive_gives_another_bundle_or_a_crash() -> None:
+    whole = samples.archive()
+    for position in range(0, len(whole), 3):
+        broken = bytearray(whole)
+        broken[position] ^= 0x20
+        try:
+            bundle = open_bundle(bytes(broken))
+        except ContractError:
+            continue
+        # bytes that zip readers do not use (dates, attributes): then everything that counts is the same
+        assert dict(bundle.contents) == samples.contents()
+        assert bundle.manifest == samples.manifest()
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 100, 500])
+def test_a_truncated_bundle_is_refused(length: int) -> None:
+    with pytest.raises(BundleInvalid, match="not a bundle, or is damaged"):
+        open_bundle(samples.archive()[:length])
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "artifacts/../../evil", "C:/evil", "artifacts\\..\\evil"]
+)
+def test_a_path_outside_the_folder_is_refused(name: str) -> None:
+    with pytest.raises(BundleInvalid, match="outside its folder"):
+        open_bundle(rebuilt(lambda files: files | {name: b"x"}))
+
+
+def test_a_link_is_refused() -> None:
+    stream = io.BytesIO(samples.archive())
+    with zipfile.ZipFile(stream, "a") as archive:
+        entry = zipfile.ZipInfo("artifacts/link")
+        entry.create_system, entry.external_attr = 3, 0o120777 << 16
+        archive.writestr(entry, "/etc/passwd")
+    with pytest.raises(BundleInvalid, match="not a plain file"):
+        open_bundle(stream.getvalue())
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused() -> None:
+    with pytest.raises(BundleInvalid, match=r"'artifacts/extra' is not in the manifest"):
+        open_bundle(rebuilt(lambda files: files | {"artifacts/extra": b"x"}))
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(BundleInvalid, match=r"'golden.npz' is missing"):
+        open_bundle(rebuilt(lambda files: {k: v for k, v in files.items() if k != "golden.npz"}))
+
+
+def test_a_bomb_is_refused_by_its_stated_size_alone() -> None:
+    with pytest.raises(BundleInvalid, match=f"at most {MAX_MANIFEST_BYTES}"):
+        open_bundle(rebuilt(lambda files: files | {"manifest.json": b" " * (MAX_MANIFEST_BYTES + 1)}))
+    with pytest.raises(BundleInvalid, match="unpacks to 200000000 bytes, the manifest says"):
+        open_bundle(rebuilt(lambda files: files | {"golden.npz": bytes(200_000_000)}))
+
+
+def test_a_bomb_that_lies_about_its_size_is_cut_at_the_stated_one() -> None:
+    honest = rebuilt(lambda files: files | {"golden.npz": samples.GOLDEN + bytes(1_000_000)})
+    lying = honest.replace(
+        (len(samples.GOLDEN) + 1_000_000).to_bytes(4, "little"), len(samples.GOLDEN).to_bytes(4, "little")
+    )
+    assert lying != honest
+    with pytest.raises(BundleInvalid):
+        open_bundle(lying)
+
+
+def test_too_many_files_are_refused() -> None:
+    with pytest.raises(BundleInvalid, match="at most 64"):
+        open_bundle(rebuilt(lambda files: files | {f"f{i}": b"" for i in range(70)}))
+
+
+def test_a_newer_format_says_so() -> None:
+    def newer(files: dict[str, bytes]) -> dict[str, bytes]:
+        raw = json.loads(files["manifest.json"]) | {"format": "edgefleet.manifest/2", "novelty": 1}
+        return files | {"manifest.json": json.dumps(raw).encode()}
+
+    with pytest.raises(FormatTooNew, match="update edgefleet"):
+        open_bundle(rebuilt(newer))
+
+
+def test_a_manifest_in_another_spelling_is_refused() -> None:
+    with pytest.raises(BundleInvalid, match="canonical"):
+        open_bundle(rebuilt(lambda files: files | {"manifest.json": b" " + files["manifest.json"]}))
