@@ -1,0 +1,173 @@
+"""A float TensorFlow Lite file as a graph.
+
+Old files (one-byte operator field, no signature), weights in half precision, in 8 bits or sparse, and
+a dynamic batch axis are brought to the one form. Refused are files whose activations are quantized
+already, files compiled for the Edge TPU, and whatever keeps state or branches. The parts:
+`tflite_file.py` (bytes), `tflite_builder.py` and `tflite_ops.py` (operators), `tflite_folds.py` (shape
+arithmetic), `tflite_sparsity.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
+from edge_convert.graph import DTYPES, Array, Graph, Port, Tensor, validate
+from edge_convert.importers.tflite_builder import Builder
+from edge_convert.importers.tflite_file import ModelFile, OperatorRecord, TensorRecord, parse
+from edge_convert.importers.tflite_folds import FOLDS, fold
+from edge_convert.importers.tflite_ops import HANDLERS
+
+_COMPILED_FOR_EDGE_TPU = "edgetpu-custom-op"
+_QUANTIZED_TYPES = {"INT4": "int4", "INT8": "int8", "UINT8": "uint8", "INT16": "int16"}
+# These hand a stored tensor on; `Builder` gives the float elements of it anyway.
+_TRANSPARENT = frozenset({"DENSIFY", "DEQUANTIZE"})
+_SHAPE_QUESTIONS = frozenset({"SHAPE", "RANK"})
+# Whether these are in the way cannot be said of a file in which something before them is.
+_MAY_FOLD = _TRANSPARENT | _SHAPE_QUESTIONS | frozenset(FOLDS)
+
+
+def read(path: Path) -> Graph:
+    """Read a file.
+
+    Raises:
+        SourceInvalid: Not a model, truncated, quantized already, compiled, or with NaN weights.
+        UnsupportedOperator: Operators outside the set; all of them are named.
+        UnsupportedFeature: A use of an operator that the graph cannot say.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceInvalid(f"{path}: {error.strerror or error}") from error
+    try:
+        return _graph(path.stem, parse(content))
+    except ConvertError as error:
+        raise type(error)(f"{path.name}: {error}") from error
+
+
+def _graph(name: str, file: ModelFile) -> Graph:
+    _refuse_other_kinds(file)
+    builder = Builder(file)
+    inputs = []
+    for index in file.inputs:
+        record = file.tensors[index]
+        tensor = builder.feed(index, _static_shape(record), _input_dtype(record))
+        inputs.append(_port(record, tensor.name, tensor.shape))
+    blocked = _walk(builder, file)
+    if blocked:
+        raise UnsupportedOperator(_listing(blocked))
+    outputs = []
+    for index in file.outputs:
+        record = file.tensors[index]
+        if index not in builder.values:
+            raise UnsupportedFeature(f"output {record.name!r} does not depend on the model's inputs")
+        tensor = builder.values[index]
+        outputs.append(_port(record, tensor.name, tensor.shape))
+    read_names = {n for node in builder.nodes for n in (*node.inputs, *node.outputs)}
+    read_names |= {port.tensor for port in (*inputs, *outputs)}
+    tensors = {n: t for n, t in builder.tensors.items() if n in read_names}
+    return validate(Graph(name, tuple(inputs), tuple(outputs), tuple(builder.nodes), tensors))
+
+
+def _walk(builder: Builder, file: ModelFile) -> list[OperatorRecord]:
+    """Read every operator; give those that are outside the set."""
+    blocked: list[OperatorRecord] = []
+    unknown: set[int] = set()  # what a blocked operator would have computed
+    for call in file.operators:
+        builder.call = call
+        depends = bool(unknown.intersection(call.inputs))
+        folded = None if depends else _fold(builder, call)
+        if folded is not None:
+            builder.known.update(zip(call.outputs, folded, strict=False))
+        elif call.code in HANDLERS and not depends:
+            start = len(builder.nodes)
+            builder.bind(_handled(builder, call), start)
+        else:
+            unknown.update(i for i in call.outputs if i >= 0)
+            if call.code not in HANDLERS and not (depends and call.code in _MAY_FOLD):
+                blocked.append(call)
+    return blocked
+
+
+def _handled(builder: Builder, call: OperatorRecord) -> list[Tensor]:
+    try:
+        made = HANDLERS[call.code](builder, call.options)
+    except AttributeError as error:
+        if call.options is not None:
+            raise
+        raise SourceInvalid(f"{call.label} has no options; the file is damaged") from error
+    return made if isinstance(made, list) else [made]
+
+
+def _fold(builder: Builder, call: OperatorRecord) -> list[Array] | None:
+    """What the operator computes when that does not depend on the model's inputs."""
+    given = [position for position in range(len(call.inputs)) if builder.has(position)]
+    if call.code in _SHAPE_QUESTIONS and given and call.inputs[0] in builder.values:
+        shape = builder.values[call.inputs[0]].shape
+        return [np.array(shape if call.code == "SHAPE" else len(shape), np.int32)]
+    if not given or not all(builder.is_known(position) for position in given):
+        return None
+    if call.code in _TRANSPARENT:
+        return [builder.elements(0, "the weights")]
+    if call.code not in FOLDS:
+        return None
+    return fold(call.label, call.code, [builder.elements(p, "an operand") for p in given], call.options)
+
+
+def _refuse_other_kinds(file: ModelFile) -> None:
+    """Refuse files that are no float models, before anything else is said about their operators."""
+    if any(call.custom == _COMPILED_FOR_EDGE_TPU for call in file.operators):
+        raise SourceInvalid(
+            "compiled for the Edge TPU, cannot be a source; give the model that it was compiled from"
+        )
+    computed = {i for call in file.operators if call.code not in _TRANSPARENT for i in call.outputs if i >= 0}
+    for index in (*file.inputs, *sorted(computed)):
+        record = file.tensors[index]
+        if record.type in _QUANTIZED_TYPES and record.quantization is not None:
+            raise SourceInvalid(
+                f"already quantised ({_QUANTIZED_TYPES[record.type]} activations, first {record.name!r}); "
+                "give the float source"
+            )
+    stateful = [record.name for record in file.tensors if record.is_variable]
+    if stateful:
+        raise UnsupportedFeature(f"tensor {stateful[0]!r} keeps state between inferences; expected none")
+
+
+def _listing(blocked: list[OperatorRecord]) -> str:
+    first: dict[str, int] = {}
+    for call in blocked:
+        first.setdefault(call.custom or call.code, call.index)
+    named = ", ".join(f"{name} (#{index})" for name, index in first.items())
+    return f"{len(first)} operators outside the supported set: {named}"
+
+
+def _static_shape(record: TensorRecord) -> tuple[int, ...]:
+    """The shape with a dynamic first axis fixed to 1."""
+    shape = list(record.shape)
+    for axis, size in enumerate(record.signature or ()):
+        if size >= 0 or axis >= len(shape):
+            continue
+        if axis > 0:
+            raise UnsupportedFeature(
+                f"input {record.name!r} has a dynamic axis {axis} (shape {list(record.signature or ())}); "
+                "only the batch axis may be dynamic: export it with a fixed size"
+            )
+        shape[0] = 1
+    if any(size < 1 for size in shape):
+        raise UnsupportedFeature(f"input {record.name!r} has shape {shape}; every dimension must be positive")
+    return tuple(shape)
+
+
+def _input_dtype(record: TensorRecord) -> str:
+    dtype = record.type.lower()
+    if dtype not in DTYPES:
+        raise UnsupportedFeature(
+            f"input {record.name!r} has element type {record.type}; expected one of {', '.join(DTYPES)}"
+        )
+    return dtype
+
+
+def _port(record: TensorRecord, tensor: str, shape: tuple[int, ...]) -> Port:
+    return Port(record.name, tensor, shape, layout="NHWC" if len(shape) == 4 else "")
