@@ -1,0 +1,120 @@
+"""What edge-fleet can refuse.
+
+FleetError                       every refusal; its text is one line: found, expected, what to do
+ +- RequestInvalid               a request that does not parse or does not fit              400
+ |   +- ReleaseInvalid           bundles that do not make one release                      400
+ +- Unauthorized                 no token, or one that is not known                        401
+ +- Forbidden                    a token whose role does not allow this                    403
+ +- NotFound                     a device, release, archive ... that is not there          404
+ +- Conflict                     true already, or true of something else                   409
+ +- TooLarge                     a body over its limit                                     413
+ +- TooManyAttempts              failed too often; wait                                    429
+ +- HomeInvalid                  a server home that is absent, damaged or in use
+ |   +- DatabaseTooNew           written by a later release of edgefleet
+ +- DatabaseUnreachable          the database does not answer, or the URL is wrong
+ +- BrokerFailed                 the broker does not start, or does not do what it must
+ +- AddressInUse                 a port that another program holds
+ +- ServerUnreachable            the CLI finds no server, or what it finds is not one
+
+Each class has a `code`, the short word that HTTP answers carry, and those that a request can meet
+have their `status`. Refusals at the contracts' boundary (`edge_contracts.errors`) become 400s.
+"""
+
+from __future__ import annotations
+
+
+class FleetError(Exception):
+    """Every refusal of the server and its command line."""
+
+    code = "refused"
+    status = 400
+
+
+class RequestInvalid(FleetError):
+    """A request that does not parse or does not fit."""
+
+    code = "request-invalid"
+
+
+class ReleaseInvalid(RequestInvalid):
+    """Bundles that do not make one release."""
+
+    code = "release-invalid"
+
+
+class Unauthorized(FleetError):
+    """No token, or one that is not known here."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(FleetError):
+    """A token whose role does not allow this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(FleetError):
+    """Something that is not there."""
+
+    code = "not-found"
+    status = 404
+
+
+class Conflict(FleetError):
+    """True already, or true of something else."""
+
+    code = "conflict"
+    status = 409
+
+
+class TooLarge(FleetError):
+    """A body over its limit."""
+
+    code = "too-large"
+    status = 413
+
+
+class TooManyAttempts(FleetError):
+    """Failed too often from one address."""
+
+    code = "too-many-attempts"
+    status = 429
+
+
+class HomeInvalid(FleetError):
+    """A server home that is absent, damaged or in use."""
+
+    code = "home-invalid"
+
+
+class DatabaseTooNew(HomeInvalid):
+    """A database that a later release of edgefleet has written."""
+
+    code = "database-too-new"
+
+
+class DatabaseUnreachable(FleetError):
+    """A database that does not answer, or a URL that is not one."""
+
+    code = "database-unreachable"
+
+
+class BrokerFailed(FleetError):
+    """A broker that does not start, or does not do what it must."""
+
+    code = "broker-failed"
+
+
+class AddressInUse(FleetError):
+    """A port that another program holds."""
+
+    code = "address-in-use"
+
+
+class ServerUnreachable(FleetError):
+    """No server where the command line looked for one."""
+
+    code = "server-unreachable"

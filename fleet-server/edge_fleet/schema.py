@@ -1,0 +1,245 @@
+"""The tables. Times are Unix milliseconds of the server's clock unless a comment says otherwise.
+
+Envelopes are the truth and are kept as they were signed; windows, events and gaps are their records
+laid out for questions. Opening, transactions and dialects are in `store.py`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+VERSION = 1
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only in a column that is exactly INTEGER PRIMARY KEY
+_ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("public_key", LargeBinary(32), nullable=False, unique=True),
+    Column("profile", JSON, nullable=False),  # names, nearest first
+    Column("labels", JSON, nullable=False),
+    Column("credential", String(64), nullable=False),  # salt of the derived broker password: keys.py
+    Column("enrolled_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+    Column("last_seen_ms", BigInteger),  # of the last verified message of any kind
+    Column("state", JSON),  # the last verified hello or status, as messages.DeviceState
+    Column("state_n", BigInteger, nullable=False, default=-1),
+    Column("epoch", String(16)),  # that the last verified hello announced
+)
+
+# One per telemetry outbox that a device ever had. `high` and `chain` are what the ack says.
+streams = Table(
+    "streams",
+    metadata,
+    Column("device", String(64), ForeignKey("devices.id"), primary_key=True),
+    Column("epoch", String(16), primary_key=True),
+    Column("high", BigInteger, nullable=False, default=-1),
+    Column("chain", LargeBinary(16), nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+)
+
+envelopes = Table(
+    "envelopes",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),  # order of arrival
+    Column("device", String(64), ForeignKey("devices.id"), nullable=False),
+    Column("epoch", String(16), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("prev", LargeBinary(16), nullable=False),
+    Column("chain", LargeBinary(16), nullable=False),  # messages.chain_value(raw)
+    Column("received_ms", BigInteger, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    UniqueConstraint("device", "epoch", "seq"),
+)
+
+# A second, different envelope under a number that is taken: evidence, never deleted.
+forks = Table(
+    "forks",
+    metadata,
+    Column("device", String(64), ForeignKey("devices.id"), primary_key=True),
+    Column("epoch", String(16), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("chain", LargeBinary(16), primary_key=True),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("device", String(64), ForeignKey("devices.id"), nullable=False),
+    Column("epoch", String(16), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("bundle", String(71), nullable=False),
+    Column("artifact", String(64), nullable=False),
+    Column("runtime", String(64), nullable=False),
+    Column("start_ms", BigInteger, nullable=False),  # device's clock
+    Column("end_ms", BigInteger, nullable=False),  # device's clock
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("inferences", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),  # sum over reasons
+    Column("refused", BigInteger, nullable=False),  # sum over reasons
+    Column("reasons", JSON, nullable=False),  # {"errors": {reason: n}, "refused": {reason: n}}
+    Column("latency", JSON, nullable=False),  # bins of a QuantileSketch; JSON makes the keys strings
+    Column("scalars", JSON, nullable=False),  # {name: [counts]}
+    Column("golden_total", BigInteger, nullable=False),
+    Column("golden_agree", BigInteger, nullable=False),
+    Column("cpu_s", Float, nullable=False),
+    Column("rss_bytes", BigInteger, nullable=False),
+    Column("temperature_c", Float),
+    Column("trial", Boolean, nullable=False),
+    Index("windows_by_bundle", "bundle", "device", "received_ms"),
+    Index("windows_by_device", "device", "received_ms"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("device", String(64), ForeignKey("devices.id"), nullable=False),
+    Column("epoch", String(16), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("time_ms", BigInteger, nullable=False),  # device's clock
+    Column("bundle", String(71)),
+    Column("assignment", BigInteger),
+    Column("code", String(64), nullable=False),
+    Column("detail", String(500), nullable=False),
+    Index("events_by_device", "device", "received_ms"),
+)
+
+gaps = Table(
+    "gaps",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("device", String(64), ForeignKey("devices.id"), nullable=False),
+    Column("epoch", String(16), nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("reason", String(100), nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Index("gaps_by_stream", "device", "epoch", "first_seq"),
+)
+
+publishers = Table(
+    "publishers",
+    metadata,
+    Column("key_id", String(32), primary_key=True),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("label", String(128), nullable=False),
+    Column("added_ms", BigInteger, nullable=False),
+)
+
+# The counter is the release's identity: it only grows, over all names, and devices remember it.
+releases = Table(
+    "releases",
+    metadata,
+    Column("counter", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    UniqueConstraint("name", "version"),
+)
+
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("digest", String(71), primary_key=True),  # of the manifest
+    Column("counter", BigInteger, ForeignKey("releases.counter"), nullable=False),
+    Column("profile", String(64), nullable=False),
+    Column("archive", String(71), nullable=False, unique=True),  # digest of the .bundle file
+    Column("archive_bytes", BigInteger, nullable=False),
+    Column("manifest", Text, nullable=False),  # canonical JSON
+    Column("key_id", String(32), nullable=False),  # of the publisher
+    UniqueConstraint("counter", "profile"),
+)
+
+# What a device should run. Its newest number is the one that counts; the phase is written by
+# `assignment.py` from what the device says.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("device", String(64), ForeignKey("devices.id"), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("bundle", String(71), ForeignKey("bundles.digest")),  # None: nothing is assigned
+    Column("rollout", String(64)),  # None: assigned by hand
+    Column("stage", Integer),
+    Column("permit_downgrade", Boolean, nullable=False, default=False),
+    Column("expires_ms", BigInteger, nullable=False, default=0),
+    Column("phase", String(16), nullable=False),
+    Column("code", String(64), nullable=False, default=""),
+    Column("detail", String(500), nullable=False, default=""),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Index("assignments_by_rollout", "rollout", "stage"),
+)
+
+# Enrolment tokens, API tokens and subscribers: who may knock. Only hashes of secrets are kept.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),  # SHA-256 of the token, hex
+    Column("role", String(16), nullable=False),
+    Column("label", String(128), nullable=False),
+    Column("device_labels", JSON, nullable=False),  # given to the device that enrols with it
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("used_ms", BigInteger),  # enrolment tokens serve once
+    Column("used_by", String(64)),
+    Column("revoked_ms", BigInteger),
+)
+
+# Messages that were refused, by reason. `device` is "" when the sender is not a device of ours:
+# names that strangers invent must not become rows.
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("reason", String(64), primary_key=True),
+    Column("device", String(64), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("detail", String(500), nullable=False),
+)
+
+# Who did what. Rows are only ever added.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("detail", JSON, nullable=False),
+)
