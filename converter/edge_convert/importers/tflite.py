@@ -25,8 +25,6 @@ _QUANTIZED_TYPES = {"INT4": "int4", "INT8": "int8", "UINT8": "uint8", "INT16": "
 # These hand a stored tensor on; `Builder` gives the float elements of it anyway.
 _TRANSPARENT = frozenset({"DENSIFY", "DEQUANTIZE"})
 _SHAPE_QUESTIONS = frozenset({"SHAPE", "RANK"})
-# Whether these are in the way cannot be said of a file in which something before them is.
-_MAY_FOLD = _TRANSPARENT | _SHAPE_QUESTIONS | frozenset(FOLDS)
 
 
 def read(path: Path) -> Graph:
@@ -86,7 +84,7 @@ def _walk(builder: Builder, file: ModelFile) -> list[OperatorRecord]:
             builder.bind(_handled(builder, call), start)
         else:
             unknown.update(i for i in call.outputs if i >= 0)
-            if call.code not in HANDLERS and not (depends and call.code in _MAY_FOLD):
+            if call.code not in HANDLERS and not (depends and _may_fold(file, call)):
                 blocked.append(call)
     return blocked
 
@@ -116,6 +114,14 @@ def _fold(builder: Builder, call: OperatorRecord) -> list[Array] | None:
     return fold(call.label, call.code, [builder.elements(p, "an operand") for p in given], call.options)
 
 
+def _may_fold(file: ModelFile, call: OperatorRecord) -> bool:
+    """Whether an operator outside the set could be shape arithmetic, had what comes before been read."""
+    if call.code in _SHAPE_QUESTIONS:
+        return True
+    types = {file.tensors[i].type for i in call.inputs if i >= 0}
+    return call.code in FOLDS and not any(t.startswith("FLOAT") for t in types)
+
+
 def _refuse_other_kinds(file: ModelFile) -> None:
     """Refuse files that are no float models, before anything else is said about their operators."""
     if any(call.custom == _COMPILED_FOR_EDGE_TPU for call in file.operators):
@@ -140,7 +146,7 @@ def _listing(blocked: list[OperatorRecord]) -> str:
     for call in blocked:
         first.setdefault(call.custom or call.code, call.index)
     named = ", ".join(f"{name} (#{index})" for name, index in first.items())
-    return f"{len(first)} operators outside the supported set: {named}"
+    return f"operators outside the supported set: {named}"
 
 
 def _static_shape(record: TensorRecord) -> tuple[int, ...]:

@@ -138,10 +138,9 @@ class Builder:
         """
         call = self._current()
         base = f"{call.code.lower()}_{call.index}"
+        name, output = self.unique(base), self.unique(f"{base}:{op}")
         try:
-            node, tensor = result(
-                op, self.unique(base), inputs, attrs, self.unique(f"{base}:{op}"), call.label
-            )
+            node, tensor = result(op, name, inputs, attrs, output, call.label)
         except (ValueError, IndexError, ZeroDivisionError) as error:
             shapes = [list(t.shape) for t in inputs]
             raise self.refuse(f"inputs of shapes {shapes} do not go together ({error})") from error
@@ -213,7 +212,7 @@ class Builder:
             return self.known[index]
         if not self._is_stored(index):
             raise SourceInvalid(
-                f"{self._current().label} reads tensor {self.file.tensors[index].name!r}, which is not computed"
+                f"{self._current().label} reads {self.file.tensors[index].name!r}, which nothing computes"
             )
         return stored_elements(self.file.tensors[index])
 
@@ -229,7 +228,7 @@ class Builder:
 
 
 def stored_elements(record: TensorRecord) -> Array:
-    """Elements of a stored tensor: dense, and float32 where the file holds 8-bit or half-precision weights."""
+    """Elements of a stored tensor: dense, and float32 where they are 8-bit or half-precision weights."""
     if record.sparsity is not None:
         data = densify(record.name, record.shape, record.stored(), record.sparsity)
     else:

@@ -8,6 +8,7 @@ a reshape or a slice becomes the one way of the graph.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -377,7 +378,7 @@ def _cut(b: Builder, x: Tensor, axis: int, sizes: list[int]) -> list[Tensor]:
     if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 1:
         raise b.refuse(f"parts of {sizes} along axis {axis} of shape {list(x.shape)}")
     edges = np.cumsum([0, *sizes]).tolist()
-    return [b.slice(x, axis, begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
+    return [b.slice(x, axis, begin, end) for begin, end in pairwise(edges)]
 
 
 def _split(b: Builder, options: Any) -> list[Tensor]:
