@@ -240,7 +240,7 @@ class Assignment(Frozen):
     expires_ms: int = Field(default=0, ge=0)
 
 
-Message = TypeVar("Message", DeviceState, Telemetry, Ack, Assignment)
+Message = TypeVar("Message", bound=DeviceState | Telemetry | Ack | Assignment)
 
 
 def chain_value(envelope: bytes) -> bytes:
