@@ -1,0 +1,130 @@
+"""Checking inputs against the tensor contract: what is refused, and what is answered but flagged.
+
+Refused: other names, other shapes, another kind of number, anything not finite. Flagged: values far
+outside what calibration saw. Everything is pure; `session.py` calls it once per batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.errors import InputRefused
+from edge_contracts.manifest import TensorSpec
+
+ONLY_INPUT = "x"  # what data files call a model's only input
+LABELS = "y"  # what data files call the right answers; never an input unless the contract has one so named
+FAR = 1.0  # widths of the calibrated range beyond its ends: outliers reach that far, wrong units go further
+OUT_OF_RANGE = "out-of-range"
+
+
+class InputCheck:
+    """One input's rules, worked out once."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        """Take the rules from the contract."""
+        self.name = spec.name
+        self._shape = spec.shape[1:]
+        self._dtype = np.dtype(spec.dtype)
+        self._low, self._high = -np.inf, np.inf
+        if spec.value_range is not None:
+            low, high = spec.value_range
+            self._low, self._high = low - FAR * (high - low), high + FAR * (high - low)
+
+    def __call__(self, values: NDArray[Any]) -> tuple[NDArray[Any], int]:
+        """Check a batch.
+
+        Args:
+            values: Should be (n, ...) as in the contract.
+
+        Returns:
+            The batch in the contract's dtype, and how many of its samples are far out of range.
+
+        Raises:
+            InputRefused: "shape", "dtype" or "not-finite".
+        """
+        if values.shape[1:] != self._shape or values.ndim == 0 or values.shape[0] == 0:
+            expected = ", ".join(["n", *map(str, self._shape)])
+            raise InputRefused(
+                "shape", f"input {self.name!r} has shape {values.shape}, expected ({expected}), n >= 1"
+            )
+        if values.dtype != self._dtype:
+            values = self._cast(values)
+        if self._dtype.kind != "f" and not np.isfinite(self._high):
+            return values, 0
+        # one pass for NaN, infinity and range: minimum and maximum let NaN through to the comparison
+        low, high = values.min(), values.max()
+        if low >= self._low and high <= self._high and np.isfinite(high) and np.isfinite(low):
+            return values, 0
+        if not (np.isfinite(low) and np.isfinite(high)):
+            bad = int(np.argmin(np.isfinite(values).reshape(values.shape[0], -1).all(axis=1)))
+            raise InputRefused("not-finite", f"input {self.name!r} holds NaN or infinity in sample {bad}")
+        flat = values.reshape(values.shape[0], -1)
+        far = (flat.min(axis=1) < self._low) | (flat.max(axis=1) > self._high)
+        return values, int(far.sum())
+
+    def _cast(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Another width of the same kind of number, when no value is lost."""
+        if values.dtype.kind == "f" and self._dtype.kind == "f":
+            with np.errstate(over="ignore"):  # what overflows becomes infinite and is refused as such
+                return values.astype(self._dtype)
+        if values.dtype.kind in "iu" and self._dtype.kind in "iu":
+            limits = np.iinfo(self._dtype)
+            if int(values.min()) >= limits.min and int(values.max()) <= limits.max:
+                return values.astype(self._dtype)
+        raise InputRefused(
+            "dtype",
+            f"input {self.name!r} has dtype {values.dtype}, "
+            f"expected {self._dtype} in the source model's own space",
+        )
+
+
+class ContractCheck:
+    """All inputs' rules."""
+
+    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+        """Take the rules from the contract."""
+        self._checks = tuple(InputCheck(spec) for spec in specs)
+        self._names = {spec.name for spec in specs}
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
+        """Check a batch of every input.
+
+        Args:
+            inputs: By tensor name; a model's only input may be called "x". Labels "y" are left out.
+
+        Returns:
+            The inputs in the contract's order, names and dtypes; samples flagged, by reason.
+
+        Raises:
+            InputRefused: "names", "shape", "dtype" or "not-finite".
+        """
+        if inputs.keys() != self._names:
+            inputs = self._rename(inputs)
+        checked: dict[str, NDArray[Any]] = {}
+        flagged: dict[str, int] = {}
+        for check in self._checks:
+            checked[check.name], far = check(inputs[check.name])
+            if far:
+                flagged[OUT_OF_RANGE] = max(far, flagged.get(OUT_OF_RANGE, 0))
+        counts = {values.shape[0] for values in checked.values()}
+        if len(counts) > 1:
+            found = ", ".join(f"{name!r} {values.shape[0]}" for name, values in checked.items())
+            raise InputRefused("shape", f"inputs have different numbers of samples: {found}")
+        return checked, flagged
+
+    def _rename(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        named = {name: values for name, values in inputs.items() if name in self._names or name != LABELS}
+        if len(self._names) == 1 and named.keys() == {ONLY_INPUT}:
+            return {next(iter(self._names)): named[ONLY_INPUT]}
+        if named.keys() != self._names:
+            hint = " (or 'x')" if len(self._names) == 1 else ""
+            raise InputRefused(
+                "names",
+                f"found inputs {', '.join(map(repr, sorted(named))) or 'none'}, "
+                f"expected {', '.join(map(repr, sorted(self._names)))}{hint}",
+            )
+        return named

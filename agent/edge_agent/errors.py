@@ -1,0 +1,176 @@
+"""What edge-agent can refuse.
+
+AgentError                       every refusal; its text is one line: found, expected, what to do
+ +- RuntimeUnavailable           no runtime here can open any artifact of the bundle; says what is missing
+ |   +- RuntimeUnknown           the manifest names a runtime that this release does not have
+ +- ModelInvalid                 the runtime cannot open an artifact, or it is not what the manifest says
+ +- InputRefused                 an input that the tensor contract does not allow (`code` says which rule)
+ +- InferenceFailed              the runtime failed on an input that the contract allows
+ +- ChildFailed                  a child process died, hung or answered nonsense
+ +- TrialFailed                  a new model did not pass its trial (`code` says which question)
+ +- SourceMissing                the folder that inputs should come from is not there
+ +- HomeInvalid                  the agent's folder, or a file in it, cannot be read or written
+ |   +- NotEnrolled              the device belongs to no fleet yet
+ |   +- AlreadyEnrolled          it belongs to one already
+ |   +- HomeLocked               another agent works in this folder
+ |   +- OutboxUnwritable         telemetry cannot be kept (disk full, disk failed)
+ +- ServerUnreachable            nobody answers at the server's address
+ +- ServerRefused                the server answered, and said no
+ +- InstallRefused               a bundle that must not be installed here
+     +- WrongProfile             made for another class of device
+     +- Downgrade                a release older than one that was confirmed here, without permission
+     +- NoSpace                  the disk cannot hold it
+     +- NoLastGood               there is nothing to go back to
+
+Each error has a `code`, the short word that telemetry carries.
+"""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Every refusal of the agent."""
+
+    code = "refused"
+
+
+class RuntimeUnavailable(AgentError):
+    """No runtime on this device can open any artifact of the bundle."""
+
+    code = "runtime-unavailable"
+
+
+class RuntimeUnknown(RuntimeUnavailable):
+    """A runtime that this release does not have."""
+
+    code = "runtime-unknown"
+
+
+class ModelInvalid(AgentError):
+    """An artifact that its runtime cannot open, or that is not what the manifest says."""
+
+    code = "model-invalid"
+
+
+class InputRefused(AgentError):
+    """An input that the tensor contract does not allow.
+
+    Args:
+        code: The rule: "names", "shape", "dtype" or "not-finite".
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the rule beside the text."""
+        super().__init__(message)
+        self.code = code
+
+
+class InferenceFailed(AgentError):
+    """The runtime failed on an input that the contract allows."""
+
+    code = "inference-failed"
+
+
+class ChildFailed(AgentError):
+    """A child process died, hung or answered nonsense.
+
+    Args:
+        code: "crash", "hang" or "no-answer".
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the kind of death beside the text."""
+        super().__init__(message)
+        self.code = code
+
+
+class TrialFailed(AgentError):
+    """A new model did not pass its trial; nothing was switched.
+
+    Args:
+        code: "crash", "hang", "no-answer", "golden-mismatch", "too-slow", "too-large", or the code of
+            the error with which the child gave up ("model-invalid", "runtime-unavailable", ...).
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the question that was failed beside the text."""
+        super().__init__(message)
+        self.code = code
+
+
+class SourceMissing(AgentError):
+    """The folder that inputs should come from is not there."""
+
+    code = "source-missing"
+
+
+class HomeInvalid(AgentError):
+    """The agent's folder, or a file in it, cannot be read or written."""
+
+    code = "home-invalid"
+
+
+class NotEnrolled(HomeInvalid):
+    """The device belongs to no fleet yet."""
+
+    code = "not-enrolled"
+
+
+class AlreadyEnrolled(HomeInvalid):
+    """The device belongs to a fleet already."""
+
+    code = "already-enrolled"
+
+
+class HomeLocked(HomeInvalid):
+    """Another agent works in this folder."""
+
+    code = "home-locked"
+
+
+class OutboxUnwritable(HomeInvalid):
+    """Telemetry cannot be kept: the disk is full or has failed."""
+
+    code = "outbox-unwritable"
+
+
+class ServerUnreachable(AgentError):
+    """Nobody answers at the server's address, or the answer broke off."""
+
+    code = "server-unreachable"
+
+
+class ServerRefused(AgentError):
+    """The server answered, and said no."""
+
+    code = "server-refused"
+
+
+class InstallRefused(AgentError):
+    """A bundle that must not be installed here."""
+
+    code = "install-refused"
+
+
+class WrongProfile(InstallRefused):
+    """A bundle made for another class of device."""
+
+    code = "wrong-profile"
+
+
+class Downgrade(InstallRefused):
+    """A release older than one that was confirmed here, without a signed permission."""
+
+    code = "downgrade"
+
+
+class NoSpace(InstallRefused):
+    """A bundle that the disk cannot hold."""
+
+    code = "no-space"
+
+
+class NoLastGood(InstallRefused):
+    """A rollback with nothing to go back to."""
+
+    code = "no-last-good"
