@@ -1,0 +1,51 @@
+# make demo          the whole main job on this machine, real parts, about four minutes after the download
+# make demo KEEP=1   the same, and the console and the devices stay up
+# make test          every test
+# make lint types    ruff, mypy --strict
+# make arm           an aarch64 Python in emulation below .arm/, for the tests that run models on ARM
+# make clean         remove what the others made
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
+
+.PHONY: demo test lint types arm clean
+
+demo: $(VENV)/.demo
+	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+arm: .arm/bin/python-arm
+
+# constraints.txt is the set of releases that the tests ran with
+$(VENV)/.demo: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
+	@echo "installing edgefleet[agent,converter,server] into $(VENV)"
+	$(PIP) install -c constraints.txt -e '.[agent,converter,server]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
+	@echo "installing edgefleet[dev] into $(VENV)"
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "edgefleet needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+.arm/bin/python-arm: tests/support/arm_userland.sh $(VENV)/pyvenv.cfg
+	PYTHON=$(abspath $(BIN)/python) bash tests/support/arm_userland.sh .arm
+
+clean:
+	rm -rf $(VENV) .arm .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,35 @@
+"""Print the verified telemetry of a fleet: python examples/subscriber.py HOST PORT USER PASSWORD FLEET DEVICES.json
+
+USER and PASSWORD: edge-fleet token create --role subscriber; DEVICES.json: edge-fleet devices --json.
+"""
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import paho.mqtt.client as mqtt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+host, port, user, password, fleet, devices = sys.argv[1:]
+keys = {d["id"]: base64.b64decode(d["public_key"]) for d in json.loads(Path(devices).read_text())}
+
+
+def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+    """Verify one COSE_Sign1 (RFC 9052, section 4.4) with the key of the topic's device; a forgery raises."""
+    device = message.topic.split("/")[3]
+    protected, _, payload, signature = cbor2.loads(message.payload).value
+    assert cbor2.loads(protected)[1] == -8, "EdDSA and nothing else"
+    signed = cbor2.dumps(["Signature1", protected, message.topic.encode(), payload])
+    Ed25519PublicKey.from_public_bytes(keys[device]).verify(signature, signed)
+    print(device, cbor2.loads(payload), flush=True)
+
+
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+client.username_pw_set(user, password)
+client.on_message = on_message
+client.on_connect = lambda c, *_: c.subscribe(f"edge/v1/{fleet}/+/telemetry", qos=1)
+client.connect(host, int(port))
+client.loop_forever()
