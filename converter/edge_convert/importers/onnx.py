@@ -1,0 +1,350 @@
+"""ONNX files into the float graph: batch 1, every size known, one node after the other.
+
+What each operator means stands in the handlers of the `onnx_*` modules beside this one. Here is
+the frame: reading the file, refusing what cannot be converted before anything is done (every
+unsupported operator in one message), and evaluating what does not depend on the model's inputs,
+which is how arithmetic on shapes disappears. The result still has transposes around every
+convolution; `passes.simplify` removes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.external_data_helper
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx.reference import ReferenceEvaluator
+
+from edge_convert.errors import SourceInvalid, UnsupportedFeature, UnsupportedOperator
+from edge_convert.graph import Array, Graph, Port, Tensor, validate
+from edge_convert.importers import (
+    onnx_conv,
+    onnx_math,
+    onnx_matrix,
+    onnx_norm,
+    onnx_reduce,
+    onnx_resize,
+    onnx_shape,
+)
+from edge_convert.importers.onnx_builder import Builder, Call, Handler
+from edge_convert.importers.onnx_gelu import join_gelu
+
+OLDEST_OPSET = 11
+
+HANDLERS: dict[str, Handler] = {
+    **onnx_conv.HANDLERS,
+    **onnx_math.HANDLERS,
+    **onnx_matrix.HANDLERS,
+    **onnx_norm.HANDLERS,
+    **onnx_reduce.HANDLERS,
+    **onnx_resize.HANDLERS,
+    **onnx_shape.HANDLERS,
+}
+
+# Known whatever their input is, because every shape is.
+SHAPE_READERS = frozenset({"Shape", "Size"})
+
+QUANTIZED = frozenset(
+    {
+        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+        "ConvInteger", "MatMulInteger",
+    }
+)  # fmt: skip
+
+_FLOATS = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.BFLOAT16,
+)
+_INPUT_DTYPES = {
+    **dict.fromkeys(_FLOATS, "float32"),
+    onnx.TensorProto.INT32: "int32",
+    onnx.TensorProto.INT64: "int64",
+    onnx.TensorProto.BOOL: "bool",
+}
+# Element types that a float32 holds exactly; fed as float32 when the model's first step is a cast.
+_SMALL_INTEGERS = (
+    onnx.TensorProto.UINT8,
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.UINT16,
+    onnx.TensorProto.INT16,
+)
+
+
+def read(path: Path) -> Graph:
+    """Read an ONNX file.
+
+    Raises:
+        SourceInvalid: Not an ONNX model, truncated, without its external data, or with weights
+            that are not finite.
+        UnsupportedOperator: Names every operator that has no place in the graph, with a node.
+        UnsupportedFeature: A dynamic size other than the batch, an opset too old or too new, a
+            model that is already quantized, or a use of an operator that cannot be expressed.
+    """
+    model = _parse(path)
+    opset = _opset(path, model)
+    constants = _initializers(model.graph)
+    calls = _calls(model.graph, opset)
+    outputs = [o.name for o in model.graph.output]
+    for call in calls:
+        if call.operator == "Constant":
+            constants[call.outputs[0]] = _constant_value(call)
+    calls = join_gelu([c for c in calls if c.operator != "Constant"], constants, outputs)
+    _refuse_unsupported(calls, constants)
+
+    builder = Builder(known=dict(constants))
+    inputs = _inputs(model.graph, calls, constants, builder)
+    for call in calls:
+        _import_call(builder, call)
+    ports = tuple(_output_port(builder, name) for name in outputs)
+    graph = Graph(path.stem, inputs, ports, tuple(builder.nodes), builder.tensors)
+    return validate(graph.rewritten(graph.nodes))
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceInvalid(f"{path}: cannot be read: {error.strerror}") from error
+    if not content:
+        raise SourceInvalid(f"{path}: the file is empty; expected an ONNX model")
+    try:
+        model = onnx.load_model_from_string(content)
+    except (DecodeError, RuntimeError, ValueError) as error:
+        raise SourceInvalid(f"{path}: not an ONNX model, or truncated ({len(content)} bytes)") from error
+    if not model.graph.node or not model.graph.output or not model.opset_import:
+        raise SourceInvalid(f"{path}: not an ONNX model: it has no graph of operators")
+    if any(onnx.external_data_helper.uses_external_data(t) for t in model.graph.initializer):
+        try:
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SourceInvalid(f"{path}: weights kept in another file cannot be read: {reason}") from error
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    return model
+
+
+def _opset(path: Path, model: onnx.ModelProto) -> int:
+    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    newest = onnx.defs.onnx_opset_version()
+    if not versions:
+        raise SourceInvalid(f"{path}: the file does not state the version of its operators")
+    if not OLDEST_OPSET <= versions[0] <= newest:
+        raise UnsupportedFeature(
+            f"{path}: opset {versions[0]}; expected {OLDEST_OPSET} to {newest}: export it with one of these"
+        )
+    return int(versions[0])
+
+
+def _array(tensor: onnx.TensorProto, what: str) -> Array:
+    try:
+        array: Array = onnx.numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise SourceInvalid(f"{what} {tensor.name!r} is damaged: {str(error).splitlines()[0]}") from error
+    if array.dtype.kind == "f":
+        # a single infinity is a bound of Clip; in a weight it is damage
+        bad = ~np.isfinite(array) if array.size > 1 else np.isnan(array)
+        if bad.any():
+            raise SourceInvalid(
+                f"{what} {tensor.name!r} has {int(bad.sum())} elements that are NaN or infinite"
+            )
+    return array
+
+
+def _initializers(graph: onnx.GraphProto) -> dict[str, Array]:
+    if graph.sparse_initializer:
+        raise UnsupportedFeature(f"initializer {graph.sparse_initializer[0].values.name!r} is sparse")
+    return {t.name: _array(t, "initializer") for t in graph.initializer}
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    attrs: dict[str, Any] = {}
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            value = _array(value, f"a tensor of node {node.name or node.output[0]!r}:")
+        elif isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        attrs[attribute.name] = value
+    return attrs
+
+
+def _calls(graph: onnx.GraphProto, opset: int) -> list[Call]:
+    calls = []
+    taken: set[str] = set()
+    for index, node in enumerate(graph.node):
+        domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
+        name = node.name or next((o for o in node.output if o), f"{node.op_type}_{index}")
+        while name in taken:
+            name = f"{name}_{index}"
+        taken.add(name)
+        calls.append(
+            Call(domain + node.op_type, name, tuple(node.input), tuple(node.output), _attributes(node), opset)
+        )
+    return calls
+
+
+def _constant_value(call: Call) -> Array:
+    value = next(iter(call.attrs.values()))
+    if isinstance(value, np.ndarray):
+        return value
+    if "value_float" in call.attrs or "value_floats" in call.attrs:
+        return np.asarray(value, np.float32)
+    if "value_int" in call.attrs or "value_ints" in call.attrs:
+        return np.asarray(value, np.int64)
+    raise call.refuse(f"a constant of the form {next(iter(call.attrs))} is not supported")
+
+
+# --- what is refused before anything is done -----------------------------------------------------
+
+
+def _refuse_unsupported(calls: Sequence[Call], constants: Mapping[str, Array]) -> None:
+    """Name every operator that depends on the model's inputs and has no handler."""
+    known = {"", *constants}
+    unsupported: dict[str, str] = {}
+    quantized: dict[str, str] = {}
+    for call in calls:
+        evaluated = all(n in known for n in call.inputs) and "." not in call.operator
+        if call.operator in SHAPE_READERS or (evaluated and not _has_body(call)):
+            known.update(call.outputs)
+        elif call.operator in QUANTIZED:
+            quantized.setdefault(call.operator, call.name)
+        elif call.operator not in HANDLERS:
+            unsupported.setdefault(call.operator, call.name)
+    if quantized:
+        found = ", ".join(f"{operator} '{name}'" for operator, name in quantized.items())
+        raise UnsupportedFeature(
+            f"the model is already quantized ({found}); convert the float model that it was made from"
+        )
+    if unsupported:
+        raise UnsupportedOperator(
+            "; ".join(f"operator {op} of node '{name}' is not supported" for op, name in unsupported.items())
+        )
+
+
+def _has_body(call: Call) -> bool:
+    return any(isinstance(value, onnx.GraphProto) for value in call.attrs.values())
+
+
+# --- one node after the other --------------------------------------------------------------------
+
+
+def _import_call(builder: Builder, call: Call) -> None:
+    if call.operator in SHAPE_READERS and call.inputs[0] not in builder.known:
+        builder.known[call.outputs[0]] = _shape_value(call, builder.values[call.inputs[0]].shape)
+        return
+    if all(name in builder.known for name in call.inputs if name):
+        for name, value in zip(call.outputs, _evaluate(builder, call), strict=False):
+            builder.known[name] = value
+        return
+    builder.call = call
+    start = len(builder.nodes)
+    results = HANDLERS[call.operator](builder, call)
+    builder.bind(call, results if isinstance(results, list) else [results], start)
+
+
+def _shape_value(call: Call, shape: tuple[int, ...]) -> Array:
+    if call.operator == "Size":
+        return np.asarray(np.prod(shape, dtype=np.int64), np.int64)
+    start, end = call.attrs.get("start", 0), call.attrs.get("end")
+    return np.asarray(shape[start:end], np.int64)
+
+
+def _evaluate(builder: Builder, call: Call) -> list[Array]:
+    """Elements of a node whose inputs are all known, by ONNX's own reference implementation."""
+    names = [name for name in call.inputs if name]
+    node = onnx.helper.make_node(
+        call.operator,
+        list(call.inputs),
+        list(call.outputs),
+        **{
+            key: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+            for key, value in call.attrs.items()
+        },
+    )
+    unique = list(dict.fromkeys(names))
+    graph = onnx.helper.make_graph(
+        [node],
+        "known",
+        [onnx.ValueInfoProto(name=name) for name in unique],
+        [onnx.ValueInfoProto(name=name) for name in call.outputs if name],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", call.opset)])
+    try:
+        with np.errstate(all="ignore"):
+            values = ReferenceEvaluator(model).run(None, {name: builder.known[name] for name in unique})
+    except (ValueError, TypeError, IndexError, RuntimeError, NotImplementedError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise call.refuse(f"cannot be evaluated on its constant inputs: {reason}") from error
+    results = iter(values)
+    return [np.asarray(next(results)) if name else np.zeros(0) for name in call.outputs]
+
+
+# --- what goes in and out ------------------------------------------------------------------------
+
+
+def _inputs(
+    graph: onnx.GraphProto, calls: Sequence[Call], constants: Mapping[str, Array], builder: Builder
+) -> tuple[Port, ...]:
+    ports = []
+    for value in graph.input:
+        if value.name in constants:
+            continue
+        kind = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+            raise UnsupportedFeature(f"input {value.name!r} is not a tensor of known rank")
+        shape = tuple(_dimension(value.name, index, d) for index, d in enumerate(kind.shape.dim))
+        dtype = _input_dtype(value.name, kind.elem_type, calls)
+        tensor = Tensor(builder.unique(value.name), shape, dtype)
+        builder.tensors[tensor.name] = builder.values[value.name] = tensor
+        ports.append(Port(value.name, tensor.name, shape))
+    if not ports:
+        raise SourceInvalid("the model has no inputs")
+    return tuple(ports)
+
+
+def _dimension(name: str, index: int, dimension: Any) -> int:
+    fixed = dimension.dim_value if dimension.HasField("dim_value") else 0
+    if index == 0:
+        if fixed > 1:
+            raise UnsupportedFeature(
+                f"input {name!r} has a fixed batch of {fixed}; export the model with batch 1 or a dynamic one"
+            )
+        return 1
+    if fixed <= 0:
+        label = f" ({dimension.dim_param!r})" if dimension.dim_param else ""
+        raise UnsupportedFeature(
+            f"input {name!r} has dynamic dimension {index}{label}; only the batch may be: export fixed sizes"
+        )
+    return int(fixed)
+
+
+def _input_dtype(name: str, element_type: int, calls: Sequence[Call]) -> str:
+    if element_type in _INPUT_DTYPES:
+        return _INPUT_DTYPES[element_type]
+    readers = [c for c in calls if name in c.inputs]
+    if element_type in _SMALL_INTEGERS and all(
+        c.operator == "Cast" and c.attrs["to"] in _FLOATS for c in readers
+    ):
+        return "float32"
+    label = onnx.TensorProto.DataType.Name(element_type)
+    raise UnsupportedFeature(f"input {name!r} has element type {label}; expected float, int32, int64 or bool")
+
+
+def _output_port(builder: Builder, name: str) -> Port:
+    if name in builder.known:
+        raise UnsupportedFeature(f"output {name!r} does not depend on the model's inputs")
+    if name not in builder.values:
+        raise SourceInvalid(f"output {name!r} is computed by no node")
+    tensor = builder.values[name]
+    return Port(name, tensor.name, tensor.shape)
