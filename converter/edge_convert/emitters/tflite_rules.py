@@ -42,7 +42,6 @@ INT8_KERNELS: frozenset[Op] = frozenset(
         Op.SOFTMAX,
         Op.LOG_SOFTMAX,
         Op.EXP,
-        Op.LOG,
         Op.RSQRT,
         Op.ABS,
         Op.RESHAPE,
