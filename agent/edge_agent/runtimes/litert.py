@@ -16,10 +16,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edge_agent.errors import InferenceFailed, ModelInvalid, RuntimeUnavailable
-from edge_agent.runtimes.base import CPU, Device, Tensors, TensorShape
+from edge_agent.runtimes.base import CPU, Device, Tensors, TensorShape, one_line
 from edge_contracts.manifest import Artifact
 
 PACKAGES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}  # best first
+LITERT_MISSING = "neither ai-edge-litert nor tflite-runtime is installed; pip install 'edgefleet[agent]'"
 EDGETPU_OP = b"edgetpu-custom-op"  # what edgetpu_compiler leaves in a file that it has compiled
 
 
@@ -28,23 +29,28 @@ def find_package() -> str | None:
     return next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
 
 
+def package_version() -> str:
+    """Version of the package that is used, with its name when it is the older one; "" without any."""
+    package = find_package()
+    if package is None:
+        return ""
+    version = metadata.version(PACKAGES[package])
+    return version if package == "ai_edge_litert" else f"(tflite-runtime {version})"
+
+
 class LiteRT:
     """The runtime `litert`."""
 
     name = "litert"
 
     def version(self) -> str:
-        """Of the installed package; tflite-runtime says its name too."""
-        package = find_package()
-        if package is None:
-            return ""
-        version = metadata.version(PACKAGES[package])
-        return version if package == "ai_edge_litert" else f"(tflite-runtime {version})"
+        """Of the installed package."""
+        return package_version()
 
     def devices(self, artifact: Artifact) -> tuple[Device, ...]:
         """The CPU."""
         if find_package() is None:
-            missing = "neither ai-edge-litert nor tflite-runtime is installed; pip install 'edgefleet[agent]'"
+            missing = LITERT_MISSING
         elif artifact.format != "tflite":
             missing = f"it opens tflite files, the artifact is {artifact.format}"
         elif artifact.compiled_for:
@@ -72,7 +78,7 @@ def open_tflite(
     """
     package = find_package()
     if package is None:
-        raise RuntimeUnavailable("neither ai-edge-litert nor tflite-runtime is installed")
+        raise RuntimeUnavailable(LITERT_MISSING)
     path = folder / artifact.files[0].path
     if not delegates and EDGETPU_OP in path.read_bytes():
         raise ModelInvalid(
@@ -88,7 +94,7 @@ def open_tflite(
             _resize(interpreter, binding.tensor, binding.shape)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise ModelInvalid(f"{path.name} cannot be opened: {_one_line(error)}") from None
+        raise ModelInvalid(f"{path.name} cannot be opened: {one_line(error)}") from None
     return TfliteModel(interpreter, path.name)
 
 
@@ -123,7 +129,7 @@ class TfliteModel:
             interpreter.invoke()
             return {name: interpreter.get_tensor(index) for name, index in self._output_indices}
         except (ValueError, RuntimeError) as error:
-            raise InferenceFailed(f"{self._name}: {_one_line(error)}") from None
+            raise InferenceFailed(f"{self._name}: {one_line(error)}") from None
 
     def close(self) -> None:
         """Drop the interpreter; its memory goes with it."""
@@ -133,10 +139,6 @@ class TfliteModel:
 def _shape(detail: Mapping[str, Any]) -> TensorShape:
     dtype = detail["dtype"]
     return TensorShape(dtype.__name__.rstrip("_"), tuple(int(size) for size in detail["shape"]))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 RUNTIME = LiteRT()
