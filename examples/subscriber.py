@@ -1,6 +1,9 @@
-"""Print the verified telemetry of a fleet: python examples/subscriber.py HOST PORT USER PASSWORD FLEET DEVICES.json
+"""Print the verified telemetry of a fleet.
 
-USER and PASSWORD: edge-fleet token create --role subscriber; DEVICES.json: edge-fleet devices --json.
+    python examples/subscriber.py HOST PORT USER PASSWORD FLEET DEVICES.json
+
+USER and PASSWORD come from edge-fleet token create --role subscriber, DEVICES.json from
+edge-fleet devices --json.
 """
 
 import base64
