@@ -1,0 +1,98 @@
+"""What a rollout does next, given its evidence and the time. Pure; `conductor.py` carries it out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge_fleet.assignment import ANSWERED, SETTLED, State
+from edge_fleet.evidence import StageEvidence
+from edge_fleet.gates import GATES, Outcome, Verdict
+from edge_fleet.plan import RolloutPlan
+from edge_fleet.rollout import GUARDED, Event, Phase, Position
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens next.
+
+    Args:
+        event: For the state machine, or None: nothing changes.
+        why: One line for a person, also when nothing changes.
+        verdicts: What the gates said.
+    """
+
+    event: Event | None
+    why: str
+    verdicts: tuple[Verdict, ...]
+
+
+def decide(plan: RolloutPlan, position: Position, evidence: StageEvidence, now_s: float) -> Decision:
+    """Find out what happens next to a rollout that goes forward (RUNNING, BAKING or PAUSED)."""
+    assert position.phase in GUARDED, f"a rollout that is {position.phase} does not go forward"
+    verdicts = tuple(GATES[name].judge(evidence, limit) for name, limit in sorted(plan.gates.items()))
+    failed = [verdict for verdict in verdicts if verdict.outcome is Outcome.FAIL]
+    if failed:
+        why = "; ".join(f"{verdict.gate}: {verdict.reason}" for verdict in failed)
+        return Decision(Event.FAILED, why, verdicts)
+    if position.phase is Phase.RUNNING:
+        event, why = _settle(plan, evidence)
+    elif position.phase is Phase.BAKING:
+        event, why = _bake(plan, position, evidence, verdicts, now_s)
+    else:
+        event, why = None, "paused by an operator"
+    return Decision(event, why, verdicts)
+
+
+def decide_return(states: Iterable[State], stragglers: Iterable[str]) -> tuple[Event | None, str]:
+    """Whether every device that is to go back has done so.
+
+    Args:
+        states: Of the assignments that send them back.
+        stragglers: Devices among them that are silent: the order waits for them.
+    """
+    kept = list(states)
+    moving = sum(state not in SETTLED for state in kept)
+    if moving:
+        return None, f"{moving} of {len(kept)} devices are on their way back"
+    silent = sorted(stragglers)
+    if silent:
+        return Event.RETURNED, f"the order to go back waits for silent devices: {', '.join(silent)}"
+    return Event.RETURNED, "every device is back"
+
+
+def _settle(plan: RolloutPlan, evidence: StageEvidence) -> tuple[Event | None, str]:
+    stage, unsettled = evidence.of_stage, evidence.unsettled
+    if unsettled:
+        return None, f"{len(unsettled)} of {len(stage)} devices of the stage are on their way"
+    answered = sum(member.state in ANSWERED for member in stage)
+    needed = math.ceil(plan.quorum * len(stage))
+    if answered < needed:
+        return None, f"{answered} of {len(stage)} devices of the stage have answered, {needed} needed"
+    return Event.SETTLED, f"{answered} of {len(stage)} devices of the stage have answered"
+
+
+def _bake(
+    plan: RolloutPlan,
+    position: Position,
+    evidence: StageEvidence,
+    verdicts: tuple[Verdict, ...],
+    now_s: float,
+) -> tuple[Event | None, str]:
+    stage = evidence.of_stage
+    # a stage that had no device to add has nothing to watch for
+    left_s = position.since_s + plan.bake_s - now_s if stage else 0.0
+    if left_s > 0:
+        return None, f"baking for another {left_s:.0f} s"
+    expected = [member for member in stage if member not in evidence.failed]
+    reporting = sum(member.device in evidence.reporting for member in expected)
+    needed = math.ceil(plan.quorum * len(expected))
+    if reporting < needed:
+        return None, f"{reporting} of {len(expected)} devices report inferences, {needed} needed"
+    waiting = [verdict for verdict in verdicts if verdict.outcome is Outcome.WAIT]
+    if waiting:
+        return None, "; ".join(f"{verdict.gate} waits: {verdict.reason}" for verdict in waiting)
+    if position.stage + 1 < len(plan.stages):
+        return Event.ADVANCED, f"stage {position.stage + 1} of {len(plan.stages)} passed its gates"
+    return Event.FINISHED, "the last stage passed its gates"

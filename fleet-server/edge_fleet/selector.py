@@ -1,0 +1,76 @@
+"""Which devices a rollout is for: `all`, or terms such as `profile=arm-cpu,site=lab|yard,line!=3`.
+
+Every term must hold. `profile` also matches a profile that the device's own extends; `device` is
+its id; any other key is a label. A device without the label fails `=` and passes `!=`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+ALL = "all"
+_TERM = re.compile(r"^([A-Za-z0-9_-]{1,64})(!?=)([^,=!]{1,512})$")
+
+
+class SelectorInvalid(ValueError):
+    """A selector that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One condition: the key has (or, negated, has not) one of the values."""
+
+    key: str
+    values: frozenset[str]
+    negated: bool
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A conjunction of terms; none means every device."""
+
+    terms: tuple[Term, ...] = ()
+
+    def matches(self, device: str, profile: Sequence[str], labels: Mapping[str, str]) -> bool:
+        """Whether a device is meant.
+
+        Args:
+            profile: Its lineage, nearest first.
+        """
+        return all(_holds(term, device, profile, labels) for term in self.terms)
+
+
+def parse(text: str) -> Selector:
+    """Read a selector.
+
+    Raises:
+        SelectorInvalid: A term that is not KEY=VALUE or KEY!=VALUE, or nothing at all.
+    """
+    if text.strip() == ALL:
+        return Selector()
+    terms = []
+    for part in text.split(","):
+        found = _TERM.match(part.strip())
+        if found is None:
+            raise SelectorInvalid(
+                f"selector term {part.strip()!r} is not KEY=VALUE or KEY!=VALUE; "
+                f"several values are joined by '|', every device is {ALL!r}"
+            )
+        key, operator, values = found.groups()
+        alternatives = frozenset(value.strip() for value in values.split("|"))
+        if "" in alternatives:
+            raise SelectorInvalid(f"selector term {part.strip()!r} has an empty value")
+        terms.append(Term(key, alternatives, operator == "!="))
+    return Selector(tuple(terms))
+
+
+def _holds(term: Term, device: str, profile: Sequence[str], labels: Mapping[str, str]) -> bool:
+    if term.key == "profile":
+        has = not term.values.isdisjoint(profile)
+    elif term.key == "device":
+        has = device in term.values
+    else:
+        has = labels.get(term.key) in term.values
+    return has is not term.negated

@@ -1,0 +1,81 @@
+"""The life of an assignment: every pair of the table, and those that are not in it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from edge_contracts import messages
+from edge_fleet.assignment import (
+    ANSWERED,
+    EVENT_OF,
+    FAILED,
+    OPEN,
+    SETTLED,
+    TRANSITIONS,
+    Event,
+    State,
+    TransitionInvalid,
+    step,
+)
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
+def test_every_pair_is_in_the_table_or_refused(state: State, event: Event) -> None:
+    if (state, event) in TRANSITIONS:
+        assert step(state, event) is TRANSITIONS[state, event]
+    else:
+        with pytest.raises(TransitionInvalid, match=f"{state} cannot become {event}"):
+            step(state, event)
+
+
+def test_every_word_of_a_device_is_an_event() -> None:
+    assert set(EVENT_OF) == set(messages.Phase)
+    assert {EVENT_OF[phase] for phase in messages.FINAL_PHASES} == {
+        Event.CONFIRMED,
+        Event.ROLLED_BACK,
+        Event.REFUSED,
+    }
+
+
+@pytest.mark.parametrize("phase", list(messages.Phase))
+@pytest.mark.parametrize("state", OPEN)
+def test_snapshots_may_skip_steps(state: State, phase: messages.Phase) -> None:
+    step(state, EVENT_OF[phase])
+
+
+@pytest.mark.parametrize("phase", list(messages.Phase))
+@pytest.mark.parametrize("state", list(State))
+def test_hearing_the_same_word_twice_changes_nothing(state: State, phase: messages.Phase) -> None:
+    event = EVENT_OF[phase]
+    if (state, event) in TRANSITIONS:
+        once = step(state, event)
+        assert step(once, event) is once
+
+
+@pytest.mark.parametrize("state", sorted(FAILED))
+def test_a_device_cannot_take_back_a_refusal(state: State) -> None:
+    with pytest.raises(TransitionInvalid):
+        step(state, Event.CONFIRMED)
+
+
+def test_a_confirmed_device_may_still_go_back_by_itself() -> None:
+    assert step(State.CONFIRMED, Event.ROLLED_BACK) is State.ROLLED_BACK
+
+
+def test_silence_ends_when_the_device_speaks() -> None:
+    silent = step(State.TRIAL, Event.SILENT)
+    assert silent is State.UNREACHABLE
+    assert step(silent, Event.CONFIRMED) is State.CONFIRMED
+
+
+def test_sending_again_is_not_an_answer() -> None:
+    assert step(State.PENDING, Event.SENT) is State.OFFERED
+    assert step(State.UNREACHABLE, Event.SENT) is State.UNREACHABLE
+
+
+def test_silence_is_settled_but_no_answer() -> None:
+    assert State.UNREACHABLE in SETTLED
+    assert State.UNREACHABLE not in ANSWERED
+    assert State.UNREACHABLE not in FAILED

@@ -1,0 +1,85 @@
+"""The life of a rollout: every pair of the table, and those that are not in it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from edge_fleet.rollout import (
+    GUARDED,
+    NO_STAGE,
+    TRANSITIONS,
+    WATCHED,
+    Event,
+    Phase,
+    Position,
+    TransitionInvalid,
+    step,
+)
+
+FINAL = {Phase.ROLLED_BACK}
+
+
+@pytest.mark.parametrize(("phase", "event"), list(itertools.product(Phase, Event)))
+def test_every_pair_is_in_the_table_or_refused(phase: Phase, event: Event) -> None:
+    before = Position(phase, stage=1, since_s=10.0)
+    if (phase, event) in TRANSITIONS:
+        after = step(before, event, 20.0)
+        assert after.phase is TRANSITIONS[phase, event]
+        assert after.since_s == 20.0
+    else:
+        with pytest.raises(TransitionInvalid, match=f"{phase} cannot be {event}"):
+            step(before, event, 20.0)
+
+
+def test_a_rollout_walks_through_its_stages() -> None:
+    position = Position()
+    assert position.stage == NO_STAGE
+    for event, phase, stage in (
+        (Event.STARTED, Phase.RUNNING, 0),
+        (Event.SETTLED, Phase.BAKING, 0),
+        (Event.ADVANCED, Phase.RUNNING, 1),
+        (Event.SETTLED, Phase.BAKING, 1),
+        (Event.FINISHED, Phase.COMPLETED, 1),
+    ):
+        position = step(position, event, 1.0)
+        assert (position.phase, position.stage) == (phase, stage)
+
+
+def test_only_a_start_and_an_advance_begin_a_stage() -> None:
+    for (phase, event), _ in TRANSITIONS.items():
+        begun = step(Position(phase, 3), event, 0.0).stage
+        assert begun == (4 if event in (Event.STARTED, Event.ADVANCED) else 3)
+
+
+def test_no_stage_begins_while_paused() -> None:
+    assert not [e for p, e in TRANSITIONS if p is Phase.PAUSED and e in (Event.ADVANCED, Event.SETTLED)]
+
+
+def test_a_failed_gate_undoes_a_rollout_wherever_devices_run_it_on_watch() -> None:
+    assert {p for p, e in TRANSITIONS if e is Event.FAILED} == GUARDED
+    assert {TRANSITIONS[p, Event.FAILED] for p in GUARDED} == {Phase.ROLLING_BACK}
+
+
+def test_a_paused_rollout_bakes_anew() -> None:
+    paused = step(Position(Phase.BAKING, 1, 0.0), Event.PAUSED, 5.0)
+    assert step(paused, Event.RESUMED, 9.0) == Position(Phase.RUNNING, 1, 9.0)
+
+
+def test_every_phase_is_reached_from_a_draft() -> None:
+    reached, frontier = {Phase.DRAFT}, [Phase.DRAFT]
+    while frontier:
+        phase = frontier.pop()
+        for (source, _), target in TRANSITIONS.items():
+            if source is phase and target not in reached:
+                reached.add(target)
+                frontier.append(target)
+    assert reached == set(Phase)
+
+
+def test_what_nobody_watches_changes_only_by_an_operator() -> None:
+    by_operator = {Event.STARTED, Event.ABORTED, Event.RECALLED}
+    for phase in set(Phase) - WATCHED:
+        assert {e for p, e in TRANSITIONS if p is phase} <= by_operator
+    assert {phase for phase in Phase if not any(p is phase for p, _ in TRANSITIONS)} == FINAL
