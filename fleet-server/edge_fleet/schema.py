@@ -204,6 +204,62 @@ assignments = Table(
     Index("assignments_by_rollout", "rollout", "stage"),
 )
 
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("plan", JSON, nullable=False),  # plan.RolloutPlan
+    Column("counter", BigInteger, ForeignKey("releases.counter"), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("stage", Integer, nullable=False),  # index, -1 before the first
+    Column("since_ms", BigInteger, nullable=False),  # when the phase was entered
+    Column("started_ms", BigInteger),
+    Column("why", Text, nullable=False, default=""),  # what it waits for, or why it ended
+    Column("created_ms", BigInteger, nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("revision", Integer, nullable=False, default=0),  # two who change it at once: one loses
+)
+
+# The devices that a rollout has reached. `number` is the assignment that brings the release, `back`
+# the one that takes it away again.
+rollout_members = Table(
+    "rollout_members",
+    metadata,
+    Column("rollout", String(64), ForeignKey("rollouts.id"), primary_key=True),
+    Column("device", String(64), ForeignKey("devices.id"), primary_key=True),
+    Column("stage", Integer, nullable=False),
+    Column("bundle", String(71), ForeignKey("bundles.digest"), nullable=False),
+    Column("previous", String(71), ForeignKey("bundles.digest")),  # None: nothing that we know
+    Column("number", BigInteger, nullable=False),
+    Column("back", BigInteger),
+    Index("rollout_members_by_device", "device"),
+)
+
+# What the gates last said of a stage.
+rollout_stages = Table(
+    "rollout_stages",
+    metadata,
+    Column("rollout", String(64), ForeignKey("rollouts.id"), primary_key=True),
+    Column("stage", Integer, primary_key=True),
+    Column("begun_ms", BigInteger, nullable=False),
+    Column("verdicts", JSON, nullable=False),  # [{"gate": ..., "outcome": ..., "reason": ...}]
+)
+
+# The history of a rollout. Rows are only ever added.
+rollout_steps = Table(
+    "rollout_steps",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("rollout", String(64), ForeignKey("rollouts.id"), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("stage", Integer, nullable=False),
+    Column("actor", String(64), nullable=False),  # "conductor", or who ordered it
+    Column("why", Text, nullable=False),
+    Index("rollout_steps_by_rollout", "rollout", "id"),
+)
+
 # Enrolment tokens, API tokens and subscribers: who may knock. Only hashes of secrets are kept.
 tokens = Table(
     "tokens",

@@ -1,0 +1,110 @@
+"""The assignments as rows: giving a device a new one, and noting what becomes of it.
+
+The table of states is in `assignment.py`. Sending is `dispatch.py`'s work: a row that is PENDING has
+not been sent yet, so a crash between the two loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from edge_contracts.messages import Progress
+from edge_fleet import assignment
+from edge_fleet.assignment import EVENT_OF, Event, State
+from edge_fleet.schema import assignments
+
+
+def issue(
+    connection: Connection,
+    device: str,
+    bundle: str | None,
+    now_ms: int,
+    *,
+    rollout: str | None = None,
+    stage: int | None = None,
+    permit_downgrade: bool = False,
+) -> int:
+    """Give a device a new assignment, which replaces the one before.
+
+    Args:
+        bundle: Digest of a published bundle, or None: keep what you have.
+
+    Returns:
+        Its number.
+    """
+    newest = connection.execute(
+        select(func.max(assignments.c.number)).where(assignments.c.device == device)
+    ).scalar()
+    number = 1 if newest is None else int(newest) + 1
+    connection.execute(
+        insert(assignments).values(
+            device=device,
+            number=number,
+            bundle=bundle,
+            rollout=rollout,
+            stage=stage,
+            permit_downgrade=permit_downgrade,
+            phase=State.PENDING,
+            created_ms=now_ms,
+            changed_ms=now_ms,
+        )
+    )
+    return number
+
+
+def newest(connection: Connection, device: str) -> Row[Any] | None:
+    """The assignment that counts for a device, or None when it never had one."""
+    return connection.execute(
+        select(assignments)
+        .where(assignments.c.device == device)
+        .order_by(assignments.c.number.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def note(
+    connection: Connection,
+    device: str,
+    number: int,
+    event: Event,
+    now_ms: int,
+    code: str = "",
+    detail: str = "",
+) -> State | None:
+    """Note an event of one assignment.
+
+    Returns:
+        Its state afterwards, or None when there is no such assignment.
+
+    Raises:
+        assignment.TransitionInvalid: The event cannot happen in its state.
+    """
+    here = (assignments.c.device == device) & (assignments.c.number == number)
+    row = connection.execute(select(assignments).where(here)).one_or_none()
+    if row is None:
+        return None
+    state = assignment.step(State(row.phase), event)
+    if (state, code, detail) != (row.phase, row.code, row.detail):
+        connection.execute(
+            update(assignments).where(here).values(phase=state, code=code, detail=detail, changed_ms=now_ms)
+        )
+    return state
+
+
+def note_progress(connection: Connection, device: str, progress: Progress, now_ms: int) -> State | None:
+    """Note what a device says of one of its assignments; the same word twice changes nothing.
+
+    Raises:
+        assignment.TransitionInvalid: It takes back what it said, such as a refusal.
+    """
+    return note(
+        connection,
+        device,
+        progress.assignment,
+        EVENT_OF[progress.phase],
+        now_ms,
+        progress.code,
+        progress.detail,
+    )
