@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
+from edge_agent.runtimes.choice import Choice
 from edge_contracts.messages import Phase as Report
 from edge_contracts.messages import Progress
 
@@ -98,11 +99,13 @@ class Held:
         bundle: Digest of the manifest.
         counter: Of the release that brought it; 0 for a local install.
         assignment: Number of the assignment that brought it, None for a local install.
+        choice: The way of running it that its check settled on, None before.
     """
 
     bundle: str
     counter: int = 0
     assignment: int | None = None
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -194,12 +197,14 @@ class Fact:
         number: Of the assignment (ASSIGNED).
         held: What was staged (STAGED).
         slot: Which slot is damaged (DAMAGED).
+        choice: What the check settled on (CHECKED).
         code, detail: The reason, for everything that goes wrong.
     """
 
     number: int | None = None
     held: Held | None = None
     slot: Slot | None = None
+    choice: Choice | None = None
     code: str = ""
     detail: str = ""
 
@@ -271,7 +276,8 @@ def _staged(slots: Slots, fact: Fact) -> Step:
 
 def _checked(slots: Slots, fact: Fact) -> Step:
     slot, held = _candidate(slots)
-    after = replace(slots, active=slot, last_good=slots.active)
+    held = replace(held, choice=fact.choice)
+    after = replace(slots, active=slot, last_good=slots.active, held={**slots.held, slot: held})
     if held.assignment is not None:
         after = _report(after, Report.TRIAL, Fact(detail="answers live inputs"))
     return after, (Serve(slot), Tell("trial-started", held.bundle, held.assignment))

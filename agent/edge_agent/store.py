@@ -15,12 +15,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from pydantic import Field
 
 from edge_agent.home import Home, write_durably
+from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.slots import Held, Phase, Slot, Slots
 from edge_contracts.digest import Digest, digest_of
 from edge_contracts.errors import FormatInvalid
@@ -34,12 +35,22 @@ FORMAT = "edgefleet.agent-state/1"
 RESERVE = 3_600_000
 
 
+class ChoiceRecord(Frozen):
+    """The way of running a bundle that its check settled on, as stored."""
+
+    artifact: str
+    runtime: str
+    device: str
+    fallback: str
+
+
 class HeldRecord(Frozen):
     """What a slot holds, as stored."""
 
     bundle: Digest
     counter: int = Field(ge=0)
-    assignment: int | None = None
+    assignment: int | None
+    choice: ChoiceRecord | None
 
 
 class StateRecord(Frozen):
@@ -162,13 +173,9 @@ def rebuilt(found: Mapping[Slot, Found]) -> Slots:
 
 
 def _record(slots: Slots, snapshots_below: int) -> StateRecord:
-    held = {
-        slot: HeldRecord(bundle=what.bundle, counter=what.counter, assignment=what.assignment)
-        for slot, what in slots.held.items()
-    }
     return StateRecord(
         phase=slots.phase,
-        held=held,
+        held={slot: _held_record(held) for slot, held in slots.held.items()},
         active=slots.active,
         candidate=slots.candidate,
         last_good=slots.last_good,
@@ -180,10 +187,17 @@ def _record(slots: Slots, snapshots_below: int) -> StateRecord:
     )
 
 
+def _held_record(held: Held) -> HeldRecord:
+    choice = None
+    if held.choice is not None:
+        choice = ChoiceRecord(**asdict(held.choice.option), fallback=held.choice.fallback)
+    return HeldRecord(bundle=held.bundle, counter=held.counter, assignment=held.assignment, choice=choice)
+
+
 def _slots(record: StateRecord) -> Slots:
     return Slots(
         phase=record.phase,
-        held={slot: Held(what.bundle, what.counter, what.assignment) for slot, what in record.held.items()},
+        held={slot: _held(held) for slot, held in record.held.items()},
         active=record.active,
         candidate=record.candidate,
         last_good=record.last_good,
@@ -192,3 +206,9 @@ def _slots(record: StateRecord) -> Slots:
         number=record.number,
         progress=record.progress,
     )
+
+
+def _held(record: HeldRecord) -> Held:
+    found = record.choice
+    choice = Choice(Option(found.artifact, found.runtime, found.device), found.fallback) if found else None
+    return Held(record.bundle, record.counter, record.assignment, choice)

@@ -13,6 +13,7 @@ import pytest
 
 from edge_agent.errors import HomeInvalid, HomeLocked
 from edge_agent.home import Home
+from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.slots import Held, Phase, Slot, Slots
 from edge_agent.store import Found, Store, rebuilt
 from edge_contracts.messages import Phase as Report
@@ -22,7 +23,7 @@ DIGEST = "sha256:" + "1" * 64
 OTHER = "sha256:" + "2" * 64
 FULL = Slots(
     phase=Phase.TRIAL,
-    held={Slot.A: Held(DIGEST, 3, 7), Slot.B: Held(OTHER)},
+    held={Slot.A: Held(DIGEST, 3, 7, Choice(Option("int8", "litert", "CPU"), "no NPU")), Slot.B: Held(OTHER)},
     active=Slot.B,
     candidate=Slot.B,
     last_good=Slot.A,
@@ -133,6 +134,7 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from edge_agent.home import Home
+from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.slots import Slots
 from edge_agent.store import Store
 store = Store(Home(Path(sys.argv[1])))

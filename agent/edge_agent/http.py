@@ -1,0 +1,138 @@
+"""HTTP as a device needs it: with a time limit, a size limit, no redirects, one line for each failure.
+
+Redirects are refused because urllib would carry the device's credentials to wherever they point.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import ssl
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from edge_agent.errors import ServerRefused, ServerUnreachable
+
+TIMEOUT_S = 20.0  # of silence, not of the whole transfer
+MAX_ANSWER_BYTES = 1 << 20
+
+
+def base_url(text: str) -> str:
+    """A server's address without a slash at its end.
+
+    Raises:
+        ServerUnreachable: It is not an http or https address.
+    """
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable or parts.username or parts.fragment:
+        raise ServerUnreachable(f"{text!r:.200} is not an address of a server, such as https://fleet.example")
+    return text.rstrip("/")
+
+
+def host_of(url: str) -> str:
+    """The host part of an address."""
+    return urlsplit(url).hostname or ""
+
+
+def post_json(url: str, body: bytes, ca: str = "") -> bytes:
+    """Send JSON and read the answer.
+
+    Args:
+        ca: PEM of the CA to trust, "" for the system's.
+
+    Raises:
+        ServerUnreachable, ServerRefused: As `opened`.
+    """
+    with opened(url, {"Content-Type": "application/json"}, body, ca) as answer:
+        content = answer.read(MAX_ANSWER_BYTES + 1)
+    if len(content) > MAX_ANSWER_BYTES:
+        raise ServerRefused(f"{url} answers with more than {MAX_ANSWER_BYTES} bytes")
+    return content
+
+
+@contextmanager
+def opened(
+    url: str, headers: Mapping[str, str], body: bytes | None = None, ca: str = ""
+) -> Iterator[HTTPResponse]:
+    """Open an address; what breaks off while it is read is `ServerUnreachable` too.
+
+    Raises:
+        ServerUnreachable: Nobody answers, the connection broke, or the server is not itself (5xx).
+        ServerRefused: It said no (4xx, or a redirect); its own words are in the text.
+    """
+    request = urllib.request.Request(url, data=body, headers={"User-Agent": "edge-agent", **headers})
+    try:
+        with _opener(url, ca).open(request, timeout=TIMEOUT_S) as answer:
+            yield answer
+    except HTTPError as error:
+        with error:
+            said = _said(error.read(4096))
+        text = f"{host_of(url)} answers {error.code} {error.reason}{said}"
+        raise (ServerUnreachable if error.code >= 500 else ServerRefused)(text) from None
+    except URLError as error:
+        raise ServerUnreachable(f"no server at {url}: {_reason(error.reason)}") from None
+    except (OSError, HTTPException) as error:
+        raise ServerUnreachable(f"the connection to {host_of(url)} broke: {_reason(error)}") from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
+        """Follow nothing: urllib then reports the redirect as the error that it is here."""
+
+
+def _opener(url: str, ca: str) -> urllib.request.OpenerDirector:
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    if url.startswith("https:"):
+        try:
+            context = ssl.create_default_context(cadata=ca or None)
+        except ssl.SSLError:
+            raise ServerUnreachable("the CA of the server is not a certificate in PEM") from None
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    if _is_loopback(host_of(url)):  # a proxy cannot know what this machine calls itself
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _said(content: bytes) -> str:
+    """What an error's body says, on one line."""
+    try:
+        parsed = json.loads(content)
+        detail = parsed.get("detail") if isinstance(parsed, dict) else None
+    except ValueError:
+        detail = None
+    if not isinstance(detail, str):
+        return ""
+    return ": " + " ".join(detail.split())[:300]
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer in {TIMEOUT_S:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify ({error.verify_message})"
+    return str(getattr(error, "strerror", None) or error)
