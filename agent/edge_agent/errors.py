@@ -6,7 +6,7 @@ AgentError                       every refusal; its text is one line: found, exp
  +- ModelInvalid                 the runtime cannot open an artifact, or it is not what the manifest says
  +- InputRefused                 an input that the tensor contract does not allow (`code` says which rule)
  +- InferenceFailed              the runtime failed on an input that the contract allows
- +- ChildFailed                  a child process died, hung or answered nonsense
+ +- ChildFailed                  a child process died, hung, answered nonsense or refused its job
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
  +- SourceMissing                the folder that inputs should come from is not there
  +- HomeInvalid                  the agent's folder, or a file in it, cannot be read or written
@@ -72,10 +72,10 @@ class InferenceFailed(AgentError):
 
 
 class ChildFailed(AgentError):
-    """A child process died, hung or answered nonsense.
+    """A child process died, hung, answered nonsense or refused its job.
 
     Args:
-        code: "crash", "hang" or "no-answer".
+        code: "crash", "hang", "no-answer", or the code of the error with which the child gave up.
     """
 
     def __init__(self, code: str, message: str) -> None:

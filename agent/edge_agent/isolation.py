@@ -29,7 +29,8 @@ def run_child(job: Mapping[str, Any], timeout_s: float, command: Sequence[str] =
         command: What to start; tests start other programs.
 
     Raises:
-        ChildFailed: "crash" (a signal or an exit code), "hang" (timeout), "no-answer" (not JSON).
+        ChildFailed: "crash" (a signal or an exit code), "hang" (timeout), "no-answer" (not JSON), or
+            the code of the error with which the child refused.
     """
     with tempfile.TemporaryFile() as stderr:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
@@ -48,6 +49,8 @@ def run_child(job: Mapping[str, Any], timeout_s: float, command: Sequence[str] =
         parsed = None
     if not isinstance(parsed, dict):
         raise ChildFailed("no-answer", f"the child answered {answer[:80]!r}")
+    if "failed" in parsed:
+        raise ChildFailed(parsed["failed"], parsed["detail"])
     return parsed
 
 

@@ -114,8 +114,6 @@ def _try(
         answer = run(job, limits.timeout_s)
     except ChildFailed as error:
         raise TrialFailed(error.code, str(error)) from None
-    if "failed" in answer:
-        raise TrialFailed(answer["failed"], answer["detail"])
     report = TrialReport(
         choice,
         GoldenResult(
