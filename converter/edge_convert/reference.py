@@ -177,13 +177,15 @@ def _sigmoid(x: Array) -> Array:
 
 def _elu(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
     x = inputs[0]
-    return np.where(x > 0, x, np.float32(attrs["alpha"]) * np.expm1(np.minimum(x, 0)))
+    y: Array = np.where(x > 0, x, np.float32(attrs["alpha"]) * np.expm1(np.minimum(x, 0)))
+    return y
 
 
 def _divide(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
     a, b = inputs
     if np.issubdtype(a.dtype, np.integer):  # towards zero, as C divides
-        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+        quotient: Array = np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
+        return quotient.astype(a.dtype)
     with np.errstate(divide="ignore", invalid="ignore"):
         return _activate(a / b, attrs)
 

@@ -97,6 +97,7 @@ def read(path: Path) -> Graph:
             constants[call.outputs[0]] = _constant_value(call)
     calls = join_gelu([c for c in calls if c.operator != "Constant"], constants, outputs)
     _refuse_unsupported(calls, constants)
+    _check(path, model)
 
     builder = Builder(known=dict(constants))
     inputs = _inputs(model.graph, calls, constants, builder)
@@ -230,6 +231,14 @@ def _refuse_unsupported(calls: Sequence[Call], constants: Mapping[str, Array]) -
         raise UnsupportedOperator(
             "; ".join(f"operator {op} of node '{name}' is not supported" for op, name in unsupported.items())
         )
+
+
+def _check(path: Path, model: onnx.ModelProto) -> None:
+    """Refuse a node with the wrong number of inputs, an unknown attribute and the like, in ONNX's words."""
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise SourceInvalid(f"{path}: not a valid ONNX model: {str(error).splitlines()[0]}") from error
 
 
 def _has_body(call: Call) -> bool:

@@ -188,6 +188,8 @@ class Builder:
         rank, positions = len(x.shape), [int(i) for i in indices]
         if positions == list(range(x.shape[axis])):
             return x
+        if not positions:
+            raise self._current().refuse(f"nothing is left of axis {axis} of {x.shape}")
         if positions == list(range(positions[0], positions[0] + len(positions))):
             begin = tuple(positions[0] if i == axis else 0 for i in range(rank))
             end = tuple(positions[-1] + 1 if i == axis else d for i, d in enumerate(x.shape))

@@ -92,7 +92,10 @@ def power(b: Builder, call: Call) -> Tensor:
         if exponent == -0.5:
             return b.add(Op.RSQRT, x)
         return b.binary(Op.POW, x, b.scalar(exponent, x))
-    return b.binary(Op.POW, x, b.operand(call, 1))
+    exponents = b.operand(call, 1)
+    if exponents.data is not None and exponents.dtype != x.dtype:
+        exponents = b.constant(exponents.data.astype(x.dtype), exponents.name)
+    return b.binary(Op.POW, x, exponents)
 
 
 def reciprocal(b: Builder, call: Call) -> Tensor:
@@ -254,8 +257,15 @@ def cast(b: Builder, call: Call) -> Tensor:
     return x if x.dtype == _CAST_TO[to] else b.add(Op.CAST, x, dtype=_CAST_TO[to])
 
 
-def same(b: Builder, call: Call) -> Tensor:
-    """Identity, and Dropout as it is when it does not train."""
+def identity(b: Builder, call: Call) -> Tensor:
+    """Identity."""
+    return b.operand(call, 0)
+
+
+def dropout(b: Builder, call: Call) -> Tensor:
+    """Dropout as it is when it does not train: nothing."""
+    if call.has(2) and bool(b.elements(call, 2, "training_mode").item()):
+        raise call.refuse("training mode; export the model for inference")
     if len([o for o in call.outputs if o]) > 1:
         raise call.refuse("the second output (the mask) is not supported")
     return b.operand(call, 0)
@@ -304,6 +314,6 @@ HANDLERS: dict[str, Handler] = {
     "Clip": clip,
     "Where": where,
     "Cast": cast,
-    "Identity": same,
-    "Dropout": same,
+    "Identity": identity,
+    "Dropout": dropout,
 }

@@ -31,7 +31,9 @@ def _positions(call: Call, size: int, out: int, scale: float) -> Array:
     if mode == "asymmetric":
         return steps / scale
     if mode == "align_corners":
-        return steps * ((size - 1) / (out - 1)) if out > 1 else np.zeros(1)
+        # the specification: with scales, the length before it was rounded down
+        length = size * scale
+        return steps * ((size - 1) / (length - 1)) if length > 1 else np.zeros(out)
     if mode == "pytorch_half_pixel":
         return np.zeros(1)
     raise call.refuse(f"coordinate_transformation_mode {mode!r} is not supported")

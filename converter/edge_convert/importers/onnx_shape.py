@@ -142,6 +142,8 @@ def one_hot(b: Builder, call: Call) -> Tensor:
     depth = int(b.elements(call, 1, "the depth").item())
     off, on = (float(v) for v in np.ravel(b.elements(call, 2, "the values")))
     indices = b.operand(call, 0)
+    if indices.dtype not in ("int32", "int64"):
+        raise call.refuse(f"indices of element type {indices.dtype}; expected integers")
     table = np.full((depth, depth), off, np.float32)
     np.fill_diagonal(table, on)
     y = b.add(Op.GATHER, b.constant(table, f"{call.name}:rows"), indices, axis=0)
@@ -210,11 +212,15 @@ def depth_to_space(b: Builder, call: Call) -> Tensor:
 
 
 def space_to_depth(b: Builder, call: Call) -> Tensor:
-    """SpaceToDepth."""
+    """SpaceToDepth, in either order of channels."""
     x, block = b.operand(call, 0), int(call.attrs["blocksize"])
     if x.shape[2] % block or x.shape[3] % block:
         raise call.refuse(f"an image of {x.shape[2]} x {x.shape[3]} does not divide into blocks of {block}")
-    return b.channels_first(b.add(Op.SPACE_TO_DEPTH, b.channels_last(x), block=block), 4)
+    image = b.add(Op.SPACE_TO_DEPTH, b.channels_last(x), block=block)
+    if call.attrs.get("mode", "DCR") == "CRD":
+        order = np.arange(image.shape[3]).reshape(block * block, x.shape[1]).T
+        image = b.take(image, order.ravel(), 3)
+    return b.channels_first(image, 4)
 
 
 HANDLERS: dict[str, Handler] = {

@@ -30,12 +30,12 @@ Pass = Callable[[Graph], Graph]
 PIPELINE: dict[str, Pass] = {
     "fold_constants": fold_constants.apply,
     "remove_identities": remove_identities.apply,
+    "fold_scale_shift": fold_scale_shift.apply,
     "sink_reshapes": sink_reshapes.apply,
     "merge_reshapes": merge_reshapes.apply,
     "remove_transposes": remove_transposes.apply,
     "fold_dense_layout": fold_dense_layout.apply,
     "fold_channel_gather": fold_channel_gather.apply,
-    "fold_scale_shift": fold_scale_shift.apply,
     "fold_pads": fold_pads.apply,
     "join_hard_swish": join_hard_swish.apply,
     "fuse_activations": fuse_activations.apply,

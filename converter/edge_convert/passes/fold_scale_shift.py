@@ -17,7 +17,14 @@ _OUT_AXIS = {Op.CONV2D: 0, Op.DEPTHWISE_CONV2D: 3, Op.TRANSPOSE_CONV2D: 0, Op.DE
 
 
 def apply(graph: Graph) -> Graph:
-    """Fold one neighbour of each layer; `simplify` repeats it until none is left."""
+    """Fold until no layer has such a neighbour left."""
+    while (folded := _fold_once(graph)) is not graph:
+        graph = folded
+    return graph
+
+
+def _fold_once(graph: Graph) -> Graph:
+    """Fold at most one neighbour into each layer."""
     producers, readers, outputs = graph.producers(), graph.consumers(), set(graph.output_tensors())
     changed: dict[str, Node] = {}
     gone: set[str] = set()

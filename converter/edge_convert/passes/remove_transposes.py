@@ -13,7 +13,6 @@ transposes learn to pass it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edge_convert.graph import Graph, Node, Op, Port, Tensor, constant
-from edge_convert.passes.reshape_groups import permuted_reshape
+from edge_convert.passes.reshape_groups import permuted_reshape, whole_groups
 from edge_convert.shapes import ELEMENTWISE_BINARY, ELEMENTWISE_UNARY, REDUCTIONS, infer
 
 Perm = tuple[int, ...]
@@ -57,8 +56,9 @@ def moves_nothing(shape: Sequence[int], perm: Perm) -> bool:
 
 
 def cost(graph: Graph) -> int:
-    """Elements that TRANSPOSE nodes move when the graph runs once."""
-    return sum(graph.tensor(n.output).size for n in graph.nodes if n.op is Op.TRANSPOSE)
+    """Elements that TRANSPOSE nodes move when the graph runs once, and one for each RESHAPE."""
+    moved = sum(graph.tensor(n.output).size for n in graph.nodes if n.op is Op.TRANSPOSE)
+    return moved + sum(n.op is Op.RESHAPE for n in graph.nodes)
 
 
 def apply(graph: Graph) -> Graph:
@@ -67,7 +67,7 @@ def apply(graph: Graph) -> Graph:
     layouts: dict[str, Perm] = {}
     for port in graph.inputs:
         rank = len(graph.tensor(port.tensor).shape)
-        if port.perm is not None or rank not in (3, 4) or cost(best) == 0:
+        if port.perm is not None or rank not in (3, 4):
             continue
         trial = layouts | {port.tensor: (0, *range(2, rank), 1)}
         other = _Sweep(graph).run(trial)
@@ -330,14 +330,23 @@ def _broadcast_to(sweep: _Sweep, node: Node) -> bool:
 
 def _reshape(sweep: _Sweep, node: Node) -> bool:
     view = sweep.view(node.inputs[0])
-    passed = permuted_reshape(view.base.shape, view.perm, tuple(node.attrs["shape"]))
-    if passed is None:
-        return False
-    shape, perm = passed
-    if math.prod(shape) != view.base.size:
-        raise AssertionError(f"{node.name}: {view.base.shape} through {view.perm} became {shape}")
-    sweep.emit(node, [view.base], {"shape": shape}, perm)
+    wanted = tuple(node.attrs["shape"])
+    # what has to move so that each group is in one piece, and no more than that
+    order = whole_groups(view.base.shape, view.perm, wanted)
+    base = sweep.transposed(view.base, order)
+    shape, perm = permuted_reshape(base.shape, _join(inverse(order), view.perm), wanted)
+    sweep.emit(node, [base], {"shape": shape}, perm)
     return True
+
+
+def _pointwise(sweep: _Sweep, node: Node) -> bool:
+    """A 1x1 convolution does not care which way height and width lie."""
+    plain = (
+        sweep.graph.tensor(node.inputs[1]).shape[1:3] == (1, 1)
+        and tuple(node.attrs["strides"]) == (1, 1)
+        and not any(node.attrs["pads"])
+    )
+    return plain and sweep.view(node.inputs[0]).perm[0] == 0 and _last_axis(sweep, node)
 
 
 SINKS: dict[Op, Sink] = {
@@ -356,6 +365,7 @@ SINKS: dict[Op, Sink] = {
     Op.LOG_SOFTMAX: _last_axis,
     Op.L2_NORMALIZE: _last_axis,
     Op.DENSE: _last_axis,
+    Op.CONV2D: _pointwise,
     Op.GATHER: _gather,
     Op.RESHAPE: _reshape,
 }

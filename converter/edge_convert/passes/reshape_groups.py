@@ -40,35 +40,50 @@ def groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[Run, Run]]
     return pairs
 
 
-def permuted_reshape(base: Shape, perm: Sequence[int], shape: Shape) -> tuple[Shape, tuple[int, ...]] | None:
+def _runs(base: Shape, perm: Sequence[int], shape: Shape) -> list[tuple[Run, Run]]:
+    """The groups of a reshape behind a transpose: (axes of x in the order they are read, axes after)."""
+    seen = [base[p] for p in perm]
+    return [(tuple(perm[i] for i in before), after) for before, after in groups(seen, shape)]
+
+
+def whole_groups(base: Shape, perm: Sequence[int], shape: Shape) -> tuple[int, ...]:
+    """The permutation of x that brings the axes of each group together, and moves nothing else.
+
+    Args:
+        base: Shape of x, which is transposed by `perm` and reshaped to `shape`.
+    """
+
+    def is_whole(run: Run) -> bool:
+        real = [a for a in run if base[a] != 1]
+        ordered = all(earlier < later for earlier, later in pairwise(real))
+        inside = range(real[0], real[-1] + 1) if real else ()
+        return ordered and all(a in run or base[a] == 1 for a in inside)
+
+    runs = [run for run, _ in _runs(base, perm, shape)]
+    if all(is_whole(run) for run in runs):
+        return tuple(range(len(base)))
+    # a group stands where the last of its axes stood
+    placed = sorted((max(run), run) for run in runs if run)
+    return tuple(axis for _, run in placed for axis in run)
+
+
+def permuted_reshape(base: Shape, perm: Sequence[int], shape: Shape) -> tuple[Shape, tuple[int, ...]]:
     """Swap a transpose with the reshape after it.
 
     reshape(transpose(x, perm), shape) == transpose(reshape(x, new shape), new perm).
 
     Args:
-        base: Shape of x.
+        base: Shape of x; the groups are in one piece in it (`whole_groups`).
 
     Returns:
-        (new shape, new perm), or None when the permutation breaks a group of the reshape up.
+        (new shape, new perm).
     """
-    seen = tuple(base[p] for p in perm)
-    placed: list[tuple[float, Run]] = []
-    last = -1.0
-    for before, after in groups(seen, shape):
-        axes = [perm[i] for i in before]
-        real = [a for a in axes if base[a] != 1] or axes
-        if any(later < earlier for earlier, later in pairwise(real)):
-            return None
-        between = [a for a in range(real[0], real[-1] + 1) if a not in axes and base[a] != 1] if real else []
-        if between:
-            return None
-        if axes:
-            last = float(real[0])
-            placed.append((last, after))
-        else:
-            last += 1e-3  # a new axis of size 1 stays behind the group that it followed
-            placed.append((last, after))
-    order = sorted(range(len(placed)), key=lambda k: placed[k][0])
-    axes_in_new_order = [axis for k in order for axis in placed[k][1]]
-    new_shape = tuple(shape[a] for a in axes_in_new_order)
-    return new_shape, tuple(axes_in_new_order.index(a) for a in range(len(shape)))
+    placed: list[tuple[tuple[int, int], Run]] = []
+    anchor = (-1, 0)
+    for run, after in _runs(base, perm, shape):
+        real = [a for a in run if base[a] != 1] or run
+        # a new axis of size 1 stays behind the group that it followed
+        anchor = (real[0], 0) if real else (anchor[0], anchor[1] + 1)
+        placed.append((anchor, after))
+    axes = [axis for _, after in sorted(placed, key=lambda place: place[0]) for axis in after]
+    return tuple(shape[a] for a in axes), tuple(axes.index(a) for a in range(len(shape)))
