@@ -9,8 +9,7 @@ import ipaddress
 import json
 import ssl
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from typing import IO
 from urllib.error import HTTPError, URLError
@@ -54,26 +53,25 @@ def post_json(url: str, body: bytes, ca: str = "") -> bytes:
         ServerUnreachable, ServerRefused: As `opened`.
     """
     with opened(url, {"Content-Type": "application/json"}, body, ca) as answer:
-        content = answer.read(MAX_ANSWER_BYTES + 1)
+        try:
+            content = answer.read(MAX_ANSWER_BYTES + 1)
+        except (OSError, HTTPException) as error:
+            raise broken(url, error) from None
     if len(content) > MAX_ANSWER_BYTES:
         raise ServerRefused(f"{url} answers with more than {MAX_ANSWER_BYTES} bytes")
     return content
 
 
-@contextmanager
-def opened(
-    url: str, headers: Mapping[str, str], body: bytes | None = None, ca: str = ""
-) -> Iterator[HTTPResponse]:
-    """Open an address; what breaks off while it is read is `ServerUnreachable` too.
+def opened(url: str, headers: Mapping[str, str], body: bytes | None = None, ca: str = "") -> HTTPResponse:
+    """Open an address; the caller closes the answer, and turns what fails while it is read into `broken`.
 
     Raises:
-        ServerUnreachable: Nobody answers, the connection broke, or the server is not itself (5xx).
+        ServerUnreachable: Nobody answers, or the server is not itself (5xx).
         ServerRefused: It said no (4xx, or a redirect); its own words are in the text.
     """
     request = urllib.request.Request(url, data=body, headers={"User-Agent": "edge-agent", **headers})
     try:
-        with _opener(url, ca).open(request, timeout=TIMEOUT_S) as answer:
-            yield answer
+        answer: HTTPResponse = _opener(url, ca).open(request, timeout=TIMEOUT_S)
     except HTTPError as error:
         with error:
             said = _said(error.read(4096))
@@ -82,7 +80,13 @@ def opened(
     except URLError as error:
         raise ServerUnreachable(f"no server at {url}: {_reason(error.reason)}") from None
     except (OSError, HTTPException) as error:
-        raise ServerUnreachable(f"the connection to {host_of(url)} broke: {_reason(error)}") from None
+        raise broken(url, error) from None
+    return answer
+
+
+def broken(url: str, error: Exception) -> ServerUnreachable:
+    """A connection that ended before its answer did."""
+    return ServerUnreachable(f"the connection to {host_of(url)} broke: {_reason(error)}")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -51,6 +51,7 @@ class Event(StrEnum):
     DOWNLOADING = "downloading"
     REFUSED = "refused"  # the assigned bundle cannot be had, read or allowed
     SATISFIED = "satisfied"  # the assigned bundle is the one that runs
+    KEPT = "kept"  # the server wants nothing but what is here
     STAGING = "staging"  # the spare slot is about to be written
     STAGED = "staged"  # a verified bundle lies complete in the spare slot
     CHECKED = "checked"  # it opened, agreed and was fast enough in a child process
@@ -71,6 +72,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.IDLE, Event.DOWNLOADING): Phase.IDLE,
     (Phase.IDLE, Event.REFUSED): Phase.IDLE,
     (Phase.IDLE, Event.SATISFIED): Phase.IDLE,
+    (Phase.IDLE, Event.KEPT): Phase.IDLE,
     (Phase.IDLE, Event.STAGING): Phase.IDLE,
     (Phase.IDLE, Event.STAGED): Phase.STAGED,
     (Phase.STAGED, Event.CHECKED): Phase.TRIAL,
@@ -257,6 +259,10 @@ def _satisfied(slots: Slots, fact: Fact) -> Step:
     return _report(after, Report.CONFIRMED, fact), (Tell("confirmed", held.bundle, slots.number),)
 
 
+def _kept(slots: Slots, fact: Fact) -> Step:
+    return _report(slots, Report.CONFIRMED, Fact(detail="keeps what it has")), ()
+
+
 def _staging(slots: Slots, fact: Fact) -> Step:
     # from here on the spare slot may hold anything, so no rollback may lead there
     held = {slot: what for slot, what in slots.held.items() if slot is not slots.spare}
@@ -363,6 +369,7 @@ _EFFECTS: dict[Event, Callable[[Slots, Fact], Step]] = {
     Event.DOWNLOADING: _downloading,
     Event.REFUSED: _refused,
     Event.SATISFIED: _satisfied,
+    Event.KEPT: _kept,
     Event.STAGING: _staging,
     Event.STAGED: _staged,
     Event.CHECKED: _checked,
