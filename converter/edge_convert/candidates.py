@@ -1,0 +1,93 @@
+"""Candidates: the graph compressed by each recipe and written for one target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_contracts.profile import DeviceProfile, Precision
+from edge_convert import recipe as recipes
+from edge_convert.binding import Model, bind_artifact
+from edge_convert.emitters import tflite as tflite_emitter
+from edge_convert.engine import open_artifact
+from edge_convert.graph import Array, Graph
+from edge_convert.quantization import Quantization
+from edge_convert.quantize import Rules, quantize
+from edge_convert.recipe import Recipe
+from edge_convert.statistics import Statistics
+
+Format = Literal["tflite", "openvino-ir"]
+Weights = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One compressed form of the model, written and opened.
+
+    Args:
+        files: Contents by suffix, in the order that a manifest lists them.
+    """
+
+    recipe: Recipe
+    format: Format
+    files: Mapping[str, bytes]
+    quantization: Quantization | None
+    model: Model
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum(len(content) for content in self.files.values())
+
+
+def recipes_for(precision: Precision) -> list[Recipe]:
+    """Every recipe that makes artifacts of a precision, by name."""
+    return [r for name in recipes.names() if (r := recipes.load(name)).precision == precision]
+
+
+def float_form(graph: Graph, target: str, precision: Precision = "float32") -> Candidate:
+    """The graph written in floating point."""
+    (recipe,) = recipes_for(precision)
+    return _written(graph, target, recipe, None)
+
+
+def quantized(
+    graph: Graph,
+    profile: DeviceProfile,
+    recipe: Recipe,
+    rules: Rules,
+    statistics: Statistics,
+    feeds: Mapping[str, Array],
+) -> Candidate:
+    """The graph compressed to int8 by a recipe.
+
+    Args:
+        feeds: The samples that the statistics stand on.
+    """
+    return _written(graph, profile.target, recipe, quantize(graph, statistics, recipe, rules, feeds))
+
+
+def _written(graph: Graph, target: str, recipe: Recipe, quantization: Quantization | None) -> Candidate:
+    weights: Weights = "float16" if recipe.precision == "float16" else "float32"
+    fmt, files = EMIT[target](graph, quantization, weights)
+    return Candidate(recipe, fmt, files, quantization, bind_artifact(graph, open_artifact(files, fmt)))
+
+
+def _emit_tflite(
+    graph: Graph, quantization: Quantization | None, weights: Weights
+) -> tuple[Format, dict[str, bytes]]:
+    return "tflite", {".tflite": tflite_emitter.emit(graph, quantization, weights)}
+
+
+def _emit_openvino(
+    graph: Graph, quantization: Quantization | None, weights: Weights
+) -> tuple[Format, dict[str, bytes]]:
+    from edge_convert.emitters import openvino  # not every target needs OpenVINO
+
+    xml, binary = openvino.emit(graph, quantization, weights)
+    return "openvino-ir", {".xml": xml, ".bin": binary}
+
+
+# target of a profile -> who writes it
+EMIT = {"tflite": _emit_tflite, "openvino": _emit_openvino}

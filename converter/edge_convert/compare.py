@@ -1,0 +1,71 @@
+"""An artifact's answers against the source's: the figures that gates and reports speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_contracts.manifest import Score, Task
+from edge_convert import score
+from edge_convert.graph import Array
+
+LOWEST_DB = -300.0  # stands for minus infinity, which JSON cannot say
+_BINS = 41  # odd, so that the middle one holds the errors around zero
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How an artifact's outputs differ from the source's.
+
+    Args:
+        output: Name of the output.
+        edges: Real units, one more than counts.
+    """
+
+    output: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+def compare(
+    source: Mapping[str, Array],
+    artifact: Mapping[str, Array],
+    task: Task,
+    classes: NDArray[np.intp] | None = None,
+) -> Score:
+    """Score answers on the same samples.
+
+    Args:
+        source, artifact: By output name, [n, ...]; a classifier's scores are the first output.
+        classes: The right class of each sample, where known.
+    """
+    first = next(iter(source))
+    count = len(source[first])
+    noise = score.worst_sqnr_db(source, artifact)
+    if noise is not None:
+        noise = max(noise, LOWEST_DB)
+    if task != "classification":
+        return Score(samples=count, sqnr_db=noise)
+    theirs, ours = (answers[first].reshape(count, -1) for answers in (source, artifact))
+    return Score(
+        samples=count,
+        agreement=score.agreement(theirs, ours),
+        sqnr_db=noise,
+        metric="" if classes is None else "accuracy",
+        source=None if classes is None else score.accuracy(theirs, classes),
+        artifact=None if classes is None else score.accuracy(ours, classes),
+    )
+
+
+def error_histogram(source: Mapping[str, Array], artifact: Mapping[str, Array]) -> Histogram | None:
+    """Errors of the first output; None when there are none."""
+    name = next(iter(source))
+    errors = (artifact[name].astype(np.float64) - source[name].astype(np.float64)).ravel()
+    reach = float(np.abs(errors).max())
+    if reach == 0:
+        return None
+    counts, edges = np.histogram(errors, bins=_BINS, range=(-reach, reach))
+    return Histogram(name, tuple(float(e) for e in edges), tuple(int(c) for c in counts))

@@ -1,0 +1,118 @@
+"""Evidence: real samples and the source's own answers to them, gathered once for all profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_contracts.manifest import Task
+from edge_convert import task as tasks
+from edge_convert.binding import Model
+from edge_convert.data import Samples, Split, class_labels, split
+from edge_convert.errors import DataInvalid
+from edge_convert.graph import Array, Graph
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Samples and what the source answers to them.
+
+    Args:
+        classes: The right class of each, where known.
+    """
+
+    feeds: Mapping[str, Array]
+    answers: Mapping[str, Array]
+    classes: NDArray[np.intp] | None = None
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.feeds.values())))
+
+    def part(self, indices: NDArray[np.intp]) -> Answered:
+        """Some of the samples."""
+        return Answered(
+            {name: values[indices] for name, values in self.feeds.items()},
+            {name: values[indices] for name, values in self.answers.items()},
+            None if self.classes is None else self.classes[indices],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What candidates are made from and judged by.
+
+    Args:
+        classes: Number of classes, 0 when the model does not classify.
+        calibration: All calibration samples.
+        split: Which of them do what.
+        held_out: The samples of the final score: the evaluation file's, or those kept back.
+    """
+
+    task: Task
+    classes: int
+    calibration: Answered
+    split: Split
+    held_out: Answered
+
+    @property
+    def ranges(self) -> Answered:
+        """The samples that statistics come from."""
+        return self.calibration.part(self.split.ranges)
+
+    @property
+    def selection(self) -> Answered:
+        """The samples that choose among candidates."""
+        return self.calibration.part(self.split.selection)
+
+
+def gather(
+    graph: Graph, reference: Model, calibration: Samples, evaluation: Samples | None, asked: Task | None
+) -> Evidence:
+    """Run the source on every sample.
+
+    Args:
+        reference: The model whose answers count as right.
+
+    Raises:
+        DataInvalid: The source answers with NaN, or with the same to every sample; the labels do
+            not fit the model.
+    """
+    answers = _answers(reference, calibration)
+    labels = calibration.labels if evaluation is None else evaluation.labels
+    task = tasks.detect(graph, answers, labels is not None, asked)
+    classes = tasks.classes_of(graph) if task == "classification" else 0
+    known = _classes(calibration, classes)
+    whole = Answered(calibration.feeds, answers, known)
+    parts = split(len(calibration), evaluation is not None)
+    if evaluation is None:
+        held_out = whole.part(parts.score)
+    else:
+        held_out = Answered(evaluation.feeds, _answers(reference, evaluation), _classes(evaluation, classes))
+    return Evidence(task, classes, whole, parts, held_out)
+
+
+def _classes(samples: Samples, classes: int) -> NDArray[np.intp] | None:
+    if samples.labels is None or not classes:
+        return None
+    return class_labels(samples.labels, classes, samples.path)
+
+
+def _answers(reference: Model, samples: Samples) -> dict[str, Array]:
+    answers = reference.run(samples.feeds)
+    for name, values in answers.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+            raise DataInvalid(
+                f"the source's output {name!r} is NaN or infinite for {len(bad)} samples of {samples.path}, "
+                f"the first is sample {bad[0]}; check the inputs' range"
+            )
+    if len(samples) > 1 and all((values == values[:1]).all() for values in answers.values()):
+        raise DataInvalid(
+            f"the source gives the same answer to all {len(samples)} samples of {samples.path}; "
+            "check that they are in the range that it was trained with"
+        )
+    return answers

@@ -1,0 +1,240 @@
+"""From chosen artifacts to a signed bundle on the disk.
+
+Everything in the manifest follows from the inputs: no date, no timing, no path. Which artifacts go
+in has been decided before; the archive's own rules are `edge_contracts.bundle`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_contracts import bundle
+from edge_contracts.digest import digest_of
+from edge_contracts.features import features, make_baseline
+from edge_contracts.keys import PrivateKey
+from edge_contracts.manifest import (
+    Artifact,
+    DeviceGates,
+    Dtype,
+    FileRef,
+    Golden,
+    Manifest,
+    Provenance,
+    Score,
+    Task,
+    TensorSpec,
+)
+from edge_contracts.model import canonical_json
+from edge_contracts.profile import DeviceProfile, Precision
+from edge_contracts.signing import sign_manifest
+from edge_contracts.sketch import Baseline
+from edge_convert import golden
+from edge_convert.binding import Model
+from edge_convert.graph import Array, Graph, Port
+
+GOLDEN_PATH = "golden.npz"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the user calls the model and knows about it.
+
+    Args:
+        labels: Class names in order, or empty.
+        color_order: "RGB", "BGR" or "" when not said.
+    """
+
+    name: str
+    version: str
+    task: Task
+    labels: tuple[str, ...] = ()
+    color_order: Literal["", "RGB", "BGR"] = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One artifact on its way into a bundle.
+
+    Args:
+        files: Contents by path in the archive, in the order that the manifest lists them.
+        model: The opened artifact that gives its bindings and expected outputs. For a compiled
+            artifact, which nothing here can open, that of its CPU twin.
+    """
+
+    id: str
+    format: Literal["tflite", "openvino-ir", "onnx"]
+    precision: Precision
+    runtimes: tuple[str, ...]
+    files: Mapping[str, bytes]
+    model: Model
+    score: Score
+    compiled_for: str = ""
+    not_compiled: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """A manifest and the files that it names."""
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+
+def tensor_specs(
+    graph: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array], color_order: str = ""
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """The contract's tensors, with the ranges seen in calibration.
+
+    Args:
+        inputs, outputs: Calibration samples and the source's answers, by the source's names.
+    """
+    return (
+        tuple(_spec(graph, port, inputs[port.name], color_order) for port in graph.inputs),
+        tuple(_spec(graph, port, outputs[port.name], "") for port in graph.outputs),
+    )
+
+
+def _spec(graph: Graph, port: Port, values: Array, color_order: str) -> TensorSpec:
+    return TensorSpec(
+        name=port.name,
+        dtype=cast(Dtype, graph.tensor(port.tensor).dtype),
+        shape=port.shape,
+        layout=cast(Literal["", "NHWC", "NCHW"], port.layout),
+        color_order=cast(Literal["", "RGB", "BGR"], color_order if _is_picture(port) else ""),
+        value_range=(float(values.min()), float(values.max())),
+    )
+
+
+def _is_picture(port: Port) -> bool:
+    channels = {"NHWC": port.shape[-1], "NCHW": port.shape[1] if len(port.shape) > 1 else 0}
+    return channels.get(port.layout) == 3
+
+
+def baseline_of(
+    inputs: Mapping[str, Array], outputs: Mapping[str, Array], task: Task, classes: int
+) -> Baseline:
+    """How the monitored numbers are distributed when nothing is wrong.
+
+    Args:
+        inputs, outputs: Calibration samples and the artifact's answers to them.
+    """
+    return make_baseline(features(inputs, outputs, task), classes or None)
+
+
+def assemble(
+    identity: Identity,
+    profile: DeviceProfile,
+    graph: Graph,
+    parts: Sequence[Part],
+    calibration: Mapping[str, Array],
+    source_outputs: Mapping[str, Array],
+    golden_indices: NDArray[np.intp],
+    classes: int,
+    provenance: Provenance,
+) -> Content:
+    """Make the manifest and the files.
+
+    Args:
+        parts: In order of preference; at least one.
+        calibration: All calibration samples, by input name.
+        source_outputs: The source's answers to them.
+        golden_indices: Which of them become golden inputs.
+    """
+    inputs, outputs = tensor_specs(graph, calibration, source_outputs, identity.color_order)
+    answers = {part.id: part.model.run(calibration) for part in parts}
+    golden_bytes = golden.archive(
+        {name: values[golden_indices] for name, values in calibration.items()},
+        {i: {name: v[golden_indices] for name, v in outputs.items()} for i, outputs in answers.items()},
+    )
+    files = {path: content for part in parts for path, content in part.files.items()}
+    files[GOLDEN_PATH] = golden_bytes
+    names = "".join(f"{label}\n" for label in identity.labels)
+    manifest = Manifest(
+        format="edgefleet.manifest/1",
+        name=identity.name,
+        version=identity.version,
+        profile=profile.name,
+        task=identity.task,
+        inputs=inputs,
+        outputs=outputs,
+        labels=identity.labels,
+        labels_digest=digest_of(names.encode()) if identity.labels else None,
+        artifacts=tuple(_artifact(part) for part in parts),
+        golden=Golden(
+            file=_file(GOLDEN_PATH, golden_bytes),
+            count=len(golden_indices),
+            min_agreement=golden.MIN_AGREEMENT,
+            min_sqnr_db=golden.MIN_SQNR_DB,
+        ),
+        baseline=baseline_of(calibration, answers[parts[0].id], identity.task, classes),
+        evaluation={part.id: part.score for part in parts},
+        gates=DeviceGates(latency_p95_ms=profile.latency_p95_ms),
+        provenance=provenance,
+    )
+    return Content(manifest, files)
+
+
+def _artifact(part: Part) -> Artifact:
+    return Artifact(
+        id=part.id,
+        format=part.format,
+        precision=part.precision,
+        runtimes=part.runtimes,
+        files=tuple(_file(path, content) for path, content in part.files.items()),
+        inputs=part.model.inputs,
+        outputs=part.model.outputs,
+        compiled_for=part.compiled_for,
+        not_compiled=part.not_compiled,
+    )
+
+
+def _file(path: str, content: bytes) -> FileRef:
+    return FileRef(path=path, digest=digest_of(content), bytes=len(content))
+
+
+def bundle_name(name: str, version: str, profile: str) -> str:
+    """The file name of a bundle."""
+    return f"{name}-{version}-{profile}{bundle.SUFFIX}"
+
+
+def write_bundle(content: Content, key: PrivateKey, folder: Path) -> tuple[Path, str]:
+    """Sign and write a bundle; an older one of the same name is replaced, or left whole on an error.
+
+    Returns:
+        Its path, and the digest of its manifest, which names it.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    envelope = sign_manifest(content.manifest, key)
+    packed = bundle.pack(content.manifest, envelope, content.files)
+    manifest = content.manifest
+    path = folder / bundle_name(manifest.name, manifest.version, manifest.profile)
+    return write_file(path, packed), digest_of(canonical_json(manifest))
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file whole or not at all: beside its place, synced, then renamed."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is for secrets, a bundle is none
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    bundle.sync_folder(path.parent)
+    return path

@@ -1,0 +1,180 @@
+"""What edge-convert prints for people: values in, text out. Programs get `--json` instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_convert.terminal import table
+
+if TYPE_CHECKING:  # these modules need the converter's extra, `verify` does not
+    from edge_contracts.signing import VerifiedManifest
+    from edge_convert.benchmark import Timing
+    from edge_convert.inspect import Contents, Fit
+    from edge_convert.results import BuildResult, Trial
+
+_BUILD_HEAD = (
+    "profile",
+    "recipe",
+    "kB",
+    "choosing dB",
+    "held-out dB",
+    "agreement",
+    "accuracy",
+    "ms",
+    "of source",
+    "",
+)
+_LAYERS_NAMED = 3
+
+
+def build_text(result: BuildResult, output: Path) -> str:
+    """Candidates, notes, and what was written; what failed is for `failures`."""
+    lines = []
+    rows = [_trial_row(o.profile, trial) for o in result.outcomes for trial in o.trials]
+    if rows:
+        lines += [table(_BUILD_HEAD, rows), ""]
+    lines += [f"note: {note}" for note in result.notes]
+    for outcome in result.outcomes:
+        lines += [f"note: {outcome.profile}: {note}" for note in outcome.notes]
+        if outcome.passed:
+            lines.append(f"{outcome.profile}: {outcome.summary}: {output / outcome.bundle}")
+    return "\n".join([*lines, f"report: {output / 'report.html'}"])
+
+
+def failures(result: BuildResult) -> Iterator[str]:
+    """One line for each profile without a bundle, and one for its costliest layers."""
+    for outcome in result.outcomes:
+        if outcome.passed:
+            continue
+        yield f"{outcome.profile}: {outcome.summary}"
+        if outcome.layers:
+            named = ", ".join(
+                f"{cost.node} ({cost.op}, {cost.sqnr_db:.1f} dB)" for cost in outcome.layers[:_LAYERS_NAMED]
+            )
+            yield f"{outcome.profile}: layers that cost most: {named}"
+
+
+def _trial_row(profile: str, trial: Trial) -> tuple[str, ...]:
+    score = trial.score
+    ratio = trial.latency_ms / trial.source_ms if trial.latency_ms and trial.source_ms else None
+    return (
+        profile,
+        trial.recipe,
+        f"{trial.bytes / 1000:.1f}",
+        _figure(trial.selection.sqnr_db, "{:.1f}"),
+        _figure(score.sqnr_db if score else None, "{:.1f}"),
+        _figure(score.agreement if score else None, "{:.1%}"),
+        _figure(score.artifact if score else None, "{:.2%}"),
+        _figure(trial.latency_ms, "{:.4f}"),
+        _figure(ratio, "{:.2f}"),
+        trial.state.value,
+    )
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def contents_text(found: Contents) -> str:
+    """What is in a model."""
+    form = " with integer weights" if found.hybrid else ""
+    ports = [("input", t) for t in found.inputs] + [("output", t) for t in found.outputs]
+    rows = [(kind, t.name, t.dtype, _dimensions(t.shape), t.layout or "-") for kind, t in ports]
+    counts = [(op, str(count), str(work)) for op, (count, work) in found.operators.items()]
+    return "\n".join(
+        [
+            f"{found.name}: {found.format}{form}, {found.bytes} bytes, {found.digest}",
+            f"{found.parameters} parameters, {found.macs} multiply-accumulates per inference",
+            "",
+            table(("", "name", "dtype", "shape", "layout"), rows),
+            "",
+            table(("operator", "count", "multiply-accumulates"), counts),
+        ]
+    )
+
+
+def fit_text(fit: Fit) -> str:
+    """What a profile would make of a model."""
+    lines = [f"{fit.profile} ({fit.title}): {'fits' if fit.fits else 'DOES NOT FIT'}"]
+    lines += [f"  {reason}" for reason in fit.reasons]
+    lines += [
+        f"  {precision}: about {milliseconds:.3g} ms by the profile's rate (a prediction)"
+        for precision, milliseconds in fit.predicted_ms.items()
+    ]
+    on_cpu = [(f"  {row['operator']}", row["reason"]) for row in fit.operators if not row["mapped"]]
+    if on_cpu:
+        lines.append(table(("  on the CPU", "why"), on_cpu))
+    return "\n".join(lines)
+
+
+def verified_text(verified: VerifiedManifest) -> str:
+    """Who signed a bundle and what it holds."""
+    manifest = verified.manifest
+    origin = manifest.provenance
+    ports = [("input", t) for t in manifest.inputs] + [("output", t) for t in manifest.outputs]
+    tensors = [
+        (
+            kind,
+            spec.name,
+            spec.dtype,
+            _dimensions(spec.shape),
+            " ".join(filter(None, (spec.layout, spec.color_order))) or "-",
+            "-" if spec.value_range is None else f"{spec.value_range[0]:.4g} .. {spec.value_range[1]:.4g}",
+        )
+        for kind, spec in ports
+    ]
+    artifacts = []
+    for artifact in manifest.artifacts:
+        score = manifest.evaluation.get(artifact.id)
+        artifacts.append(
+            (
+                artifact.id,
+                ", ".join(artifact.runtimes),
+                str(artifact.bytes),
+                _figure(score.agreement if score else None, "{:.1%}"),
+                _figure(score.sqnr_db if score else None, "{:.1f}"),
+                _figure(score.artifact if score else None, "{:.2%}"),
+                _figure(score.source if score else None, "{:.2%}"),
+                artifact.compiled_for or artifact.not_compiled or "-",
+            )
+        )
+    head = ("artifact", "runtimes", "bytes", "agreement", "dB", "accuracy", "source's", "compiled")
+    files = [(file.path, str(file.bytes), file.digest) for file in manifest.files()]
+    return "\n".join(
+        [
+            f"{manifest.name} {manifest.version} for {manifest.profile} ({manifest.task})",
+            f"digest     {verified.digest}",
+            f"signed by  {verified.key_id} (trusted)",
+            f"made from  {origin.source_name}, {origin.source_digest}",
+            f"recipe     {origin.recipe}, pruning {origin.pruning}",
+            "",
+            table(("", "name", "dtype", "shape", "layout", "range seen"), tensors),
+            "",
+            table(head, artifacts),
+            "",
+            table(("file", "bytes", "digest"), files),
+        ]
+    )
+
+
+def timings_text(timings: Sequence[Timing]) -> str:
+    """How fast models are, side by side."""
+    rows = [
+        (
+            timing.name,
+            timing.runtime,
+            str(timing.bytes),
+            f"{timing.median_ms:.4f}",
+            f"{timing.fast_ms:.4f}",
+            f"{timing.slow_ms:.4f}",
+            f"{timing.ratio:.2f}",
+        )
+        for timing in timings
+    ]
+    return table(("model", "runtime", "bytes", "median ms", "p10 ms", "p90 ms", "ratio"), rows)
+
+
+def _dimensions(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"

@@ -1,0 +1,120 @@
+"""The report of a build: every number, as report.json for programs and report.html for people.
+
+Timings and names of this host are here and never in the manifest. How the page looks is
+`report_html.py`'s matter; it is made from the JSON form and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_contracts.manifest import Score
+from edge_convert import report_html
+from edge_convert.gates import Finding
+from edge_convert.pack import write_file
+from edge_convert.results import BuildResult, Outcome, Trial
+from edge_convert.score import LayerCost
+
+FORMAT = "edgefleet.report/1"
+JSON_NAME = "report.json"
+HTML_NAME = "report.html"
+LAYERS_SHOWN = 20
+
+
+def write(result: BuildResult, folder: Path) -> None:
+    """Write both files; an older pair is replaced."""
+    document = as_json(result)
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    write_file(folder / JSON_NAME, text.encode() + b"\n")
+    write_file(folder / HTML_NAME, report_html.render(document).encode())
+
+
+def as_json(result: BuildResult) -> dict[str, Any]:
+    """Everything that was found out, as plain values."""
+    return {
+        "format": FORMAT,
+        "name": result.name,
+        "version": result.version,
+        "passed": result.passed,
+        "refusal": result.refusal,
+        "task": result.task,
+        "source": dict(result.source),
+        "data": dict(result.data),
+        "limits": {
+            "max_drop_points": result.limits.max_drop,
+            "min_agreement": result.limits.min_agreement,
+            "min_sqnr_db": result.limits.min_sqnr_db,
+            "max_latency_ratio": result.limits.max_latency_ratio,
+            "latency_gate": result.limits.latency,
+        },
+        "findings": [_finding(f) for f in result.findings],
+        "profiles": [_outcome(o) for o in result.outcomes],
+        "notes": list(result.notes),
+        "tools": dict(result.tools),
+        "host": dict(result.host),
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    histogram = outcome.histogram
+    return {
+        "profile": outcome.profile,
+        "title": outcome.title,
+        "passed": outcome.passed,
+        "summary": outcome.summary,
+        "bundle": outcome.bundle,
+        "bundle_digest": outcome.bundle_digest,
+        "artifacts": [dict(a) for a in outcome.artifacts],
+        "candidates": [_trial(t) for t in outcome.trials],
+        "findings": [_finding(f) for f in outcome.findings],
+        "layers": [_layer(c) for c in outcome.layers[:LAYERS_SHOWN]],
+        "histogram": None
+        if histogram is None
+        else {
+            "output": histogram.output,
+            "edges": list(histogram.edges),
+            "counts": list(histogram.counts),
+        },
+        "fit": [dict(row) for row in outcome.fit],
+        "notes": list(outcome.notes),
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    ratio = None
+    if trial.latency_ms is not None and trial.source_ms:
+        ratio = trial.latency_ms / trial.source_ms
+    return {
+        "recipe": trial.recipe,
+        "precision": trial.precision,
+        "bytes": trial.bytes,
+        "state": trial.state.value,
+        "selection": _score(trial.selection),
+        "score": None if trial.score is None else _score(trial.score),
+        "latency_ms": trial.latency_ms,
+        "source_latency_ms": trial.source_ms,
+        "latency_ratio": ratio,
+        "findings": [_finding(f) for f in trial.findings],
+    }
+
+
+def _score(score: Score) -> Mapping[str, Any]:
+    return score.model_dump(mode="json")
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "gate": finding.gate,
+        "verdict": finding.verdict.value,
+        "reason": finding.reason,
+        "found": finding.found,
+        "limit": finding.limit,
+    }
+
+
+def _layer(cost: LayerCost) -> dict[str, Any]:
+    lowest = None if cost.sqnr_db is None else max(cost.sqnr_db, -300.0)
+    return {"layer": cost.node, "op": cost.op, "source": cost.source, "sqnr_db": lowest}

@@ -1,0 +1,97 @@
+"""What a build found out: values for the report, the terminal and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from edge_contracts.manifest import Score, Task
+from edge_contracts.profile import Precision
+from edge_convert.compare import Histogram
+from edge_convert.gates import Finding, Limits
+from edge_convert.score import LayerCost
+
+
+class TrialState(StrEnum):
+    """What became of a candidate."""
+
+    CHOSEN = "chosen"
+    FAILED = "failed"
+    NOT_NEEDED = "not needed"  # one that comes before it had passed
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate for one profile.
+
+    Args:
+        selection: Its figures on the samples that choose among candidates.
+        score: Its figures on samples that chose nothing; None when it was not needed.
+        latency_ms, source_ms: Medians of interleaved rounds on this host.
+    """
+
+    recipe: str
+    precision: Precision
+    bytes: int
+    selection: Score
+    state: TrialState
+    score: Score | None = None
+    latency_ms: float | None = None
+    source_ms: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one profile.
+
+    Args:
+        bundle: File name of the bundle, or "" when none was written.
+        summary: One sentence: what was chosen, or why nothing was.
+        artifacts: Id, bytes, runtimes and compilation of what is in the bundle.
+        layers: Most expensive first.
+    """
+
+    profile: str
+    title: str
+    passed: bool
+    summary: str
+    trials: tuple[Trial, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    layers: tuple[LayerCost, ...] = ()
+    histogram: Histogram | None = None
+    artifacts: tuple[Mapping[str, Any], ...] = ()
+    fit: tuple[Mapping[str, Any], ...] = ()
+    bundle: str = ""
+    bundle_digest: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a whole build found out.
+
+    Args:
+        source, data: Facts about the inputs, as the report prints them.
+        refusal: Why the build stopped before any profile was tried, or "".
+    """
+
+    name: str
+    version: str
+    source: Mapping[str, Any]
+    data: Mapping[str, Any]
+    limits: Limits
+    tools: Mapping[str, str]
+    task: Task | None = None
+    findings: tuple[Finding, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    notes: tuple[str, ...] = ()
+    refusal: str = ""
+    host: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every profile has its bundle."""
+        return not self.refusal and bool(self.outcomes) and all(o.passed for o in self.outcomes)

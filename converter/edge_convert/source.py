@@ -1,0 +1,78 @@
+"""The source model: the file, its float graph, and itself running in its own runtime.
+
+Reading refuses what cannot be converted before anything is written. Whether our graph gives the
+source's answers is a gate (`gates.fidelity`), asked in `build.py` with real samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_contracts.digest import digest_of
+from edge_convert import importers, passes
+from edge_convert.binding import Model, bind_source
+from edge_convert.engine import Engine, LiteRtEngine, OpenVinoEngine
+from edge_convert.graph import Graph
+
+_WEIGHT_CODES = ("INT4", "INT8", "UINT8")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model to convert.
+
+    Args:
+        name: File name without its folder.
+        graph: After all exact simplifications; its ports are the contract.
+        hybrid: Weights are integers in the file, so its own runtime adds noise to float answers.
+        content: The file's bytes.
+    """
+
+    name: str
+    digest: str
+    format: str
+    graph: Graph
+    hybrid: bool
+    content: bytes
+
+    def open(self) -> Model:
+        """Open the file itself in its own runtime (.tflite in LiteRT, .onnx in OpenVINO)."""
+        engine: Engine
+        if self.format == "tflite":
+            engine = LiteRtEngine(self.content)
+        else:
+            engine = OpenVinoEngine(
+                self.content, shapes={port.name: port.shape for port in self.graph.inputs}
+            )
+        return bind_source(self.graph, engine)
+
+
+def read_source(path: Path) -> Source:
+    """Read a model file.
+
+    Raises:
+        SourceInvalid: Not there, of another kind, truncated, with NaN weights, or with operators
+            outside the set.
+    """
+    graph = passes.simplify(importers.load(path))
+    content = path.read_bytes()
+    is_tflite = content[4:8] == importers.TFLITE_IDENTIFIER
+    return Source(
+        name=path.name,
+        digest=digest_of(content),
+        format="tflite" if is_tflite else "onnx",
+        # the graph's name reaches the artifacts: it must not depend on where the file lies
+        graph=replace(graph, name=path.stem),
+        hybrid=is_tflite and _has_integer_weights(content),
+        content=content,
+    )
+
+
+def _has_integer_weights(content: bytes) -> bool:
+    from edge_convert.importers.tflite_file import parse
+
+    return any(
+        record.type in _WEIGHT_CODES and record.raw is not None and record.quantization is not None
+        for record in parse(content).tensors
+    )

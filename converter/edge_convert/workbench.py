@@ -1,0 +1,174 @@
+"""The workbench: candidates of one target, made, ranked and measured once for all its profiles.
+
+Profiles with the same target and the same demands share candidates; only size and precision order
+differ. Everything slow happens here, and only when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from edge_contracts.manifest import Score
+from edge_contracts.profile import DeviceProfile, Precision
+from edge_convert import candidates, gates, score
+from edge_convert.binding import Model
+from edge_convert.candidates import Candidate
+from edge_convert.compare import Histogram, compare, error_histogram
+from edge_convert.evidence import Evidence
+from edge_convert.gates import Finding
+from edge_convert.graph import Graph
+from edge_convert.quantize import Rules, rules_for
+from edge_convert.score import LayerCost
+from edge_convert.statistics import Statistics
+from edge_convert.timing import interleaved_ms
+
+Step = Callable[[str], None]
+FIDELITY_SAMPLES = 32
+LAYER_SAMPLES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """A candidate with its figures on the samples that choose."""
+
+    candidate: Candidate
+    selection: Score
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A candidate's figures on samples that chose nothing.
+
+    Args:
+        candidate_ms, source_ms: One inference in each interleaved round; empty when not timed.
+    """
+
+    score: Score
+    histogram: Histogram | None
+    candidate_ms: list[float]
+    source_ms: list[float]
+
+    @property
+    def medians(self) -> tuple[float | None, float | None]:
+        """Of the candidate and of the source."""
+        if not self.candidate_ms:
+            return None, None
+        return median(self.candidate_ms), median(self.source_ms)
+
+
+class Workbench:
+    """Candidates for one target's demands."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        profile: DeviceProfile,
+        evidence: Evidence,
+        statistics: Callable[[], Statistics],
+        source: Model | None,
+        timed: bool,
+        step: Step,
+    ) -> None:
+        """Set up; nothing is made yet.
+
+        Args:
+            graph: To compress; pruned already when that was asked for.
+            source: The source itself when this target's runtime on this host runs it; otherwise its
+                float32 form stands for it in the timing.
+            timed: Whether to measure latency.
+        """
+        self._graph, self._profile, self._evidence = graph, profile, evidence
+        self._statistics, self._timed, self._step = statistics, timed, step
+        self._ranked: dict[Precision, list[Ranked]] = {}
+        self._measured: dict[str, Measured] = {}
+        self._layers: dict[str, tuple[LayerCost, ...]] = {}
+        step(f"{profile.target}: writing float32")
+        self.float_form = candidates.float_form(graph, profile.target)
+        self._baseline = source or self.float_form.model
+        self.baseline_name = "the source file" if source else "the source's float32 form"
+
+    @property
+    def runtime(self) -> str:
+        """What runs this target's files on this host."""
+        return self.float_form.model.engine.runtime
+
+    def ranked(self, precision: Precision) -> list[Ranked]:
+        """All candidates of a precision, the best on the selection samples first."""
+        if precision not in self._ranked:
+            made = [self._rank(c) for c in self._make(precision)]
+            # equal figures go by name, so that two builds choose the same
+            made.sort(key=lambda r: (-_noise_rank(r.selection), r.candidate.recipe.name))
+            self._ranked[precision] = made
+        return self._ranked[precision]
+
+    def _make(self, precision: Precision) -> list[Candidate]:
+        if precision == "float32":
+            return [self.float_form]
+        if precision == "float16":
+            self._step(f"{self._profile.target}: writing float16")
+            return [candidates.float_form(self._graph, self._profile.target, "float16")]
+        rules: Rules = rules_for(self._profile)
+        statistics, feeds = self._statistics(), self._evidence.ranges.feeds
+        made = []
+        for recipe in candidates.recipes_for(precision):
+            self._step(f"{self._profile.target}: recipe {recipe.name}")
+            made.append(candidates.quantized(self._graph, self._profile, recipe, rules, statistics, feeds))
+        return made
+
+    def _rank(self, candidate: Candidate) -> Ranked:
+        samples = self._evidence.selection
+        answers = candidate.model.run(samples.feeds)
+        return Ranked(candidate, compare(samples.answers, answers, self._evidence.task))
+
+    def measured(self, candidate: Candidate) -> Measured:
+        """Figures of a candidate on the held-out samples, and its speed beside the source's."""
+        name = candidate.recipe.name
+        if name not in self._measured:
+            self._step(f"{self._profile.target}: measuring {name}")
+            samples = self._evidence.held_out
+            answers = candidate.model.run(samples.feeds)
+            times: dict[str, list[float]] = {"candidate": [], "source": []}
+            if self._timed:
+                times = self._time(candidate.model)
+            self._measured[name] = Measured(
+                compare(samples.answers, answers, self._evidence.task, samples.classes),
+                error_histogram(samples.answers, answers),
+                times["candidate"],
+                times["source"],
+            )
+        return self._measured[name]
+
+    def _time(self, model: Model) -> dict[str, list[float]]:
+        sample = {name: values[:1] for name, values in self._evidence.held_out.feeds.items()}
+        return interleaved_ms(
+            {
+                "source": self._baseline.engine.repeat(self._baseline.encoded(sample)),
+                "candidate": model.engine.repeat(model.encoded(sample)),
+            }
+        )
+
+    def fidelity(self, limit: float) -> Finding:
+        """Whether this target's float32 form gives the reference's answers."""
+        samples = self._evidence.selection
+        feeds = {name: values[:FIDELITY_SAMPLES] for name, values in samples.feeds.items()}
+        answers = {name: values[:FIDELITY_SAMPLES] for name, values in samples.answers.items()}
+        ours = self.float_form.model.run(feeds)
+        return gates.fidelity(compare(answers, ours, "other").sqnr_db, limit)
+
+    def layers(self, candidate: Candidate) -> tuple[LayerCost, ...]:
+        """What each layer of a quantized candidate costs, the most expensive first."""
+        if candidate.quantization is None:
+            return ()
+        name = candidate.recipe.name
+        if name not in self._layers:
+            self._step(f"{self._profile.target}: what each layer of {name} costs")
+            feeds = {k: v[:LAYER_SAMPLES] for k, v in self._evidence.selection.feeds.items()}
+            self._layers[name] = score.layer_costs(self._graph, candidate.quantization, feeds)
+        return self._layers[name]
+
+
+def _noise_rank(figures: Score) -> float:
+    """A ratio to sort by; answers without any noise come first."""
+    return float("inf") if figures.sqnr_db is None else figures.sqnr_db
