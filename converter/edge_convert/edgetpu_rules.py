@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edge_convert.errors import SourceInvalid
 from edge_convert.importers.tflite_file import ModelFile, OperatorRecord, TensorRecord
 
 COMPILER_VERSION = "16.0.384591198"
@@ -102,6 +103,11 @@ NEWEST_VERSION: dict[str, int] = {
 }
 
 
+# Everything since stands behind it in the schema's numbering (TensorFlow 2.6 brought it).
+_FIRST_UNKNOWN = schema.BuiltinOperator.REDUCE_ALL
+_DATA_POSITION = {"SPLIT": 1, "TRANSPOSE_CONV": 2}
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why an operator stays on the CPU.
@@ -122,6 +128,11 @@ class Use:
     operator: OperatorRecord
     inputs: tuple[TensorRecord, ...]
     outputs: tuple[TensorRecord, ...]
+
+    @property
+    def data(self) -> TensorRecord:
+        """The input that is transformed; shapes, axes and weights are the others."""
+        return self.inputs[_DATA_POSITION.get(self.operator.code, 0)]
 
     def integers(self, position: int) -> tuple[int, ...]:
         """Elements of a constant input; none when it is computed."""
@@ -145,33 +156,41 @@ def beyond_compiler(operator: OperatorRecord) -> Reason | None:
         return None  # custom operators are carried along and stay on the CPU
     newest = NEWEST_VERSION.get(operator.code)
     if newest is None:
-        return None  # not met in our files; no statement
+        number = getattr(schema.BuiltinOperator, operator.code, _FIRST_UNKNOWN)
+        return Reason("the compiler does not know it", VERSIONS) if number >= _FIRST_UNKNOWN else None
     if operator.version > newest:
         return Reason(f"version {operator.version}, the compiler reads up to {newest}", VERSIONS)
     return None
 
 
 def refusal(use: Use) -> Reason | None:
-    """Why this operator by itself cannot be mapped, or None."""
+    """Why this operator by itself cannot be mapped, or None.
+
+    Raises:
+        SourceInvalid: It lacks what every such operator has; the file is damaged.
+    """
     operator = use.operator
     too_new = beyond_compiler(operator)
     if too_new is not None:
         return too_new
     if operator.code not in RULES:
         return Reason(f"{operator.custom or operator.code} is not among the supported operators", OPS)
-    generic = _not_integer(use) or _not_static(use) or _too_many_dimensions(use)
-    if generic is not None:
-        return Reason(generic, REQUIREMENTS)
-    for rule in RULES[operator.code]:
-        found = rule(use)
-        if found is not None:
-            return Reason(found, OPS)
-    return None
+    try:
+        generic = _not_integer(use) or _not_static(use) or _too_many_dimensions(use)
+        if generic is not None:
+            return Reason(generic, REQUIREMENTS)
+        found = next((text for rule in RULES[operator.code] if (text := rule(use)) is not None), None)
+    except AttributeError as error:
+        if error.obj is not operator.options:
+            raise
+        raise SourceInvalid(f"{operator.label}: its options are missing or of another operator") from error
+    except IndexError as error:
+        raise SourceInvalid(f"{operator.label}: an input or a dimension is missing") from error
+    return None if found is None else Reason(found, OPS)
 
 
 def _not_integer(use: Use) -> str | None:
-    activations = (use.inputs[:1] if use.operator.code != "SPLIT" else use.inputs[1:]) + use.outputs
-    for tensor in activations:
+    for tensor in (use.data, *use.outputs):
         if tensor.type not in _INTEGERS or tensor.quantization is None:
             return f"{tensor.name!r} is {tensor.type}, not quantized to 8 bits"
     return None
@@ -201,10 +220,8 @@ def _no_activation(use: Use) -> str | None:
 
 def _constant_weights(use: Use) -> str | None:
     """Weights and bias known at compile time."""
-    start = 1 if use.operator.code != "TRANSPOSE_CONV" else 3
-    weights = [*use.inputs[start:], *(use.inputs[1:2] if start == 3 else ())]
-    for tensor in weights:
-        if tensor.raw is None:
+    for tensor in use.inputs:
+        if tensor.raw is None and tensor is not use.data:
             return f"the parameter {tensor.name!r} is computed"
     return None
 

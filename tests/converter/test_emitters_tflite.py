@@ -158,7 +158,7 @@ def test_each_rule_is_one_that_the_kernels_have(case: Case, monkeypatch: pytest.
         ("depthwise_conv2d dilated", "DEPTHWISE_CONV_2D", 2, 3),
         ("dense", "FULLY_CONNECTED", 1, 4),
         ("dense three axes", "FULLY_CONNECTED", 5, 5),
-        ("transpose_conv2d torch 4x4, relu", "TRANSPOSE_CONV", 3, 3),
+        ("transpose_conv2d 4x4, relu", "TRANSPOSE_CONV", 3, 3),
         ("average_pool2d valid", "AVERAGE_POOL_2D", 1, 2),
         ("add", "ADD", 1, 2),
         ("softmax", "SOFTMAX", 1, 2),

@@ -93,9 +93,9 @@ def _handled(builder: Builder, call: OperatorRecord) -> list[Tensor]:
     try:
         made = HANDLERS[call.code](builder, call.options)
     except AttributeError as error:
-        if call.options is not None:
+        if error.obj is not call.options:
             raise
-        raise SourceInvalid(f"{call.label} has no options; the file is damaged") from error
+        raise SourceInvalid(f"{call.label}: its options are missing or of another operator") from error
     return made if isinstance(made, list) else [made]
 
 

@@ -22,7 +22,7 @@ _SMALLEST_FILE = 16
 # table, from costing minutes.
 _MOST_ENTRIES = 100_000
 # What the generated accessors raise when an offset leads out of the file or into nonsense.
-_READ_ERRORS = (struct.error, ValueError, IndexError, TypeError, OverflowError, KeyError, AttributeError)
+READ_ERRORS = (struct.error, ValueError, IndexError, TypeError, OverflowError, KeyError, AttributeError)
 
 _OPERATOR_NAMES: dict[int, str] = {
     number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)
@@ -158,7 +158,7 @@ def parse(content: bytes) -> ModelFile:
         raise SourceInvalid("not a TensorFlow Lite file: the identifier 'TFL3' is not at byte 4")
     try:
         return _parse(content)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise SourceInvalid(
             f"the TensorFlow Lite file is truncated or damaged ({type(error).__name__}: {_one_line(error)})"
         ) from error

@@ -313,8 +313,10 @@ def _concatenation(b: Builder, options: Any) -> Tensor:
     rests = {(*p.shape[:axis], *p.shape[axis + 1 :]) for p in parts}
     if len(rests) != 1 or len({len(p.shape) for p in parts}) != 1 or len({p.dtype for p in parts}) != 1:
         raise b.refuse(f"parts of shapes {[list(p.shape) for p in parts]} along axis {axis}")
-    joined = parts[0] if len(parts) == 1 else b.add(Op.CONCAT, *parts, axis=axis)
-    return b.then(joined, _activation(b, options))
+    if _activation(b, options) != "none":
+        # the built-in kernel refuses it and XNNPACK ignores it, so nothing says what was meant
+        raise b.refuse("it carries an activation; no runtime applies one")
+    return parts[0] if len(parts) == 1 else b.add(Op.CONCAT, *parts, axis=axis)
 
 
 def _pack(b: Builder, options: Any) -> Tensor:

@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edge_convert.errors import SourceInvalid
+from edge_convert.importers.tflite_file import READ_ERRORS
 
 _VECTORS: dict[int, Any] = {
     schema.SparseIndexVector.Int32Vector: schema.Int32VectorT,
@@ -34,6 +35,13 @@ def densify(name: str, shape: tuple[int, ...], values: NDArray[Any], sparsity: A
     Raises:
         SourceInvalid: Counts and indices do not belong to this shape.
     """
+    try:
+        return _densify(name, shape, values, sparsity)
+    except READ_ERRORS as error:
+        raise SourceInvalid(f"sparse tensor {name!r} is truncated or damaged") from error
+
+
+def _densify(name: str, shape: tuple[int, ...], values: NDArray[Any], sparsity: Any) -> NDArray[Any]:
     order = [int(v) for v in np.ravel(sparsity.TraversalOrderAsNumpy())]
     block_map = [int(v) for v in np.ravel(sparsity.BlockMapAsNumpy())] if sparsity.BlockMapLength() else []
     rank, blocks = len(shape), len(block_map)
