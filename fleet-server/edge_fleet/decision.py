@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge_fleet.assignment import ANSWERED, SETTLED, State
@@ -45,21 +45,27 @@ def decide(plan: RolloutPlan, position: Position, evidence: StageEvidence, now_s
     return Decision(event, why, verdicts)
 
 
-def decide_return(states: Iterable[State], stragglers: Iterable[str]) -> tuple[Event | None, str]:
+def decide_return(states: Mapping[str, State]) -> tuple[Event | None, str]:
     """Whether every device that is to go back has done so.
 
+    A silent device does not hold the end up: its order to go back waits for it.
+
     Args:
-        states: Of the assignments that send them back.
-        stragglers: Devices among them that are silent: the order waits for them.
+        states: By device, of the assignment that sends it back.
     """
-    kept = list(states)
-    moving = sum(state not in SETTLED for state in kept)
+    moving = sum(state not in SETTLED for state in states.values())
     if moving:
-        return None, f"{moving} of {len(kept)} devices are on their way back"
-    silent = sorted(stragglers)
-    if silent:
-        return Event.RETURNED, f"the order to go back waits for silent devices: {', '.join(silent)}"
-    return Event.RETURNED, "every device is back"
+        return None, f"{moving} of {len(states)} devices are on their way back"
+    told = ["every device is back"]
+    for state, meaning in (
+        (State.UNREACHABLE, "silent, the order to go back waits for"),
+        (State.REFUSED, "refused to go back"),
+        (State.ROLLED_BACK, "could not go back"),
+    ):
+        devices = sorted(device for device, found in states.items() if found is state)
+        if devices:
+            told.append(f"{meaning}: {', '.join(devices)}")
+    return Event.RETURNED, "; ".join(told[1:] or told)
 
 
 def _settle(plan: RolloutPlan, evidence: StageEvidence) -> tuple[Event | None, str]:
@@ -82,9 +88,9 @@ def _bake(
 ) -> tuple[Event | None, str]:
     stage = evidence.of_stage
     # a stage that had no device to add has nothing to watch for
-    left_s = position.since_s + plan.bake_s - now_s if stage else 0.0
-    if left_s > 0:
-        return None, f"baking for another {left_s:.0f} s"
+    if stage and now_s < position.since_s + plan.bake_s:
+        # without the seconds that are left: what is stored would change with every tick
+        return None, f"baking for {plan.bake_s:g} s"
     expected = [member for member in stage if member not in evidence.failed]
     reporting = sum(member.device in evidence.reporting for member in expected)
     needed = math.ceil(plan.quorum * len(expected))

@@ -34,10 +34,10 @@ def issue(
     Returns:
         Its number.
     """
-    newest = connection.execute(
+    last = connection.execute(
         select(func.max(assignments.c.number)).where(assignments.c.device == device)
     ).scalar()
-    number = 1 if newest is None else int(newest) + 1
+    number = 1 if last is None else int(last) + 1
     connection.execute(
         insert(assignments).values(
             device=device,

@@ -15,6 +15,7 @@ A plan is refused when it is made, not when it runs: an unknown gate or key is n
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 import tomllib
@@ -88,6 +89,7 @@ class RolloutPlan(Frozen):
         quorum: Share of the stage's devices that must have answered before it bakes, and must have
             reported inferences before it passes, over 0 to 1.
         silence_s: A device that says nothing for so long no longer holds the stage up, seconds.
+        permit_downgrade: Reach devices that have confirmed a later release, with a signed permission.
         gates: By name; what is not named is not asked.
     """
 
@@ -98,6 +100,7 @@ class RolloutPlan(Frozen):
     bake_s: float = Field(default=300.0, ge=0, le=30 * 86400)
     quorum: float = Field(default=0.8, gt=0, le=1)
     silence_s: float = Field(default=900.0, gt=0, le=30 * 86400)
+    permit_downgrade: bool = False
     gates: Mapping[str, GateLimit] = Field(default_factory=lambda: default_gates())
 
     @field_validator("select")
@@ -127,7 +130,7 @@ class RolloutPlan(Frozen):
         # a count and a share can be compared only when the devices are known
         for kind in ("count", "percent"):
             alike = [stage for stage in self.stages if getattr(stage, kind) is not None]
-            for earlier, later in zip(alike, alike[1:], strict=False):
+            for earlier, later in itertools.pairwise(alike):
                 if getattr(later, kind) <= getattr(earlier, kind):
                     raise ValueError(
                         f"stage {later} comes after {earlier}; a stage states the devices reached in all, "

@@ -115,8 +115,12 @@ def test_a_rollout_that_does_not_go_forward_has_no_such_decision(phase: Phase) -
 
 
 def test_a_return_is_complete_when_nobody_is_on_the_way() -> None:
-    assert decide_return([State.CONFIRMED, State.DOWNLOADING], [])[0] is None
-    assert decide_return([], []) == (Event.RETURNED, "every device is back")
-    event, why = decide_return([State.CONFIRMED, State.UNREACHABLE], ["cam-7"])
+    assert decide_return({"a": State.CONFIRMED, "b": State.DOWNLOADING})[0] is None
+    assert decide_return({"a": State.CONFIRMED}) == (Event.RETURNED, "every device is back")
+    assert decide_return({}) == (Event.RETURNED, "every device is back")
+
+
+def test_a_return_names_the_devices_that_did_not_come() -> None:
+    event, why = decide_return({"a": State.UNREACHABLE, "b": State.REFUSED, "c": State.CONFIRMED})
     assert event is Event.RETURNED
-    assert "waits for silent devices: cam-7" in why
+    assert why == "silent, the order to go back waits for: a; refused to go back: b"

@@ -1,0 +1,650 @@
+"""The conductor on a real SQLite file: whole rollouts, and a server that dies between any two lines."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, select, update
+
+from edge_contracts.digest import digest_of
+from edge_contracts.manifest import FORMAT, Manifest
+from edge_contracts.messages import Phase as Told
+from edge_contracts.messages import Progress
+from edge_contracts.sketch import bin_index
+from edge_fleet import orders, rollout_rows, schema
+from edge_fleet.assignment import State
+from edge_fleet.conductor import Conductor
+from edge_fleet.errors import Conflict, NotFound
+from edge_fleet.events import EventBus
+from edge_fleet.plan import RolloutPlan, parse_plan
+from edge_fleet.rollout import Phase
+from edge_fleet.services import Services
+from edge_fleet.store import Store, open_store
+
+START_MS = 1_000_000_000
+FITS, WRONG = [100, 200, 100], [390, 5, 5]
+
+
+def manifest(version: str, profile: str) -> Manifest:
+    file = {"path": "artifacts/m.tflite", "digest": digest_of(b"m"), "bytes": 1}
+    tensor = {"name": "x", "dtype": "float32", "shape": (1, 4)}
+    binding = {"name": "x", "tensor": "x", "dtype": "float32", "shape": (1, 4)}
+    return Manifest.model_validate(
+        {
+            "format": FORMAT,
+            "name": "digits",
+            "version": version,
+            "profile": profile,
+            "task": "classification",
+            "inputs": [tensor],
+            "outputs": [tensor],
+            "artifacts": [
+                {
+                    "id": "int8",
+                    "format": "tflite",
+                    "precision": "int8",
+                    "runtimes": ["litert"],
+                    "files": [file],
+                    "inputs": [binding],
+                    "outputs": [binding],
+                }
+            ],
+            "golden": {
+                "file": {**file, "path": "golden.npz"},
+                "count": 10,
+                "min_agreement": 0.9,
+                "min_sqnr_db": 10,
+            },
+            "baseline": {
+                "samples": 400,
+                "scalars": [{"name": "input:x:mean", "edges": (0.0, 1.0), "counts": (100, 200, 100)}],
+            },
+            "evaluation": {},
+            "gates": {"latency_p95_ms": 50},
+            "provenance": {
+                "source_name": "digits.onnx",
+                "source_digest": digest_of(b"s"),
+                "source_bytes": 1,
+                "calibration": digest_of(b"c"),
+                "recipe": "int8",
+                "pruning": "none",
+                "tools": {},
+            },
+        }
+    )
+
+
+def digest(version: str, profile: str = "arm-cpu") -> str:
+    return digest_of(f"{version}/{profile}".encode())
+
+
+class Fleet:
+    """A server's store and conductor, and devices that do what a test says. Time is a number."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now_ms = START_MS
+        self.sent: list[str] = []
+        self.crash_when_sending = False
+        self.open()
+
+    def open(self) -> None:
+        self.store: Store = open_store(f"sqlite:///{self.path}")
+        # a process that dies loses nothing that it has written: only a power cut needs the slow fsync
+        engine = self.store._engine
+        event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
+        engine.dispose()
+        self.services = Services(self.store, EventBus(), self, lambda: self.now_ms)
+        self.conductor = Conductor(self.services)
+
+    def soon(self, devices: Iterable[str]) -> None:
+        if self.crash_when_sending:
+            raise Killed
+        self.sent.extend(devices)
+
+    def enrol(self, *names: str, profile: tuple[str, ...] = ("arm-cpu",), **labels: str) -> None:
+        with self.store.write() as connection:
+            for name in names:
+                connection.execute(
+                    insert(schema.devices).values(
+                        id=name,
+                        public_key=hashlib.sha256(name.encode()).digest(),
+                        profile=list(profile),
+                        labels=labels,
+                        credential="",
+                        enrolled_ms=self.now_ms,
+                        last_seen_ms=self.now_ms,
+                    )
+                )
+
+    def publish(self, version: str, *profiles: str) -> None:
+        with self.store.write() as connection:
+            counter = int(version)
+            connection.execute(
+                insert(schema.releases).values(
+                    counter=counter, name="digits", version=version, created_ms=self.now_ms
+                )
+            )
+            for profile in profiles or ("arm-cpu",):
+                connection.execute(
+                    insert(schema.bundles).values(
+                        digest=digest(version, profile),
+                        counter=counter,
+                        profile=profile,
+                        archive=digest_of(f"archive/{version}/{profile}".encode()),
+                        archive_bytes=1,
+                        manifest=manifest(version, profile).model_dump_json(),
+                        key_id="k",
+                    )
+                )
+
+    def assigned(self, device: str) -> Any:
+        with self.store.read() as connection:
+            return orders.newest(connection, device)
+
+    def say(self, device: str, phase: Told = Told.CONFIRMED, code: str = "") -> None:
+        """The device answers its newest assignment; a confirmed one is what it runs."""
+        row = self.assigned(device)
+        with self.store.write() as connection:
+            progress = Progress(assignment=row.number, phase=phase, code=code)
+            orders.note_progress(connection, device, progress, self.now_ms)
+            values: dict[str, Any] = {"last_seen_ms": self.now_ms}
+            if phase is Told.CONFIRMED and row.bundle:
+                values["state"] = {"active": {"bundle": row.bundle}, "counter": 1}
+            connection.execute(update(schema.devices).where(schema.devices.c.id == device).values(**values))
+
+    def report(self, device: str, bundle: str, inferences: int = 400, **changes: Any) -> None:
+        """A window of the device arrives."""
+        with self.store.write() as connection:
+            connection.execute(
+                insert(schema.windows).values(
+                    {
+                        "device": device,
+                        "epoch": "0" * 16,
+                        "seq": 0,
+                        "received_ms": self.now_ms,
+                        "bundle": bundle,
+                        "artifact": "int8",
+                        "runtime": "litert",
+                        "start_ms": 0,
+                        "end_ms": 0,
+                        "duration_ms": 1000,
+                        "inferences": inferences,
+                        "errors": 0,
+                        "refused": 0,
+                        "reasons": {},
+                        "latency": {str(bin_index(5.0)): inferences},
+                        "scalars": {"input:x:mean": FITS},
+                        "golden_total": 10,
+                        "golden_agree": 10,
+                        "cpu_s": 0.1,
+                        "rss_bytes": 1,
+                        "trial": False,
+                        **changes,
+                    }
+                )
+            )
+
+    def pass_time(self, seconds: float) -> None:
+        self.now_ms += round(seconds * 1000)
+        self.conductor.tick(self.now_ms)
+
+    def position(self, rollout: str) -> tuple[Phase, int]:
+        with self.store.read() as connection:
+            position = rollout_rows.load(connection, rollout).position
+        return position.phase, position.stage
+
+    def why(self, rollout: str) -> str:
+        with self.store.read() as connection:
+            return rollout_rows.load(connection, rollout).why
+
+    def members(self, rollout: str) -> dict[str, rollout_rows.MemberRow]:
+        with self.store.read() as connection:
+            return {row.member.device: row for row in rollout_rows.load_members(connection, rollout)}
+
+    def begin(self, version: str, *stages: str, **changes: Any) -> str:
+        rollout = self.conductor.create(plan(version, *stages, **changes), "anna")
+        self.conductor.start(rollout, "anna")
+        self.pass_time(1)
+        return rollout
+
+    def complete(self, version: str, *stages: str) -> str:
+        """Roll a good version out to the end."""
+        rollout = self.begin(version, *stages)
+        for _ in stages or ("100%",):
+            for device, row in self.members(rollout).items():
+                if row.member.state is not State.CONFIRMED:
+                    self.say(device)
+                self.report(device, row.member.bundle)
+            self.pass_time(1)
+            self.pass_time(60)
+        assert self.position(rollout)[0] is Phase.COMPLETED, self.why(rollout)
+        return rollout
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    built = Fleet(tmp_path / "fleet.db")
+    built.enrol(*(f"cam-{i}" for i in range(6)), site="lab")
+    built.publish("1")
+    built.publish("2")
+    yield built
+    built.store.close()
+
+
+def plan(version: str, *stages: str, **changes: Any) -> RolloutPlan:
+    return parse_plan(
+        {
+            "format": "edgefleet.rollout/1",
+            "release": f"digits@{version}",
+            "stages": list(stages) or ["100%"],
+            "bake_s": 60,
+            "silence_s": 300,
+            **changes,
+        }
+    )
+
+
+def test_a_good_release_reaches_every_device_stage_by_stage(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "50%", "100%")
+    for stage, reached in enumerate((1, 3, 6)):
+        assert fleet.position(rollout) == (Phase.RUNNING, stage)
+        members = fleet.members(rollout)
+        assert len(members) == reached
+        assert {row.member.previous for row in members.values()} == {digest("1")}
+        for device, row in members.items():
+            if row.member.stage == stage:
+                assert fleet.assigned(device).bundle == digest("2")
+                fleet.say(device)
+            fleet.report(device, digest("2"))
+        fleet.pass_time(1)
+        assert fleet.position(rollout) == (Phase.BAKING, stage)
+        fleet.pass_time(59)
+        assert fleet.position(rollout) == (Phase.BAKING, stage)
+        fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.COMPLETED, 2)
+    assert not fleet.assigned("cam-0").permit_downgrade
+
+
+def test_a_release_that_is_wrong_on_live_data_is_undone_in_its_first_stage(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "100%")
+    (canary,) = fleet.members(rollout)
+    fleet.say(canary)
+    for device in (f"cam-{i}" for i in range(6)):
+        live = {"input:x:mean": WRONG} if device == canary else {"input:x:mean": FITS}
+        fleet.report(device, digest("2") if device == canary else digest("1"), scalars=live)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.ROLLING_BACK, 0)
+    assert "drift: arm-cpu: input:x:mean is 0.72 from its baseline" in fleet.why(rollout)
+
+    back = fleet.assigned(canary)
+    assert (back.bundle, back.permit_downgrade) == (digest("1"), True)
+    for device in set(f"cam-{i}" for i in range(6)) - {canary}:
+        assert fleet.assigned(device).bundle == digest("1")  # never saw it
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] is Phase.ROLLING_BACK
+    fleet.say(canary)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.ROLLED_BACK, 0)
+    assert "drift" in fleet.why(rollout) and "every device is back" in fleet.why(rollout)
+
+
+def test_a_later_stage_takes_the_earlier_ones_back_with_it(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "50%", "100%")
+    (canary,) = fleet.members(rollout)
+    fleet.say(canary)
+    fleet.report(canary, digest("2"))
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    assert fleet.position(rollout) == (Phase.RUNNING, 1)
+    for device, row in fleet.members(rollout).items():
+        if row.member.stage == 1:
+            fleet.say(device, Told.REFUSED, code="golden-mismatch")
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] is Phase.ROLLING_BACK
+    assert "golden-mismatch" in fleet.why(rollout)
+    assert all(row.back is not None for row in fleet.members(rollout).values())
+    assert fleet.assigned(canary).bundle == digest("1")
+
+
+def test_a_failed_first_release_leaves_devices_with_nothing_assigned(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", "100%")
+    (canary,) = fleet.members(rollout)
+    fleet.say(canary, Told.REFUSED, code="does-not-open")
+    fleet.pass_time(1)
+    # there is nothing to go back to, so nothing to wait for
+    assert fleet.position(rollout)[0] is Phase.ROLLED_BACK
+    assert fleet.assigned(canary).bundle is None
+
+
+def test_a_silent_device_neither_passes_nor_fails_a_stage(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "100%", quorum=0.5)
+    quiet, *others = sorted(fleet.members(rollout))
+    for device in others:
+        fleet.say(device)
+    fleet.pass_time(299)
+    assert fleet.position(rollout) == (Phase.RUNNING, 0)
+    for device in others:
+        fleet.say(device)
+        fleet.report(device, digest("1"))
+    fleet.pass_time(2)
+    assert fleet.members(rollout)[quiet].member.state is State.UNREACHABLE
+    assert fleet.position(rollout) == (Phase.BAKING, 0)
+    fleet.pass_time(60)
+    assert fleet.position(rollout)[0] is Phase.COMPLETED
+    assert fleet.assigned(quiet).bundle == digest("1")  # it gets it when it is back
+
+
+def test_a_stage_without_a_quorum_waits(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "100%", quorum=0.9)
+    for device in sorted(fleet.members(rollout))[1:]:
+        fleet.say(device)
+    fleet.pass_time(10_000)
+    assert fleet.position(rollout) == (Phase.RUNNING, 0)
+    assert "5 of 6 devices of the stage have answered, 6 needed" in fleet.why(rollout)
+
+
+def test_a_device_that_speaks_but_never_installs_does_not_hold_a_stage_for_ever(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1")
+    (canary,) = fleet.members(rollout)
+    for _ in range(13):
+        fleet.say(canary, Told.DOWNLOADING)
+        fleet.pass_time(100)
+    assert fleet.members(rollout)[canary].member.state is State.UNREACHABLE
+
+
+def test_pause_stops_the_next_stage_and_resume_bakes_anew(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", "100%")
+    (canary,) = fleet.members(rollout)
+    fleet.conductor.pause(rollout, "anna")
+    fleet.say(canary)
+    fleet.report(canary, digest("1"))
+    fleet.pass_time(1000)
+    assert fleet.position(rollout) == (Phase.PAUSED, 0)
+    fleet.conductor.resume(rollout, "anna")
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.BAKING, 0)
+    fleet.pass_time(60)
+    assert fleet.position(rollout) == (Phase.RUNNING, 1)
+
+
+def test_a_gate_that_fails_while_paused_still_undoes_the_rollout(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", "100%")
+    (canary,) = fleet.members(rollout)
+    fleet.conductor.pause(rollout, "anna")
+    fleet.say(canary, Told.ROLLED_BACK, code="crashed")
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+
+
+def test_an_aborted_rollout_leaves_devices_as_they_are(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "100%")
+    (canary,) = fleet.members(rollout)
+    fleet.conductor.abort(rollout, "anna")
+    fleet.pass_time(10_000)
+    assert fleet.position(rollout)[0] is Phase.ABORTED
+    assert fleet.assigned(canary).bundle == digest("2")
+
+
+def test_a_completed_rollout_can_be_recalled(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.complete("2", "50%", "100%")
+    fleet.conductor.recall(rollout, "anna", "customer complains")
+    for i in range(6):
+        assert fleet.assigned(f"cam-{i}").bundle == digest("1")
+        fleet.say(f"cam-{i}")
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] is Phase.ROLLED_BACK
+    assert "rolled back by anna: customer complains" in fleet.why(rollout)
+
+
+def test_a_recall_leaves_devices_that_a_later_rollout_has_taken_over(fleet: Fleet) -> None:
+    first = fleet.complete("1")
+    fleet.complete("2")
+    fleet.conductor.recall(first, "anna")
+    fleet.pass_time(1)
+    assert fleet.position(first)[0] is Phase.ROLLED_BACK
+    assert fleet.assigned("cam-0").bundle == digest("2")
+
+
+def test_a_silent_device_does_not_hold_up_the_end_of_a_rollback(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1")
+    (canary,) = fleet.members(rollout)
+    fleet.conductor.recall(rollout, "anna")
+    fleet.pass_time(301)
+    assert fleet.position(rollout)[0] is Phase.ROLLED_BACK
+    assert f"the order to go back waits for: {canary}" in fleet.why(rollout)
+    assert fleet.assigned(canary).bundle == digest("1")
+
+
+def test_each_device_gets_the_bundle_of_its_nearest_profile(fleet: Fleet) -> None:
+    fleet.enrol("pi-4", profile=("raspberry-pi-4", "arm-cpu"))
+    fleet.enrol("pi-5", profile=("raspberry-pi-5", "arm-cpu"))
+    fleet.enrol("tpu", profile=("coral-usb", "coral-tpu"))
+    fleet.publish("3", "arm-cpu", "raspberry-pi-4")
+    rollout = fleet.begin("3")
+    members = fleet.members(rollout)
+    assert members["pi-4"].member.bundle == digest("3", "raspberry-pi-4")
+    assert members["pi-5"].member.bundle == digest("3", "arm-cpu")
+    assert "tpu" not in members
+
+
+def test_a_selector_keeps_other_devices_out(fleet: Fleet) -> None:
+    fleet.enrol("yard-1", site="yard")
+    rollout = fleet.begin("1", "100%", select="site=yard")
+    assert set(fleet.members(rollout)) == {"yard-1"}
+
+
+def test_a_revoked_device_is_not_reached(fleet: Fleet) -> None:
+    with fleet.store.write() as connection:
+        connection.execute(
+            update(schema.devices).where(schema.devices.c.id == "cam-0").values(revoked_ms=fleet.now_ms)
+        )
+    assert "cam-0" not in fleet.members(fleet.begin("1"))
+
+
+def test_a_device_that_enrols_during_the_last_stage_joins_it(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "100%")
+    fleet.enrol("late", site="lab")
+    fleet.pass_time(1)
+    assert "late" in fleet.members(rollout)
+
+
+def test_a_device_that_enrols_early_waits_for_its_stage(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", "100%")
+    fleet.enrol("late", site="lab")
+    fleet.pass_time(1)
+    assert len(fleet.members(rollout)) == 1
+
+
+def test_a_later_rollout_of_the_same_release_reaches_only_newcomers(fleet: Fleet) -> None:
+    fleet.complete("1")
+    fleet.enrol("late", site="lab")
+    assert set(fleet.members(fleet.begin("1"))) == {"late"}
+
+
+def test_one_rollout_at_a_time_per_device(fleet: Fleet) -> None:
+    first = fleet.begin("1", "1", "100%")
+    second = fleet.conductor.create(plan("2", select="site=lab"), "ben")
+    with pytest.raises(Conflict, match=f"rollout {first} is at work on cam-0"):
+        fleet.conductor.start(second, "ben")
+    fleet.conductor.abort(first, "anna")
+    fleet.conductor.start(second, "ben")
+
+
+def test_two_rollouts_of_different_devices_run_at_once(fleet: Fleet) -> None:
+    fleet.enrol("yard-1", site="yard")
+    first = fleet.begin("1", "100%", select="site=lab")
+    second = fleet.begin("2", "100%", select="site=yard")
+    assert set(fleet.members(first)) & set(fleet.members(second)) == set()
+
+
+def test_a_rollout_that_would_reach_nobody_does_not_start(fleet: Fleet) -> None:
+    nobody = fleet.conductor.create(plan("1", select="site=moon"), "anna")
+    with pytest.raises(Conflict, match="would reach no device: none matches 'site=moon'"):
+        fleet.conductor.start(nobody, "anna")
+    fleet.complete("1")
+    again = fleet.conductor.create(plan("1"), "anna")
+    with pytest.raises(Conflict, match="runs it already"):
+        fleet.conductor.start(again, "anna")
+
+
+def test_an_order_that_the_phase_does_not_allow_is_refused(fleet: Fleet) -> None:
+    rollout = fleet.conductor.create(plan("1"), "anna")
+    with pytest.raises(Conflict, match="a rollout that is draft cannot be paused"):
+        fleet.conductor.pause(rollout, "anna")
+    with pytest.raises(NotFound, match="no rollout 'r99'"):
+        fleet.conductor.pause("r99", "anna")
+    with pytest.raises(NotFound, match="no release digits@9"):
+        fleet.conductor.create(plan("9"), "anna")
+
+
+def test_an_older_release_reaches_devices_only_with_permission(fleet: Fleet) -> None:
+    with fleet.store.write() as connection:
+        connection.execute(update(schema.devices).values(state={"active": None, "counter": 2}))
+    refused = fleet.conductor.create(plan("1"), "anna")
+    with pytest.raises(Conflict, match="has confirmed release 2, which is later than 1"):
+        fleet.conductor.start(refused, "anna")
+    fleet.begin("1", "100%", permit_downgrade=True)
+    assert fleet.assigned("cam-0").permit_downgrade
+
+
+def test_an_order_that_meets_a_tick_is_not_lost(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", "100%")
+    with fleet.store.read() as connection:
+        stale = rollout_rows.load(connection, rollout)
+    fleet.conductor.pause(rollout, "anna")
+    with pytest.raises(rollout_rows.RolloutChanged), fleet.store.write() as connection:
+        rollout_rows.explain(connection, stale, stale.why, None)
+    assert fleet.position(rollout)[0] is Phase.PAUSED
+
+
+def test_ticking_again_changes_nothing(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", "100%")
+    fleet.say(next(iter(fleet.members(rollout))))
+    fleet.pass_time(1)
+    before = everything(fleet)
+    for _ in range(3):
+        fleet.conductor.tick(fleet.now_ms)
+    assert everything(fleet) == before
+
+
+def test_what_was_stored_and_not_sent_is_sent_after_a_restart(fleet: Fleet) -> None:
+    rollout = fleet.conductor.create(plan("1", "1"), "anna")
+    fleet.conductor.start(rollout, "anna")
+    fleet.crash_when_sending = True
+    with pytest.raises(Killed):
+        fleet.conductor.tick(fleet.now_ms)
+    fleet.store.close()
+    fleet.open()
+    fleet.crash_when_sending = False
+    fleet.conductor.tick(fleet.now_ms)
+    assert fleet.sent == list(fleet.members(rollout))
+
+
+def test_the_story_ends_the_same_wherever_the_server_dies(tmp_path: Path) -> None:
+    def story(fleet: Fleet, survive: Callable[[Callable[[], None]], None]) -> list[tuple[Any, ...]]:
+        """A release that is good in its first stage and wrong in its second."""
+        fleet.enrol("a", "b", "c", "d")
+        fleet.publish("1")
+        rollout = fleet.conductor.create(plan("1", "1", "100%"), "anna")
+        survive(lambda: fleet.conductor.start(rollout, "anna"))
+        for seconds in (1, 1, 60, 1, 1, 1, 1):
+            fleet.now_ms += seconds * 1000
+            survive(lambda: fleet.conductor.tick(fleet.now_ms))
+            for device, row in fleet.members(rollout).items():
+                if fleet.assigned(device).bundle and row.member.state in (State.PENDING, State.OFFERED):
+                    wrong = row.member.stage == 1
+                    fleet.say(device)
+                    fleet.report(device, digest("1"), scalars={"input:x:mean": WRONG if wrong else FITS})
+        assert fleet.position(rollout) == (Phase.ROLLED_BACK, 1)
+        return everything(fleet)
+
+    def undisturbed(act: Callable[[], None]) -> None:
+        act()
+
+    expected = story(Fleet(tmp_path / "calm.db"), undisturbed)
+    died = 0
+    for nth in itertools.count(1):
+        fleet = Fleet(tmp_path / f"{nth}.db")
+        killer = Killer(fleet, nth)
+
+        def survive(act: Callable[[], None], fleet: Fleet = fleet, killer: Killer = killer) -> None:
+            killer.armed = True
+            try:
+                act()
+            except Killed:
+                killer.armed = False
+                fleet.store.close()
+                fleet.open()
+                act_again(act)
+            killer.armed = False
+
+        def act_again(act: Callable[[], None]) -> None:
+            with contextlib.suppress(Conflict):  # the order had been stored before it died
+                act()
+
+        assert story(fleet, survive) == expected, f"died at statement {nth}"
+        fleet.store.close()
+        if killer.count < nth:
+            break
+        died += 1
+    assert died > 40  # there were that many moments to die in
+
+
+class Killer:
+    """Kills the server before the nth write, commit or message of one server's life."""
+
+    def __init__(self, fleet: Fleet, nth: int) -> None:
+        self.nth, self.count, self.armed = nth, 0, False
+        engine = fleet.store._engine
+        event.listen(engine, "before_cursor_execute", self.statement)
+        event.listen(engine, "commit", lambda *_: self.point())
+        fleet.soon = self.soon  # type: ignore[method-assign]
+
+    def statement(self, _connection: object, _cursor: object, sql: str, *_: object) -> None:
+        if not sql.startswith(("SELECT", "BEGIN")):  # dying between two reads is dying before a write
+            self.point()
+
+    def soon(self, devices: Iterable[str]) -> None:
+        list(devices)
+        self.point()
+
+    def point(self) -> None:
+        if not self.armed:
+            return
+        self.count += 1
+        if self.count == self.nth:
+            raise Killed
+
+
+def everything(fleet: Fleet) -> list[tuple[Any, ...]]:
+    """All that is stored of rollouts, without the numbers that rows get."""
+    tables = (
+        schema.rollouts,
+        schema.rollout_members,
+        schema.rollout_stages,
+        schema.assignments,
+    )
+    found: list[tuple[Any, ...]] = []
+    with fleet.store.read() as connection:
+        for table in tables:
+            found += [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
+        steps = schema.rollout_steps.c
+        rows = connection.execute(select(steps.rollout, steps.event, steps.stage).order_by(steps.id))
+        return found + [tuple(row) for row in rows]
