@@ -31,7 +31,7 @@ from edge_convert.importers import (
     onnx_resize,
     onnx_shape,
 )
-from edge_convert.importers.onnx_builder import Builder, Call, Handler
+from edge_convert.importers.onnx_builder import Builder, Call, Handler, axis_of
 from edge_convert.importers.onnx_gelu import join_gelu
 
 OLDEST_OPSET = 11
@@ -97,7 +97,7 @@ def read(path: Path) -> Graph:
             constants[call.outputs[0]] = _constant_value(call)
     calls = join_gelu([c for c in calls if c.operator != "Constant"], constants, outputs)
     _refuse_unsupported(calls, constants)
-    _check(path, model)
+    _check_nodes(path, model)
 
     builder = Builder(known=dict(constants))
     inputs = _inputs(model.graph, calls, constants, builder)
@@ -233,12 +233,21 @@ def _refuse_unsupported(calls: Sequence[Call], constants: Mapping[str, Array]) -
         )
 
 
-def _check(path: Path, model: onnx.ModelProto) -> None:
-    """Refuse a node with the wrong number of inputs, an unknown attribute and the like, in ONNX's words."""
-    try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise SourceInvalid(f"{path}: not a valid ONNX model: {str(error).splitlines()[0]}") from error
+def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
+    """Refuse a node with the wrong number of inputs, an unknown attribute and the like, in ONNX's words.
+
+    Only nodes: exporters write graphs that the check of a whole model refuses for things that do
+    not matter here, such as an output without a shape.
+    """
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {o.domain: o.version for o in model.opset_import}
+    for node in model.graph.node:
+        try:
+            onnx.checker.check_node(node, context)
+        except (onnx.checker.ValidationError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise SourceInvalid(f"{path}: node {node.name!r} is not valid ONNX: {reason}") from error
 
 
 def _has_body(call: Call) -> bool:
@@ -269,8 +278,24 @@ def _shape_value(call: Call, shape: tuple[int, ...]) -> Array:
     return np.asarray(shape[start:end], np.int64)
 
 
+def _dequantized(builder: Builder, call: Call) -> Array:
+    """DequantizeLinear of constants; ONNX's reference has none for the older opsets."""
+    codes = builder.elements(call, 0, "the codes").astype(np.float32)
+    parts = [np.ravel(builder.known[name]).astype(np.float32) for name in call.inputs[1:] if name]
+    if parts[0].size > 1:
+        axis = axis_of(call, int(call.attrs.get("axis", 1)), codes.ndim)
+        if any(part.size != codes.shape[axis] for part in parts):
+            raise call.refuse("scales in blocks are not supported")
+        parts = [part.reshape([-1 if i == axis else 1 for i in range(codes.ndim)]) for part in parts]
+    zero = parts[1] if len(parts) > 1 else np.float32(0)
+    result: Array = (codes - zero) * parts[0]
+    return result
+
+
 def _evaluate(builder: Builder, call: Call) -> list[Array]:
     """Elements of a node whose inputs are all known, by ONNX's own reference implementation."""
+    if call.operator == "DequantizeLinear":
+        return [_dequantized(builder, call)]
     names = [name for name in call.inputs if name]
     node = onnx.helper.make_node(
         call.operator,

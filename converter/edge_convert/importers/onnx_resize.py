@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_convert.graph import Array, Op, Tensor
 from edge_convert.importers.onnx_builder import Builder, Call, Handler, axis_of
-from edge_convert.reference import nearest_indices, resize_positions
+from edge_convert.reference_kernels import nearest_indices, resize_positions
 
 # (align_corners, half_pixel_centers), the plain form first
 _MODES = ((False, False), (False, True), (True, False))
