@@ -116,8 +116,8 @@ def sqnr_db(expected: NDArray[Any], found: NDArray[Any]) -> float:
         Infinity when they are equal, minus infinity when one that should not be is NaN or infinite.
     """
     signal = expected.astype(np.float64)
-    noise = found.astype(np.float64) - signal
-    noise_power = float(np.square(noise).sum())
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is as wrong as can be, and says so
+        noise_power = float(np.square(found.astype(np.float64) - signal).sum())
     if not math.isfinite(noise_power):
         return -math.inf
     if noise_power == 0:

@@ -6,6 +6,7 @@ OpenVINO's own operators. What they should answer is worked out in numpy (`refer
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edge_agent.runtimes.openvino import import_openvino
 from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import pack
 from edge_contracts.digest import digest_of
@@ -52,7 +54,8 @@ def reference(x: NDArray[Any]) -> Floats:
     """What the model should answer, in float64."""
     logits = x.astype(np.float64) @ WEIGHTS.T.astype(np.float64) + BIAS
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    scores: Floats = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return scores
 
 
 def build(
@@ -145,12 +148,11 @@ def _artifact(kind: str, contents: dict[str, bytes], replaced: Mapping[str, byte
 
 
 @cache
-def openvino_ir() -> tuple[bytes, bytes]:
-    """The model as OpenVINO IR: the .xml, then the .bin."""
-    import openvino
-    import openvino.opset13 as op
-
-    x = op.parameter([1, 4], np.float32, name="x")
+def openvino_ir(batch: int = 1) -> tuple[bytes, bytes]:
+    """The model as OpenVINO IR: the .xml, then the .bin; a batch of -1 is of any size."""
+    openvino = import_openvino()
+    op = importlib.import_module("openvino.opset13")
+    x = op.parameter([batch, 4], np.float32, name="x")
     logits = op.add(op.matmul(x, op.constant(WEIGHTS), False, True), op.constant(BIAS[None]))
     model = openvino.Model([op.softmax(logits, 1)], [x], "tiny")
     model.inputs[0].tensor.set_names({"x"})
@@ -166,6 +168,17 @@ def tflite_float32() -> bytes:
     """The model in float."""
     none = (None, 0)
     return _tflite(schema.TensorType.FLOAT32, WEIGHTS, BIAS, (none, none, none, none, none), (1, 1))
+
+
+@cache
+def tflite_crashing() -> bytes:
+    """A well-formed file that kills its runtime: the dense layer's weights are left out.
+
+    LiteRT 2.3 dies with SIGSEGV (found by changing the file field by field).
+    """
+    none = (None, 0)
+    scales = (none, none, none, none, none)
+    return _tflite(schema.TensorType.FLOAT32, WEIGHTS, BIAS, scales, (1, 1), dense=[0, -1, 2])
 
 
 @cache
@@ -189,10 +202,12 @@ def _tflite(
     bias: NDArray[Any],
     scales: Sequence[tuple[float | None, int]],
     versions: tuple[int, int],
+    dense: Sequence[int] = (0, 1, 2),
 ) -> bytes:
     """FULLY_CONNECTED, then SOFTMAX.
 
     Args:
+        dense: Tensors that the dense layer takes.
         scales: Scale (None for float) and zero point of x, weights, bias, logits and scores.
         versions: Of the two operators.
     """
@@ -229,7 +244,7 @@ def _tflite(
         (
             (
                 schema.BuiltinOperator.FULLY_CONNECTED,
-                [0, 1, 2],
+                list(dense),
                 3,
                 schema.BuiltinOptions.FullyConnectedOptions,
                 schema.FullyConnectedOptionsT(),
