@@ -62,14 +62,23 @@ class EventBus:
             for listener in self._listeners:
                 self._wake(listener)
 
-    async def listen(self) -> AsyncIterator[News]:
-        """News from now on, until the bus is closed."""
+    @property
+    def closed(self) -> bool:
+        """Whether the server is going down."""
+        return self._closed
+
+    async def listen(self, keep_alive_s: float) -> AsyncIterator[News | None]:
+        """News from now on, until the bus is closed; None when there was none for a while."""
         listener = _Listener(asyncio.get_running_loop())
         with self._lock:
             self._listeners.append(listener)
         try:
             while not self._closed:
-                await listener.ready.wait()
+                try:
+                    await asyncio.wait_for(listener.ready.wait(), keep_alive_s)
+                except TimeoutError:
+                    yield None
+                    continue
                 listener.ready.clear()
                 while listener.waiting:
                     yield listener.waiting.popleft()

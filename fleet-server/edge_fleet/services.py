@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edge_fleet.events import EventBus
 from edge_fleet.store import Store
+
+if TYPE_CHECKING:
+    from edge_fleet.accounts import Accounts
+    from edge_fleet.auth import Attempts
+    from edge_fleet.brokers.base import Broker
+    from edge_fleet.config import ServerConfig
+    from edge_fleet.home import Home
+    from edge_fleet.ingest import Ingest
+    from edge_fleet.keys import ServerKeys
+    from edge_fleet.link import Link
 
 
 class Dispatch(Protocol):
@@ -19,7 +29,7 @@ class Dispatch(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of one server.
+    """What decisions need: the database, the news, a way to the devices, and the time.
 
     Args:
         now_ms: The server's clock, Unix milliseconds.
@@ -29,3 +39,17 @@ class Services:
     bus: EventBus
     dispatch: Dispatch
     now_ms: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Server(Services):
+    """Everything of one running server: what the HTTP application needs."""
+
+    config: ServerConfig
+    home: Home
+    keys: ServerKeys
+    broker: Broker
+    accounts: Accounts
+    link: Link
+    ingest: Ingest
+    attempts: Attempts

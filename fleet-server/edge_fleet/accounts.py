@@ -1,0 +1,120 @@
+"""Which accounts the broker must have now, from the database; and getting a change of them into effect."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from edge_fleet.auth import Role
+from edge_fleet.brokers.base import (
+    Account,
+    Broker,
+    Door,
+    device_account,
+    server_account,
+    subscriber_account,
+)
+from edge_fleet.keys import ServerKeys
+from edge_fleet.schema import devices, tokens
+from edge_fleet.store import Store
+
+log = logging.getLogger(__name__)
+
+SERVER_SALT = "server"
+IN_EFFECT_TIMEOUT_S = 5.0
+
+
+class Accounts:
+    """Keeps a broker's accounts what the database says they should be."""
+
+    def __init__(self, store: Store, keys: ServerKeys, fleet: str, broker: Broker) -> None:
+        """Take the parts; `listed` is what to start the broker with."""
+        self._store, self._keys, self._fleet, self._broker = store, keys, fleet, broker
+        self._lock = threading.Lock()
+
+    def server(self) -> Account:
+        """The server's own account."""
+        user = server_account(self._fleet, "").user
+        return server_account(self._fleet, self._keys.password(user, SERVER_SALT))
+
+    def device(self, device: str, credential: str) -> Account:
+        """A device's account."""
+        return device_account(self._fleet, device, self._keys.password(device, credential))
+
+    def subscriber(self, token_id: str) -> Account:
+        """A subscriber's account; the token's id is its salt, since ids are never used again."""
+        user = subscriber_account(self._fleet, token_id, "").user
+        return subscriber_account(self._fleet, token_id, self._keys.password(user, token_id))
+
+    def listed(self) -> list[Account]:
+        """Every account: the server's, those of devices and of subscribers that are not revoked."""
+        with self._store.read() as connection:
+            device_rows = connection.execute(
+                select(devices.c.id, devices.c.credential)
+                .where(devices.c.revoked_ms.is_(None))
+                .order_by(devices.c.id)
+            ).all()
+            subscriber_rows = connection.execute(
+                select(tokens.c.id)
+                .where(tokens.c.role == Role.SUBSCRIBER, tokens.c.revoked_ms.is_(None))
+                .order_by(tokens.c.id)
+            ).all()
+        return [
+            self.server(),
+            *(self.device(row.id, row.credential) for row in device_rows),
+            *(self.subscriber(row.id) for row in subscriber_rows),
+        ]
+
+    def apply(self, wanted: Account | None = None) -> bool:
+        """Give the broker the accounts as they are now.
+
+        Args:
+            wanted: Wait until the broker lets this one in.
+
+        Returns:
+            False when it did not in time (a broker that is down reads them when it starts).
+        """
+        with self._lock:  # an older list must not overwrite a newer one
+            self._broker.update(self.listed())
+        if wanted is None or not self._broker.managed:
+            return True
+        deadline = time.monotonic() + IN_EFFECT_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if lets_in(self._broker.door, wanted):
+                return True
+            time.sleep(0.02)
+        log.warning("account not in effect yet", extra={"user": wanted.user})
+        return False
+
+
+def lets_in(door: Door, account: Account, timeout_s: float = 2.0) -> bool:
+    """Whether a broker accepts a CONNECT with this account, by asking it."""
+    try:
+        with socket.create_connection((door.address.reachable_host, door.address.port), timeout_s) as plain:
+            stream = door.tls.wrap_socket(plain) if door.tls else plain
+            with stream:
+                stream.sendall(connect_packet(account))
+                answer = stream.recv(4)
+                stream.sendall(b"\xe0\x00")  # DISCONNECT
+                return answer == b"\x20\x02\x00\x00"  # CONNACK, accepted
+    except OSError:
+        return False
+
+
+def connect_packet(account: Account) -> bytes:
+    """MQTT 3.1.1 section 3.1: CONNECT with a clean session, user name and password."""
+    fields: Sequence[str] = (f"probe-{time.monotonic_ns():x}", account.user, account.password)
+    payload = b"".join(struct.pack(">H", len(f.encode())) + f.encode() for f in fields)
+    body = b"\x00\x04MQTT\x04\xc2\x00\x05" + payload
+    length, encoded = len(body), bytearray()
+    while True:
+        length, digit = divmod(length, 128)
+        encoded.append(digit | (0x80 if length else 0))
+        if not length:
+            return bytes([0x10, *encoded]) + body

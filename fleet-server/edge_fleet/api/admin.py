@@ -1,0 +1,229 @@
+"""Tokens, trusted publishers, refusals, metrics, the audit log and the broker over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+from sqlalchemy import func, select, update
+
+from edge_contracts.keys import PublicKey
+from edge_contracts.model import Frozen, Identifier
+from edge_fleet.api.access import Admin, Operator, Reader, Shared
+from edge_fleet.audit import record
+from edge_fleet.auth import Right, Role, make_token
+from edge_fleet.config import parse_address
+from edge_fleet.errors import Forbidden, NotFound
+from edge_fleet.registry import trust
+from edge_fleet.schema import audit, devices, envelopes, publishers, refusals, tokens, windows
+
+router = APIRouter(prefix="/api/v1", tags=["administration"])
+
+ENROL_TTL_S = 24 * 3600
+MAX_TTL_S = 10 * 365 * 24 * 3600
+
+
+class TokenRequest(Frozen):
+    """What token to make.
+
+    Args:
+        expires_s: From now; None for the role's own: a day for enrolment, never for others.
+        device_labels: Of the device that enrols with it; stronger than its own word.
+    """
+
+    role: Role = Role.ENROL
+    label: str = Field(default="", max_length=128)
+    expires_s: int | None = Field(default=None, gt=0, le=MAX_TTL_S)
+    device_labels: dict[Identifier, Annotated[str, Field(max_length=128)]] = Field(
+        default_factory=dict, max_length=32
+    )
+
+
+class PublisherRequest(Frozen):
+    """A publisher's public key: raw 32 bytes, base64."""
+
+    public_key: str
+    label: str = Field(default="", max_length=128)
+
+
+class OutageRequest(Frozen):
+    """How long the broker is to stay down."""
+
+    seconds: float = Field(ge=0, le=300)
+
+
+@router.post("/tokens", status_code=201)
+def create_token(body: TokenRequest, services: Shared, who: Operator) -> dict[str, Any]:
+    """Make a token; the secret is shown here and never again. All but enrolment tokens need an admin."""
+    if body.role is not Role.ENROL and not who.may(Right.ADMIN):
+        raise Forbidden(f"a token of role {who.role} may make enrolment tokens only")
+    now_ms = services.now_ms()
+    lifetime_s = body.expires_s or (ENROL_TTL_S if body.role is Role.ENROL else None)
+    expires_ms = now_ms + 1000 * lifetime_s if lifetime_s else None
+    with services.store.write() as connection:
+        token = make_token(connection, body.role, body.label, now_ms, expires_ms, body.device_labels)
+        record(connection, who.name, "token made", token.id, now_ms, role=body.role, label=body.label)
+    answer = {"id": token.id, "role": token.role, "expires_ms": token.expires_ms}
+    if body.role is not Role.SUBSCRIBER:
+        return {**answer, "token": token.secret}
+    account = services.accounts.subscriber(token.id)
+    services.accounts.apply(account)
+    address = services.broker.door.address
+    if services.broker.managed:
+        address = parse_address(services.config.mqtt, "--mqtt")
+    return {
+        **answer,
+        "user": account.user,
+        "password": account.password,
+        "host": address.reachable_host,
+        "port": address.port,
+        "topic": account.subscribe[0],
+    }
+
+
+@router.get("/tokens")
+def list_tokens(services: Shared, who: Admin) -> list[dict[str, Any]]:
+    """Every token, without its secret."""
+    columns = [column for column in tokens.c if column.name != "hash"]
+    with services.store.read() as connection:
+        query = select(*columns).order_by(tokens.c.created_ms)
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+@router.post("/tokens/{token_id}/revoke")
+def revoke_token(token_id: str, services: Shared, who: Admin) -> dict[str, Any]:
+    """Make a token or a subscriber's password worthless."""
+    now_ms = services.now_ms()
+    with services.store.write() as connection:
+        row = connection.execute(
+            select(tokens.c.role, tokens.c.revoked_ms).where(tokens.c.id == token_id)
+        ).one_or_none()
+        if row is None:
+            raise NotFound(f"no token {token_id!r:.100}")
+        if row.revoked_ms is None:
+            connection.execute(update(tokens).where(tokens.c.id == token_id).values(revoked_ms=now_ms))
+            record(connection, who.name, "token revoked", token_id, now_ms)
+    if row.role == Role.SUBSCRIBER:
+        services.accounts.apply()
+    return {"id": token_id, "revoked": True}
+
+
+@router.get("/publishers")
+def list_publishers(services: Shared, who: Reader) -> list[dict[str, Any]]:
+    """The keys whose bundles may be published."""
+    with services.store.read() as connection:
+        rows = connection.execute(select(publishers).order_by(publishers.c.added_ms))
+        return [
+            {
+                "key_id": row.key_id,
+                "public_key": PublicKey(row.public_key).base64,
+                "label": row.label,
+                "added_ms": row.added_ms,
+            }
+            for row in rows
+        ]
+
+
+@router.post("/publishers", status_code=201)
+def add_publisher(body: PublisherRequest, services: Shared, who: Admin) -> dict[str, Any]:
+    """Trust a publisher's key. Devices that enrol from now on are told of it."""
+    key = PublicKey.from_base64(body.public_key)
+    with services.store.write() as connection:
+        added = trust(connection, key, body.label, who.name, services.now_ms())
+    return {"key_id": key.key_id, "added": added}
+
+
+@router.get("/metrics")
+def metrics(services: Shared, who: Reader) -> dict[str, Any]:
+    """Counts since the start, counts in the database, and what was refused by reason."""
+    with services.store.read() as connection:
+
+        def count(table: Any) -> int:
+            return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+        by_reason = dict(
+            connection.execute(
+                select(refusals.c.reason, func.sum(refusals.c.count)).group_by(refusals.c.reason)
+            )
+            .tuples()
+            .all()
+        )
+        stored = {"devices": count(devices), "envelopes": count(envelopes), "windows": count(windows)}
+    counters = services.ingest.counters
+    return {
+        "since_start": {
+            "messages_received": counters.received,
+            "envelopes_stored": counters.envelopes,
+            "records_stored": counters.records,
+            "acknowledgements_sent": counters.acknowledged,
+            "batches_failed": counters.failed_batches,
+            "messages_waiting": services.ingest.waiting,
+        },
+        "stored": stored,
+        "refused": {reason: int(total) for reason, total in by_reason.items()},
+        "broker_up": services.link.is_up,
+    }
+
+
+@router.get("/refusals")
+def list_refusals(services: Shared, who: Reader) -> list[dict[str, Any]]:
+    """What was refused, by reason and device, with the last case."""
+    with services.store.read() as connection:
+        query = select(refusals).order_by(refusals.c.last_ms.desc()).limit(1000)
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+@router.get("/audit")
+def list_audit(
+    services: Shared, who: Admin, most: int = Query(200, ge=1, le=1000)
+) -> list[dict[str, Any]]:
+    """Who did what, newest first."""
+    with services.store.read() as connection:
+        query = select(audit).order_by(audit.c.id.desc()).limit(most)
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+@router.get("/broker")
+def show_broker(services: Shared, who: Reader) -> dict[str, Any]:
+    """What broker there is, and whether the server hears it."""
+    broker = services.broker
+    kind: Literal["managed", "external"] = "managed" if broker.managed else "external"
+    address = services.config.mqtt if broker.managed else str(broker.door.address)
+    return {
+        "name": broker.name,
+        "kind": kind,
+        "address": address,
+        "pid": broker.pid,
+        "connected": services.link.is_up,
+    }
+
+
+@router.get("/broker/accounts")
+def list_accounts(services: Shared, who: Admin) -> list[dict[str, Any]]:
+    """The accounts and rights that a broker must have, with passwords: for one that is not managed."""
+    return [
+        {
+            "user": account.user,
+            "password": account.password,
+            "publish": account.publish,
+            "subscribe": account.subscribe,
+        }
+        for account in services.accounts.listed()
+    ]
+
+
+@router.post("/broker/outage")
+def rehearse_outage(body: OutageRequest, services: Shared, who: Admin) -> dict[str, Any]:
+    """Kill the managed broker and keep it down for a while: to see that nothing is lost."""
+    with services.store.write() as connection:
+        record(
+            connection,
+            who.name,
+            "broker outage",
+            services.broker.name,
+            services.now_ms(),
+            seconds=body.seconds,
+        )
+    services.broker.outage(body.seconds)
+    return {"down_s": body.seconds}

@@ -1,0 +1,197 @@
+"""Devices over HTTP: enrolling, listing, looking at one, revoking."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from fastapi import APIRouter, Request
+from sqlalchemy import Connection, Row, func, select
+
+from edge_contracts.messages import EnrolAnswer, EnrolRequest
+from edge_fleet.api.access import Operator, Reader, Shared, refused
+from edge_fleet.brokers.choose import device_tls
+from edge_fleet.brokers.external import ExternalBroker
+from edge_fleet.config import parse_address
+from edge_fleet.enrol import Enrolled, enrol, revoke
+from edge_fleet.errors import Conflict, Forbidden, NotFound, Unauthorized
+from edge_fleet.registry import trusted_publishers
+from edge_fleet.schema import assignments, bundles, devices, envelopes, events, gaps, releases, streams
+from edge_fleet.services import Server
+
+router = APIRouter(prefix="/api/v1", tags=["devices"])
+
+SHOWN_EVENTS = 50
+
+
+@router.post("/enrol")
+def enrol_device(body: EnrolRequest, request: Request, services: Shared) -> EnrolAnswer:
+    """Take a device into the fleet with a one-time token; asking again gives the same answer."""
+    try:
+        with services.store.write() as connection:
+            enrolled = enrol(connection, body, services.now_ms())
+            publishers = trusted_publishers(connection)
+    except (Unauthorized, Forbidden, Conflict) as error:
+        raise refused(request, services, error) from None
+    account = services.accounts.device(enrolled.device, enrolled.credential)
+    services.accounts.apply(account)
+    services.bus.publish("device", device=enrolled.device)
+    return _answer(services, enrolled, account.password, [k.base64 for k in publishers.keys.values()])
+
+
+@router.get("/devices")
+def list_devices(services: Shared, who: Reader) -> list[dict[str, Any]]:
+    """Every device, by name."""
+    with services.store.read() as connection:
+        return describe(connection)
+
+
+@router.get("/devices/{device}")
+def show_device(device: str, services: Shared, who: Reader) -> dict[str, Any]:
+    """One device with its streams, gaps, assignments and last events."""
+    with services.store.read() as connection:
+        found = describe(connection, device)
+        if not found:
+            raise NotFound(f"no device {device!r:.100}")
+        return {**found[0], **_history(connection, device)}
+
+
+@router.post("/devices/{device}/revoke")
+def revoke_device(device: str, services: Shared, who: Operator) -> dict[str, Any]:
+    """Put a device out of the fleet: its messages are refused, its connection is cut."""
+    with services.store.write() as connection:
+        revoke(connection, device, who.name, services.now_ms())
+    services.accounts.apply()
+    services.bus.publish("device", device=device)
+    return {"device": device, "revoked": True}
+
+
+def describe(connection: Connection, device: str | None = None) -> list[dict[str, Any]]:
+    """Devices as the API shows them: identity, state, newest assignment, telemetry position."""
+    newest = (
+        select(assignments.c.device, func.max(assignments.c.number).label("number"))
+        .group_by(assignments.c.device)
+        .subquery()
+    )
+    query = (
+        select(
+            devices,
+            streams.c.high,
+            assignments.c.number,
+            assignments.c.bundle,
+            assignments.c.phase,
+            assignments.c.code,
+            assignments.c.detail,
+            assignments.c.rollout,
+            releases.c.name.label("release_name"),
+            releases.c.version.label("release_version"),
+        )
+        .outerjoin(
+            streams, (streams.c.device == devices.c.id) & (streams.c.epoch == devices.c.epoch)
+        )
+        .outerjoin(newest, newest.c.device == devices.c.id)
+        .outerjoin(
+            assignments,
+            (assignments.c.device == devices.c.id) & (assignments.c.number == newest.c.number),
+        )
+        .outerjoin(bundles, bundles.c.digest == assignments.c.bundle)
+        .outerjoin(releases, releases.c.counter == bundles.c.counter)
+        .order_by(devices.c.id)
+    )
+    if device is not None:
+        query = query.where(devices.c.id == device)
+    return [_described(row) for row in connection.execute(query)]
+
+
+def _described(row: Row[Any]) -> dict[str, Any]:
+    state = row.state or {}
+    assignment = None
+    if row.number is not None:
+        assignment = {
+            "number": row.number,
+            "bundle": row.bundle,
+            "release": f"{row.release_name} {row.release_version}" if row.bundle else None,
+            "rollout": row.rollout,
+            "phase": row.phase,
+            "code": row.code,
+            "detail": row.detail,
+        }
+    return {
+        "id": row.id,
+        "public_key": base64.b64encode(row.public_key).decode(),
+        "profile": row.profile,
+        "labels": row.labels,
+        "enrolled_ms": row.enrolled_ms,
+        "revoked_ms": row.revoked_ms,
+        "last_seen_ms": row.last_seen_ms,
+        "agent": state.get("agent"),
+        "active": state.get("active"),
+        "counter": state.get("counter"),
+        "assignment": assignment,
+        "telemetry": {
+            "epoch": row.epoch,
+            "high": row.high,
+            "next_seq": state.get("next_seq"),
+        },
+    }
+
+
+def _history(connection: Connection, device: str) -> dict[str, Any]:
+    def rows(table: Any, order: Any, *columns: Any) -> list[dict[str, Any]]:
+        query = select(*columns).where(table.c.device == device).order_by(order).limit(SHOWN_EVENTS)
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+    stored: dict[str, int] = dict(
+        connection.execute(
+            select(envelopes.c.epoch, func.count()).where(envelopes.c.device == device).group_by("epoch")
+        )
+        .tuples()
+        .all()
+    )
+    streams_shown = rows(
+        streams, streams.c.started_ms.desc(), streams.c.epoch, streams.c.high, streams.c.started_ms
+    )
+    return {
+        "streams": [{**stream, "stored": stored.get(stream["epoch"], 0)} for stream in streams_shown],
+        "gaps": rows(
+            gaps,
+            gaps.c.id.desc(),
+            gaps.c.epoch,
+            gaps.c.first_seq,
+            gaps.c.last_seq,
+            gaps.c.records,
+            gaps.c.reason,
+            gaps.c.received_ms,
+        ),
+        "assignments": rows(
+            assignments, assignments.c.number.desc(), *(c for c in assignments.c if c.name != "device")
+        ),
+        "events": rows(
+            events, events.c.id.desc(), *(c for c in events.c if c.name not in ("id", "device"))
+        ),
+    }
+
+
+def _answer(
+    services: Server, enrolled: Enrolled, password: str, publisher_keys: list[str]
+) -> EnrolAnswer:
+    config = services.config
+    if isinstance(services.broker, ExternalBroker):
+        address, tls, ca = services.broker.address, services.broker.tls, ""
+        host = address.host
+    else:
+        address, files = parse_address(config.mqtt, "--mqtt"), device_tls(config)
+        tls, ca = files is not None, files.ca if files else ""
+        host = ""  # the broker is on this machine: the host that the enrolment went to
+    return EnrolAnswer(
+        device=enrolled.device,
+        fleet=config.fleet,
+        mqtt_host=host,
+        mqtt_port=address.port,
+        mqtt_tls=tls,
+        mqtt_ca=ca,
+        mqtt_user=enrolled.device,
+        mqtt_password=password,
+        director_key=services.keys.director.public.base64,
+        publisher_keys=tuple(publisher_keys),
+    )

@@ -1,0 +1,77 @@
+"""Telemetry and news over HTTP: verified envelopes as a stream of JSON lines, and server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from edge_fleet.api.access import Reader, Shared
+from edge_fleet.events import News
+from edge_fleet.services import Server
+from edge_fleet.telemetry import last_id, page
+
+router = APIRouter(prefix="/api/v1", tags=["telemetry"])
+
+POLL_S = 0.25
+KEEP_ALIVE_S = 15.0
+
+
+@router.get("/telemetry")
+async def telemetry(
+    services: Shared,
+    who: Reader,
+    follow: bool = True,
+    after: int = Query(0, ge=0, description="Row id of the last envelope seen"),
+    since_now: bool = Query(False, description="Leave the stored ones out"),
+    device: str | None = Query(None, max_length=64),
+) -> StreamingResponse:
+    """Verified envelopes, one JSON object a line: stored ones first, then new ones as they come."""
+    if since_now:
+        after = await run_in_threadpool(_last, services)
+    lines = _lines(services, after, device, follow)
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+@router.get("/events")
+async def events(services: Shared, who: Reader) -> StreamingResponse:
+    """What changes from now on, as server-sent events; read the state again when one is `lost`."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(services), media_type="text/event-stream", headers=headers)
+
+
+async def _lines(services: Server, after: int, device: str | None, follow: bool) -> AsyncIterator[str]:
+    while not services.bus.closed:
+        rows = await run_in_threadpool(_page, services, after, device)
+        for row in rows:
+            after = row["id"]
+            yield json.dumps(row, separators=(",", ":")) + "\n"
+        if not rows:
+            if not follow:
+                return
+            await asyncio.sleep(POLL_S)
+
+
+async def _events(services: Server) -> AsyncIterator[str]:
+    yield "retry: 1000\n\n"
+    async for news in services.bus.listen(KEEP_ALIVE_S):
+        yield ": still here\n\n" if news is None else _event(news)
+
+
+def _event(news: News) -> str:
+    return f"event: {news.kind}\ndata: {json.dumps(dict(news.fields), separators=(',', ':'))}\n\n"
+
+
+def _page(services: Server, after: int, device: str | None) -> list[dict[str, Any]]:
+    with services.store.read() as connection:
+        return page(connection, after, device)
+
+
+def _last(services: Server) -> int:
+    with services.store.read() as connection:
+        return last_id(connection)

@@ -1,0 +1,106 @@
+"""The HTTP application: routes put together, errors as {code, message}, bodies with limits."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge_contracts.errors import ContractError
+from edge_fleet.api import admin, devices, releases, telemetry
+from edge_fleet.errors import FleetError, TooLarge
+from edge_fleet.services import Server
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1 << 20
+MAX_UPLOAD_BYTES = 2 << 30
+UPLOAD_PATH = "/api/v1/releases"
+
+
+def create_app(services: Server) -> FastAPI:
+    """The application of one server."""
+    app = FastAPI(
+        title="edge-fleet",
+        version=version("edgefleet"),
+        description="Enrols devices, publishes releases, rolls them out and watches them.",
+        docs_url=None,  # its page loads scripts from elsewhere; /openapi.json is here
+        redoc_url=None,
+    )
+    app.state.services = services
+    app.add_middleware(BodyLimit)
+    app.add_exception_handler(FleetError, _fleet_error)
+    app.add_exception_handler(ContractError, _contract_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    for part in (devices, releases, telemetry, admin):
+        app.include_router(part.router)
+
+    @app.get("/healthz", tags=["health"])
+    def healthz() -> dict[str, str]:
+        """That the server serves; `broker` is "down" while it does not hear its broker."""
+        return {"status": "ok", "broker": "up" if services.link.is_up else "down"}
+
+    return app
+
+
+class BodyLimit:
+    """Cuts a request whose body is larger than its route takes, whatever its headers say."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = MAX_UPLOAD_BYTES if scope["path"] == UPLOAD_PATH else MAX_BODY_BYTES
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise TooLarge(f"the body is larger than the {limit} bytes that are taken here")
+            return message
+
+        stated = dict(scope["headers"]).get(b"content-length", b"")
+        if stated.isdigit() and int(stated) > limit:
+            error = TooLarge(f"the body has {int(stated)} bytes, at most {limit} are taken here")
+            await _answer(error.status, error.code, str(error))(scope, receive, send)
+            return
+        await self._app(scope, counted, send)
+
+
+def _answer(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"code": code, "message": message}, status)
+
+
+async def _fleet_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FleetError)
+    return _answer(error.status, error.code, str(error))
+
+
+async def _contract_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ContractError)
+    return _answer(400, error.code, str(error))
+
+
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"]) or "the request"
+    return _answer(422, "request-invalid", f"{where}: {fault['msg']}")
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _answer(error.status_code, "http", f"{error.detail}: {request.method} {request.url.path}")

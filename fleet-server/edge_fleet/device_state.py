@@ -1,0 +1,63 @@
+"""What a device says of itself, hello and status, into the tables: state, epoch and assignment."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from sqlalchemy import Connection, select, update
+
+from edge_contracts.messages import CHAIN_START, DeviceState
+from edge_fleet.assignment import TransitionInvalid
+from edge_fleet.audit import record
+from edge_fleet.orders import note_progress
+from edge_fleet.schema import devices, streams
+from edge_fleet.store import insert_new
+
+
+def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool:
+    """Store a verified snapshot; False when it is not newer than the one that is stored."""
+    changed = connection.execute(
+        update(devices)
+        .where(devices.c.id == state.device, devices.c.state_n < state.n)
+        .values(
+            state=state.model_dump(mode="json"),
+            state_n=state.n,
+            last_seen_ms=now_ms,
+            profile=list(state.profile),
+        )
+    )
+    if changed.rowcount == 0:
+        return False
+    if state.type == "hello":
+        _announce_epoch(connection, state, now_ms)
+    if state.progress is not None:
+        # a device cannot take back a refusal: what it said first stands
+        with suppress(TransitionInvalid):
+            note_progress(connection, state.device, state.progress, now_ms)
+    return True
+
+
+def _announce_epoch(connection: Connection, state: DeviceState, now_ms: int) -> None:
+    """Open the stream of a new epoch; a second one means that the device's memory was wiped."""
+    before = connection.execute(select(devices.c.epoch).where(devices.c.id == state.device)).scalar()
+    if before == state.epoch:
+        return
+    row = {
+        "device": state.device,
+        "epoch": state.epoch,
+        "high": -1,
+        "chain": CHAIN_START,
+        "started_ms": now_ms,
+    }
+    insert_new(connection, streams, [row], ("device", "epoch"))
+    connection.execute(update(devices).where(devices.c.id == state.device).values(epoch=state.epoch))
+    if before is not None:
+        record(
+            connection,
+            f"device/{state.device}",
+            "telemetry epoch changed",
+            state.device,
+            now_ms,
+            before=before,
+            after=state.epoch,
+        )

@@ -1,0 +1,153 @@
+"""Getting assignments to devices: the newest of each, signed, at a bounded pace.
+
+A message may be lost on its way; so it is sent at every hello, at every change, after every reconnect of
+the server, and to nobody who has answered it already.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from edge_contracts.keys import PrivateKey
+from edge_contracts.messages import Assignment, seal
+from edge_contracts.topics import Channel, topic
+from edge_fleet.assignment import OPEN, Event, State
+from edge_fleet.events import EventBus
+from edge_fleet.orders import note
+from edge_fleet.schema import assignments, bundles, devices, releases
+from edge_fleet.store import Store
+
+log = logging.getLogger(__name__)
+
+PER_SECOND = 500  # 100,000 devices in 200 s; downloads, not this, are what must be spread
+ARCHIVE_PATH = "/api/v1/archives/"
+
+
+class Dispatcher:
+    """A thread that sends assignments."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: EventBus,
+        director: PrivateKey,
+        fleet: str,
+        publish: Callable[[str, bytes], bool],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Take the parts; `start` runs the thread."""
+        self._store, self._bus, self._director, self._fleet = store, bus, director, fleet
+        self._publish, self._now_ms = publish, now_ms
+        self._changed = threading.Condition()
+        self._waiting: OrderedDict[str, None] = OrderedDict()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="dispatch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what waits is sent again at the next start."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify()
+        self._thread.join()
+
+    def soon(self, devices: Iterable[str]) -> None:
+        """Send the newest assignment of these devices, in order and paced; never waits."""
+        with self._changed:
+            self._waiting.update(dict.fromkeys(devices))
+            self._changed.notify()
+
+    def unanswered(self) -> None:
+        """Send again what no device has answered: after a reconnect."""
+        with self._store.read() as connection:
+            rows = connection.execute(
+                select(assignments.c.device).where(assignments.c.phase.in_(OPEN)).distinct()
+            ).scalars()
+            self.soon(list(rows))
+
+    def send(self, device: str) -> None:
+        """Send a device its newest assignment now, or word that it has none."""
+        with self._store.read() as connection:
+            row = newest(connection, device)
+        if row is None:
+            return
+        message = as_message(device, row)
+        where = topic(self._fleet, device, Channel.ASSIGNMENT)
+        if not self._publish(where, seal(message, where, self._director)):
+            return  # no connection: the reconnect sends again
+        if row.phase == State.PENDING:
+            with self._store.write() as connection:
+                # it may have answered or been overtaken since: then it was sent before
+                latest = newest(connection, device)
+                if latest and (latest.number, latest.phase) == (row.number, State.PENDING):
+                    note(connection, device, row.number, Event.SENT, self._now_ms())
+            self._bus.publish("device", device=device)
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
+                if self._stopping.is_set():
+                    return
+                device, _ = self._waiting.popitem(last=False)
+            try:
+                self.send(device)
+            except SQLAlchemyError as error:
+                log.error("assignment not sent", extra={"device": device, "reason": str(error)[:300]})
+            self._stopping.wait(1 / PER_SECOND)
+
+
+def newest(connection: Connection, device: str) -> Row[*tuple[Any, ...]] | None:
+    """The newest assignment of a device that is not revoked, with its bundle and release."""
+    last = select(func.max(assignments.c.number)).where(assignments.c.device == device).scalar_subquery()
+    return connection.execute(
+        select(
+            devices.c.id,
+            assignments.c.number,
+            assignments.c.bundle,
+            assignments.c.phase,
+            assignments.c.permit_downgrade,
+            assignments.c.expires_ms,
+            bundles.c.archive,
+            bundles.c.archive_bytes,
+            releases.c.name,
+            releases.c.version,
+            releases.c.counter,
+        )
+        .select_from(devices)
+        .outerjoin(
+            assignments, (assignments.c.device == devices.c.id) & (assignments.c.number == last)
+        )
+        .outerjoin(bundles, bundles.c.digest == assignments.c.bundle)
+        .outerjoin(releases, releases.c.counter == bundles.c.counter)
+        .where(devices.c.id == device, devices.c.revoked_ms.is_(None))
+    ).one_or_none()
+
+
+def as_message(device: str, row: Row[*tuple[Any, ...]]) -> Assignment:
+    """A row of `newest` in the words of the contract; one without a bundle says: keep what you have."""
+    if row.bundle is None:
+        return Assignment(device=device, number=row.number or 0)
+    return Assignment(
+        device=device,
+        number=row.number,
+        bundle=row.bundle,
+        name=row.name,
+        version=row.version,
+        archive=row.archive,
+        archive_bytes=row.archive_bytes,
+        url_path=ARCHIVE_PATH + row.archive,
+        counter=row.counter,
+        permit_downgrade=row.permit_downgrade,
+        expires_ms=row.expires_ms,
+    )

@@ -1,0 +1,202 @@
+"""Commands about who belongs to the fleet: token, devices, trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_contracts.digest import short
+from edge_contracts.keys import read_public
+from edge_fleet.remote import API, as_json, connect, remote
+from edge_fleet.rendering import ago, table
+
+if TYPE_CHECKING:
+    from edge_fleet.client import Client
+
+
+@click.group()
+def token() -> None:
+    """Who may knock: devices once, people and programs by role."""
+
+
+@token.command("create")
+@remote
+@click.option(
+    "--role",
+    type=click.Choice(["enrol", "viewer", "operator", "publisher", "admin", "subscriber"]),
+    default="enrol",
+    help="Default: enrol, for one device.",
+)
+@click.option("--label", default="", help="To know it by later.")
+@click.option("--expires", "expires_h", type=click.FloatRange(min=0, min_open=True), metavar="HOURS")
+@click.option("--device-label", "labels", multiple=True, metavar="KEY=VALUE", help="For the device.")
+@as_json
+def token_create(
+    home_path: Path | None,
+    url: str | None,
+    token: str | None,
+    role: str,
+    label: str,
+    expires_h: float | None,
+    labels: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Make a token and print it: the only time that it is shown."""
+    body = {
+        "role": role,
+        "label": label,
+        "expires_s": max(1, round(expires_h * 3600)) if expires_h else None,
+        "device_labels": dict(_pair(text) for text in labels),
+    }
+    answer = connect(home_path, url, token).post(f"{API}/tokens", body)
+    if as_json:
+        click.echo(json.dumps(answer))
+    elif role == "subscriber":
+        for name in ("user", "password", "host", "port", "topic"):
+            click.echo(f"{name:9}{answer[name]}")
+    else:
+        click.echo(answer["token"])
+
+
+@click.group(invoke_without_command=True)
+@remote
+@as_json
+@click.pass_context
+def devices(
+    context: click.Context, home_path: Path | None, url: str | None, token: str | None, as_json: bool
+) -> None:
+    """List the devices; `show ID` for one, `revoke ID` to put one out."""
+    context.obj = (home_path, url, token)
+    if context.invoked_subcommand is not None:
+        return
+    found = connect(home_path, url, token).get(f"{API}/devices")
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    table(
+        ("device", "profile", "runs", "assigned", "phase", "telemetry", "seen"),
+        [
+            (
+                device["id"],
+                device["profile"][0],
+                _model(device["active"]),
+                (device["assignment"] or {}).get("release") or "-",
+                "revoked" if device["revoked_ms"] else (device["assignment"] or {}).get("phase", "-"),
+                _position(device["telemetry"]),
+                ago(device["last_seen_ms"]),
+            )
+            for device in found
+        ],
+    )
+
+
+@devices.command("show")
+@click.argument("device")
+@remote
+@as_json
+@click.pass_obj
+def devices_show(
+    outer: tuple[Any, Any, Any],
+    device: str,
+    home_path: Path | None,
+    url: str | None,
+    token: str | None,
+    as_json: bool,
+) -> None:
+    """Show one device: what it is, runs, was assigned, and what it lost."""
+    found = _inner(outer, home_path, url, token).get(f"{API}/devices/{device}")
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name, value in (
+        ("device", found["id"]),
+        ("public key", found["public_key"]),
+        ("profile", " < ".join(found["profile"])),
+        ("labels", ", ".join(f"{k}={v}" for k, v in found["labels"].items()) or "-"),
+        ("agent", found["agent"] or "-"),
+        ("runs", _model(found["active"])),
+        ("seen", ago(found["last_seen_ms"])),
+        ("telemetry", _position(found["telemetry"])),
+        ("state", "revoked" if found["revoked_ms"] else "enrolled"),
+    ):
+        click.echo(f"{name:12}{value}")
+    for stream in found["streams"]:
+        click.echo(f"  epoch {stream['epoch']}: {stream['stored']} stored, complete to {stream['high']}")
+    for gap in found["gaps"]:
+        click.echo(
+            f"  lost {gap['first_seq']}-{gap['last_seq']} ({gap['records']} records): {gap['reason']}"
+        )
+    for row in found["assignments"]:
+        reason = " ".join(filter(None, (row["code"], row["detail"])))
+        bundle = short(row["bundle"]) if row["bundle"] else "-"
+        click.echo(f"  assignment {row['number']}: {bundle} {row['phase']} {reason}".rstrip())
+    for event in found["events"]:
+        click.echo(f"  event {event['name']} {event['code']} {event['detail']}".rstrip())
+
+
+@devices.command("revoke")
+@click.argument("device")
+@remote
+@click.pass_obj
+def devices_revoke(
+    outer: tuple[Any, Any, Any], device: str, home_path: Path | None, url: str | None, token: str | None
+) -> None:
+    """Put a device out of the fleet."""
+    _inner(outer, home_path, url, token).post(f"{API}/devices/{device}/revoke")
+    click.echo(f"revoked {device}")
+
+
+@click.group()
+def trust() -> None:
+    """Publishers whose bundles may be published."""
+
+
+@trust.command("add")
+@click.argument("key", type=click.Path(path_type=Path))
+@click.option("--label", default="")
+@remote
+def trust_add(key: Path, label: str, home_path: Path | None, url: str | None, token: str | None) -> None:
+    """Trust a publisher's public key (public.pem)."""
+    body = {"public_key": read_public(key).base64, "label": label}
+    answer = connect(home_path, url, token).post(f"{API}/publishers", body)
+    click.echo(f"{'trusted' if answer['added'] else 'trusted already'}: {answer['key_id']}")
+
+
+@trust.command("list")
+@remote
+@as_json
+def trust_list(home_path: Path | None, url: str | None, token: str | None, as_json: bool) -> None:
+    """List the trusted publishers."""
+    found = connect(home_path, url, token).get(f"{API}/publishers")
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        rows = [(p["key_id"], p["label"] or "-", ago(p["added_ms"])) for p in found]
+        table(("key", "label", "added"), rows)
+
+
+def _inner(outer: tuple[Any, Any, Any], *own: Any) -> Client:
+    """Options may stand before or after a sub-command's name."""
+    return connect(*(mine if mine is not None else theirs for mine, theirs in zip(own, outer, strict=True)))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise click.UsageError(f"--device-label {text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _model(active: Mapping[str, Any] | None) -> str:
+    return f"{active['name']} {active['version']} ({active['runtime']})" if active else "-"
+
+
+def _position(telemetry: Mapping[str, Any]) -> str:
+    if telemetry["high"] is None:
+        return "-"
+    behind = max((telemetry["next_seq"] or 0) - 1 - telemetry["high"], 0)
+    return f"{telemetry['high'] + 1}" + (f" (+{behind} to come)" if behind else "")

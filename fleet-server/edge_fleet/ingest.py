@@ -1,0 +1,168 @@
+"""Ingest: takes what the broker delivers, verifies it, stores it, and then acknowledges it.
+
+The network thread only puts messages into the inbox. One thread works: batch, verify, one transaction,
+commit, acknowledgements. An acknowledgement that is lost costs a duplicate, never a record.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
+
+from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.messages import Ack, seal
+from edge_contracts.topics import Channel, topic
+from edge_fleet.events import EventBus
+from edge_fleet.inbox import Inbox
+from edge_fleet.intake import Outcome, store_batch
+from edge_fleet.refusals import Refusals
+from edge_fleet.schema import devices
+from edge_fleet.services import Dispatch
+from edge_fleet.store import Store
+from edge_fleet.verification import Arrival, KnownDevice, Refused, Verified, address_of, verify
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+PER_DEVICE, IN_ALL = 512, 16_384  # waiting; at 256 kB each the worst case is bounded by the broker's queue
+IDLE_S = 0.5
+RETRY_S = 1.0
+
+
+@dataclass
+class Counters:
+    """What happened since the start."""
+
+    received: int = 0
+    envelopes: int = 0
+    records: int = 0
+    acknowledged: int = 0
+    failed_batches: int = 0
+
+
+class Ingest:
+    """The path of a message from the broker to the database and back."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: EventBus,
+        dispatch: Dispatch,
+        director: PrivateKey,
+        fleet: str,
+        publish: Callable[[str, bytes], bool],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Take the parts; `start` runs the thread."""
+        self._store, self._bus, self._dispatch = store, bus, dispatch
+        self._director, self._fleet, self._publish, self._now_ms = director, fleet, publish, now_ms
+        self._inbox: Inbox[Arrival] = Inbox(PER_DEVICE, IN_ALL)
+        self.refusals = Refusals()
+        self.counters = Counters()
+        self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Work off what waits, then end."""
+        self._inbox.close()
+        self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """Messages that arrived and are not worked on yet."""
+        return self._inbox.count
+
+    def received(self, topic_name: str, payload: bytes) -> None:
+        """Take a message in; called in the network thread."""
+        self.counters.received += 1
+        address = address_of(topic_name, self._fleet)
+        sender = address.device if address else ""
+        if not self._inbox.offer(sender, Arrival(topic_name, payload, self._now_ms())):
+            self.refusals.count("overloaded", "", f"a message on {topic_name!r:.200}", self._now_ms())
+
+    def process(self, arrivals: Sequence[Arrival]) -> None:
+        """Verify, store and acknowledge a batch; an error of the database leaves it unacknowledged."""
+        verified: list[Verified] = []
+        known = self._devices({a.device for m in arrivals if (a := address_of(m.topic, self._fleet))})
+        for arrival in arrivals:
+            result = verify(arrival, self._fleet, known)
+            if isinstance(result, Refused):
+                self._refuse([result])
+            else:
+                verified.append(result)
+        try:
+            self._finish(self._store_all(verified))
+        except (DataError, OverflowError):
+            for one in verified:  # one message holds what the database cannot; find it
+                self._store_alone(one)
+
+    def _store_all(self, verified: Sequence[Verified]) -> Outcome:
+        with self._store.write() as connection:
+            outcome = store_batch(connection, verified)
+            self.refusals.write(connection)
+        return outcome
+
+    def _store_alone(self, verified: Verified) -> None:
+        try:
+            self._finish(self._store_all([verified]))
+        except (DataError, OverflowError) as error:
+            detail = f"a {verified.channel} message: {' '.join(str(error).split())[:200]}"
+            self._refuse([Refused("not-storable", verified.device, detail)])
+
+    def _finish(self, outcome: Outcome) -> None:
+        """What follows the commit."""
+        self._refuse(outcome.refused)
+        self.counters.envelopes += outcome.envelopes
+        self.counters.records += outcome.records
+        for (device, epoch), position in outcome.acks.items():
+            ack = Ack(device=device, epoch=epoch, high=position.high, chain=position.chain)
+            where = topic(self._fleet, device, Channel.ACK)
+            self.counters.acknowledged += self._publish(where, seal(ack, where, self._director))
+        self._dispatch.soon(outcome.greeted)
+        for device in dict.fromkeys(outcome.changed):
+            self._bus.publish("device", device=device)
+        if outcome.envelopes:
+            self._bus.publish("telemetry", envelopes=outcome.envelopes, records=outcome.records)
+
+    def _refuse(self, refused: Iterable[Refused]) -> None:
+        for one in refused:
+            self.refusals.count(one.reason, one.device, one.detail, self._now_ms())
+            self._bus.publish("refusal", reason=one.reason, device=one.device)
+
+    def _devices(self, names: set[str]) -> dict[str, KnownDevice]:
+        with self._store.read() as connection:
+            rows = connection.execute(
+                select(devices.c.id, devices.c.public_key, devices.c.revoked_ms).where(
+                    devices.c.id.in_(names)
+                )
+            )
+            return {
+                row.id: KnownDevice(row.id, PublicKey(row.public_key), row.revoked_ms is not None)
+                for row in rows
+            }
+
+    def _work(self) -> None:
+        while not (self._inbox.closed and not self._inbox.count):
+            arrivals = self._inbox.take(BATCH, IDLE_S)
+            try:
+                if arrivals:
+                    self.process(arrivals)
+                elif self.refusals.pending:
+                    self._store_all([])
+            except OperationalError as error:  # locked, full disk, server away: devices send again
+                self.counters.failed_batches += 1
+                log.error("batch not stored", extra={"reason": str(error.orig)})
+                time.sleep(RETRY_S)
+            except SQLAlchemyError:
+                # the outermost loop: nothing was acknowledged, and the next batch may do better
+                self.counters.failed_batches += 1
+                log.exception("batch not stored")

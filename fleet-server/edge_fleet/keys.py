@@ -1,0 +1,84 @@
+"""The server's own secrets: the director key, and the secret that broker passwords are derived from.
+
+No password is stored: HMAC-SHA256 of the account's name and salt under one secret in a file of mode
+0600. So a stolen database opens nothing, and every broker's user file can be written again at any time.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_contracts.bundle import sync_folder
+from edge_contracts.errors import ContractError
+from edge_contracts.keys import PrivateKey, read_private, write_private
+from edge_fleet.errors import HomeInvalid
+
+DIRECTOR = "director.pem"
+BROKER_SECRET = "broker.secret"
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True)
+class ServerKeys:
+    """What a server signs and derives with.
+
+    Args:
+        director: Signs assignments and acknowledgements.
+    """
+
+    director: PrivateKey
+    broker_secret: bytes = field(repr=False)
+
+    def password(self, user: str, salt: str) -> str:
+        """The broker password of an account: 256 bits, base64url; also a device's key to its downloads."""
+        purpose = f"edgefleet-broker-v1\n{user}\n{salt}".encode()
+        derived = hmac.digest(self.broker_secret, purpose, hashlib.sha256)
+        return base64.urlsafe_b64encode(derived).decode().rstrip("=")
+
+
+def make_keys(folder: Path) -> None:
+    """Make those keys that are not there yet; none is ever replaced."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (folder / DIRECTOR).exists():
+        write_private(PrivateKey.generate(), folder / DIRECTOR)
+    if not (folder / BROKER_SECRET).exists():
+        write_secret(folder / BROKER_SECRET, secrets.token_bytes(_SECRET_BYTES))
+    sync_folder(folder)
+
+
+def read_keys(folder: Path) -> ServerKeys:
+    """Read the keys of a home.
+
+    Raises:
+        HomeInvalid: One is missing or damaged.
+    """
+    try:
+        director = read_private(folder / DIRECTOR)
+        broker_secret = (folder / BROKER_SECRET).read_bytes()
+    except ContractError as error:
+        raise HomeInvalid(str(error)) from None
+    except OSError as error:
+        raise HomeInvalid(f"cannot read {error.filename}: {error.strerror}") from None
+    if len(broker_secret) != _SECRET_BYTES:
+        raise HomeInvalid(
+            f"{folder / BROKER_SECRET} has {len(broker_secret)} bytes, expected {_SECRET_BYTES}"
+        )
+    return ServerKeys(director, broker_secret)
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Write a file that only its owner reads, all or nothing, replacing what is there."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)

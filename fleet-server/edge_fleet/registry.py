@@ -1,0 +1,200 @@
+"""Releases and their bundles: what may be published, and where the archives are.
+
+Files are named by the digest of their bytes and written before the row that speaks of them, so that
+a row never points at nothing; a file without a row is harmless.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select
+
+from edge_contracts.bundle import open_bundle, sync_folder
+from edge_contracts.digest import digest_of_file
+from edge_contracts.errors import KeyUnknown
+from edge_contracts.keys import PublicKey, TrustedKeys
+from edge_contracts.model import canonical_json
+from edge_contracts.signing import VerifiedManifest, verify
+from edge_fleet.audit import record
+from edge_fleet.errors import NotFound, ReleaseInvalid
+from edge_fleet.schema import bundles, publishers, releases
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A bundle that was checked and can be published.
+
+    Args:
+        archive: Digest of the file.
+        path: Where the file is now.
+    """
+
+    verified: VerifiedManifest
+    archive: str
+    archive_bytes: int
+    path: Path
+
+
+def trusted_publishers(connection: Connection) -> TrustedKeys:
+    """The keys whose bundles may be published."""
+    rows = connection.execute(select(publishers.c.public_key)).scalars()
+    return TrustedKeys.of(PublicKey(raw) for raw in rows)
+
+
+def trust(connection: Connection, key: PublicKey, label: str, actor: str, now_ms: int) -> bool:
+    """Trust a publisher's key; False when it was trusted already."""
+    there = connection.execute(
+        select(publishers.c.key_id).where(publishers.c.key_id == key.key_id)
+    ).first()
+    if there is not None:
+        return False
+    connection.execute(
+        insert(publishers).values(key_id=key.key_id, public_key=key.raw, label=label, added_ms=now_ms)
+    )
+    record(connection, actor, "publisher trusted", key.key_id, now_ms, label=label)
+    return True
+
+
+def examine(path: Path, name: str, trusted: TrustedKeys) -> Candidate:
+    """Check an uploaded file: that it is a bundle, whole, and signed by a trusted publisher.
+
+    Args:
+        name: What the sender called it, for messages.
+
+    Raises:
+        ContractError: It is damaged, or not signed by a trusted key.
+    """
+    bundle = open_bundle(path)
+    try:
+        verified = verify(bundle, trusted)
+    except KeyUnknown as error:
+        raise KeyUnknown(f"{name}: {error}; trust the publisher with: edge-fleet trust add KEY") from None
+    return Candidate(verified, digest_of_file(path), path.stat().st_size, path)
+
+
+def publish(
+    connection: Connection, candidates: Sequence[Candidate], folder: Path, actor: str, now_ms: int
+) -> int:
+    """Publish bundles as one release, or add profiles to one; publishing the same again changes nothing.
+
+    Args:
+        folder: Gets the files.
+
+    Returns:
+        The release's counter.
+
+    Raises:
+        ReleaseInvalid: Of several names or versions, two for one profile, or a profile that the release
+            has already in another build.
+    """
+    name, version = _one_version(candidates)
+    row = connection.execute(
+        select(releases.c.counter).where(releases.c.name == name, releases.c.version == version)
+    ).one_or_none()
+    there = _bundles_of(connection, row.counter) if row else {}
+    new = [c for c in candidates if there.get(c.verified.manifest.profile) != c.verified.digest]
+    for candidate in new:
+        profile = candidate.verified.manifest.profile
+        if profile in there:
+            raise ReleaseInvalid(
+                f"release {name} {version} has another bundle for {profile} already; "
+                "a published version is not changed, give the new one a version of its own"
+            )
+    if row is not None and not new:
+        return int(row.counter)
+    for candidate in new:
+        _keep(candidate, folder)
+    sync_folder(folder)
+    counter = int(row.counter) if row else _create(connection, name, version, now_ms)
+    connection.execute(insert(bundles), [_row(candidate, counter) for candidate in new])
+    profiles = sorted(candidate.verified.manifest.profile for candidate in new)
+    record(connection, actor, "release published", f"{name} {version}", now_ms, profiles=profiles)
+    return counter
+
+
+def archive_path(folder: Path, archive: str) -> Path:
+    """Where the file of an archive is."""
+    return folder / f"{archive.removeprefix('sha256:')}.bundle"
+
+
+def listed(connection: Connection, counter: int | None = None) -> list[dict[str, Any]]:
+    """Releases with their bundles, newest first.
+
+    Raises:
+        NotFound: There is no release of this counter.
+    """
+    query = select(releases).order_by(releases.c.counter.desc())
+    if counter is not None:
+        query = query.where(releases.c.counter == counter)
+    found = [dict(row) for row in connection.execute(query).mappings()]
+    if counter is not None and not found:
+        raise NotFound(f"no release with counter {counter}")
+    by_counter: dict[int, list[dict[str, Any]]] = {}
+    columns = (
+        bundles.c.counter,
+        bundles.c.digest,
+        bundles.c.profile,
+        bundles.c.archive,
+        bundles.c.archive_bytes,
+        bundles.c.key_id,
+    )
+    for row in connection.execute(select(*columns).order_by(bundles.c.profile)).mappings():
+        bundle = dict(row)
+        by_counter.setdefault(bundle.pop("counter"), []).append(bundle)
+    return [{**release, "bundles": by_counter.get(release["counter"], [])} for release in found]
+
+
+def _one_version(candidates: Sequence[Candidate]) -> tuple[str, str]:
+    if not candidates:
+        raise ReleaseInvalid("a release needs at least one bundle")
+    manifests = [candidate.verified.manifest for candidate in candidates]
+    versions = sorted({f"{manifest.name} {manifest.version}" for manifest in manifests})
+    if len(versions) > 1:
+        raise ReleaseInvalid(
+            f"the bundles are of {', '.join(versions)}; publish each version by itself"
+        )
+    profiles = [manifest.profile for manifest in manifests]
+    for profile in profiles:
+        if profiles.count(profile) > 1:
+            raise ReleaseInvalid(f"two bundles are for the profile {profile}; give one for each")
+    return manifests[0].name, manifests[0].version
+
+
+def _bundles_of(connection: Connection, counter: int) -> dict[str, str]:
+    rows = connection.execute(
+        select(bundles.c.profile, bundles.c.digest).where(bundles.c.counter == counter)
+    )
+    return {row.profile: row.digest for row in rows}
+
+
+def _create(connection: Connection, name: str, version: str, now_ms: int) -> int:
+    last = connection.execute(select(func.max(releases.c.counter))).scalar()
+    counter = 1 if last is None else int(last) + 1
+    connection.execute(
+        insert(releases).values(counter=counter, name=name, version=version, created_ms=now_ms)
+    )
+    return counter
+
+
+def _row(candidate: Candidate, counter: int) -> dict[str, Any]:
+    return {
+        "digest": candidate.verified.digest,
+        "counter": counter,
+        "profile": candidate.verified.manifest.profile,
+        "archive": candidate.archive,
+        "archive_bytes": candidate.archive_bytes,
+        "manifest": canonical_json(candidate.verified.manifest).decode(),
+        "key_id": candidate.verified.key_id,
+    }
+
+
+def _keep(candidate: Candidate, folder: Path) -> None:
+    """Move the file to its place, durable."""
+    with candidate.path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    candidate.path.replace(archive_path(folder, candidate.archive))

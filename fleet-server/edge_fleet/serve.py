@@ -1,0 +1,239 @@
+"""`edge-fleet serve`: puts the parts of a server together, runs them, and takes them apart in order.
+
+Order matters: the home is held first, ports are taken before anything is started, the broker is proven
+to deliver before devices may come, and at the end ingest works off what it has before the broker goes.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+
+import uvicorn
+
+from edge_fleet.accounts import Accounts
+from edge_fleet.app import create_app
+from edge_fleet.auth import Attempts, Role, make_token
+from edge_fleet.brokers.choose import choose_broker
+from edge_fleet.brokers.external import ExternalBroker
+from edge_fleet.conductor import Conductor
+from edge_fleet.config import Address, ServerConfig, parse_address
+from edge_fleet.dispatch import Dispatcher
+from edge_fleet.errors import AddressInUse
+from edge_fleet.events import EventBus
+from edge_fleet.home import Home, announce, locked, make_home
+from edge_fleet.ingest import Ingest
+from edge_fleet.keys import read_keys, write_secret
+from edge_fleet.link import Link
+from edge_fleet.services import Server
+from edge_fleet.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_S = 3
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WATCH_S = 5.0
+STUCK_S = 20.0  # a broker that runs but does not let us in for so long is started afresh
+
+
+def now_ms() -> int:
+    """The server's clock."""
+    return time.time_ns() // 1_000_000
+
+
+def initialise(home: Home, config: ServerConfig) -> None:
+    """Make a home, its database and an admin token for this machine.
+
+    Raises:
+        HomeInvalid: It is one already, or cannot be written.
+        DatabaseUnreachable, DatabaseTooNew: See `store.open_store`.
+    """
+    make_home(home, config)
+    store = open_store(home.database_url(config))
+    try:
+        ensure_admin(home, store)
+    finally:
+        store.close()
+
+
+def ensure_admin(home: Home, store: Store) -> None:
+    """Make the admin token of this machine's command line, if there is none."""
+    if home.admin_token.exists():
+        return
+    with store.write() as connection:
+        token = make_token(connection, Role.ADMIN, "local", now_ms())
+        write_secret(home.admin_token, token.secret.encode() + b"\n")
+
+
+@contextmanager
+def running(home: Home, config: ServerConfig) -> Iterator[Server]:
+    """A server without its HTTP side: store, broker, link, ingest, dispatch and conductor at work.
+
+    Raises:
+        FleetError: The home is held, or a part does not start.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(locked(home))
+        keys = read_keys(home.keys)
+        store = open_store(home.database_url(config))
+        stack.callback(store.close)
+        ensure_admin(home, store)
+        bus = EventBus()
+        stack.callback(bus.close)
+        broker = choose_broker(config, home.broker, lambda: bus.publish("broker", up=False))
+        accounts = Accounts(store, keys, config.fleet, broker)
+        broker.start(accounts.listed())
+        stack.callback(broker.stop)
+        own = accounts.server()
+        user, password = own.user, own.password
+        if isinstance(broker, ExternalBroker):
+            user, password = broker.user, broker.password
+
+        def connected() -> None:
+            bus.publish("broker", up=True)
+            dispatch.unanswered()
+
+        # the link calls ingest and dispatch, which publish through the link: made before it is started
+        link = Link(
+            broker.door,
+            config.fleet,
+            user,
+            password,
+            lambda topic, payload: ingest.received(topic, payload),
+            connected,
+        )
+        dispatch = Dispatcher(store, bus, keys.director, config.fleet, link.publish, now_ms)
+        ingest = Ingest(store, bus, dispatch, keys.director, config.fleet, link.publish, now_ms)
+        stack.callback(link.stop)
+        link.start()
+        for part in (dispatch, ingest):
+            part.start()
+            stack.callback(part.stop)
+        server = Server(
+            store, bus, dispatch, now_ms, config, home, keys, broker, accounts, link, ingest, Attempts()
+        )
+        for work in (Conductor(server).run, lambda stopping: watch(server, stopping)):
+            stack.enter_context(_thread(work))
+        yield server
+
+
+def serve(home: Home, config: ServerConfig, ready: Callable[[str], None]) -> None:
+    """Run a server until it is told to stop.
+
+    Args:
+        ready: Called with the URL when it serves.
+
+    Raises:
+        FleetError: It cannot start; nothing is left running.
+    """
+    with _listening(parse_address(config.http, "--http")) as listener, running(home, config) as server:
+        host, port = listener.getsockname()[:2]
+        url = f"http://{Address(Address(host, port).reachable_host, port)}"
+        settings = uvicorn.Config(
+            create_app(server),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=SHUTDOWN_S,
+            server_header=False,
+        )
+
+        def started() -> None:
+            announce(home, url)
+            ready(url)
+
+        try:
+            _Http(settings, server.bus, started).run(sockets=[listener])
+        finally:
+            home.running.unlink(missing_ok=True)
+
+
+class _Http(uvicorn.Server):
+    """uvicorn that says when it serves, and ends its streams when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, bus: EventBus, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._bus, self._started = bus, started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but without raising the signal again: what comes after it takes the parts down."""
+        before = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._bus.close()  # consoles that watch would otherwise hold the server up
+        super().handle_exit(sig, frame)
+
+
+def watch(server: Server, stopping: threading.Event) -> None:
+    """Start a managed broker afresh when it runs but has not let the server in for long.
+
+    A device that fills nats-server's store locks everybody out, the server too; an empty store lets
+    all in again, and nothing that counts was in it.
+    """
+    last_up = time.monotonic()
+    while not stopping.wait(WATCH_S):
+        if server.link.is_up or server.broker.pid is None:
+            last_up = time.monotonic()
+        elif time.monotonic() - last_up > STUCK_S:
+            log.warning("broker lets nobody in, starting it afresh")
+            server.broker.restart()
+            last_up = time.monotonic()
+
+
+@contextmanager
+def _thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    stopping = threading.Event()
+    thread = threading.Thread(target=work, args=(stopping,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+@contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    """A listening socket, taken before anything is started."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address.host, address.port))
+            listener.listen(128)
+        except OSError as error:
+            raise AddressInUse(f"cannot listen at http {address}: {error.strerror or error}") from None
+        yield listener
+
+
+def warnings(config: ServerConfig) -> list[str]:
+    """What an operator should know of settings that open a port to others without TLS."""
+    found = []
+    if not parse_address(config.http, "--http").is_loopback:
+        found.append(
+            f"http {config.http} is open to the network without TLS: tokens and passwords can be read on "
+            "their way; put a proxy with TLS before it"
+        )
+    managed = config.broker in ("nats", "mosquitto")
+    if managed and not config.tls_cert and not parse_address(config.mqtt, "--mqtt").is_loopback:
+        found.append(
+            f"mqtt {config.mqtt} is open to the network without TLS: passwords can be read on their way; "
+            "give --tls-cert and --tls-key"
+        )
+    return found
