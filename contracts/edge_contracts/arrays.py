@@ -7,7 +7,9 @@ model's only input (or one array for each input by its tensor name), `y` for lab
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from edge_contracts.errors import FormatInvalid
 
 Arrays = dict[str, NDArray[Any]]
+# What numpy and zipfile raise on a damaged array; a header may also claim more elements than memory holds.
+DAMAGE = (ValueError, EOFError, NotImplementedError, MemoryError, tokenize.TokenError, zlib.error)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip can hold; a real one would change the bytes
 
 
@@ -46,7 +50,7 @@ def read_npz(source: Path | bytes, what: str | None = None, max_bytes: int = 4 <
         raise FormatInvalid(f"{name} is not an .npz file: {error}") from None
     except OSError as error:
         raise FormatInvalid(f"cannot read {name}: {error.strerror or error}") from None
-    except (ValueError, EOFError, NotImplementedError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except DAMAGE as error:
         if "Object arrays" in str(error):
             raise FormatInvalid(
                 f"{name} holds an array of objects; only numbers are read, nothing is unpickled"

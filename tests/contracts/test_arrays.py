@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,22 @@ def test_every_flipped_byte_is_refused_or_harmless() -> None:
             read_npz(bytes(broken))
         except FormatInvalid:
             continue
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (281474976710656,), }",  # a petabyte
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (",
+    ],
+)
+def test_a_header_that_claims_nonsense_is_refused(header: bytes) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        member = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n"
+        archive.writestr("x.npy", member)
+    with pytest.raises(FormatInvalid, match="damaged"):
+        read_npz(stream.getvalue())
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused() -> None:
