@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge_agent.contract import ONLY_INPUT
 from edge_agent.errors import SourceMissing
-from edge_contracts.arrays import read_npz
+from edge_contracts.arrays import DAMAGE, read_npz
 from edge_contracts.errors import FormatInvalid
 
 SUFFIXES = (".npz", ".npy")
@@ -202,7 +202,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
             array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     except OSError as error:
         raise FormatInvalid(f"cannot read {path.name}: {error.strerror or error}") from None
-    except (ValueError, EOFError, MemoryError) as error:
+    except DAMAGE as error:
         text = " ".join(str(error).split())
         raise FormatInvalid(f"{path.name} is damaged or holds objects: {text}") from None
     return array

@@ -57,9 +57,7 @@ def test_several_inputs_come_out_in_the_contracts_order() -> None:
         ({"image": np.full((1, 2, 2), 1e300)}, "not-finite", "sample 0"),  # infinite in float32
     ],
 )
-def test_what_the_contract_does_not_allow_is_refused(
-    inputs: dict[str, NDArray[Any]], code: str, text: str
-) -> None:
+def test_what_the_contract_does_not_allow_is_refused(inputs: dict[str, Any], code: str, text: str) -> None:
     with pytest.raises(InputRefused, match=text) as refusal:
         PICTURE(inputs)
     assert refusal.value.code == code
@@ -77,7 +75,7 @@ def test_the_sample_with_a_number_that_is_none_is_named(value: float) -> None:
 def test_other_widths_of_the_same_kind_of_number_are_taken() -> None:
     assert PICTURE({"x": np.ones((1, 2, 2), np.float64)})[0]["image"].dtype == np.float32
     assert PICTURE({"x": np.ones((1, 2, 2), np.float16)})[0]["image"].dtype == np.float32
-    wide = {"a": ones(1, 3), "b": np.array([[1, 2]], np.int64)}
+    wide: dict[str, NDArray[Any]] = {"a": ones(1, 3), "b": np.array([[1, 2]], np.int64)}
     assert TWO(wide)[0]["b"].dtype == np.int32
 
 
