@@ -57,7 +57,7 @@ def admit(manifest: Manifest, profile: DeviceProfile, lineage: tuple[str, ...]) 
 
 
 def place(home: Home, bundle: Bundle, slot: Slot) -> None:
-    """Extract a bundle into a slot that holds nothing any more; all of it or none.
+    """Extract a bundle into a slot that counts as empty already; all of it or none.
 
     Raises:
         NoSpace: The disk cannot hold it.
@@ -66,6 +66,7 @@ def place(home: Home, bundle: Bundle, slot: Slot) -> None:
     folder = home.slot(slot)
     beside = folder.with_name(f"{slot}.new")
     try:
+        erase(home, slot)
         shutil.rmtree(beside, ignore_errors=True)
         require_space(folder.parent, _unpacked_bytes(bundle))
         bundle.extract(beside)

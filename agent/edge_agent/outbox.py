@@ -163,6 +163,11 @@ class Outbox:
         return self._size
 
     @property
+    def acked(self) -> int:
+        """The highest number that the server has acknowledged; -1 for none."""
+        return int(self._db.execute("SELECT acked FROM head").fetchone()[0])
+
+    @property
     def dropped_records(self) -> int:
         """Records dropped in this epoch because the outbox was full."""
         return int(self._db.execute("SELECT dropped_records FROM head").fetchone()[0])
@@ -219,7 +224,8 @@ class Outbox:
             return "refused"
         if ack.high >= self.next_seq:
             return "behind"
-        acked, acked_chain = self._db.execute("SELECT acked, acked_chain FROM head").fetchone()
+        (acked_chain,) = self._db.execute("SELECT acked_chain FROM head").fetchone()
+        acked = self.acked
         if ack.high < acked:
             return "nothing-new"
         if ack.high == acked:

@@ -1,0 +1,381 @@
+"""The daemon: one thread that owns the state and wakes for messages, finished work and timers.
+
+Inference has its own thread (`engine.py`) and stops for nothing that happens here; the broker's
+network thread (`mqtt.py`) and the worker only put things into this thread's queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from queue import Empty, Queue
+from random import Random
+from time import monotonic, time
+from types import FrameType
+
+from edge_agent import installer
+from edge_agent.config import read_config, read_device_key, trusted_publishers
+from edge_agent.engine import Engine, Serving, Source
+from edge_agent.errors import AgentError, InferenceFailed
+from edge_agent.golden import read_golden
+from edge_agent.health import Finding, Rules, Verdict, Vitals, judge
+from edge_agent.home import Home
+from edge_agent.mqtt import Happening, Link, LinkDown, LinkUp
+from edge_agent.outbox import Limits, Outbox
+from edge_agent.reporter import Reporter
+from edge_agent.session import Answer, Session
+from edge_agent.slots import Phase, Slot, Tell
+from edge_agent.source import Sample
+from edge_agent.store import Found, Store, rebuilt
+from edge_agent.updater import DAMAGED, Updater
+from edge_agent.worker import Done, Worker
+from edge_contracts import messages
+from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid
+from edge_contracts.messages import ActiveModel, Assignment, DeviceState, Record, unseal
+from edge_contracts.topics import Channel, topic
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.25
+DRAIN_S = 5.0  # at a stop, how long to wait for the server's last ack
+SETTLED_S = 2.0  # without input for so long, a folder counts as answered (`once`)
+MAX_QUEUED = 1000  # messages from the broker; beyond, whoever sends them is not heard
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an agent works.
+
+    Args:
+        window_s: Length of a telemetry window.
+        hello_s: Mean time between two hellos.
+        health: What a trial on live inputs must last.
+        threads: Of the runtime.
+        once: Stop when all inputs are answered.
+    """
+
+    window_s: float = 60.0
+    hello_s: float = 60.0
+    health: Rules = field(default_factory=Rules)
+    threads: int = 1
+    once: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Open:
+    """What answers inferences now."""
+
+    slot: Slot
+    serving: Serving
+    since_s: float
+    trial: bool
+    golden_agrees: bool
+
+
+class Agent:
+    """One device. The caller holds the home's lock.
+
+    Args:
+        source: Where inputs come from, None to answer none.
+        answered: Called in the inference thread with each answer.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        source: Source | None = None,
+        answered: Callable[[Answer, Sample, str], None] | None = None,
+        random: Random | None = None,
+    ) -> None:
+        """Read the state and put the parts together; nothing runs yet.
+
+        Raises:
+            HomeInvalid: A file of the home cannot be used.
+        """
+        home.make()
+        self._home, self._settings = home, settings
+        self._random = random or Random()
+        self._config = read_config(home)
+        self._trusted = trusted_publishers(home, self._config)
+        self._store = Store(home)
+        self._queue: Queue[Happening | Done] = Queue()
+        self._worker = Worker(self._queue.put)
+        self._engine = Engine(source, answered)
+        self._updater = Updater(
+            home, self._store, self._config, self._trusted, self, self._worker, self._random, settings.threads
+        )
+        self._open: Open | None = None
+        self._stopping = False
+        self._link: Link | None = None
+        self._reporter: Reporter | None = None
+        if self._config is not None:
+            key = read_device_key(home, self._config)
+            self._link = Link(self._config, self._put, self._random)
+            self._reporter = Reporter(
+                home,
+                self._config,
+                key,
+                self._link,
+                self._describe,
+                self._random,
+                settings.hello_s,
+                settings.limits,
+            )
+
+    def run(self) -> None:
+        """Work until `stop`, or until all is answered (`Settings.once`)."""
+        self._begin()
+        next_window_s = monotonic() + self._settings.window_s
+        while not self._stopping:
+            self._take(TICK_S)
+            now_s = monotonic()
+            if self._engine.has_died:
+                raise RuntimeError("the inference thread has died")
+            if now_s >= next_window_s:
+                next_window_s = max(next_window_s + self._settings.window_s, now_s)
+                self._cut_window()
+            self._judge_trial(now_s)
+            self._updater.tick(now_s)
+            if self._reporter is not None:
+                self._reporter.tick(now_s)
+            if self._settings.once and self._is_done(now_s):
+                break
+        self._end()
+
+    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """End `run` in good order; may be called from a signal handler."""
+        self._stopping = True
+
+    def stop_on_signals(self) -> None:
+        """End in good order on SIGTERM and SIGINT."""
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, self.stop)
+
+    def serve(self, slot: Slot | None) -> Finding | None:
+        """Answer with what a slot holds from the next input on."""
+        digest = self._updater.slots.bundle_in(slot)
+        trial = self._updater.slots.phase is Phase.TRIAL
+        if slot is None or digest is None:
+            self._switch(None)
+            return None
+        if self._open is not None and (self._open.serving.bundle, self._open.trial) == (digest, trial):
+            return None
+        held = self._updater.slots.held[slot]
+        try:
+            verified = installer.verify_slot(self._home, slot, self._trusted, digest)
+            folder = self._home.slot(slot)
+            session = Session.open(folder, verified.manifest, held.choice, self._settings.threads)
+        except (AgentError, ContractError) as error:
+            self._switch(None)
+            log.error("bundle cannot be served", extra={"slot": slot, "reason": str(error)})
+            damaged = isinstance(error, DigestMismatch | BundleInvalid | FormatInvalid)
+            return Finding(Verdict.UNHEALTHY, DAMAGED if damaged else error.code, str(error))
+        self._switch(Open(slot, Serving.begin(digest, session, trial), monotonic(), trial, True))
+        return None
+
+    def tell(self, tell: Tell) -> None:
+        """Put an event into the telemetry."""
+        log.info(tell.event, extra={"bundle": tell.bundle, "assignment": tell.assignment, "code": tell.code})
+        self._keep(
+            messages.Event(
+                name=tell.event,
+                time_ms=_now_ms(),
+                bundle=tell.bundle,
+                assignment=tell.assignment,
+                code=tell.code[:64],
+                detail=tell.detail[:500],
+            )
+        )
+
+    def changed(self) -> None:
+        """Say at once where the device stands now."""
+        opened = self._open
+        if opened is not None and opened.trial and self._updater.slots.phase is Phase.IDLE:
+            self._open = Open(opened.slot, opened.serving, opened.since_s, False, opened.golden_agrees)
+            self._cut_window()
+        if self._reporter is not None:
+            self._reporter.status()
+
+    def _begin(self) -> None:
+        if self._store.lost:
+            self._rebuild()
+        if self._reporter is not None and self._reporter.outbox.lost:
+            self.tell(Tell("outbox-lost", detail=self._reporter.outbox.lost))
+        self.tell(Tell("started", detail=f"edge-agent {agent_version()}"))
+        self._engine.start()
+        if self._link is not None:
+            self._link.start()
+        self._updater.start()
+
+    def _end(self) -> None:
+        """Stop answering, keep what was counted, and give the server a moment to acknowledge it."""
+        log.info("stopping")
+        self._updater.stop()
+        self._engine.stop()
+        self._switch(None)
+        if self._reporter is not None and self._link is not None:
+            deadline_s = monotonic() + DRAIN_S
+            while self._link.is_up and len(self._reporter.outbox) and monotonic() < deadline_s:
+                self._reporter.tick(monotonic())
+                self._take(TICK_S)
+            self._link.stop()
+            self._reporter.close()
+
+    def _take(self, wait_s: float) -> None:
+        """Work off the queue; waits for the first thing in it at most so long."""
+        try:
+            item = self._queue.get(timeout=wait_s)
+            while True:
+                self._happened(item)
+                item = self._queue.get_nowait()
+        except Empty:
+            return
+
+    def _put(self, happening: Happening) -> None:
+        """Called in the network thread."""
+        if isinstance(happening, LinkUp | LinkDown) or self._queue.qsize() < MAX_QUEUED:
+            self._queue.put(happening)
+
+    def _happened(self, item: Happening | Done) -> None:
+        reporter, now_s = self._reporter, monotonic()
+        if isinstance(item, Done):
+            self._worker.finish(item)
+        elif reporter is None:
+            raise AssertionError("a message without a fleet")
+        elif isinstance(item, LinkUp):
+            reporter.link_up(now_s)
+        elif isinstance(item, LinkDown):
+            reporter.link_down(item.reason)
+        elif item.channel is Channel.ACK:
+            reporter.acknowledged(item.payload, now_s)
+        else:
+            self._assigned(item.payload)
+
+    def _assigned(self, payload: bytes) -> None:
+        config, reporter = self._config, self._reporter
+        if config is None or reporter is None:
+            raise AssertionError("an assignment without a fleet")
+        where = topic(config.fleet, config.device, Channel.ASSIGNMENT)
+        try:
+            assignment = unseal(Assignment, payload, where, config.director)
+        except ContractError as error:
+            log.warning("assignment refused", extra={"reason": str(error)})
+            return
+        if assignment.device != config.device:
+            log.warning("assignment refused", extra={"reason": f"it is for {assignment.device}"})
+            return
+        reporter.heard(monotonic())
+        if not self._stopping:
+            self._updater.assigned(assignment, _now_ms())
+
+    def _switch(self, opened: Open | None) -> None:
+        self._open = opened
+        last = self._engine.switch(opened.serving if opened is not None else None)
+        if last is not None:
+            self._keep(last)
+        if opened is not None:
+            self._ask_golden(opened)
+
+    def _ask_golden(self, opened: Open) -> None:
+        """Run the golden inputs in this process too: it is here that they must agree."""
+        session = opened.serving.session
+        try:
+            golden = read_golden(self._home.slot(opened.slot), session.manifest, session.artifact.id)
+            result = self._engine.ask_golden(golden)
+            agrees, reason = result.passed, result.reason
+        except (InferenceFailed, ContractError) as error:
+            agrees, reason = False, str(error)
+        if not agrees:
+            log.error("golden inputs do not agree", extra={"reason": reason})
+            self.tell(Tell("golden-mismatch", opened.serving.bundle, None, "golden-mismatch", reason))
+            self._open = Open(opened.slot, opened.serving, opened.since_s, opened.trial, False)
+
+    def _judge_trial(self, now_s: float) -> None:
+        opened = self._open
+        if opened is None or not opened.trial or self._updater.is_stuck:
+            return
+        totals = self._engine.totals
+        vitals = Vitals(
+            now_s - opened.since_s, totals.answered, totals.failed, totals.refused, opened.golden_agrees
+        )
+        allowed = opened.serving.session.manifest.gates.max_error_rate
+        self._updater.judged(judge(vitals, self._settings.health, allowed))
+
+    def _cut_window(self) -> None:
+        window = self._engine.cut(self._open is not None and self._open.trial)
+        if window is not None:
+            self._keep(window)
+
+    def _keep(self, record: Record) -> None:
+        if self._reporter is not None:
+            self._reporter.keep([record], _now_ms())
+
+    def _describe(self, kind: str, outbox: Outbox) -> DeviceState:
+        """Where the device stands, as hello and status say it."""
+        config, slots, now_ms = self._config, self._updater.slots, _now_ms()
+        if config is None:
+            raise AssertionError("a snapshot without a fleet")
+        return DeviceState.model_validate(
+            {
+                "type": kind,
+                "device": config.device,
+                "n": self._store.next_snapshot(now_ms),
+                "epoch": outbox.epoch,
+                "next_seq": outbox.next_seq,
+                "agent": agent_version(),
+                "profile": config.lineage,
+                "counter": slots.floor,
+                "active": self._active(),
+                "progress": slots.progress,
+                "time_ms": now_ms,
+            }
+        )
+
+    def _active(self) -> ActiveModel | None:
+        if self._open is None:
+            return None
+        serving = self._open.serving
+        session = serving.session
+        return ActiveModel(
+            bundle=serving.bundle,
+            name=session.manifest.name,
+            version=session.manifest.version,
+            artifact=session.artifact.id,
+            runtime=session.runtime[:64],
+            fallback=session.choice.fallback,
+        )
+
+    def _rebuild(self) -> None:
+        """Make a state from the slots, because the one that was stored is gone."""
+        found: dict[Slot, Found] = {}
+        for slot in Slot:
+            if not self._home.slot(slot).exists():
+                continue
+            try:
+                verified = installer.verify_slot(self._home, slot, self._trusted)
+                found[slot] = Found(verified.digest, installer.written_s(self._home, slot))
+            except ContractError as error:
+                log.error("slot does not verify", extra={"slot": slot, "reason": str(error)})
+        self._store.save(rebuilt(found))
+        self.tell(Tell("state-rebuilt", detail=self._store.lost))
+
+    def _is_done(self, now_s: float) -> bool:
+        return (
+            self._engine.idle_s(now_s) > SETTLED_S
+            and self._updater.slots.phase is Phase.IDLE
+            and not self._worker.busy
+        )
+
+
+def agent_version() -> str:
+    """Version of this distribution."""
+    return metadata.version("edgefleet")
+
+
+def _now_ms() -> int:
+    return int(time() * 1000)
