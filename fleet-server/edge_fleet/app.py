@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_contracts.errors import ContractError
-from edge_fleet.api import admin, devices, releases, telemetry
+from edge_fleet.api import admin, devices, releases, rollouts, telemetry
 from edge_fleet.errors import FleetError, TooLarge
 from edge_fleet.services import Server
 
@@ -38,7 +38,7 @@ def create_app(services: Server) -> FastAPI:
     app.add_exception_handler(ContractError, _contract_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    for part in (devices, releases, telemetry, admin):
+    for part in (devices, releases, rollouts, telemetry, admin):
         app.include_router(part.router)
 
     @app.get("/healthz", tags=["health"])

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from edge_fleet import orders, rollout_rows, selector, targets
 from edge_fleet.assignment import SETTLED, State
@@ -67,7 +68,7 @@ class Conductor:
         """
 
         def check(connection: Connection, found: Rollout) -> None:
-            chosen = self._targets(connection, found)
+            chosen = rollout_rows.load_targets(connection, found)
             other = _overlap(connection, found)
             if other is not None:
                 device, other_rollout = other
@@ -120,11 +121,14 @@ class Conductor:
     # the loop
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until told to stop."""
+        """Tick until told to stop; a database that is away for a while ends nothing."""
         rest_s = TICK_S
         while not stop.wait(rest_s):
             begun = time.monotonic()
-            self.tick(self._services.now_ms())
+            try:
+                self.tick(self._services.now_ms())
+            except SQLAlchemyError as error:
+                log.error("rollouts not looked at", extra={"reason": str(error)[:300]})
             rest_s = max(TICK_S, IDLE_SHARE * (time.monotonic() - begun))
 
     def tick(self, now_ms: int) -> None:
@@ -181,7 +185,7 @@ class Conductor:
         reached = [row.member.device for row in members]
         with self._services.store.write() as connection:
             devices = {device.id: device for device in rollout_rows.load_devices(connection, rollout.id)}
-            due = targets.due(rollout.id, stage, reached, self._targets(connection, rollout))
+            due = targets.due(rollout.id, stage, reached, rollout_rows.load_targets(connection, rollout))
             if not due:
                 return False
             rollout_rows.explain(connection, rollout, f"assigned to {len(due)} devices", None)
@@ -322,14 +326,6 @@ class Conductor:
             self._announce(found, event, why, sent)
             return
         raise Conflict(f"rollout {rollout} changes faster than the order can be given; try again")
-
-    def _targets(self, connection: Connection, rollout: Rollout) -> tuple[targets.Target, ...]:
-        return targets.select(
-            rollout.plan,
-            selector.parse(rollout.plan.select),
-            rollout_rows.load_release(connection, rollout.plan.model, rollout.plan.version),
-            rollout_rows.load_devices(connection, rollout.id),
-        )
 
     def _announce(self, rollout: Rollout, event: Event, why: str, sent: Sequence[str]) -> None:
         log.info("rollout %s", event, extra={"rollout": rollout.id, "why": why})

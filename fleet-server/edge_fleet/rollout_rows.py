@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from edge_contracts.manifest import Manifest
 from edge_contracts.sketch import QuantileSketch
-from edge_fleet import targets
+from edge_fleet import selector, targets
 from edge_fleet.assignment import State
 from edge_fleet.errors import NotFound
 from edge_fleet.evidence import BundleFacts, Member, Reading
@@ -306,6 +306,16 @@ def load_devices(connection: Connection, rollout: str | None = None) -> list[tar
         )
         for row in rows
     ]
+
+
+def load_targets(connection: Connection, rollout: Rollout) -> tuple[targets.Target, ...]:
+    """What every device that a rollout's selector names would get now, or why it would get nothing."""
+    return targets.select(
+        rollout.plan,
+        selector.parse(rollout.plan.select),
+        load_release(connection, rollout.plan.model, rollout.plan.version),
+        load_devices(connection, rollout.id),
+    )
 
 
 def active_bundle(state: Mapping[str, Any] | None) -> str | None:

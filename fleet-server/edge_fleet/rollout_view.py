@@ -1,0 +1,125 @@
+"""A rollout as people see it, in the API, on the command line and in the console."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from edge_fleet.rollout import GUARDED, Phase
+from edge_fleet.rollout_rows import (
+    MemberRow,
+    Rollout,
+    load,
+    load_all,
+    load_members,
+    load_targets,
+    verdicts_of,
+)
+from edge_fleet.schema import bundles, rollout_stages, rollout_steps
+
+SHOWN_STEPS = 200
+
+
+def listed(connection: Connection) -> list[dict[str, Any]]:
+    """Every rollout in short, newest first."""
+    return [summary(connection, rollout) for rollout in reversed(load_all(connection))]
+
+
+def summary(connection: Connection, rollout: Rollout) -> dict[str, Any]:
+    """One rollout in short."""
+    members = load_members(connection, rollout.id)
+    return {
+        "id": rollout.id,
+        "release": rollout.plan.release,
+        "select": rollout.plan.select,
+        "phase": rollout.position.phase,
+        "stage": rollout.position.stage,
+        "stages": [str(stage) for stage in rollout.plan.stages],
+        "reached": len(members),
+        "states": _states(members),
+        "why": rollout.why,
+        "since_ms": round(rollout.position.since_s * 1000),
+        "started_ms": rollout.started_ms,
+        "created_ms": rollout.created_ms,
+        "created_by": rollout.created_by,
+    }
+
+
+def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
+    """One rollout with its stages, devices, verdicts, skipped devices and history.
+
+    Raises:
+        NotFound: There is none.
+    """
+    rollout = load(connection, rollout_id)
+    members = load_members(connection, rollout.id)
+    reached = {row.member.device for row in members}
+    going = rollout.position.phase in GUARDED | {Phase.DRAFT}
+    chosen = [t for t in load_targets(connection, rollout) if t.device not in reached] if going else []
+    waiting = sum(target.bundle is not None for target in chosen)
+    profiles: dict[str, str] = dict(
+        connection.execute(
+            select(bundles.c.digest, bundles.c.profile).where(bundles.c.counter == rollout.counter)
+        )
+        .tuples()
+        .all()
+    )
+    begun = {
+        row.stage: row
+        for row in connection.execute(select(rollout_stages).where(rollout_stages.c.rollout == rollout.id))
+    }
+    steps = select(rollout_steps).where(rollout_steps.c.rollout == rollout.id)
+    return {
+        **summary(connection, rollout),
+        "plan": rollout.plan.model_dump(mode="json"),
+        "stages": [
+            {
+                "share": str(stage),
+                "target": stage.target(len(members) + waiting) if going else None,
+                "begun_ms": begun[index].begun_ms if index in begun else None,
+                "devices": [_member(row, profiles) for row in members if row.member.stage == index],
+                "verdicts": [
+                    {"gate": v.gate, "outcome": v.outcome, "reason": v.reason}
+                    for v in (verdicts_of(begun[index]) if index in begun else ())
+                ],
+            }
+            for index, stage in enumerate(rollout.plan.stages)
+        ],
+        "waiting": waiting,
+        "skipped": [{"device": t.device, "reason": t.reason} for t in chosen if t.bundle is None],
+        "history": [
+            {
+                "at_ms": row.at_ms,
+                "event": row.event,
+                "phase": row.phase,
+                "stage": row.stage,
+                "actor": row.actor,
+                "why": row.why,
+            }
+            for row in connection.execute(steps.order_by(rollout_steps.c.id).limit(SHOWN_STEPS))
+        ],
+    }
+
+
+def _member(row: MemberRow, profiles: dict[str, str]) -> dict[str, Any]:
+    member = row.member
+    return {
+        "device": member.device,
+        "profile": profiles.get(member.bundle),
+        "bundle": member.bundle,
+        "previous": member.previous,
+        "state": member.state,
+        "code": member.code,
+        "detail": member.detail,
+        "back": row.back_state,
+        "assigned_ms": round(member.assigned_s * 1000),
+        "last_seen_ms": row.last_seen_ms,
+    }
+
+
+def _states(members: list[MemberRow]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in members:
+        counts[row.member.state] = counts.get(row.member.state, 0) + 1
+    return counts
