@@ -18,7 +18,7 @@ from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private
 from edge_contracts.manifest import Provenance, Task
 from edge_contracts.profile import DeviceProfile, load_profile
-from edge_convert import gates, golden, pack, prune, report, statistics
+from edge_convert import gates, golden, pack, report, statistics
 from edge_convert import task as tasks
 from edge_convert.candidates import Candidate, float_form
 from edge_convert.data import (
@@ -29,17 +29,22 @@ from edge_convert.data import (
     ports_of,
     read_samples,
 )
+from edge_convert.engine import LiteRtEngine, OpenVinoEngine
 from edge_convert.errors import ConvertError, DataInvalid
-from edge_convert.evidence import Evidence, gather
+from edge_convert.evidence import Answered, Evidence, gather
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
 from edge_convert.parts import Refused, parts_for
+from edge_convert.quantize import Rules, rules_for
 from edge_convert.results import BuildResult, Outcome, Trial, TrialState
 from edge_convert.source import Source, read_source
 from edge_convert.workbench import Step, Workbench
 
 # A hybrid file's own runtime quantizes activations as it goes; its dequantized form is the float source.
 HYBRID_FIDELITY_DB = 15.0
+FIDELITY_SAMPLES = 32
+# target of a profile -> what runs its files on this host, and then times the source itself
+RUNTIME = {"tflite": LiteRtEngine.runtime, "openvino": OpenVinoEngine.runtime}
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,11 @@ class BuildOptions:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What all profiles of one build share."""
+    """What all profiles of one build share.
+
+    Args:
+        own: Some samples with the answers of the source's own runtime.
+    """
 
     options: BuildOptions
     key: PrivateKey
@@ -76,6 +85,7 @@ class _Job:
     graph: Graph
     identity: pack.Identity
     evidence: Evidence
+    own: Answered
     provenance: Callable[[Candidate], Provenance]
 
 
@@ -160,7 +170,8 @@ def _convert(
             tools=result.tools,
         )
 
-    job = _Job(options, key, source, graph, identity, evidence, provenance)
+    few = {name: values[:FIDELITY_SAMPLES] for name, values in evidence.selection.feeds.items()}
+    job = _Job(options, key, source, graph, identity, evidence, Answered(few, own.run(few)), provenance)
     sanity = _source_sanity(evidence)
     result = replace(
         result,
@@ -171,23 +182,18 @@ def _convert(
     )
     if sanity.verdict is Verdict.FAIL:
         raise DataInvalid(sanity.reason)
-    benches: dict[tuple[object, ...], Workbench] = {}
+    benches: list[tuple[str, Rules, Workbench]] = []
     collect = cache(lambda: statistics.collect(graph, evidence.ranges.feeds))
     outcomes = []
     for profile in profiles:
-        demands = (profile.target, profile.per_channel_dense, profile.integer_io, profile.explicit_padding)
-        if demands not in benches:
-            same_runtime = {"tflite": "LiteRT", "openvino": "OpenVINO"}[profile.target] == own.engine.runtime
-            benches[demands] = Workbench(
-                graph,
-                profile,
-                evidence,
-                collect,
-                own if same_runtime else None,
-                options.limits.latency != "off",
-                step,
-            )
-        outcomes.append(_outcome(job, profile, benches[demands], step))
+        demands = (profile.target, rules_for(profile))
+        bench = next((bench for *known, bench in benches if tuple(known) == demands), None)
+        if bench is None:
+            same_runtime = RUNTIME[profile.target] == own.engine.runtime
+            timed = options.limits.latency != "off"
+            bench = Workbench(graph, profile, evidence, collect, own if same_runtime else None, timed, step)
+            benches.append((*demands, bench))
+        outcomes.append(_outcome(job, profile, bench, step))
     return replace(result, outcomes=tuple(outcomes))
 
 
@@ -197,7 +203,7 @@ def _outcome(job: _Job, profile: DeviceProfile, bench: Workbench, step: Step) ->
     pruned = job.graph is not job.source.graph
     nothing = Outcome(profile.name, profile.title, False, "")
     if not pruned:
-        fidelity = bench.fidelity(limit)
+        fidelity = bench.fidelity(job.own, limit)
         nothing = replace(nothing, findings=(fidelity,))
         if fidelity.verdict is Verdict.FAIL:
             return replace(nothing, summary=f"no bundle: {fidelity.reason}")
@@ -290,6 +296,8 @@ def _pruned(
     """The graph to compress, how the provenance says it, and notes for the report."""
     if options.prune == "none":
         return graph, "none", ()
+    from edge_convert import prune
+
     step("pruning")
     amount = "auto" if options.prune == "auto" else float(options.prune)
     pruned = prune.prune(graph, evidence.ranges.feeds, amount)
@@ -314,6 +322,12 @@ def _notes(source: Source, calibration: Samples, evaluation: Samples | None, evi
     if evaluation is None:
         notes.append(
             f"no --evaluation: {len(evidence.held_out)} calibration samples were kept back to measure on"
+        )
+    unused = len(calibration) - len(evidence.split.ranges) - len(evidence.split.selection)
+    unused -= len(evidence.split.score)
+    if unused:
+        notes.append(
+            f"ranges come from {len(evidence.split.ranges)} samples, {unused} more would take too long"
         )
     has_labels = (evaluation or calibration).labels is not None
     if has_labels and evidence.task != "classification":

@@ -228,7 +228,7 @@ def inspect(model: Path, profile_names: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--min-agreement",
     type=click.FloatRange(0, 1),
-    default=0.95,
+    default=0.90,
     show_default=True,
     help="Share of samples that must keep their class (classification).",
 )

@@ -21,9 +21,10 @@ from edge_convert.graph import Array, Graph
 
 MIN_CALIBRATION = 8
 FEW_CALIBRATION = 64  # the study's ranges were still moving below this
-# Raw pictures (0..255) beside normalised ones (0..1) differ by 255, beside -1..1 by 127; two honest
-# recordings of the same thing have never been seen to differ by this much.
-MAX_SPAN_RATIO = 50.0
+# Raw pictures (0..255) beside normalised ones (0..1) differ by 255, digits of 0..16 by 16. An outlier
+# can stretch one of two honest files as much, but not its standard deviation too.
+MAX_SPREAD_RATIO = 8.0
+MAX_MAGNITUDE = 1e9  # no model was trained on larger numbers; float32 convolutions of them overflow
 LABELS = "y"
 ONLY_INPUT = "x"
 
@@ -185,10 +186,12 @@ def _as_float(array: Array, where: str, notes: list[str]) -> Array:
         raise DataInvalid(
             f"{where} has NaN or infinite values in {len(bad)} samples, the first is sample {bad[0]}"
         )
+    if (largest := float(np.abs(array).max())) > MAX_MAGNITUDE:
+        raise DataInvalid(
+            f"{where} has values up to {largest:g}; expected the range that the model was trained with"
+        )
     if array.dtype == np.float32:
         return array
-    if np.abs(array).max() > np.finfo(np.float32).max:
-        raise DataInvalid(f"{where} has values up to {np.abs(array).max():g}, beyond float32")
     notes.append(f"{where} was {array.dtype} and has been cast to float32")
     return array.astype(np.float32)
 
@@ -214,7 +217,8 @@ def compare_ranges(calibration: Samples, evaluation: Samples) -> None:
             continue
         other = evaluation.feeds[key]
         spans = [float(np.ptp(a.astype(np.float64))) for a in (array, other)]
-        if max(spans) > MAX_SPAN_RATIO * min(spans):
+        deviations = [float(a.std(dtype=np.float64)) for a in (array, other)]
+        if all(max(pair) > MAX_SPREAD_RATIO * min(pair) for pair in (spans, deviations)):
             raise DataInvalid(
                 f"{key!r} is in [{array.min():g}, {array.max():g}] in {calibration.path} and in "
                 f"[{other.min():g}, {other.max():g}] in {evaluation.path}; "
@@ -222,11 +226,14 @@ def compare_ranges(calibration: Samples, evaluation: Samples) -> None:
             )
 
 
-def split(count: int, has_evaluation: bool) -> Split:
+def split(count: int, has_evaluation: bool, most_ranges: int | None = None) -> Split:
     """Deal calibration samples out, the same way every time.
 
     With an evaluation file three quarters give ranges and one quarter chooses; without one a fifth
     is kept back for the score and another fifth chooses.
+
+    Args:
+        most_ranges: No more than this many give ranges; the rest of their share goes unused.
     """
     if count < MIN_CALIBRATION:
         raise DataInvalid(f"{count} calibration samples, at least {MIN_CALIBRATION} are needed")
@@ -235,7 +242,7 @@ def split(count: int, has_evaluation: bool) -> Split:
     score = 0 if has_evaluation else max(2, count // 5)
     selection = max(2, (count // 4) if has_evaluation else (count // 5))
     return Split(
-        np.sort(order[score + selection :]),
+        np.sort(order[score + selection :][:most_ranges]),
         np.sort(order[score : score + selection]),
         np.sort(order[:score]),
     )

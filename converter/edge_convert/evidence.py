@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_contracts.manifest import Task
+from edge_convert import costs
 from edge_convert import task as tasks
 from edge_convert.binding import Model
 from edge_convert.data import Samples, Split, class_labels, split
 from edge_convert.errors import DataInvalid
 from edge_convert.graph import Array, Graph
+
+MIN_RANGES = 64
+RANGE_MACS = 20e9
+MANY = 32  # so many samples of one class are no accident
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +90,32 @@ def gather(
     labels = calibration.labels if evaluation is None else evaluation.labels
     task = tasks.detect(graph, answers, labels is not None, asked)
     classes = tasks.classes_of(graph) if task == "classification" else 0
+    _check_variety(answers, classes, calibration)
     known = _classes(calibration, classes)
     whole = Answered(calibration.feeds, answers, known)
-    parts = split(len(calibration), evaluation is not None)
+    # statistics and bias correction run in numpy: a large model gets as many samples as take minutes
+    most = max(MIN_RANGES, int(RANGE_MACS / max(1, costs.macs(graph))))
+    parts = split(len(calibration), evaluation is not None, most)
     if evaluation is None:
         held_out = whole.part(parts.score)
     else:
         held_out = Answered(evaluation.feeds, _answers(reference, evaluation), _classes(evaluation, classes))
     return Evidence(task, classes, whole, parts, held_out)
+
+
+def _check_variety(answers: Mapping[str, Array], classes: int, samples: Samples) -> None:
+    """Refuse samples that are all of one class to the source: a wrong range looks like this.
+
+    With two classes it may be honest: nothing but pictures without a person.
+    """
+    if classes <= 2 or len(samples) < MANY:
+        return
+    winners = next(iter(answers.values())).reshape(len(samples), -1).argmax(axis=1)
+    if (winners == winners[0]).all():
+        raise DataInvalid(
+            f"the source gives class {winners[0]} to all {len(samples)} samples of {samples.path}; "
+            "check that they are in the range that it was trained with"
+        )
 
 
 def _classes(samples: Samples, classes: int) -> NDArray[np.intp] | None:

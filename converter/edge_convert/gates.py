@@ -54,8 +54,9 @@ class Limits:
     """
 
     max_drop: float = 1.0
-    # a paired difference of 401 samples at 0.95 has a standard error of 1.1 points
-    min_agreement: float = 0.95
+    # MLPerf Tiny's own int8 files agree with their float twins at 0.90 (pictures that they were not
+    # trained on) to 0.975: what is worse than that is refused
+    min_agreement: float = 0.90
     min_sqnr_db: float = 15.0  # noise of 3 % of the signal's power
     max_latency_ratio: float = 1.10
     latency: LatencyMode = "auto"

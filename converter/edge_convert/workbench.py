@@ -12,21 +12,21 @@ from statistics import median
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import DeviceProfile, Precision
-from edge_convert import candidates, gates, score
+from edge_convert import candidates, costs, gates, score
 from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
 from edge_convert.compare import Histogram, compare, error_histogram
-from edge_convert.evidence import Evidence
+from edge_convert.evidence import Answered, Evidence
 from edge_convert.gates import Finding
 from edge_convert.graph import Graph
-from edge_convert.quantize import Rules, rules_for
+from edge_convert.quantize import rules_for
 from edge_convert.score import LayerCost
 from edge_convert.statistics import Statistics
 from edge_convert.timing import interleaved_ms
 
 Step = Callable[[str], None]
-FIDELITY_SAMPLES = 32
 LAYER_SAMPLES = 16
+LAYER_MACS = 20e9  # every layer runs the whole graph once more: seconds for small models, hours for large
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class Workbench:
         if precision == "float16":
             self._step(f"{self._profile.target}: writing float16")
             return [candidates.float_form(self._graph, self._profile.target, "float16")]
-        rules: Rules = rules_for(self._profile)
+        rules = rules_for(self._profile)
         statistics, feeds = self._statistics(), self._evidence.ranges.feeds
         made = []
         for recipe in candidates.recipes_for(precision):
@@ -149,22 +149,24 @@ class Workbench:
             }
         )
 
-    def fidelity(self, limit: float) -> Finding:
-        """Whether this target's float32 form gives the reference's answers."""
-        samples = self._evidence.selection
-        feeds = {name: values[:FIDELITY_SAMPLES] for name, values in samples.feeds.items()}
-        answers = {name: values[:FIDELITY_SAMPLES] for name, values in samples.answers.items()}
-        ours = self.float_form.model.run(feeds)
-        return gates.fidelity(compare(answers, ours, "other").sqnr_db, limit)
+    def fidelity(self, source: Answered, limit: float) -> Finding:
+        """Whether this target's float32 form gives the answers of the source's own runtime."""
+        ours = self.float_form.model.run(source.feeds)
+        return gates.fidelity(compare(source.answers, ours, "other").sqnr_db, limit)
 
     def layers(self, candidate: Candidate) -> tuple[LayerCost, ...]:
-        """What each layer of a quantized candidate costs, the most expensive first."""
-        if candidate.quantization is None:
-            return ()
+        """What each layer of a quantized candidate costs, the most expensive first.
+
+        Empty for a model so large that it would take too long.
+        """
         name = candidate.recipe.name
+        work = max(1, costs.macs(self._graph) * len(self._graph.nodes))
+        samples = min(LAYER_SAMPLES, int(LAYER_MACS / work))
+        if candidate.quantization is None or samples == 0:
+            return ()
         if name not in self._layers:
             self._step(f"{self._profile.target}: what each layer of {name} costs")
-            feeds = {k: v[:LAYER_SAMPLES] for k, v in self._evidence.selection.feeds.items()}
+            feeds = {k: v[:samples] for k, v in self._evidence.selection.feeds.items()}
             self._layers[name] = score.layer_costs(self._graph, candidate.quantization, feeds)
         return self._layers[name]
 
