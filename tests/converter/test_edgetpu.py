@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from tflite_cases import CASES, feeds_of, graph_of, quantized
+from tflite_cases import CASES, feeds_of, graph_of, int8_cases, quantized
 
 from edge_convert.edgetpu import NOT_COMPILED, check, compile_with_edgetpu_compiler
 from edge_convert.emitters.tflite import emit
+from edge_convert.emitters.tflite_rules import BEYOND_EDGE_TPU
 from edge_convert.emitters.tflite_writer import ModelWriter
 from edge_convert.errors import ConvertError, SourceInvalid
 from edge_convert.quantization import QuantParams
@@ -132,6 +133,16 @@ def test_one_version_that_is_too_new_refuses_the_file(case_id: str, words: str) 
     report = check(int8(case_id))
     assert any(line.startswith(words) for line in report.refused), report.refused
     assert report.mapped_share == 0
+
+
+def test_the_rules_name_every_int8_form_that_is_too_new() -> None:
+    """Grouped convolutions (CONV_2D 6) and GELU are too new in float, too."""
+    too_new = set()
+    for case in int8_cases():
+        graph = graph_of(case, np.random.default_rng(8))
+        if check(int8(case.id)).refused and not check(emit(graph)).refused:
+            too_new.add(case.op)
+    assert too_new == BEYOND_EDGE_TPU
 
 
 def chain(*codes: str, float_input: bool = False) -> bytes:

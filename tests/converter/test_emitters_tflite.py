@@ -191,6 +191,11 @@ def test_float_versions_are_those_of_the_reference_models(shared_data: Path, nam
     assert {(o.code, o.version) for o in parse(emit(read(path))).operators} <= theirs
 
 
+def test_what_the_older_runtime_dies_of_has_no_int8_form() -> None:
+    assert "mul five axes" in {c.id for c in INT8_CASES}
+    assert "mul five axes broadcast" not in {c.id for c in INT8_CASES}
+
+
 # --- whole files --------------------------------------------------------------------------------
 
 

@@ -327,6 +327,26 @@ def test_the_arithmetic_of_a_dynamic_batch_leaves_no_node(tmp_path: Path) -> Non
     assert graph.tensor("y").shape == (1, 12)
 
 
+def test_a_size_computed_from_the_shape_is_known(tmp_path: Path) -> None:
+    """Upsampling to twice the size: SHAPE, STRIDED_SLICE, CAST, MUL by 2.0, CAST, RESIZE."""
+    writer = ModelWriter("test")
+    x = writer.tensor("x", (1, 3, 4, 2), "float32")
+    y = writer.tensor("y", (1, 6, 8, 2), "float32")
+    shape = writer.tensor("shape", (4,), "int32")
+    sides, twice = (writer.tensor(n, (2,), "int32") for n in ("sides", "twice"))
+    real, scaled = (writer.tensor(n, (2,), "float32") for n in ("real", "scaled"))
+    bounds = [writer.tensor(n, (1,), "int32", i32(v)) for n, v in (("begin", 1), ("end", 3), ("strides", 1))]
+    two = writer.tensor("two", (), "float32", np.array(2.0, np.float32))
+    writer.operator("SHAPE", [x], [shape], schema.ShapeOptionsT())
+    writer.operator("STRIDED_SLICE", [shape, *bounds], [sides], schema.StridedSliceOptionsT())
+    writer.operator("CAST", [sides], [real], schema.CastOptionsT())
+    writer.operator("MUL", [real, two], [scaled], schema.MulOptionsT())
+    writer.operator("CAST", [scaled], [twice], schema.CastOptionsT())
+    writer.operator("RESIZE_NEAREST_NEIGHBOR", [x, twice], [y], schema.ResizeNearestNeighborOptionsT())
+    graph = read(saved(tmp_path, writer.finish([("x", x)], [("y", y)])))
+    assert [(node.op, node.attrs["size"]) for node in graph.nodes] == [(Op.RESIZE_NEAREST, (6, 8))]
+
+
 def test_a_dynamic_batch_is_fixed_to_one(tmp_path: Path) -> None:
     model = schema.ModelT.InitFromPackedBuf(S("RELU", [(8, 3)], [(8, 3)]).content())
     model.subgraphs[0].tensors[0].shapeSignature = np.array([-1, 3], np.int32)

@@ -115,6 +115,8 @@ CASES = [
     C(Op.SUB, "", [IMAGE, (1, 1, 1, 4)], [], {"activation": "relu6"}),
     C(Op.MUL, "", [IMAGE, (1, 1, 1, 4)], [], NONE),
     C(Op.MUL, "scalar", [IMAGE], [()], NONE),
+    C(Op.MUL, "five axes", [(1, 2, 3, 2, 2), (1, 2, 3, 2, 2)], [], NONE),
+    C(Op.MUL, "five axes broadcast", [(1, 2, 3, 2, 2)], [(2, 2)], NONE),
     C(Op.DIV, "", [IMAGE, IMAGE], [], NONE, 0.5, 3.0),
     C(Op.MINIMUM, "", [IMAGE, IMAGE]),
     C(Op.MAXIMUM, "constant", [IMAGE], [(4,)]),

@@ -66,6 +66,13 @@ INT8_KERNELS: frozenset[Op] = frozenset(
     }
 )
 
+# tflite-runtime 2.14 aborts the process when these broadcast beyond four dimensions in int8.
+_FOUR_DIMENSIONS = frozenset({Op.MUL, Op.PRELU})
+
+# int8 forms in a version that the Edge TPU's compiler cannot read; one of them makes it refuse the whole
+# file, in float they only stay on the CPU.
+BEYOND_EDGE_TPU: frozenset[Op] = frozenset({Op.EXP, Op.TILE})
+
 # The output's (scale, zero point) is fixed by the kernel.
 FIXED_OUTPUT: dict[Op, tuple[float, int]] = {
     Op.SIGMOID: (1 / 256, -128),
@@ -123,6 +130,8 @@ def has_int8_form(graph: Graph, node: Node) -> bool:
         return False
     if node.op in WEIGHT_AXIS:
         return all(graph.tensor(name).is_constant for name in node.inputs[1:])
+    if node.op in _FOUR_DIMENSIONS and len(graph.tensor(node.output).shape) > 4:
+        return len({graph.tensor(name).shape for name in node.inputs}) == 1
     return node.op is not Op.ELU or node.attrs["alpha"] == 1.0  # other slopes are written as five operators
 
 

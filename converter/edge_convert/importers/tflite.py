@@ -16,7 +16,7 @@ import numpy as np
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
 from edge_convert.graph import DTYPES, Array, Graph, Port, Tensor, validate
 from edge_convert.importers.tflite_builder import Builder
-from edge_convert.importers.tflite_file import ModelFile, OperatorRecord, TensorRecord, parse
+from edge_convert.importers.tflite_file import NUMPY_TYPES, ModelFile, OperatorRecord, TensorRecord, parse
 from edge_convert.importers.tflite_folds import FOLDS, fold
 from edge_convert.importers.tflite_ops import HANDLERS
 
@@ -111,7 +111,14 @@ def _fold(builder: Builder, call: OperatorRecord) -> list[Array] | None:
         return [builder.elements(0, "the weights")]
     if call.code not in FOLDS:
         return None
-    return fold(call.label, call.code, [builder.elements(p, "an operand") for p in given], call.options)
+    folded = fold(call.label, call.code, [builder.elements(p, "an operand") for p in given], call.options)
+    if folded is None:
+        return None
+    types = [NUMPY_TYPES.get(builder.file.tensors[index].type) for index in call.outputs]
+    if None in types:
+        raise UnsupportedFeature(f"{call.label}: gives {builder.file.tensors[call.outputs[0]].type}")
+    with np.errstate(invalid="ignore"):  # a forged number; whatever it becomes is checked as a shape
+        return [value.astype(dtype) for value, dtype in zip(folded, types, strict=False)]
 
 
 def _may_fold(file: ModelFile, call: OperatorRecord) -> bool:

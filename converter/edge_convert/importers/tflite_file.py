@@ -31,7 +31,7 @@ _TYPE_NAMES: dict[int, str] = {
     number: name for name, number in vars(schema.TensorType).items() if isinstance(number, int)
 }
 # Element types that numpy has; FLOAT16 and the rest are refused where they are met.
-_NUMPY_TYPES = {
+NUMPY_TYPES = {
     "FLOAT32": "<f4",
     "FLOAT16": "<f2",
     "FLOAT64": "<f8",
@@ -94,11 +94,11 @@ class TensorRecord:
     def stored(self) -> NDArray[Any]:
         """The stored elements, flat."""
         assert self.raw is not None
-        if self.type not in _NUMPY_TYPES:
+        if self.type not in NUMPY_TYPES:
             raise SourceInvalid(
                 f"tensor {self.name!r} has element type {self.type}; expected a float or integer"
             )
-        dtype = np.dtype(_NUMPY_TYPES[self.type])
+        dtype = np.dtype(NUMPY_TYPES[self.type])
         if len(self.raw) % dtype.itemsize:
             raise SourceInvalid(
                 f"tensor {self.name!r} has {len(self.raw)} bytes, no multiple of {dtype.itemsize}"

@@ -16,20 +16,26 @@ from edge_convert.errors import SourceInvalid
 from edge_convert.graph import Array
 
 _LARGEST_FOLD = 1_000_000  # elements; a forged size must not become an allocation
+# Sizes are at times scaled in float ("twice as high"); weights stay tensors of the graph.
+_MOST_FLOATS = 8
 
 Fold = Callable[[Sequence[Array], Any], list[Array]]
 
 
 def fold(label: str, code: str, inputs: Sequence[Array], options: Any) -> list[Array] | None:
-    """What the operator `code` of `FOLDS` computes, or None for floats and for what is too large.
+    """What the operator `code` of `FOLDS` computes, or None for what is too large.
+
+    Element types are those of numpy; the caller knows what the file says.
 
     Raises:
         SourceInvalid: The operands do not belong together.
     """
-    if any(v.dtype.kind == "f" for v in inputs) or math.prod(max(v.size, 1) for v in inputs) > _LARGEST_FOLD:
+    too_many_floats = any(v.dtype.kind == "f" and v.size > _MOST_FLOATS for v in inputs)
+    if too_many_floats or math.prod(max(v.size, 1) for v in inputs) > _LARGEST_FOLD:
         return None
     try:
-        return FOLDS[code](inputs, options)
+        with np.errstate(all="ignore"):
+            return FOLDS[code](inputs, options)
     except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise SourceInvalid(f"{label}: {' '.join(str(error).split())}") from error
 
@@ -130,15 +136,13 @@ def _range(inputs: Sequence[Array], options: Any) -> list[Array]:
     return [np.arange(start, limit, delta, dtype=inputs[0].dtype)]
 
 
-def _cast(inputs: Sequence[Array], options: Any) -> list[Array]:
-    from_float = inputs[0].dtype.kind == "f"
-    return [inputs[0] if from_float else inputs[0].astype(np.int64)]
+def _division(function: Callable[[Array, Array], Array]) -> Fold:
+    def fold(inputs: Sequence[Array], options: Any) -> list[Array]:
+        if not np.all(inputs[1]):
+            raise ValueError("a division by zero")
+        return [np.asarray(function(inputs[0], inputs[1]))]
 
-
-def _divide(inputs: Sequence[Array], options: Any) -> list[Array]:
-    if not np.all(inputs[1]):
-        raise ValueError("a division by zero")
-    return [inputs[0] // inputs[1]]
+    return fold
 
 
 def _binary(function: Callable[[Array, Array], Array]) -> Fold:
@@ -153,16 +157,16 @@ def _reduction(function: Callable[..., Any]) -> Fold:
     return fold
 
 
-# Applied when every input is known and no input is a float: weights stay tensors of the graph.
+# Applied when every input is known.
 FOLDS: dict[str, Fold] = {
     "ADD": _binary(np.add),
-    "CAST": _cast,
+    "CAST": lambda inputs, options: [inputs[0]],  # the caller gives the result the file's type
     "CONCATENATION": _concatenation,
-    "DIV": _divide,
+    "DIV": _division(np.true_divide),  # cut towards zero when the caller makes it an integer
     "EQUAL": _binary(np.equal),
     "EXPAND_DIMS": _expand_dims,
     "FILL": _fill,
-    "FLOOR_DIV": _divide,
+    "FLOOR_DIV": _division(np.floor_divide),
     "GATHER": _gather,
     "GREATER": _binary(np.greater),
     "GREATER_EQUAL": _binary(np.greater_equal),
