@@ -50,12 +50,15 @@ class InputBinder:
         if self._scale is not None:
             codes = np.divide(values, self._scale, dtype=np.float32)
             np.rint(codes, out=codes)
-            codes += self._zero_point
+            if self._zero_point:
+                codes += self._zero_point
             np.maximum(codes, self._low, out=codes)
             np.minimum(codes, self._high, out=codes)
             values = codes
         values = values.astype(self._dtype, copy=False)[:, np.newaxis]
-        return np.ascontiguousarray(values if self._axes is None else values.transpose(self._axes))
+        if self._axes is not None:
+            values = values.transpose(self._axes)
+        return values if values.flags.c_contiguous else np.ascontiguousarray(values)
 
 
 class OutputBinder:
@@ -79,7 +82,8 @@ class OutputBinder:
         """
         if self._scale is not None:
             values = codes.astype(np.float32)
-            values -= self._zero_point
+            if self._zero_point:
+                values -= self._zero_point
             values *= self._scale
             codes = values
         if self._axes is not None:

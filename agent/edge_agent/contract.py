@@ -29,7 +29,9 @@ class InputCheck:
         self.name = spec.name
         self._shape = spec.shape[1:]
         self._dtype = np.dtype(spec.dtype)
-        self._low, self._high = -np.inf, np.inf
+        # finite bounds, so that one comparison also sees what is infinite
+        largest = float(np.finfo(self._dtype).max) if self._dtype.kind == "f" else np.inf
+        self._low, self._high = -largest, largest
         if spec.value_range is not None:
             low, high = spec.value_range
             self._low, self._high = low - FAR * (high - low), high + FAR * (high - low)
@@ -53,11 +55,10 @@ class InputCheck:
             )
         if values.dtype != self._dtype:
             values = self._cast(values)
-        if self._dtype.kind != "f" and not np.isfinite(self._high):
-            return values, 0
-        # one pass for NaN, infinity and range: minimum and maximum let NaN through to the comparison
-        low, high = values.min(), values.max()
-        if low >= self._low and high <= self._high and np.isfinite(high) and np.isfinite(low):
+        # minimum and maximum of something with a NaN are NaN, and no comparison with NaN is true
+        low = float(np.minimum.reduce(values, axis=None))
+        high = float(np.maximum.reduce(values, axis=None))
+        if self._low <= low and high <= self._high:
             return values, 0
         if not (np.isfinite(low) and np.isfinite(high)):
             bad = int(np.argmin(np.isfinite(values).reshape(values.shape[0], -1).all(axis=1)))

@@ -108,22 +108,21 @@ class Session:
         checked, flagged = self._check(inputs)
         bound = [(tensor, bind(checked[name])) for name, tensor, bind in self._binders]
         count = bound[0][1].shape[0]
-        run = self._model.run
-        runs = np.empty(count)
+        if count == 1:  # by far the commonest: nothing to stack, nothing to share out
+            row = self._model.run({tensor: codes[0] for tensor, codes in bound})
+            outputs = {name: unbind(row[tensor][np.newaxis]) for name, tensor, unbind in self._unbinders}
+            return Answer(checked, outputs, np.array([(perf_counter() - start) * 1e3]), flagged)
+        seconds = np.empty(count)
         rows: list[dict[str, NDArray[Any]]] = []
         for sample in range(count):
             before = perf_counter()
-            rows.append(run({tensor: codes[sample] for tensor, codes in bound}))
-            runs[sample] = perf_counter() - before
+            rows.append(self._model.run({tensor: codes[sample] for tensor, codes in bound}))
+            seconds[sample] = perf_counter() - before
         outputs = {
-            name: unbind(
-                rows[0][tensor][np.newaxis] if count == 1 else np.stack([row[tensor] for row in rows])
-            )
-            for name, tensor, unbind in self._unbinders
+            name: unbind(np.stack([row[tensor] for row in rows])) for name, tensor, unbind in self._unbinders
         }
-        runs += (perf_counter() - start - runs.sum()) / count
-        runs *= 1e3
-        return Answer(checked, outputs, runs, flagged)
+        seconds += (perf_counter() - start - seconds.sum()) / count
+        return Answer(checked, outputs, seconds * 1e3, flagged)
 
     def close(self) -> None:
         """Give the model's memory back."""

@@ -105,3 +105,14 @@ def test_values_far_outside_the_calibrated_range_are_flagged_by_sample() -> None
 def test_without_a_calibrated_range_nothing_is_flagged() -> None:
     check = ContractCheck([TensorSpec(name="a", shape=(1, 1))])
     assert check({"a": np.array([[3e38]], np.float32)})[1] == {}
+
+
+def test_infinity_is_refused_even_beyond_the_largest_range() -> None:
+    check = ContractCheck([TensorSpec(name="a", shape=(1, 1), value_range=(-3e38, 3e38))])
+    with pytest.raises(InputRefused, match="sample 0"):
+        check({"a": np.array([[np.inf]], np.float32)})
+
+
+def test_truth_values_pass_as_they_are() -> None:
+    check = ContractCheck([TensorSpec(name="a", shape=(1, 2), dtype="bool")])
+    assert check({"a": np.array([[True, False]])})[0]["a"].tolist() == [[True, False]]
