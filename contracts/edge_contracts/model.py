@@ -44,7 +44,8 @@ def first_fault(error: ValidationError, known: list[str] | None = None) -> str:
         return f"unknown key {where!r}{hint}{tail}"
     found = fault.get("input")
     shown = "" if isinstance(found, dict | list) or fault["type"] == "missing" else f", found {found!r:.80}"
-    return f"{where}: {fault['msg']}{shown}{tail}"
+    # pydantic marks what our own checks say
+    return f"{where}: {fault['msg'].removeprefix('Value error, ')}{shown}{tail}"
 
 
 def parse_json(model: type[T], content: bytes, what: str, format_name: str | None = None) -> T:
