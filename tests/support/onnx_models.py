@@ -129,8 +129,6 @@ class Case:
         dims: dict[str, Sequence[int | str]] = {
             n: ["n", *s[1:]] if s[0] == 1 else list(s) for n, s in zip(names, self.shapes, strict=True)
         }
-            n: ["n", *s[1:]] if s[0] == 1 else list(s) for n, s in zip(names, self.shapes, strict=True)
-        }
         net = Network(dims, self.opset)
         constants = [net.weight(c) if c is not None else "" for c in self.constants]
         inputs = [*constants, *names] if self.constants_first else [*names, *constants]
