@@ -88,9 +88,9 @@ def _prune_amount(context: click.Context, parameter: click.Parameter, value: str
         share = float(value)
     except ValueError:
         share = -1.0
-    if not 0 < share < 1:
+    if not 0 <= share < 1:
         raise click.BadParameter(
-            f"{value!r}: expected auto, none or a share between 0 and 1", context, parameter
+            f"{value!r}: expected auto, none or a share from 0 to below 1", context, parameter
         )
     return share
 
@@ -258,7 +258,7 @@ def inspect(model: Path, profile_names: tuple[str, ...], as_json: bool) -> None:
     callback=_prune_amount,
     default="none",
     show_default=True,
-    help="auto, none, or the share to remove (0 to 1).",
+    help="auto, none, or the share of the channels to remove (0 removes dead ones only).",
 )
 @click.option(
     "--task",

@@ -61,7 +61,7 @@ def _trial_row(profile: str, trial: Trial) -> tuple[str, ...]:
     ratio = trial.latency_ms / trial.source_ms if trial.latency_ms and trial.source_ms else None
     return (
         profile,
-        trial.recipe,
+        trial.recipe + (" pruned" if trial.pruned else ""),
         f"{trial.bytes / 1000:.1f}",
         _figure(trial.selection.sqnr_db, "{:.1f}"),
         _figure(score.sqnr_db if score else None, "{:.1f}"),

@@ -90,6 +90,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
     return {
         "recipe": trial.recipe,
         "precision": trial.precision,
+        "pruned": trial.pruned,
         "bytes": trial.bytes,
         "state": trial.state.value,
         "selection": _score(trial.selection),

@@ -124,7 +124,7 @@ def _candidates(trials: Sequence[dict[str, Any]]) -> str:
         score = trial["score"] or {}
         rows.append(
             (
-                trial["recipe"],
+                _label(trial),
                 trial["precision"],
                 _verdict(trial["state"]),
                 _number(trial["bytes"] / 1000, "{:.1f}"),
@@ -143,12 +143,16 @@ def _candidate_charts(trials: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Quality, size and speed of all candidates that have the figure."""
     for title, unit, figure in _CHARTS:
         rows = [
-            Bar(trial["recipe"], max(value, 0.0), unit.format(value), _kind(trial["state"]))
+            Bar(_label(trial), max(value, 0.0), unit.format(value), _kind(trial["state"]))
             for trial in trials
             if (value := figure(trial)) is not None
         ]
         if rows:
             yield f"<h3>{title}</h3>{bars(title, rows)}"
+
+
+def _label(trial: dict[str, Any]) -> str:
+    return str(trial["recipe"]) + (" pruned" if trial["pruned"] else "")
 
 
 def _kind(state: str) -> str:

@@ -37,6 +37,7 @@ class Trial:
     bytes: int
     selection: Score
     state: TrialState
+    pruned: bool = False
     score: Score | None = None
     latency_ms: float | None = None
     source_ms: float | None = None

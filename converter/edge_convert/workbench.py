@@ -12,12 +12,11 @@ from statistics import median
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import DeviceProfile, Precision
-from edge_convert import candidates, costs, gates, score
+from edge_convert import candidates, costs, score
 from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
 from edge_convert.compare import Histogram, compare, error_histogram
-from edge_convert.evidence import Answered, Evidence
-from edge_convert.gates import Finding
+from edge_convert.evidence import Evidence
 from edge_convert.graph import Graph
 from edge_convert.quantize import rules_for
 from edge_convert.score import LayerCost
@@ -25,6 +24,7 @@ from edge_convert.statistics import Statistics
 from edge_convert.timing import interleaved_ms
 
 Step = Callable[[str], None]
+NOT_PRUNED = "none"
 LAYER_SAMPLES = 16
 LAYER_MACS = 20e9  # every layer runs the whole graph once more: seconds for small models, hours for large
 
@@ -58,12 +58,24 @@ class Measured:
         return median(self.candidate_ms), median(self.source_ms)
 
 
+@dataclass(frozen=True, eq=False)
+class Form:
+    """The graph as it is to be compressed.
+
+    Args:
+        pruning: What was removed from it, as the provenance says it; NOT_PRUNED when nothing was.
+    """
+
+    graph: Graph
+    pruning: str
+
+
 class Workbench:
-    """Candidates for one target's demands."""
+    """Candidates for one form of the graph and one target's demands."""
 
     def __init__(
         self,
-        graph: Graph,
+        form: Form,
         profile: DeviceProfile,
         evidence: Evidence,
         statistics: Callable[[], Statistics],
@@ -74,18 +86,18 @@ class Workbench:
         """Set up; nothing is made yet.
 
         Args:
-            graph: To compress; pruned already when that was asked for.
+            statistics: Gives those of this form's tensors, when an int8 candidate needs them.
             source: The source itself when this target's runtime on this host runs it; otherwise its
                 float32 form stands for it in the timing.
             timed: Whether to measure latency.
         """
-        self._graph, self._profile, self._evidence = graph, profile, evidence
+        self.form, self._profile, self._evidence = form, profile, evidence
         self._statistics, self._timed, self._step = statistics, timed, step
         self._ranked: dict[Precision, list[Ranked]] = {}
         self._measured: dict[str, Measured] = {}
         self._layers: dict[str, tuple[LayerCost, ...]] = {}
         step(f"{profile.target}: writing float32")
-        self.float_form = candidates.float_form(graph, profile.target)
+        self.float_form = candidates.float_form(form.graph, profile.target)
         self._baseline = source or self.float_form.model
         self.baseline_name = "the source file" if source else "the source's float32 form"
 
@@ -108,13 +120,15 @@ class Workbench:
             return [self.float_form]
         if precision == "float16":
             self._step(f"{self._profile.target}: writing float16")
-            return [candidates.float_form(self._graph, self._profile.target, "float16")]
+            return [candidates.float_form(self.form.graph, self._profile.target, "float16")]
         rules = rules_for(self._profile)
         statistics, feeds = self._statistics(), self._evidence.ranges.feeds
         made = []
         for recipe in candidates.recipes_for(precision):
             self._step(f"{self._profile.target}: recipe {recipe.name}")
-            made.append(candidates.quantized(self._graph, self._profile, recipe, rules, statistics, feeds))
+            made.append(
+                candidates.quantized(self.form.graph, self._profile, recipe, rules, statistics, feeds)
+            )
         return made
 
     def _rank(self, candidate: Candidate) -> Ranked:
@@ -149,25 +163,20 @@ class Workbench:
             }
         )
 
-    def fidelity(self, source: Answered, limit: float) -> Finding:
-        """Whether this target's float32 form gives the answers of the source's own runtime."""
-        ours = self.float_form.model.run(source.feeds)
-        return gates.fidelity(compare(source.answers, ours, "other").sqnr_db, limit)
-
     def layers(self, candidate: Candidate) -> tuple[LayerCost, ...]:
         """What each layer of a quantized candidate costs, the most expensive first.
 
         Empty for a model so large that it would take too long.
         """
         name = candidate.recipe.name
-        work = max(1, costs.macs(self._graph) * len(self._graph.nodes))
+        work = max(1, costs.macs(self.form.graph) * len(self.form.graph.nodes))
         samples = min(LAYER_SAMPLES, int(LAYER_MACS / work))
         if candidate.quantization is None or samples == 0:
             return ()
         if name not in self._layers:
             self._step(f"{self._profile.target}: what each layer of {name} costs")
             feeds = {k: v[:samples] for k, v in self._evidence.selection.feeds.items()}
-            self._layers[name] = score.layer_costs(self._graph, candidate.quantization, feeds)
+            self._layers[name] = score.layer_costs(self.form.graph, candidate.quantization, feeds)
         return self._layers[name]
 
 

@@ -1,0 +1,215 @@
+"""What becomes of one profile: its candidates before the gates, and a bundle of the first that passes.
+
+Every profile stands alone: one that fails writes no bundle and takes nothing from the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_contracts.keys import PrivateKey
+from edge_contracts.manifest import Provenance
+from edge_contracts.profile import DeviceProfile
+from edge_convert import gates, golden, pack
+from edge_convert.candidates import Candidate, float_form
+from edge_convert.compare import compare
+from edge_convert.evidence import Answered, Evidence
+from edge_convert.gates import Finding, Limits, Verdict
+from edge_convert.parts import Refused, parts_for
+from edge_convert.results import Outcome, Trial, TrialState
+from edge_convert.source import Source
+from edge_convert.workbench import NOT_PRUNED, Step, Workbench
+
+# A hybrid file's own runtime quantizes activations as it goes; its dequantized form is the float source.
+HYBRID_FIDELITY_DB = 15.0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What all profiles of one build share.
+
+    Args:
+        own: Some samples with the answers of the source's own runtime.
+        calibration_digest, evaluation_digest: Of the data files.
+        output: Where bundles go.
+    """
+
+    source: Source
+    own: Answered
+    evidence: Evidence
+    identity: pack.Identity
+    limits: Limits
+    calibration_digest: str
+    evaluation_digest: str | None
+    tools: Mapping[str, str]
+    key: PrivateKey
+    output: Path
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """The candidate that passed, and where it was made."""
+
+    candidate: Candidate
+    bench: Workbench
+
+
+def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step: Step) -> Outcome:
+    """Try every form of the graph in the profile's precisions; write the first candidate that passes.
+
+    Raises:
+        OSError: The bundle cannot be written.
+    """
+    fidelity = _fidelity(job, profile)
+    outcome = Outcome(profile.name, profile.title, False, "", findings=(fidelity,))
+    if fidelity.verdict is Verdict.FAIL:
+        return replace(outcome, summary=f"no bundle: {fidelity.reason}")
+    trials: list[Trial] = []
+    chosen: _Choice | None = None
+    for bench in benches:
+        chosen = _search(job, profile, bench, trials)
+        if chosen is not None:
+            break
+    bench = benches[0] if chosen is None else chosen.bench
+    first = bench.ranked(profile.precisions[0])[0].candidate
+    outcome = replace(outcome, trials=tuple(trials), layers=bench.layers(first))
+    if chosen is None:
+        return replace(outcome, summary=_why_not(trials))
+    measured = bench.measured(chosen.candidate)
+    outcome = replace(outcome, histogram=measured.histogram)
+    try:
+        made = parts_for(profile, chosen.candidate, measured.score)
+    except Refused as refusal:
+        return replace(outcome, summary=f"no bundle: {refusal}", fit=refusal.fit)
+    step(f"{profile.name}: signing")
+    calibration = job.evidence.calibration
+    content = pack.assemble(
+        job.identity,
+        profile,
+        bench.form.graph,
+        made.parts,
+        calibration.feeds,
+        calibration.answers,
+        golden.choose(calibration.answers, job.evidence.task),
+        job.evidence.classes,
+        _provenance(job, chosen),
+    )
+    path, digest = pack.write_bundle(content, job.key, job.output)
+    return replace(
+        outcome,
+        passed=True,
+        summary=_chosen_sentence(chosen, trials, profile),
+        artifacts=tuple(_artifact_facts(part) for part in made.parts),
+        fit=made.fit,
+        notes=made.notes,
+        bundle=path.name,
+        bundle_digest=digest,
+    )
+
+
+def _fidelity(job: Job, profile: DeviceProfile) -> Finding:
+    """Whether the graph, in float and written for this target, gives the source's own answers."""
+    ours = float_form(job.source.graph, profile.target).model.run(job.own.feeds)
+    limit = HYBRID_FIDELITY_DB if job.source.hybrid else gates.MIN_FIDELITY_DB
+    return gates.fidelity(compare(job.own.answers, ours, "other").sqnr_db, limit)
+
+
+def _search(job: Job, profile: DeviceProfile, bench: Workbench, trials: list[Trial]) -> _Choice | None:
+    """Put candidates before the gates until one passes; every candidate that was made is recorded."""
+    for precision in profile.precisions:
+        chosen: Candidate | None = None
+        for ranked in bench.ranked(precision):
+            candidate = ranked.candidate
+            trial = Trial(
+                candidate.recipe.name,
+                precision,
+                candidate.bytes,
+                ranked.selection,
+                TrialState.NOT_NEEDED,
+                pruned=bench.form.pruning != NOT_PRUNED,
+            )
+            if chosen is None:
+                trial = _judged(trial, job.limits, profile, bench, candidate)
+                chosen = candidate if trial.state is TrialState.CHOSEN else None
+            trials.append(trial)
+        if chosen is not None:
+            return _Choice(chosen, bench)
+    return None
+
+
+def _judged(
+    trial: Trial, limits: Limits, profile: DeviceProfile, bench: Workbench, candidate: Candidate
+) -> Trial:
+    """Put one candidate before every gate."""
+    size = gates.fits(candidate.bytes, profile.artifact_bytes, profile.name)
+    if size.verdict is Verdict.FAIL:  # nothing that follows could help
+        return replace(trial, state=TrialState.FAILED, findings=(size,))
+    measured = bench.measured(candidate)
+    where = f"{bench.runtime} ({bench.baseline_name})"
+    findings = (
+        gates.accuracy_drop(measured.score, limits.max_drop),
+        gates.agreement(measured.score, limits.min_agreement),
+        gates.signal(measured.score, limits.min_sqnr_db),
+        size,
+        gates.smaller(candidate.bytes, bench.float_form.bytes, candidate.recipe.precision),
+        gates.latency(measured.candidate_ms, measured.source_ms, where, limits),
+    )
+    ours, theirs = measured.medians
+    return replace(
+        trial,
+        score=measured.score,
+        latency_ms=ours,
+        source_ms=theirs,
+        findings=findings,
+        state=TrialState.CHOSEN if gates.passed(findings) else TrialState.FAILED,
+    )
+
+
+def _provenance(job: Job, chosen: _Choice) -> Provenance:
+    recipe = chosen.candidate.recipe
+    return Provenance(
+        source_name=job.source.name,
+        source_digest=job.source.digest,
+        source_bytes=len(job.source.content),
+        calibration=job.calibration_digest,
+        evaluation=job.evaluation_digest,
+        recipe=f"{recipe.name}@{recipe.digest}",
+        pruning=chosen.bench.form.pruning,
+        tools=job.tools,
+    )
+
+
+def _why_not(trials: Sequence[Trial]) -> str:
+    failed = [t for t in trials if t.state is TrialState.FAILED]
+    last = failed[-1]
+    reasons = [f.reason for f in last.findings if f.verdict is Verdict.FAIL]
+    reason = reasons[0] if reasons else "no gate that compares answers could be judged"
+    return f"no bundle: {len(failed)} candidates failed; the last, {last.recipe}: {reason}"
+
+
+def _chosen_sentence(chosen: _Choice, trials: Sequence[Trial], profile: DeviceProfile) -> str:
+    recipe = chosen.candidate.recipe
+    pruned = "" if chosen.bench.form.pruning == NOT_PRUNED else ", pruned"
+    if recipe.precision == profile.precisions[0]:
+        return f"{recipe.precision} by recipe {recipe.name}{pruned}"
+    failed = [t for t in trials if t.state is TrialState.FAILED]
+    failing = sorted({f.gate for t in failed for f in t.findings if f.verdict is Verdict.FAIL})
+    return (
+        f"fallback to {recipe.precision}{pruned}: all {len(failed)} candidates before it failed "
+        f"({', '.join(failing)})"
+    )
+
+
+def _artifact_facts(part: pack.Part) -> dict[str, Any]:
+    return {
+        "id": part.id,
+        "format": part.format,
+        "precision": part.precision,
+        "runtimes": list(part.runtimes),
+        "bytes": sum(len(content) for content in part.files.values()),
+        "compiled_for": part.compiled_for,
+        "not_compiled": part.not_compiled,
+    }
