@@ -37,18 +37,18 @@ def run_child(job: Mapping[str, Any], timeout_s: float, command: Sequence[str] =
         try:
             answer, _ = child.communicate(json.dumps({"timeout_s": timeout_s, **job}).encode(), timeout_s)
         except subprocess.TimeoutExpired:
-            raise ChildFailed("hang", f"no answer in {timeout_s:g} s; the child was killed") from None
+            raise ChildFailed("hang", f"no answer from the model's process in {timeout_s:g} s") from None
         finally:
             child.kill()  # harmless when it has ended
             child.communicate()
         if child.returncode != 0:
-            raise ChildFailed("crash", f"the child {_death(child.returncode)}{_tail(stderr)}")
+            raise ChildFailed("crash", f"the model's process {_death(child.returncode)}{_tail(stderr)}")
     try:
         parsed = json.loads(answer)
     except ValueError:
         parsed = None
     if not isinstance(parsed, dict):
-        raise ChildFailed("no-answer", f"the child answered {answer[:80]!r}")
+        raise ChildFailed("no-answer", f"the model's process answered {answer[:80]!r}")
     if "failed" in parsed:
         raise ChildFailed(parsed["failed"], parsed["detail"])
     return parsed

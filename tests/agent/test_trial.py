@@ -150,7 +150,7 @@ def test_each_way_to_die_has_its_code(code: str, expected: str, text: str) -> No
 
 def test_a_child_that_hangs_is_dead_afterwards(tmp_path: Path) -> None:
     code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-    with pytest.raises(ChildFailed, match="no answer in 1 s"):
+    with pytest.raises(ChildFailed, match="in 1 s"):
         run_child({"kind": "trial"}, 1.0, program(code))
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
