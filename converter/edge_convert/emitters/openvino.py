@@ -9,6 +9,7 @@ OpenVINO's runtime is imported: its conversion tools send usage data.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,9 @@ from edge_convert.emitters.openvino_lowering import Form, Lowering
 from edge_convert.emitters.openvino_ops import write
 from edge_convert.graph import Graph
 from edge_convert.quantization import Quantization
+
+# Who wrote the file is for the provenance to say; here it would change the digest with every release.
+_VERSION_LINE = re.compile(rb'[ \t]*<info name="OpenVINO Runtime"[^>]*/>\n')
 
 
 def emit(
@@ -42,7 +46,7 @@ def emit(
     with tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
         path = Path(folder) / "model.xml"
         openvino.save_model(model, str(path), compress_to_fp16=weights == "float16")
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+        return _VERSION_LINE.sub(b"", path.read_bytes()), path.with_suffix(".bin").read_bytes()
 
 
 def build(graph: Graph, quantization: Quantization | None = None) -> Any:

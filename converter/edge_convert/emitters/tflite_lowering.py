@@ -92,10 +92,10 @@ class Lowering:
         params = QuantParams(scale, zeros, "int32", axis)
         key = (name, scale.tobytes())
         if key not in self._biases:
-            if not known:
-                codes: Array = np.zeros(channels, np.int32)
-            elif name in self._quantization.codes:
-                codes = self._quantization.codes[name]
+            if name in self._quantization.codes:  # corrected; there may be some where there was no bias
+                codes: Array = self._quantization.codes[name]
+            elif not known:
+                codes = np.zeros(channels, np.int32)
             else:
                 per_tensor = QuantParams(scale[0], zeros[0], "int32")
                 codes = quantize(self.graph.constant(name).reshape(-1), params if axis == 0 else per_tensor)
