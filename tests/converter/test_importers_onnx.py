@@ -335,3 +335,39 @@ def test_functions_of_the_model_are_written_out(tmp_path: Path) -> None:
     model.opset_import.append(helper.make_opsetid("local", 1))
     (got,) = run(read(saved(model, tmp_path)), {"x": np.ones((1, 3), np.float32)}).values()
     assert got.tolist() == [[2.0, 2.0, 2.0]]
+
+
+def test_a_group_normalisation_written_with_reshapes_gives_what_openvino_gives(tmp_path: Path) -> None:
+    net = Network({"x": ["n", 8, 5, 6]})
+    y = net.node("Reshape", net.conv("x", 8, 8), net.weight(ints(0, 4, -1)))
+    y = net.node("InstanceNormalization", y, net.weight(floats(4)), net.weight(floats(4)))
+    y = net.node("Reshape", y, net.weight(ints(-1, 8, 5, 6)))
+    path = saved(net.model(net.node("Mul", y, net.weight(floats(8, 1, 1)))), tmp_path)
+    graph = simplify(read(path))
+    assert "transpose" not in [str(node.op) for node in graph.nodes]
+    feeds = {"x": floats(1, 8, 5, 6)}
+    (got,) = run(graph, feeds).values()
+    assert_near(got, openvino_run(path, feeds)[0])
+
+
+def test_a_value_that_nothing_computes_is_refused_by_name(tmp_path: Path) -> None:
+    net = Network({"x": ["n", 3]})
+    with pytest.raises(SourceInvalid, match="Add 'add0': input 'ghost' is computed by no node before it"):
+        read(saved(net.model(net.node("Add", "x", "ghost")), tmp_path))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damaged_bytes_are_refused_or_still_a_model(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    net = Network({"x": ["n", 3, 8, 8]})
+    x = net.node("Relu", net.batch_norm(net.conv("x", 3, 4), 4))
+    x = net.node("Transpose", net.node("Reshape", x, net.weight(ints(0, 4, -1))), perm=[0, 2, 1])
+    content = bytearray(net.model(net.node("MatMul", x, net.weight(floats(4, 2)))).SerializeToString())
+    for at in rng.integers(len(content), size=3):
+        content[at] = int(rng.integers(256))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    try:
+        simplify(read(path))
+    except ConvertError as error:
+        assert "\n" not in str(error)

@@ -128,11 +128,17 @@ def _parse(path: Path) -> onnx.ModelProto:
         try:
             onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SourceInvalid(f"{path}: weights kept in another file cannot be read: {reason}") from error
+            raise SourceInvalid(
+                f"{path}: weights kept in another file cannot be read: {_first_line(error)}"
+            ) from error
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     return model
+
+
+def _first_line(error: Exception) -> str:
+    """What a library's error says, in one line."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _opset(path: Path, model: onnx.ModelProto) -> int:
@@ -150,8 +156,8 @@ def _opset(path: Path, model: onnx.ModelProto) -> int:
 def _array(tensor: onnx.TensorProto, what: str) -> Array:
     try:
         array: Array = onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise SourceInvalid(f"{what} {tensor.name!r} is damaged: {str(error).splitlines()[0]}") from error
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise SourceInvalid(f"{what} {tensor.name!r} is damaged: {_first_line(error)}") from error
     if array.dtype.kind == "f":
         # a single infinity is a bound of Clip; in a weight it is damage
         bad = ~np.isfinite(array) if array.size > 1 else np.isnan(array)
@@ -184,6 +190,8 @@ def _calls(graph: onnx.GraphProto, opset: int) -> list[Call]:
     calls = []
     taken: set[str] = set()
     for index, node in enumerate(graph.node):
+        if not all(isinstance(text, str) for text in (node.op_type, node.domain, node.name, *node.input)):
+            raise SourceInvalid(f"node {index} is damaged: one of its names is not text")
         domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
         name = node.name or next((o for o in node.output if o), f"{node.op_type}_{index}")
         while name in taken:
@@ -246,8 +254,9 @@ def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
         try:
             onnx.checker.check_node(node, context)
         except (onnx.checker.ValidationError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise SourceInvalid(f"{path}: node {node.name!r} is not valid ONNX: {reason}") from error
+            raise SourceInvalid(
+                f"{path}: node {node.name!r} is not valid ONNX: {_first_line(error)}"
+            ) from error
 
 
 def _has_body(call: Call) -> bool:
@@ -267,7 +276,11 @@ def _import_call(builder: Builder, call: Call) -> None:
         return
     builder.call = call
     start = len(builder.nodes)
-    results = HANDLERS[call.operator](builder, call)
+    try:
+        results = HANDLERS[call.operator](builder, call)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        # shapes or attributes that contradict each other, which ONNX's own check does not see
+        raise SourceInvalid(f"{call.source} is not consistent: {_first_line(error)}") from error
     builder.bind(call, results if isinstance(results, list) else [results], start)
 
 
@@ -318,8 +331,7 @@ def _evaluate(builder: Builder, call: Call) -> list[Array]:
         with np.errstate(all="ignore"):
             values = ReferenceEvaluator(model).run(None, {name: builder.known[name] for name in unique})
     except (ValueError, TypeError, IndexError, RuntimeError, NotImplementedError, ArithmeticError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise call.refuse(f"cannot be evaluated on its constant inputs: {reason}") from error
+        raise call.refuse(f"cannot be evaluated on its constant inputs: {_first_line(error)}") from error
     results = iter(values)
     return [np.asarray(next(results)) if name else np.zeros(0) for name in call.outputs]
 
@@ -371,7 +383,8 @@ def _input_dtype(name: str, element_type: int, calls: Sequence[Call]) -> str:
         c.operator == "Cast" and c.attrs["to"] in _FLOATS for c in readers
     ):
         return "float32"
-    label = onnx.TensorProto.DataType.Name(element_type)
+    names = {number: label for label, number in onnx.TensorProto.DataType.items()}
+    label = names.get(element_type, str(element_type))
     raise UnsupportedFeature(f"input {name!r} has element type {label}; expected float, int32, int64 or bool")
 
 

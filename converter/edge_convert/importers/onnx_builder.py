@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_convert.errors import UnsupportedFeature
+from edge_convert.errors import SourceInvalid, UnsupportedFeature
 from edge_convert.graph import DTYPES, Array, Node, Op, Tensor, constant
 from edge_convert.shapes import Shape, result
 
@@ -69,8 +69,14 @@ class Builder:
     # --- reading ONNX values ---
 
     def operand(self, call: Call, index: int) -> Tensor:
-        """Input `index` as a graph tensor; a known value becomes a constant."""
+        """Input `index` as a graph tensor; a known value becomes a constant.
+
+        Raises:
+            SourceInvalid: No node computes it.
+        """
         name = call.inputs[index]
+        if name not in self.values and name not in self.known:
+            raise SourceInvalid(f"{call.source}: input {name!r} is computed by no node before it")
         if name not in self.values:
             self.values[name] = self.constant(self.known[name], name)
         return self.values[name]

@@ -27,7 +27,10 @@ def batch_norm(b: Builder, call: Call) -> Tensor:
         b.elements(call, i, what).astype(np.float64)
         for i, what in enumerate(("the scale", "the bias", "the mean", "the variance"), start=1)
     )
-    scale = gamma / np.sqrt(var + float(call.attrs.get("epsilon", 1e-5)))
+    var = var + float(call.attrs.get("epsilon", 1e-5))
+    if not np.all(var > 0):
+        raise call.refuse("the variance is not positive")
+    scale = gamma / np.sqrt(var)
     shift = beta - mean * scale
     rank = len(x.shape)
     y = b.binary(Op.MUL, x, b.constant(_per_channel(scale, rank), f"{call.name}:scale"))
@@ -55,9 +58,27 @@ def _affine(b: Builder, call: Call, x: Tensor, shape: Sequence[int] | None) -> T
 def instance_norm(b: Builder, call: Call) -> Tensor:
     """InstanceNormalization: over the picture, per channel."""
     x = b.operand(call, 0)
-    rank = len(x.shape)
-    y = _standardised(b, x, range(2, rank), float(call.attrs.get("epsilon", 1e-5)))
-    return _affine(b, call, y, (1, x.shape[1]) + (1,) * (rank - 2))
+    rank, channels, epsilon = len(x.shape), x.shape[1], float(call.attrs.get("epsilon", 1e-5))
+    whole = _ungrouped(b, x)
+    if whole is not None:
+        split = (whole.shape[0], channels, whole.shape[1] // channels, *whole.shape[2:])
+        y = _standardised(b, b.reshape(whole, split), range(2, len(split)), epsilon)
+        return b.reshape(_affine(b, call, y, (1, channels) + (1,) * (len(split) - 2)), x.shape)
+    y = _standardised(b, x, range(2, rank), epsilon)
+    return _affine(b, call, y, (1, channels) + (1,) * (rank - 2))
+
+
+def _ungrouped(b: Builder, x: Tensor) -> Tensor | None:
+    """[n, c, h, w] where x is its reshape to [n, groups, -1], which is how exporters write GroupNorm.
+
+    Left like that, channels and picture would be one axis, and the picture could not become NHWC.
+    """
+    maker = next((node for node in reversed(b.nodes) if node.output == x.name), None)
+    if maker is None or maker.op is not Op.RESHAPE or len(x.shape) != 3:
+        return None
+    whole = b.tensors[maker.inputs[0]]
+    fits = len(whole.shape) in (3, 4) and whole.shape[0] == x.shape[0] and whole.shape[1] % x.shape[1] == 0
+    return whole if fits else None
 
 
 def layer_norm(b: Builder, call: Call) -> Tensor:

@@ -68,6 +68,8 @@ def transpose(b: Builder, call: Call) -> Tensor:
     """Transpose; without perm the axes are reversed."""
     x = b.operand(call, 0)
     perm = call.attrs.get("perm", list(range(len(x.shape)))[::-1])
+    if sorted(perm) != list(range(len(x.shape))):
+        raise call.refuse(f"perm {list(perm)} is not an order of the axes of {x.shape}")
     return b.transpose(x, [int(p) for p in perm])
 
 
