@@ -91,9 +91,10 @@ def _along(values: Array, axis: int, rank: int) -> Array:
 
 def _parts(output: str, weights: Array, bias: Array | None) -> list[Tensor] | None:
     """New constants of a layer, or None when float32 cannot hold them."""
-    parts = [constant(f"{output}:weights", weights.astype(np.float32))]
-    if bias is not None:
-        parts.append(constant(f"{output}:bias", bias.astype(np.float32)))
+    with np.errstate(over="ignore"):  # looked at below
+        parts = [constant(f"{output}:weights", weights.astype(np.float32))]
+        if bias is not None:
+            parts.append(constant(f"{output}:bias", bias.astype(np.float32)))
     return parts if all(t.data is not None and np.isfinite(t.data).all() for t in parts) else None
 
 
