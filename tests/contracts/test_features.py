@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from edge_contracts.features import MAX_CLASSES, features, make_baseline
+from edge_contracts.features import LARGE, MAX_CLASSES, features, make_baseline
 
 X = np.array([[1.0, 3.0], [2.0, 2.0]], np.float32)
 SCORES = np.array([[0.1, 0.9], [0.7, 0.3]], np.float32)
@@ -21,6 +22,21 @@ def test_a_classifier_is_watched_by_confidence_and_class() -> None:
 def test_any_other_model_is_watched_by_moments() -> None:
     found = features({"x": X}, {"y": SCORES}, "reconstruction")
     assert sorted(found) == ["input:x:mean", "input:x:std", "output:y:mean", "output:y:std"]
+
+
+@pytest.mark.parametrize("size", [LARGE, LARGE + 1, 96 * 96 * 3])
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "int64"])
+def test_large_samples_have_the_same_moments_as_small_ones(size: int, dtype: str) -> None:
+    values = np.random.default_rng(0).uniform(0, 200, (3, size)).astype(dtype)
+    found = features({"x": values}, {"y": SCORES[:1].repeat(3, axis=0)}, "classification")
+    assert np.allclose(found["input:x:mean"], values.mean(axis=1, dtype=np.float64), rtol=1e-6)
+    assert np.allclose(found["input:x:std"], values.std(axis=1, dtype=np.float64), rtol=1e-5)
+
+
+def test_a_black_or_grey_picture_has_no_deviation_at_all() -> None:
+    grey = np.full((2, 96 * 96 * 3), 0.1, np.float32)
+    found = features({"x": grey}, {"y": SCORES}, "classification")
+    assert found["input:x:std"].tolist() == [0.0, 0.0]
 
 
 def test_every_class_has_a_bin_of_its_own() -> None:
