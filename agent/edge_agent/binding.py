@@ -24,9 +24,9 @@ def contract_shape(binding: Binding) -> tuple[int, ...]:
 
 
 class InputBinder:
-    """Contract values of one input to the artifact's codes."""
+    """Contract values of one input to the artifact's codes. Not for use by two threads at once."""
 
-    def __init__(self, binding: Binding) -> None:
+    def __init__(self, spec: TensorSpec, binding: Binding) -> None:
         """Work out once what every call needs."""
         self._dtype = np.dtype(binding.dtype)
         self._axes = _batched(binding.perm)
@@ -35,6 +35,8 @@ class InputBinder:
         if self._scale is not None:
             limits = np.iinfo(self._dtype)
             self._low, self._high = np.float32(limits.min), np.float32(limits.max)
+            # for single samples: a new large temporary each time costs page faults
+            self._scratch = np.empty(spec.shape, np.float32)
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """Codes of a batch.
@@ -48,7 +50,8 @@ class InputBinder:
             Shape (n, *artifact's tensor): row i is what the artifact takes for sample i.
         """
         if self._scale is not None:
-            codes = np.divide(values, self._scale, dtype=np.float32)
+            scratch = self._scratch if values.shape == self._scratch.shape else None
+            codes = np.divide(values, self._scale, out=scratch, dtype=np.float32)
             np.rint(codes, out=codes)
             if self._zero_point:
                 codes += self._zero_point

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_agent.errors import AgentError
-from edge_contracts.errors import MissingExtra
 
 if TYPE_CHECKING:
     from edge_agent.oneshot import OneShot
@@ -55,11 +54,9 @@ def infer(
     timeout_s: float,
 ) -> None:
     """Answer a data file with a bundle: one shot, no server, no network."""
-    try:
-        from edge_agent import answers
-        from edge_agent.oneshot import answer_file
-    except ModuleNotFoundError as error:
-        raise MissingExtra(f"edge-agent infer needs {error.name}; pip install 'edgefleet[agent]'") from None
+    from edge_agent import answers
+    from edge_agent.oneshot import answer_file
+
     shot = answer_file(bundle, inputs, _trusted(trust, home), threads, timeout_s)
     if shot.signed_by is None:
         click.echo(

@@ -65,7 +65,10 @@ class Session:
         _check_binding(manifest, self.artifact, model)
         self._model = model
         self._check = ContractCheck(manifest.inputs)
-        self._binders = [(b.name, b.tensor, InputBinder(b)) for b in self.artifact.inputs]
+        self._binders = [
+            (spec.name, b.tensor, InputBinder(spec, b))
+            for spec, b in zip(manifest.inputs, self.artifact.inputs, strict=True)
+        ]
         self._unbinders = [
             (spec.name, b.tensor, OutputBinder(spec, b))
             for spec, b in zip(manifest.outputs, self.artifact.outputs, strict=True)
@@ -151,11 +154,16 @@ def _check_binding(manifest: Manifest, artifact: Artifact, model: OpenModel) -> 
                     f"{kind} {binding.tensor!r} of artifact {artifact.id} is {found.dtype} {found.shape}, "
                     f"the manifest says {binding.dtype} {binding.shape}"
                 )
-            fits = (
-                artifact_shape(spec, binding) == binding.shape
-                if kind == "input"
-                else contract_shape(binding) == spec.shape
-            )
+            if binding.scale is not None and np.dtype(binding.dtype).kind not in "iu":
+                raise ModelInvalid(
+                    f"{kind} {binding.name!r} of artifact {artifact.id} is {binding.dtype} and has a scale; "
+                    "only integers are quantized"
+                )
+            fits = spec.shape[:1] == (1,) and len(spec.shape) == len(binding.shape)
+            if kind == "input":
+                fits = fits and artifact_shape(spec, binding) == binding.shape
+            else:
+                fits = fits and contract_shape(binding) == spec.shape
             if not fits:
                 raise ModelInvalid(
                     f"{kind} {binding.name!r} of artifact {artifact.id}: shape {binding.shape} with perm "

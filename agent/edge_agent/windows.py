@@ -22,7 +22,7 @@ from edge_contracts.manifest import Manifest, TensorSpec
 from edge_contracts.messages import ScalarCounts, Window
 from edge_contracts.sketch import QuantileSketch, bin_index
 
-BUFFER_BYTES = 1 << 20  # of inputs and outputs waiting to be summed up
+BUFFER_BYTES = 1 << 18  # of inputs and outputs waiting to be summed up; what a small processor caches
 BUFFER_ROWS = 64  # beyond, larger buffers no longer pay
 MAX_SCALARS = 128  # as messages.Window allows
 MAX_REASONS = 32  # as messages.Window allows; the last place is for all others

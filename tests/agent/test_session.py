@@ -103,6 +103,9 @@ def bound(**changes: Any) -> tuple[Binding, ...]:
             {"outputs": (TensorSpec(name="scores", shape=(1, 10)),)},
             r"shape \(1, 3\).* does not fit the contract's \(1, 10\)",
         ),
+        ({}, {"inputs": (TensorSpec(name="x", shape=(4,)),)}, r"does not fit the contract's \(4,\)"),
+        ({}, {"outputs": (TensorSpec(name="scores", shape=()),)}, r"does not fit the contract's \(\)"),
+        ({"inputs": bound(scale=0.1)}, {}, "float32 and has a scale"),
     ],
 )
 def test_a_file_that_is_not_what_the_manifest_says_never_opens(

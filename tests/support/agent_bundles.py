@@ -16,8 +16,10 @@ from typing import Any
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from edge_agent.binding import InputBinder, OutputBinder
 from edge_agent.runtimes.openvino import import_openvino
 from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import pack
@@ -48,6 +50,16 @@ BIAS = np.array([0.1, -0.2, 0.05], np.float32)
 GOLDEN_X = np.random.default_rng(7).uniform(-2, 2, (16, 4)).astype(np.float32)
 INPUT_SCALE, WEIGHT_SCALE, LOGIT_SCALE = 4 / 255, 0.9 / 127, 8 / 255
 KINDS = ("float32", "int8", "openvino")
+
+_PROVENANCE = Provenance(
+    source_name="tiny.onnx",
+    source_digest=digest_of(b"tiny"),
+    source_bytes=4,
+    calibration=digest_of(b"calibration"),
+    recipe="by-hand",
+    pruning="none",
+    tools={},
+)
 
 
 def reference(x: NDArray[Any]) -> Floats:
@@ -107,18 +119,97 @@ def build(
         "baseline": baseline,
         "evaluation": {a.id: Score(samples=400) for a in artifacts},
         "gates": DeviceGates(latency_p95_ms=latency_p95_ms),
-        "provenance": Provenance(
-            source_name="tiny.onnx",
-            source_digest=digest_of(b"tiny"),
-            source_bytes=4,
-            calibration=digest_of(b"calibration"),
-            recipe="by-hand",
-            pruning="none",
-            tools={},
-        ),
+        "provenance": _PROVENANCE,
     }
     stated = Manifest.model_validate(fields | dict(manifest or {}))
     return pack(stated, sign_manifest(stated, key), contents)
+
+
+def around(model: bytes) -> bytes:
+    """A bundle around any TFLite file with tensors per sample: its golden answers are its own.
+
+    Inputs and outputs are float32 in the contract; what the file quantizes is bound by its own scales.
+    """
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    contents = {"artifacts/model.tflite": model}
+    bound: dict[str, tuple[Binding, ...]] = {}
+    specs: dict[str, tuple[TensorSpec, ...]] = {}
+    for kind in ("inputs", "outputs"):
+        details = getattr(interpreter, f"get_{kind[:-1]}_details")()
+        names = (
+            ["x"] if kind == "inputs" and len(details) == 1 else [f"{kind}{i}" for i in range(len(details))]
+        )
+        bound[kind] = tuple(_bind(name, detail) for name, detail in zip(names, details, strict=True))
+        specs[kind] = tuple(
+            TensorSpec(name=b.name, shape=b.shape, value_range=_range(b) if kind == "inputs" else None)
+            for b in bound[kind]
+        )
+    rng = np.random.default_rng(0)
+    x: dict[str, NDArray[Any]] = {}
+    for spec in specs["inputs"]:
+        low, high = spec.value_range or (0.0, 1.0)
+        x[spec.name] = rng.uniform(low, high, (8, *spec.shape[1:])).astype(np.float32)
+    answers: dict[str, list[NDArray[Any]]] = {b.name: [] for b in bound["outputs"]}
+    for row in range(8):
+        for spec, b, detail in zip(
+            specs["inputs"], bound["inputs"], interpreter.get_input_details(), strict=True
+        ):
+            interpreter.set_tensor(detail["index"], InputBinder(spec, b)(x[b.name][row : row + 1])[0])
+        interpreter.invoke()
+        for b, detail in zip(bound["outputs"], interpreter.get_output_details(), strict=True):
+            answers[b.name].append(interpreter.get_tensor(detail["index"])[None])
+    y = {
+        b.name: OutputBinder(spec, b)(np.concatenate(answers[b.name]))
+        for b, spec in zip(bound["outputs"], specs["outputs"], strict=True)
+    }
+    contents["golden.npz"] = write_npz(
+        {f"input/{n}": v for n, v in x.items()} | {f"expected/model/{n}": v for n, v in y.items()}
+    )
+    artifact = Artifact(
+        id="model",
+        format="tflite",
+        precision="int8" if bound["inputs"][0].scale else "float32",
+        runtimes=("litert",),
+        files=(_ref("artifacts/model.tflite", contents),),
+        inputs=bound["inputs"],
+        outputs=bound["outputs"],
+    )
+    stated = Manifest(
+        format="edgefleet.manifest/1",
+        name="around",
+        version="1",
+        profile="x86-cpu",
+        task="classification",
+        inputs=specs["inputs"],
+        outputs=specs["outputs"],
+        artifacts=(artifact,),
+        golden=Golden(file=_ref("golden.npz", contents), count=8, min_agreement=0.9, min_sqnr_db=20),
+        baseline=make_baseline(features(x, y, "classification"), y[bound["outputs"][0].name].shape[1]),
+        evaluation={},
+        gates=DeviceGates(latency_p95_ms=1000),
+        provenance=_PROVENANCE,
+    )
+    return pack(stated, sign_manifest(stated, KEY), contents)
+
+
+def _bind(name: str, detail: Mapping[str, Any]) -> Binding:
+    scale, zero_point = detail["quantization"]
+    return Binding(
+        name=name,
+        tensor=detail["name"],
+        dtype=np.dtype(detail["dtype"]).name,
+        shape=tuple(int(size) for size in detail["shape"]),
+        scale=scale or None,
+        zero_point=int(zero_point),
+    )
+
+
+def _range(binding: Binding) -> tuple[float, float]:
+    """What the codes can say, or 0 to 1."""
+    if binding.scale is None:
+        return (0.0, 1.0)
+    return ((-128 - binding.zero_point) * binding.scale, (127 - binding.zero_point) * binding.scale)
 
 
 def _ref(path: str, contents: Mapping[str, bytes]) -> FileRef:

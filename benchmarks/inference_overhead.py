@@ -1,0 +1,119 @@
+"""What the agent adds to one inference.
+
+    python benchmarks/inference_overhead.py [--rounds N] [MODEL.tflite ...]
+
+Both sides answer the same samples on one thread, in rounds that take turns, so that a busy neighbour
+slows both; each figure is the median over the rounds. "bare" is the runtime's own calls with inputs that
+are quantized already; "agent" checks a float input, quantizes, runs, dequantizes and counts the answer in
+a telemetry window. Without models on the command line: the tiny ones of the tests and, where
+../shared/data is, the MLPerf Tiny models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+import agent_bundles  # noqa: E402
+
+from edge_agent.resources import now  # noqa: E402
+from edge_agent.session import Session  # noqa: E402
+from edge_agent.windows import WindowCounter  # noqa: E402
+from edge_contracts.bundle import Bundle, open_bundle  # noqa: E402
+
+ROUND_S = 0.02
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("--rounds", type=int, default=41)
+    arguments = parser.parse_args()
+    shared = sorted((ROOT.parent / "shared" / "data" / "models").glob("*.tflite"))
+    bundles = {path.name: agent_bundles.around(path.read_bytes()) for path in arguments.models or shared}
+    if not arguments.models:
+        bundles = {f"tiny {kind}": agent_bundles.build(kind) for kind in agent_bundles.KINDS} | bundles
+    print(f"{'model':34} {'runtime':26} {'bare us':>9} {'agent us':>9} {'added us':>9} {'ratio':>6}")
+    for name, content in bundles.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle = open_bundle(content)
+            bundle.extract(Path(scratch) / "bundle")
+            session = Session.open(Path(scratch) / "bundle", bundle.manifest)
+            bare, agent = measure(bundle, session, Path(scratch) / "bundle", arguments.rounds)
+        print(
+            f"{name:34} {session.runtime:26} {bare:9.1f} {agent:9.1f} {agent - bare:9.1f} {agent / bare:6.2f}"
+        )
+
+
+def measure(bundle: Bundle, session: Session, folder: Path, rounds: int) -> tuple[float, float]:
+    """Microseconds of one inference: the bare runtime's, the agent's."""
+    manifest = bundle.manifest
+    rng = np.random.default_rng(0)
+    low, high = manifest.inputs[0].value_range or (0, 1)
+    x = {s.name: rng.uniform(low, high, s.shape).astype(s.dtype) for s in manifest.inputs}
+    counter = WindowCounter(manifest, bundle.digest, session.artifact.id, session.runtime, now(), 0.0)
+    path = folder / session.artifact.files[0].path
+    bare = (bare_openvino if session.artifact.format == "openvino-ir" else bare_litert)(path)
+
+    def agent() -> None:
+        counter.answered(session.infer(x))
+
+    times: dict[Callable[[], Any], list[float]] = {bare: [], agent: []}
+    count = max(3, int(ROUND_S / max(timed(agent, 20), 1e-6)))
+    for _ in range(rounds):
+        for side, seconds in times.items():
+            seconds.append(timed(side, count))
+    return statistics.median(times[bare]) * 1e6, statistics.median(times[agent]) * 1e6
+
+
+def timed(call: Callable[[], Any], count: int) -> float:
+    """Seconds of one call, over `count` calls."""
+    start = perf_counter()
+    for _ in range(count):
+        call()
+    return (perf_counter() - start) / count
+
+
+def bare_litert(path: Path) -> Callable[[], Any]:
+    """One inference with nothing but LiteRT."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    inputs = [(d["index"], np.zeros(d["shape"], d["dtype"])) for d in interpreter.get_input_details()]
+    outputs = [d["index"] for d in interpreter.get_output_details()]
+
+    def call() -> Any:
+        for index, codes in inputs:
+            interpreter.set_tensor(index, codes)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in outputs]
+
+    return call
+
+
+def bare_openvino(path: Path) -> Callable[[], Any]:
+    """One inference as OpenVINO's documentation does it."""
+    from edge_agent.runtimes.openvino import import_openvino
+
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = import_openvino().Core().compile_model(path, "CPU", config)
+    request = compiled.create_infer_request()
+    inputs = [np.zeros(port.shape, port.element_type.to_dtype()) for port in compiled.inputs]
+    return lambda: request.infer(inputs)
+
+
+if __name__ == "__main__":
+    main()
