@@ -159,11 +159,15 @@ def _complete(
     known: Mapping[tuple[str, str, int], Link],
 ) -> Position:
     """Move a stream's position on, without asking the database in the usual case of no holes."""
+    start = position
     while (link := known.get((*stream, position.high + 1))) is not None:
         position = Position(position.high + 1, link.chain)
-    has_hole = any(item.message.seq > position.high for item in new)
+    numbers = {item.message.seq for item in new}
+    # `known` reaches one beyond each new envelope: a run that ends on a stored one may go on
+    may_go_on = position != start and position.high not in numbers
+    has_hole = max(numbers) > position.high
     has_gap = any(isinstance(record, Gap) for item in new for record in item.message.recs)
-    if not (has_hole or has_gap):
+    if not (may_go_on or has_hole or has_gap):
         return position
     lost = [
         (row.first_seq, row.last_seq)
