@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 DRAIN_S = 5.0  # at a stop, how long to wait for the server's last ack
-SETTLED_S = 2.0  # without input for so long, a folder counts as answered (`once`)
 MAX_QUEUED = 1000  # messages from the broker; beyond, whoever sends them is not heard
 
 
@@ -54,14 +53,14 @@ class Settings:
         hello_s: Mean time between two hellos.
         health: What a trial on live inputs must last.
         threads: Of the runtime.
-        once: Stop when all inputs are answered.
+        settled_s: Stop when there was no input for so long; None to go on for ever.
     """
 
     window_s: float = 60.0
     hello_s: float = 60.0
     health: Rules = field(default_factory=Rules)
     threads: int = 1
-    once: bool = False
+    settled_s: float | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -128,7 +127,7 @@ class Agent:
             )
 
     def run(self) -> None:
-        """Work until `stop`, or until all is answered (`Settings.once`)."""
+        """Work until `stop`, or until all inputs are answered (`Settings.settled_s`)."""
         self._begin()
         next_window_s = monotonic() + self._settings.window_s
         while not self._stopping:
@@ -143,7 +142,7 @@ class Agent:
             self._updater.tick(now_s)
             if self._reporter is not None:
                 self._reporter.tick(now_s)
-            if self._settings.once and self._is_done(now_s):
+            if self._is_done(now_s):
                 break
         self._end()
 
@@ -366,7 +365,8 @@ class Agent:
 
     def _is_done(self, now_s: float) -> bool:
         return (
-            self._engine.idle_s(now_s) > SETTLED_S
+            self._settings.settled_s is not None
+            and self._engine.idle_s(now_s) > self._settings.settled_s
             and self._updater.slots.phase is Phase.IDLE
             and not self._worker.busy
         )

@@ -19,10 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent.errors import HomeInvalid, HomeLocked
-from edge_agent.slots import Slot
 from edge_contracts.bundle import sync_folder
+
+if TYPE_CHECKING:  # the command line must come up where numpy is not installed, and slots need it
+    from edge_agent.slots import Slot
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,21 @@ class Home:
             yield
         finally:
             os.close(handle)
+
+    def holder(self) -> int | None:
+        """Process id of the agent that works here now, or None."""
+        try:
+            handle = os.open(self.lock, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            text = os.pread(handle, 32, 0).decode(errors="replace").strip()
+            return int(text) if text.isdigit() else 0
+        finally:
+            os.close(handle)
+        return None
 
 
 def default_home() -> Home:

@@ -45,7 +45,7 @@ from edge_agent.slots import (
 )
 from edge_agent.store import Store
 from edge_agent.trial import Limits, TrialReport, run_trial
-from edge_agent.worker import Worker
+from edge_agent.worker import Then, Work
 from edge_contracts.bundle import Bundle
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
@@ -57,6 +57,20 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
 MAX_REFUSALS = 3  # a server that says no, or sends other bytes, is asked again this often
+
+
+class Jobs(Protocol):
+    """Who does the long work; see `worker.Worker`."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job that counts is under way."""
+
+    def begin(self, work: Work, then: Then) -> None:
+        """Start a job."""
+
+    def cancel(self) -> None:
+        """Call it off."""
 
 
 class Host(Protocol):
@@ -86,7 +100,7 @@ class Updater:
         config: DeviceConfig | None,
         trusted: TrustedKeys,
         host: Host,
-        worker: Worker,
+        worker: Jobs,
         random: Random,
         threads: int = 1,
     ) -> None:
@@ -291,7 +305,7 @@ class Updater:
             if held.assignment is not None:
                 self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
             else:
-                log.error("bundle not placed", extra={"reason": str(error)})
+                self._host.tell(Tell("refused", held.bundle, None, error.code, str(error)))
         else:
             self.advance(Event.STAGED, Fact(held=held))
 

@@ -1,0 +1,286 @@
+"""The command `edge-agent`: parses, calls one function, prints, maps errors to exit codes.
+
+0 done, 1 refused, 2 wrong usage or a missing part of the installation.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_agent.errors import AgentError
+from edge_agent.home import Home, default_home
+from edge_agent.infer import infer
+from edge_contracts.errors import ContractError, MissingExtra
+
+_HOME = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the agent [default: $EDGE_AGENT_HOME or ~/.edgefleet/agent].",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_EXTRA = frozenset({"numpy", "paho", "psutil", "openvino", "ai_edge_litert", "tflite_runtime"})
+
+
+class _Refusals(click.Group):
+    """Turns what is refused into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MissingExtra as error:
+            _refuse(error, 2)
+        except (AgentError, ContractError) as error:
+            _refuse(error, 1)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in _EXTRA:
+                raise
+            _refuse(f"this command needs {error.name}; pip install 'edgefleet[agent]'", 2)
+        return None
+
+
+@click.group(cls=_Refusals, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edgefleet")
+def main() -> None:
+    """Run models on this device: infer, install, update, go back, report."""
+
+
+main.add_command(infer)
+
+
+@main.command()
+@click.option("--server", required=True, help="Address of the fleet server, such as https://fleet.example.")
+@click.option("--token", required=True, help="One-time token from edge-fleet token create.")
+@click.option(
+    "--profile", required=True, help="Device profile: a name (edge-convert profiles) or a .toml file."
+)
+@click.option("--name", help="Device id to ask for; the server gives one otherwise.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label of the device; repeatable."
+)
+@click.option(
+    "--ca", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="PEM of the server's own CA."
+)
+@click.option("--force", is_flag=True, help="Leave the fleet that the device belongs to.")
+@_HOME
+@_JSON
+def enroll(
+    server: str,
+    token: str,
+    profile: str,
+    name: str | None,
+    labels: tuple[str, ...],
+    ca: Path | None,
+    force: bool,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Join a fleet: make a key, show the token, learn whom to trust."""
+    from edge_agent.enrol import enrol
+
+    place = _place(home)
+    with place.locked():
+        config = enrol(
+            place, server, token, profile, name, _labels(labels), ca.read_text() if ca else "", force
+        )
+    shown = {
+        "device": config.device,
+        "fleet": config.fleet,
+        "profile": config.lineage[0],
+        "public_key": config.public_key,
+        "publishers": len(config.publisher_keys),
+        "home": str(place.folder),
+    }
+    text = f"enrolled as {config.device} in fleet {config.fleet}; start it with: edge-agent run"
+    if not config.publisher_keys:
+        text += "\nno publisher is trusted yet; trust one with: edge-agent trust PUBLIC_KEY"
+    click.echo(json.dumps(shown) if as_json else text)
+
+
+@main.command()
+@click.option(
+    "--input", "inputs", type=click.Path(path_type=Path), help="Folder of .npz or .npy files to answer."
+)
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many inputs a second.")
+@click.option("--loop", is_flag=True, help="Begin again when all inputs are answered.")
+@click.option("--once", is_flag=True, help="Stop when all inputs are answered.")
+@click.option(
+    "--answers", type=click.Path(path_type=Path, dir_okay=False), help="Append answers, one JSON a line."
+)
+@click.option(
+    "--window",
+    "window_s",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    help="Seconds of a telemetry window.",
+)
+@click.option(
+    "--hello",
+    "hello_s",
+    type=click.FloatRange(min=0.5),
+    default=60.0,
+    show_default=True,
+    help="Seconds between two hellos to the server.",
+)
+@click.option(
+    "--health-window",
+    "health_s",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    help="Seconds that a new model is on trial with live inputs.",
+)
+@click.option(
+    "--health-inferences",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Inferences that a trial needs at least.",
+)
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="CPU threads.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
+@click.option("--verbose", is_flag=True, help="Log more.")
+@_HOME
+def run(
+    inputs: Path | None,
+    rate: float | None,
+    loop: bool,
+    once: bool,
+    answers: Path | None,
+    window_s: float,
+    hello_s: float,
+    health_s: float,
+    health_inferences: int,
+    threads: int,
+    log_json: bool,
+    verbose: bool,
+    home: Path | None,
+) -> None:
+    """The daemon: answer inputs, take updates, report."""
+    from edge_agent.agent import Agent, Settings
+    from edge_agent.answer_log import AnswerLog
+    from edge_agent.health import Rules
+    from edge_agent.logs import set_up
+    from edge_agent.source import FolderSource
+
+    if once and (loop or inputs is None):
+        raise click.UsageError("--once needs --input, and does not go with --loop")
+    set_up(log_json, verbose)
+    place = _place(home)
+    source = FolderSource(inputs, loop, rate) if inputs is not None else None
+    settings = Settings(
+        window_s=window_s,
+        hello_s=hello_s,
+        health=Rules(health_s, health_inferences),
+        threads=threads,
+        settled_s=(2.0 + 2 / (rate or 10)) if once else None,
+    )
+    with place.locked(), AnswerLog.opened(answers) as answer_log:
+        agent = Agent(place, settings, source, answer_log.write if answer_log else None)
+        agent.stop_on_signals()
+        agent.run()
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    help="Publisher's public key; this device trusts it from now on.",
+)
+@_HOME
+@_JSON
+def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) -> None:
+    """Install a bundle at the device itself, with the same checks as an update."""
+    from edge_agent import config, local
+    from edge_agent.status import as_text, read_status
+    from edge_contracts.keys import TrustedKeys, read_public
+
+    place = _place(home)
+    key = read_public(trust) if trust is not None else None
+    with place.locked():
+        before = config.trusted_publishers(place, config.read_config(place))
+        keys = TrustedKeys({**before.keys, key.key_id: key}) if key is not None else before
+        local.install(place, bundle, keys)
+        if key is not None:
+            config.trust(place, key)  # without it the bundle would not verify at the next start
+        status = read_status(place)
+    click.echo(json.dumps(status) if as_json else as_text(status))
+
+
+@main.command()
+@_HOME
+@_JSON
+def rollback(home: Path | None, as_json: bool) -> None:
+    """Go back to the last good bundle."""
+    from edge_agent import local
+    from edge_agent.status import as_text, read_status
+
+    place = _place(home)
+    with place.locked():
+        local.roll_back(place)
+        status = read_status(place)
+    click.echo(json.dumps(status) if as_json else as_text(status))
+
+
+@main.command()
+@click.argument("public_key", type=click.Path(path_type=Path))
+@_HOME
+def trust(public_key: Path, home: Path | None) -> None:
+    """Trust a publisher's public key on this device."""
+    from edge_agent import config
+    from edge_contracts.keys import read_public
+
+    key = read_public(public_key)
+    place = _place(home)
+    with place.locked():
+        new = config.trust(place, key)
+    click.echo(f"publisher {key.key_id} is trusted{'' if new else ' already'}")
+
+
+@main.command()
+@_HOME
+@_JSON
+def status(home: Path | None, as_json: bool) -> None:
+    """Where the device stands."""
+    from edge_agent.status import as_text, read_status
+
+    found = read_status(_place(home))
+    click.echo(json.dumps(found) if as_json else as_text(found))
+
+
+@main.command()
+@_HOME
+@_JSON
+def doctor(home: Path | None, as_json: bool) -> None:
+    """Check everything that the agent needs; exit code 1 when something is wrong."""
+    from edge_agent.doctor import as_text, examine
+
+    findings = examine(_place(home))
+    click.echo(json.dumps([vars(f) for f in findings]) if as_json else as_text(findings))
+    if any(finding.is_wrong for finding in findings):
+        sys.exit(1)
+
+
+def _place(home: Path | None) -> Home:
+    return Home(home) if home is not None else default_home()
+
+
+def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise click.UsageError(f"--label {pair!r} is not KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+def _refuse(error: object, code: int) -> None:
+    click.echo(f"edge-agent: {' '.join(str(error).split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,336 @@
+"""The daemon as a process of its own, against a real broker: updates, crashes, a server that goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from agent_bundles import build
+from agent_fleet import TOKEN, TinyFleet, tiny_fleet, until
+
+from edge_agent.home import Home
+from edge_agent.slots import Slot
+from edge_agent.store import Store
+from edge_contracts.bundle import open_bundle
+from edge_contracts.keys import PrivateKey
+
+AGENT = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
+
+
+def command(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*AGENT, *arguments, "--home", str(home)], capture_output=True, text=True, timeout=60
+    )
+
+
+class Device:
+    """One agent: its home, its inputs, and its process while it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "device"
+        self.inputs = folder / "inputs"
+        self.log = folder / "agent.log"
+        self.answers = folder / "answers.jsonl"
+        self.inputs.mkdir()
+        x = np.random.default_rng(3).uniform(-2, 2, (200, 4)).astype(np.float32)
+        np.savez(self.inputs / "x.npz", x=x)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *more: str) -> None:
+        run = [
+            *AGENT,
+            "run",
+            "--home",
+            str(self.home),
+            "--input",
+            str(self.inputs),
+            "--loop",
+            "--rate",
+            "100",
+        ]
+        run += ["--window", "0.5", "--hello", "1", "--health-window", "0.5", "--health-inferences", "5"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*run, "--answers", str(self.answers), *more], stderr=log)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        os.kill(self.process.pid, how)
+        code = self.process.wait(20)
+        self.process = None
+        return code
+
+    def answered(self) -> int:
+        return self.answers.read_bytes().count(b"\n") if self.answers.exists() else 0
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(command("status", "--json", home=self.home).stdout)
+        return found
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[TinyFleet]:
+    with tiny_fleet(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def device(tmp_path: Path, fleet: TinyFleet) -> Iterator[Device]:
+    made = Device(tmp_path)
+    arguments = ("--server", fleet.url, "--token", TOKEN, "--profile", "x86-cpu", "--name", "cam-1")
+    done = command("enroll", *arguments, home=made.home)
+    assert done.returncode == 0, done.stderr
+    yield made
+    if made.process is not None:
+        made.end(signal.SIGKILL)
+
+
+def release(fleet: TinyFleet, version: str, number: int, counter: int, **fields: Any) -> str:
+    """Assign a new good bundle; its digest."""
+    archive = build("float32", key=fleet.publisher, version=version, **fields)
+    digest = open_bundle(archive).digest
+    fleet.assign(archive, digest, number, counter)
+    return digest
+
+
+def confirmed(fleet: TinyFleet, number: int) -> None:
+    until(lambda: fleet.progress(number) == "confirmed", f"assignment {number} is confirmed")
+
+
+def test_the_whole_life_of_a_device(fleet: TinyFleet, device: Device) -> None:
+    device.start()
+    until(lambda: fleet.states, "hello")
+    assert fleet.states[0].active is None
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    until(lambda: len(fleet.records("window")) >= 3, "three windows")
+    second = release(fleet, "2", number=2, counter=2)
+    confirmed(fleet, 2)
+    assert fleet.running == second
+    assert fleet.states[-1].counter == 2
+    until(lambda: any(w.bundle == second and not w.trial for w in fleet.records("window")), "a calm window")
+    assert device.end() == 0
+    windows = fleet.records("window")
+    assert {w.bundle for w in windows} == {first, second}
+    assert any(w.trial for w in windows if w.bundle == second)
+    assert all(w.golden_agree == w.golden_total == 16 for w in windows if w.golden_total)
+    answered = [json.loads(line) for line in device.answers.read_text().splitlines()]
+    assert sum(w.inferences for w in windows) == len(answered), "an answer is in no window, or in two"
+    assert [a["bundle"] for a in answered] == sorted(
+        (a["bundle"] for a in answered), key=[first, second].index
+    )
+    names = [e.name for e in fleet.records("event")]
+    assert names == [
+        "started", "assigned", "downloading", "staged", "trial-started", "confirmed",
+        "assigned", "downloading", "staged", "trial-started", "confirmed", "stopped",
+    ]  # fmt: skip
+    phases = [s.progress.phase for s in fleet.states if s.progress and s.progress.assignment == 2]
+    assert list(dict.fromkeys(phases)) == ["received", "downloading", "trial", "confirmed"]
+    status = device.status()
+    assert status["last_good"]["bundle"] == first
+    assert status["outbox"]["waiting"] == 0
+    assert fleet.faults == []
+
+
+def test_a_crash_on_trial_goes_back_to_the_old_bundle_and_says_so(fleet: TinyFleet, device: Device) -> None:
+    device.start()
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    device.end()
+    device.start("--health-window", "600")
+    second = release(fleet, "2", number=2, counter=2)
+    until(lambda: fleet.running == second, "on trial")
+    device.end(signal.SIGKILL)
+    device.start("--health-window", "600")
+    until(lambda: fleet.progress(2) == "rolled_back", "the trial is given up")
+    assert fleet.reason == "restarted"
+    until(lambda: fleet.running == first, "the old bundle answers")
+    until(lambda: [e for e in fleet.records("event") if e.name == "rolled-back"], "the event")
+    # the same assignment again is answered already: nothing begins anew
+    fleet.say_assignment()
+    before = len(fleet.requests)
+    count = len(fleet.states)
+    until(lambda: len(fleet.states) > count + 1, "two more hellos")
+    assert len(fleet.requests) == before
+    assert fleet.faults == []
+
+
+def test_a_stop_in_good_order_on_trial_is_tried_again(fleet: TinyFleet, device: Device) -> None:
+    device.start("--health-window", "600")
+    digest = release(fleet, "1", number=1, counter=1)
+    until(lambda: fleet.running == digest, "on trial")
+    assert device.end() == 0
+    assert device.status()["phase"] == "staged"
+    device.start()
+    confirmed(fleet, 1)
+    assert fleet.running == digest
+    assert fleet.faults == []
+
+
+def test_inference_goes_on_and_nothing_is_lost_while_broker_and_server_are_away(
+    fleet: TinyFleet, device: Device
+) -> None:
+    device.start()
+    release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    until(lambda: len(fleet.records("window")) >= 2, "windows")
+    fleet.broker.kill()
+    before = device.answered()
+    until(lambda: device.answered() > before + 150, "150 answers without a broker")
+    device.end(signal.SIGKILL)
+    device.start()
+    until(lambda: device.answered() > before + 300, "answers after a restart without a broker")
+    waiting = device.status()["outbox"]["waiting"]
+    assert waiting >= 3
+    fleet.broker.start()
+    until(lambda: device.status()["outbox"]["acknowledged"] >= waiting, "everything is acknowledged", 30)
+    device.end()
+    epochs = {epoch for epoch, _ in fleet.stored}
+    numbers = sorted(seq for _, seq in fleet.stored)
+    assert len(epochs) == 1
+    assert numbers == list(range(len(numbers))), "a number is missing"
+    assert device.status()["outbox"]["waiting"] == 0
+    assert fleet.faults == []
+
+
+def test_without_an_ack_everything_is_sent_again_until_it_comes(fleet: TinyFleet, device: Device) -> None:
+    fleet.mute = True
+    device.start()
+    until(lambda: len([m for m in fleet.received if m.seq == 0]) >= 2, "the first envelope comes twice", 30)
+    assert device.status()["outbox"]["waiting"] > 0
+    fleet.mute = False
+    until(lambda: device.status()["outbox"]["waiting"] == 0, "all is acknowledged", 30)
+    assert fleet.faults == []
+
+
+OTHER_ANSWERS = np.eye(3, dtype=np.float32)[np.arange(16) % 3]
+REFUSED: dict[str, dict[str, Any]] = {
+    "wrong-profile": {"profile": "coral-tpu"},
+    "too-slow": {"latency_p95_ms": 0.0001},
+    "golden-mismatch": {"expected": OTHER_ANSWERS},
+    "model-invalid": {"files": {"artifacts/float32.tflite": b"TFL3 nonsense"}},
+}
+
+
+def test_what_must_not_run_is_refused_with_its_reason_and_the_old_bundle_goes_on(
+    fleet: TinyFleet, device: Device
+) -> None:
+    device.start()
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    for number, (code, fields) in enumerate(REFUSED.items(), 2):
+        release(fleet, str(number), number=number, counter=number, **fields)
+        until(lambda n=number: fleet.progress(n) == "refused", f"{code} is refused")  # type: ignore[misc]
+        assert fleet.reason == code, fleet.states[-1]
+        assert (fleet.running, fleet.states[-1].counter) == (first, 1)
+    release(fleet, "9", number=9, counter=9)
+    confirmed(fleet, 9)
+    assert fleet.faults == []
+
+
+def test_bundles_and_assignments_of_strangers_are_refused(fleet: TinyFleet, device: Device) -> None:
+    device.start()
+    first = release(fleet, "1", number=1, counter=5)
+    confirmed(fleet, 1)
+    stranger = build("float32", key=PrivateKey.generate(), version="2")
+    fleet.assign(stranger, open_bundle(stranger).digest, number=2, counter=6)
+    until(lambda: fleet.progress(2) == "refused", "a stranger's bundle is refused")
+    assert fleet.reason == "key-unknown"
+    release(fleet, "3", number=3, counter=4)
+    until(lambda: fleet.progress(3) == "refused", "a downgrade is refused")
+    assert fleet.reason == "downgrade"
+    release(fleet, "4", number=2, counter=9)  # an old number: a replay
+    assert fleet.assignment is not None
+    fleet.assignment = fleet.assignment.model_copy(update={"number": 99})
+    fleet.say_assignment(key=PrivateKey.generate())
+    fleet.say_assignment(key=fleet.publisher)
+    fleet.assignment = fleet.assignment.model_copy(update={"device": "cam-2"})
+    count = len(fleet.states)
+    until(lambda: len(fleet.states) > count + 1, "two more hellos")
+    assert (fleet.progress(3), fleet.running) == ("refused", first)
+
+
+def test_a_permitted_downgrade_returns_without_a_download(fleet: TinyFleet, device: Device) -> None:
+    device.start()
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    archive = fleet.archives[next(iter(fleet.archives))]
+    release(fleet, "2", number=2, counter=2)
+    confirmed(fleet, 2)
+    before = len(fleet.requests)
+    fleet.assign(archive, first, number=3, counter=1, permit_downgrade=True)
+    confirmed(fleet, 3)
+    assert (fleet.running, fleet.states[-1].counter) == (first, 2)
+    assert len(fleet.requests) == before
+
+
+def test_a_download_that_breaks_off_goes_on_from_there(fleet: TinyFleet, device: Device) -> None:
+    fleet.cut_after = 1000
+    device.start()
+    release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    ranges = [r.get("Range") for r in fleet.requests if "archives" in r["path"]]
+    assert ranges == [None, "bytes=1000-"]
+
+
+def test_a_damaged_slot_is_noticed_at_the_start_and_fetched_again(fleet: TinyFleet, device: Device) -> None:
+    device.start()
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    device.end()
+    model = Home(device.home).slot(Slot.A) / "artifacts" / "float32.tflite"
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(bytes(content))
+    doctor = command("doctor", home=device.home)
+    assert doctor.returncode == 1
+    assert "float32.tflite has digest" in doctor.stdout
+    device.start()
+    until(lambda: [e for e in fleet.records("event") if e.name == "damaged"], "the damage is reported")
+    until(lambda: [e for e in fleet.records("event") if e.name == "confirmed"][1:], "it is confirmed again")
+    assert fleet.running == first
+    assert model.read_bytes() != bytes(content)
+
+
+def test_a_lost_state_is_rebuilt_from_the_slots(fleet: TinyFleet, device: Device) -> None:
+    device.start()
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    device.end()
+    fleet.assignment = None
+    for name in ("state.json", "state.previous.json"):
+        (device.home / name).write_bytes(b"\0" * 100)
+    device.start()
+    until(lambda: [e for e in fleet.records("event") if e.name == "state-rebuilt"], "it says so")
+    until(lambda: fleet.running == first, "it answers")
+    assert Store(Home(device.home)).lost == ""
+    assert fleet.faults == [], "a snapshot number was used again"
+
+
+def test_all_inputs_of_a_folder_are_answered_once(fleet: TinyFleet, device: Device) -> None:
+    device.start()
+    release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    device.end()
+    device.answers.unlink()
+    run = ["run", "--input", str(device.inputs), "--once", "--answers", str(device.answers)]
+    done = command(*run, home=device.home)
+    assert done.returncode == 0, done.stderr
+    assert device.answered() == 200
+    assert device.status()["outbox"]["waiting"] == 0
+
+
+def test_a_second_agent_in_the_same_home_is_refused(fleet: TinyFleet, device: Device) -> None:
+    device.start()
+    until(lambda: fleet.states, "hello")
+    second = command("run", home=device.home)
+    assert (second.returncode, second.stderr.count("\n")) == (1, 1)
+    assert "works in" in second.stderr
+    assert device.status()["agent_process"] > 0
