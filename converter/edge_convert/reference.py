@@ -25,7 +25,7 @@ _SHAPE_ATTRS = ("shape", "output_shape")
 
 
 def apply(node: Node, inputs: Sequence[Array], samples: int = 1) -> Array:
-    """Run one node.
+    """Run one node; NaN and infinity come out where arithmetic leads there, without a warning.
 
     Args:
         inputs: In the node's order.
@@ -39,7 +39,8 @@ def apply(node: Node, inputs: Sequence[Array], samples: int = 1) -> Array:
                 attrs[key] = (samples, *attrs[key][1:])
         if node.op is Op.SLICE:
             attrs["end"] = (samples, *attrs["end"][1:])
-    return KERNELS[node.op](inputs, attrs)
+    with np.errstate(all="ignore"):
+        return KERNELS[node.op](inputs, attrs)
 
 
 def batches(graph: Graph) -> bool:

@@ -98,3 +98,10 @@ def test_inputs_of_different_sample_counts_are_refused(tmp_path: Path) -> None:
     graph = read(saved(net.model(net.node("Add", "a", "b")), tmp_path))
     with pytest.raises(DataInvalid, match="different numbers of samples"):
         run(graph, {"a": floats(2, 3), "b": floats(4, 3)})
+
+
+def test_values_out_of_a_functions_domain_give_nan_without_a_warning(tmp_path: Path) -> None:
+    net = Network({"x": ["n", 2]})
+    y = net.node("Log", net.node("MatMul", "x", net.weight(np.asarray([[1, -1], [-1, 1]], np.float32))))
+    (got,) = run(read(saved(net.model(y), tmp_path)), {"x": np.full((1, 2), np.inf, np.float32)}).values()
+    assert np.isnan(got).all()
