@@ -3,10 +3,10 @@
     python benchmarks/inference_overhead.py [--rounds N] [MODEL.tflite ...]
 
 Both sides answer the same samples on one thread, in rounds that take turns, so that a busy neighbour
-slows both; each figure is the median over the rounds. "bare" is the runtime's own calls with inputs that
-are quantized already; "agent" checks a float input, quantizes, runs, dequantizes and counts the answer in
-a telemetry window. Without models on the command line: the tiny ones of the tests and, where
-../shared/data is, the MLPerf Tiny models.
+slows both. Times are medians over the rounds, "added" and "ratio" medians over the pairs of rounds.
+"bare" is the runtime's own calls with inputs that are quantized already; "agent" checks a float input,
+quantizes, runs, dequantizes and counts the answer in a telemetry window. Without models on the command
+line: the tiny ones of the tests and, where ../shared/data is, the MLPerf Tiny models.
 """
 
 from __future__ import annotations
@@ -51,14 +51,15 @@ def main() -> None:
             bundle = open_bundle(content)
             bundle.extract(Path(scratch) / "bundle")
             session = Session.open(Path(scratch) / "bundle", bundle.manifest)
-            bare, agent = measure(bundle, session, Path(scratch) / "bundle", arguments.rounds)
-        print(
-            f"{name:34} {session.runtime:26} {bare:9.1f} {agent:9.1f} {agent - bare:9.1f} {agent / bare:6.2f}"
-        )
+            pairs = measure(bundle, session, Path(scratch) / "bundle", arguments.rounds)
+        bare, agent = (statistics.median(side) for side in zip(*pairs, strict=True))
+        added = statistics.median(a - b for b, a in pairs)
+        ratio = statistics.median(a / b for b, a in pairs)
+        print(f"{name:34} {session.runtime:26} {bare:9.1f} {agent:9.1f} {added:9.1f} {ratio:6.2f}")
 
 
-def measure(bundle: Bundle, session: Session, folder: Path, rounds: int) -> tuple[float, float]:
-    """Microseconds of one inference: the bare runtime's, the agent's."""
+def measure(bundle: Bundle, session: Session, folder: Path, rounds: int) -> list[tuple[float, float]]:
+    """Microseconds of one inference in each round: the bare runtime's, the agent's."""
     manifest = bundle.manifest
     rng = np.random.default_rng(0)
     low, high = manifest.inputs[0].value_range or (0, 1)
@@ -70,12 +71,8 @@ def measure(bundle: Bundle, session: Session, folder: Path, rounds: int) -> tupl
     def agent() -> None:
         counter.answered(session.infer(x))
 
-    times: dict[Callable[[], Any], list[float]] = {bare: [], agent: []}
     count = max(3, int(ROUND_S / max(timed(agent, 20), 1e-6)))
-    for _ in range(rounds):
-        for side, seconds in times.items():
-            seconds.append(timed(side, count))
-    return statistics.median(times[bare]) * 1e6, statistics.median(times[agent]) * 1e6
+    return [(timed(bare, count) * 1e6, timed(agent, count) * 1e6) for _ in range(rounds)]
 
 
 def timed(call: Callable[[], Any], count: int) -> float:

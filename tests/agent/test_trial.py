@@ -35,6 +35,14 @@ def test_a_good_model_passes_and_is_measured(kind: str, tmp_path: Path) -> None:
     assert 0 < report.memory_bytes < report.peak_rss_bytes
 
 
+@pytest.mark.parametrize("name", ["kws_dscnn_int8_ref", "ic_resnet8_float32", "kws_dscnn_dynrange_ref"])
+def test_real_models_pass(name: str, shared_data: Path, tmp_path: Path) -> None:
+    content = (shared_data / "models" / f"{name}.tflite").read_bytes()
+    bundle = open_bundle(agent_bundles.around(content))
+    bundle.extract(tmp_path / "bundle")
+    assert run_trial(tmp_path / "bundle", bundle.manifest).golden.agree == 8
+
+
 def test_a_file_that_kills_its_runtime_kills_only_the_child(tmp_path: Path) -> None:
     files = {"artifacts/float32.tflite": agent_bundles.tflite_crashing()}
     folder, bundle = extracted(tmp_path, "float32", files=files)
