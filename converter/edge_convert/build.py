@@ -213,15 +213,12 @@ class Benches:
 
 def _forms(options: BuildOptions, graph: Graph, evidence: Evidence, step: Step) -> list[Form]:
     """The forms of the graph to try, in order; automatic pruning may be given up for none."""
-    plain = Form(graph, NOT_PRUNED)
     if options.prune == "none":
-        return [plain]
+        return [Form(graph)]
     step("pruning")
     pruned = prune.prune(graph, evidence.ranges.feeds, options.prune)
-    smaller = Form(pruned.graph, f"{options.prune}: {pruned.summary}")
-    if not pruned.removed:
-        return [plain]
-    return [smaller, plain] if options.prune == "auto" else [smaller]
+    form = Form(pruned.graph, f"{options.prune}: {pruned.summary}", bool(pruned.removed))
+    return [form, Form(graph)] if options.prune == "auto" and form.pruned else [form]
 
 
 def _source_sanity(evidence: Evidence) -> Finding:

@@ -51,7 +51,8 @@ def failures(result: BuildResult) -> Iterator[str]:
         yield f"{outcome.profile}: {outcome.summary}"
         if outcome.layers:
             named = ", ".join(
-                f"{cost.node} ({cost.op}, {cost.sqnr_db:.1f} dB)" for cost in outcome.layers[:_LAYERS_NAMED]
+                f"{cost.source or cost.node} ({cost.op}, {cost.sqnr_db:.1f} dB)"
+                for cost in outcome.layers[:_LAYERS_NAMED]
             )
             yield f"{outcome.profile}: layers that cost most: {named}"
 

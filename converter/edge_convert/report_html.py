@@ -170,7 +170,11 @@ def _layers(layers: Sequence[dict[str, Any]]) -> str:
     for layer in layers:
         noise = 100 * 10 ** (-layer["sqnr_db"] / 20)
         rows.append(
-            Bar(f"{layer['layer']} ({layer['op']})", noise, f"{layer['sqnr_db']:.1f} dB ({noise:.2g} %)")
+            Bar(
+                f"{layer['source'] or layer['layer']} ({layer['op']})",
+                noise,
+                f"{layer['sqnr_db']:.1f} dB ({noise:.2g} %)",
+            )
         )
     note = (
         "<p class=quiet>Noise at the outputs when this layer alone is quantized, relative to the signal.</p>"

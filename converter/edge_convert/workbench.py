@@ -7,7 +7,7 @@ differ. Everything slow happens here, and only when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from edge_contracts.manifest import Score
@@ -63,11 +63,13 @@ class Form:
     """The graph as it is to be compressed.
 
     Args:
-        pruning: What was removed from it, as the provenance says it; NOT_PRUNED when nothing was.
+        pruning: What pruning did, as the provenance says it; NOT_PRUNED when it was not asked for.
+        pruned: Whether anything was removed.
     """
 
     graph: Graph
-    pruning: str
+    pruning: str = NOT_PRUNED
+    pruned: bool = False
 
 
 class Workbench:
@@ -153,6 +155,14 @@ class Workbench:
                 times["source"],
             )
         return self._measured[name]
+
+    def timed_again(self, candidate: Candidate) -> Measured:
+        """The same figures with a fresh measurement of the time."""
+        self._step(f"{self._profile.target}: timing {candidate.recipe.name} again")
+        times = self._time(candidate.model)
+        again = replace(self.measured(candidate), candidate_ms=times["candidate"], source_ms=times["source"])
+        self._measured[candidate.recipe.name] = again
+        return again
 
     def _time(self, model: Model) -> dict[str, list[float]]:
         sample = {name: values[:1] for name, values in self._evidence.held_out.feeds.items()}

@@ -1,0 +1,295 @@
+"""Whole builds of a real classifier: source, candidates, gates, bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from digit_models import classifier, parts, write_data
+
+from edge_contracts.arrays import read_npz
+from edge_contracts.bundle import Bundle, open_bundle
+from edge_contracts.digest import digest_of_file
+from edge_contracts.errors import KeyInvalid, ProfileUnknown
+from edge_contracts.features import features
+from edge_contracts.keys import PrivateKey, TrustedKeys, write_private
+from edge_contracts.signing import verify
+from edge_convert.binding import decode, encode
+from edge_convert.build import BuildOptions, build
+from edge_convert.engine import open_artifact, run
+from edge_convert.errors import DataInvalid, UnsupportedOperator
+from edge_convert.gates import Limits
+from edge_convert.results import BuildResult, TrialState
+
+UNTIMED = Limits(latency="off")  # timed work is never a test
+
+
+@dataclass(frozen=True)
+class Bench:
+    folder: Path
+    key: PrivateKey
+    options: BuildOptions
+
+    def build(self, **changes: Any) -> BuildResult:
+        return build(replace(self.options, **changes), lambda text: None)
+
+    def report(self, output: Path | None = None) -> dict[str, Any]:
+        text = ((output or self.options.output) / "report.json").read_text(encoding="utf-8")
+        return dict(json.loads(text))
+
+
+def bench(folder: Path) -> Bench:
+    key = PrivateKey.generate()
+    write_private(key, folder / "private.pem")
+    (folder / "labels.txt").write_text("".join(f"digit {i}\n" for i in range(10)), encoding="utf-8")
+    options = BuildOptions(
+        model=classifier(folder / "digits.onnx"),
+        profiles=["arm-cpu"],
+        name="digits",
+        version="1",
+        calibration=write_data(folder / "calibration.npz", "calibration", labels=False),
+        evaluation=write_data(folder / "evaluation.npz", "evaluation"),
+        labels=folder / "labels.txt",
+        sign_key=folder / "private.pem",
+        output=folder / "out",
+        limits=UNTIMED,
+    )
+    return Bench(folder, key, options)
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Bench:
+    return bench(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, BuildResult]:
+    made = bench(tmp_path_factory.mktemp("built"))
+    return made, made.build(profiles=["arm-cpu", "coral-usb", "intel-npu", "x86-cpu"])
+
+
+def opened(built: tuple[Bench, BuildResult], profile: str) -> Bundle:
+    made, _ = built
+    return open_bundle(made.options.output / f"digits-1-{profile}.bundle")
+
+
+PROFILES = ["arm-cpu", "coral-usb", "intel-npu", "x86-cpu"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_family_gets_a_bundle_that_its_publisher_signed(
+    built: tuple[Bench, BuildResult], profile: str
+) -> None:
+    made, result = built
+    bundle = opened(built, profile)
+    verified = verify(bundle, TrustedKeys.of([made.key.public]))
+    assert result.passed
+    assert verified.manifest.profile == profile
+    assert verified.manifest.task == "classification"
+    assert verified.manifest.labels[3] == "digit 3"
+    assert [a.precision for a in verified.manifest.artifacts] == ["int8"]
+    outcome = next(o for o in result.outcomes if o.profile == profile)
+    assert outcome.bundle_digest == verified.digest
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_contract_and_the_bindings_alone_are_enough_to_answer_right(
+    built: tuple[Bench, BuildResult], profile: str
+) -> None:
+    """What the agent does: no graph, no quantization, only the manifest and the files."""
+    bundle = opened(built, profile)
+    manifest = bundle.manifest
+    (artifact,) = manifest.artifacts
+    engine = open_artifact({f.path: bundle.contents[f.path] for f in artifact.files}, artifact.format)
+    x, y = parts()["evaluation"]
+    (spec,), (into,), (out,) = manifest.inputs, artifact.inputs, artifact.outputs
+    assert (spec.name, spec.shape, spec.layout) == ("pixels", (1, 1, 8, 8), "NCHW")
+    scores = decode(out, run(engine, {into.tensor: encode(into, x)})[out.tensor])
+    accuracy = (scores.argmax(axis=1) == y).mean()
+    assert accuracy == pytest.approx(manifest.evaluation[artifact.id].artifact)
+    assert accuracy > 0.93
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_golden_inputs_are_calibration_samples_with_the_artifacts_answers(
+    built: tuple[Bench, BuildResult], profile: str
+) -> None:
+    bundle = opened(built, profile)
+    (artifact,) = bundle.manifest.artifacts
+    golden = read_npz(bundle.contents["golden.npz"])
+    inputs, expected = golden["input/pixels"], golden[f"expected/{artifact.id}/scores"]
+    assert len(inputs) == bundle.manifest.golden.count == 16
+    assert set(expected.argmax(axis=1)) == set(range(10))
+    calibration = parts()["calibration"][0]
+    assert all((calibration == sample).all(axis=(1, 2, 3)).any() for sample in inputs)
+    engine = open_artifact({f.path: bundle.contents[f.path] for f in artifact.files}, artifact.format)
+    (into,), (out,) = artifact.inputs, artifact.outputs
+    again = decode(out, run(engine, {into.tensor: encode(into, inputs)})[out.tensor])
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_the_baseline_counts_every_calibration_sample_as_the_device_would(
+    built: tuple[Bench, BuildResult],
+) -> None:
+    bundle = opened(built, "arm-cpu")
+    x = parts()["calibration"][0]
+    scalars = {scalar.name: scalar for scalar in bundle.manifest.baseline.scalars}
+    assert set(scalars) == {
+        "input:pixels:mean",
+        "input:pixels:std",
+        "output:scores:class",
+        "output:scores:confidence",
+    }
+    means = features({"pixels": x}, {}, "classification")["input:pixels:mean"]
+    counted = [0] * len(scalars["input:pixels:mean"].counts)
+    for value in means:
+        counted[scalars["input:pixels:mean"].bin_of(float(value))] += 1
+    assert tuple(counted) == scalars["input:pixels:mean"].counts
+    assert sum(scalars["output:scores:class"].counts) == len(x)
+
+
+def test_provenance_names_everything_by_digest(built: tuple[Bench, BuildResult]) -> None:
+    made, _ = built
+    origin = opened(built, "arm-cpu").manifest.provenance
+    assert origin.source_digest == digest_of_file(made.options.model)
+    assert origin.calibration == digest_of_file(made.options.calibration)
+    assert made.options.evaluation is not None
+    assert origin.evaluation == digest_of_file(made.options.evaluation)
+    assert origin.recipe.startswith("wi8_")
+    assert origin.pruning == "none"
+    assert {"numpy", "onnx", "ai-edge-litert"} <= set(origin.tools)
+
+
+def test_what_was_not_compiled_says_so(built: tuple[Bench, BuildResult]) -> None:
+    for profile, word in (("coral-usb", "edgetpu_compiler"), ("intel-npu", "NPU compiler")):
+        (artifact,) = opened(built, profile).manifest.artifacts
+        assert artifact.compiled_for == ""
+        assert word in artifact.not_compiled
+    assert opened(built, "coral-usb").manifest.artifacts[0].runtimes == ("litert",)
+    assert opened(built, "arm-cpu").manifest.artifacts[0].not_compiled == ""
+
+
+def test_two_builds_give_the_same_bytes(digits: Bench, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    model = moved / "digits.onnx"
+    model.write_bytes(digits.options.model.read_bytes())
+    first = digits.build(profiles=["arm-cpu", "intel-npu"])
+    second = digits.build(profiles=["intel-npu", "arm-cpu"], model=model, output=moved / "out")
+    assert first.passed
+    assert second.passed
+    for profile in ("arm-cpu", "intel-npu"):
+        name = f"digits-1-{profile}.bundle"
+        assert (digits.options.output / name).read_bytes() == (moved / "out" / name).read_bytes()
+
+
+def test_float_is_the_fallback_where_int8_cannot_pass(digits: Bench) -> None:
+    model = classifier(digits.folder / "spoilt.onnx", spoilt=True)
+    result = digits.build(model=model, profiles=["arm-cpu", "coral-usb"])
+    arm, coral = result.outcomes
+    assert arm.passed
+    assert "fallback to float16" in arm.summary
+    (artifact,) = open_bundle(digits.options.output / arm.bundle).manifest.artifacts
+    assert artifact.precision == "float16"
+    assert not coral.passed  # it has nothing but int8
+    assert not result.passed
+    assert sorted(path.name for path in digits.options.output.iterdir()) == [
+        "digits-1-arm-cpu.bundle",
+        "report.html",
+        "report.json",
+    ]
+    document = digits.report()
+    assert [p["passed"] for p in document["profiles"]] == [True, False]
+    layers = document["profiles"][1]["layers"]
+    assert "conv" in layers[0]["source"]
+    assert layers[0]["sqnr_db"] < 5
+
+
+def test_the_best_on_the_selection_samples_is_tried_first(built: tuple[Bench, BuildResult]) -> None:
+    _, result = built
+    for outcome in result.outcomes:
+        ratios = [t.selection.sqnr_db for t in outcome.trials if t.precision == "int8"]
+        assert ratios == sorted(ratios, reverse=True, key=lambda r: float("inf") if r is None else r)
+        assert [t.state for t in outcome.trials].count(TrialState.CHOSEN) == 1
+
+
+def test_a_limit_that_nothing_meets_leaves_a_report_and_no_bundle(digits: Bench) -> None:
+    result = digits.build(limits=replace(UNTIMED, min_agreement=1.0, max_drop=0.0), profiles=["coral-usb"])
+    assert not result.passed
+    assert not list(digits.options.output.glob("*.bundle"))
+    assert digits.report()["profiles"][0]["candidates"][0]["state"] == "failed"
+
+
+def test_without_evaluation_samples_are_kept_back_and_accuracy_is_absent(digits: Bench) -> None:
+    result = digits.build(evaluation=None)
+    score = open_bundle(digits.options.output / "digits-1-arm-cpu.bundle").manifest.evaluation["int8"]
+    assert (score.samples, score.metric, score.artifact) == (60, "", None)
+    assert score.agreement is not None
+    assert any("kept back" in note for note in result.notes)
+
+
+def test_labels_that_do_not_fit_the_pictures_are_found_out(digits: Bench) -> None:
+    x, y = parts()["evaluation"]
+    np.savez(digits.folder / "mixed.npz", x=x, y=np.random.RandomState(0).permutation(y))
+    with pytest.raises(DataInvalid, match="guessing would be for 10.0%"):
+        digits.build(evaluation=digits.folder / "mixed.npz")
+    assert "guessing" in digits.report()["refusal"]
+
+
+def test_pictures_in_the_wrong_range_are_found_out_by_the_sources_answers(digits: Bench) -> None:
+    x, _ = parts()["calibration"]
+    np.savez(digits.folder / "dark.npz", x=x / 1000)
+    with pytest.raises(DataInvalid, match="gives class . to all 300 samples"):
+        digits.build(calibration=digits.folder / "dark.npz", evaluation=None)
+
+
+def test_pruning_is_recorded(digits: Bench) -> None:
+    digits.build(prune=0.5, limits=replace(UNTIMED, max_drop=50.0, min_agreement=0.4))
+    manifest = open_bundle(digits.options.output / "digits-1-arm-cpu.bundle").manifest
+    assert manifest.provenance.pruning.startswith("0.5: 0 dead and 8 weak channels removed")
+    assert digits.report()["profiles"][0]["candidates"][0]["pruned"] is True
+
+
+def test_a_source_that_cannot_be_read_leaves_nothing_behind(digits: Bench) -> None:
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Det", ["x"], ["y"], "odd one")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    path = digits.folder / "det.onnx"
+    path.write_bytes(helper.make_model(graph, ir_version=9).SerializeToString())
+    with pytest.raises(UnsupportedOperator, match="odd one"):
+        digits.build(model=path)
+    assert not digits.options.output.exists()
+
+
+def test_keys_and_profiles_are_checked_before_any_work(digits: Bench) -> None:
+    with pytest.raises(KeyInvalid):
+        digits.build(sign_key=digits.folder / "none.pem")
+    with pytest.raises(ProfileUnknown, match="did you mean 'arm-cpu'"):
+        digits.build(profiles=["arm-cpus"])
+    assert not digits.options.output.exists()
+
+
+def test_an_older_bundle_survives_a_build_that_cannot_write(
+    digits: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits.build()
+    path = digits.options.output / "digits-1-arm-cpu.bundle"
+    before = path.read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        digits.build(version="1")
+    assert path.read_bytes() == before
+    assert not [p for p in digits.options.output.iterdir() if p.name.startswith(".")]

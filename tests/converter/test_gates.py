@@ -1,0 +1,121 @@
+"""The converter's gates, fed with recorded numbers and timings."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_contracts.manifest import Score
+from edge_convert import gates
+from edge_convert.gates import Finding, Limits, Verdict
+
+LIMITS = Limits()
+CALM = [0.100, 0.101, 0.099, 0.100, 0.102, 0.100, 0.098]
+
+
+def scored(**fields: float) -> Score:
+    return Score(samples=400, metric="accuracy", **fields)  # type: ignore[arg-type]
+
+
+def test_a_drop_up_to_the_limit_passes_and_one_beyond_fails() -> None:
+    assert gates.accuracy_drop(scored(source=0.90, artifact=0.89), 1.0).verdict is Verdict.PASS
+    finding = gates.accuracy_drop(scored(source=0.90, artifact=0.8875), 1.0)
+    assert finding.verdict is Verdict.FAIL
+    assert finding.found == pytest.approx(1.25)
+    assert "88.75 %" in finding.reason
+    assert "1.25 points, 1 allowed" in finding.reason
+
+
+def test_better_than_the_source_is_no_drop() -> None:
+    assert gates.accuracy_drop(scored(source=0.90, artifact=0.91), 0.0).verdict is Verdict.PASS
+
+
+def test_without_labels_accuracy_is_not_judged() -> None:
+    assert gates.accuracy_drop(Score(samples=9), 1.0).verdict is Verdict.NOT_JUDGED
+
+
+def test_agreement_is_for_classifiers_and_signal_for_the_others() -> None:
+    classifier, other = Score(samples=100, agreement=0.89, sqnr_db=8.0), Score(samples=100, sqnr_db=14.9)
+    assert gates.agreement(classifier, 0.90).verdict is Verdict.FAIL
+    assert gates.agreement(Score(samples=100, agreement=0.90), 0.90).verdict is Verdict.PASS
+    assert gates.signal(classifier, 15.0).verdict is Verdict.NOT_JUDGED
+    assert gates.agreement(other, 0.90).verdict is Verdict.NOT_JUDGED
+    assert gates.signal(other, 15.0).verdict is Verdict.FAIL
+    assert gates.signal(Score(samples=100), 15.0).verdict is Verdict.PASS
+
+
+def test_an_import_that_changes_answers_fails() -> None:
+    assert gates.fidelity(59.0).verdict is Verdict.FAIL
+    assert gates.fidelity(110.0).verdict is Verdict.PASS
+    assert gates.fidelity(None).verdict is Verdict.PASS
+
+
+def test_a_source_that_guesses_fails_before_anything_is_compared_with_it() -> None:
+    # chance of 10 classes is 0.1; two standard errors of 400 samples are 0.03
+    assert gates.source_sanity(0.125, 10, 400).verdict is Verdict.FAIL
+    assert gates.source_sanity(0.135, 10, 400).verdict is Verdict.PASS
+    assert gates.source_sanity(0.10, 10, 20).verdict is Verdict.NOT_JUDGED
+    assert gates.source_sanity(None, 10, 400).verdict is Verdict.NOT_JUDGED
+
+
+def test_size_is_held_against_the_profile_and_the_float_form() -> None:
+    assert gates.fits(100, 100, "arm-cpu").verdict is Verdict.PASS
+    finding = gates.fits(101, 100, "arm-cpu")
+    assert (finding.verdict, finding.reason) == (
+        Verdict.FAIL,
+        "artifact has 101 bytes, profile arm-cpu allows 100",
+    )
+    assert gates.smaller(99, 100, "int8").verdict is Verdict.PASS
+    assert gates.smaller(101, 100, "int8").verdict is Verdict.FAIL
+    assert gates.smaller(101, 100, "float32").verdict is Verdict.NOT_JUDGED
+
+
+def test_an_artifact_within_the_tolerance_is_not_slower() -> None:
+    finding = gates.latency([1.09 * t for t in CALM], CALM, "LiteRT", LIMITS)
+    assert (finding.verdict, finding.found) == (Verdict.PASS, pytest.approx(1.09))
+
+
+def test_a_slower_artifact_fails_with_both_times() -> None:
+    finding = gates.latency([1.5 * t for t in CALM], CALM, "LiteRT", LIMITS)
+    assert finding.verdict is Verdict.FAIL
+    assert "0.1500 ms against the float source's 0.1000 ms in LiteRT" in finding.reason
+
+
+def test_rounds_that_scatter_around_the_limit_are_not_judged_unless_told_to() -> None:
+    wild = [0.08, 0.19, 0.10, 0.22, 0.09, 0.15, 0.12]
+    assert gates.latency(wild, CALM, "LiteRT", LIMITS).verdict is Verdict.NOT_JUDGED
+    assert gates.latency(wild, CALM, "LiteRT", Limits(latency="on")).verdict is Verdict.FAIL
+
+
+def test_noise_does_not_excuse_an_artifact_that_is_always_slower() -> None:
+    always_slower = [0.2, 0.4, 0.25, 0.5, 0.3, 0.6, 0.2]
+    assert gates.latency(always_slower, CALM, "LiteRT", LIMITS).verdict is Verdict.FAIL
+
+
+def test_a_noisy_neighbour_of_both_hides_nothing() -> None:
+    # the host slows down by ten for three rounds; both feel it, the ratios do not
+    source = [0.10, 0.10, 1.00, 1.05, 0.98, 0.10, 0.10]
+    finding = gates.latency([0.8 * t for t in source], source, "LiteRT", LIMITS)
+    assert (finding.verdict, finding.found) == (Verdict.PASS, pytest.approx(0.8))
+
+
+def test_a_difference_below_the_floor_is_not_the_models() -> None:
+    source = [0.002] * 7
+    assert gates.latency([0.004] * 7, source, "LiteRT", LIMITS).verdict is Verdict.PASS
+    assert gates.latency([0.02] * 7, source, "LiteRT", LIMITS).verdict is Verdict.FAIL
+
+
+def test_the_latency_gate_can_be_switched_off_and_needs_rounds() -> None:
+    assert gates.latency([9.0] * 7, CALM, "LiteRT", Limits(latency="off")).verdict is Verdict.NOT_JUDGED
+    assert gates.latency(CALM[:4], CALM[:4], "LiteRT", LIMITS).verdict is Verdict.NOT_JUDGED
+    with pytest.raises(ValueError, match="interleaved"):
+        gates.latency(CALM, CALM[:5], "LiteRT", LIMITS)
+
+
+def test_nothing_passes_without_a_gate_that_compared_answers() -> None:
+    size = Finding("size", Verdict.PASS, "")
+    agreed = Finding("agreement", Verdict.PASS, "")
+    assert not gates.passed([size])
+    assert not gates.passed([])
+    assert gates.passed([size, agreed])
+    assert not gates.passed([agreed, Finding("size", Verdict.FAIL, "")])
+    assert gates.passed([agreed, Finding("latency", Verdict.NOT_JUDGED, "")])

@@ -1,0 +1,106 @@
+"""Artifacts for accelerators: compiled where a compiler is, and honest where it is not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from digit_models import classifier, parts
+
+from edge_contracts.manifest import Score
+from edge_contracts.profile import Accelerator, DeviceProfile, load_profile
+from edge_convert import candidates
+from edge_convert.candidates import Candidate
+from edge_convert.parts import Refused, parts_for
+from edge_convert.quantize import rules_for
+from edge_convert.source import read_source
+from edge_convert.statistics import collect
+
+SCORE = Score(samples=10, agreement=1.0)
+# Stands where Google's closed compiler would: it cannot be had here (studies/converter.md, section 4).
+COMPILES = """#!/bin/sh
+echo 'Edge TPU Compiler version 16.0.384591198'
+echo 'Total number of operations: 4'
+cp "$4" "$3/model_edgetpu.tflite"
+"""
+FAILS = "#!/bin/sh\necho 'Internal compiler error. Aborting!'\nexit 1\n"
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    graph = read_source(classifier(tmp_path_factory.mktemp("parts") / "digits.onnx")).graph
+    feeds = {"pixels": parts()["calibration"][0][:50]}
+    profile = load_profile("coral-tpu")
+    recipe = candidates.recipes_for("int8")[0]
+    return candidates.quantized(graph, profile, recipe, rules_for(profile), collect(graph, feeds), feeds)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    return tmp_path / "edgetpu_compiler"
+
+
+def install(program: Path, text: str) -> None:
+    program.write_text(text)
+    program.chmod(0o755)
+
+
+def test_without_a_compiler_only_the_cpu_twin_is_made(int8: Candidate, program: Path) -> None:
+    made = parts_for(load_profile("coral-usb"), int8, SCORE)
+    (twin,) = made.parts
+    assert (twin.id, twin.runtimes, twin.compiled_for) == ("int8", ("litert",), "")
+    assert twin.not_compiled == "not compiled: edgetpu_compiler is not on PATH"
+    assert twin.not_compiled in made.notes
+
+
+def test_a_compiled_artifact_comes_first_and_keeps_its_twin(int8: Candidate, program: Path) -> None:
+    install(program, COMPILES)
+    made = parts_for(load_profile("coral-usb"), int8, SCORE)
+    compiled, twin = made.parts
+    assert (compiled.id, compiled.runtimes, compiled.compiled_for) == (
+        "int8-edgetpu",
+        ("edgetpu",),
+        "edge-tpu",
+    )
+    assert (twin.id, twin.runtimes, twin.not_compiled) == ("int8", ("litert",), "")
+    assert "compiled: 4 of 4 operators by edgetpu_compiler 16.0.384591198" in made.notes
+
+
+def test_a_compiler_that_fails_is_quoted(int8: Candidate, program: Path) -> None:
+    install(program, FAILS)
+    (twin,) = parts_for(load_profile("coral-usb"), int8, SCORE).parts
+    assert (
+        twin.not_compiled == "not compiled: edgetpu_compiler failed: edgetpu_compiler ended with exit code 1"
+    )
+
+
+def test_an_artifact_that_would_stay_on_the_cpu_is_refused_with_the_reason(
+    int8: Candidate, tmp_path: Path
+) -> None:
+    graph = read_source(classifier(tmp_path / "digits.onnx")).graph
+    floating = candidates.float_form(graph, "tflite")
+    in_float = replace(int8, files=floating.files)
+    with pytest.raises(
+        Refused, match=r"0% of the operators would run on the Edge TPU, .* asks for 50%"
+    ) as caught:
+        parts_for(load_profile("coral-usb"), in_float, SCORE)
+    assert caught.value.fit
+    assert not any(row["mapped"] for row in caught.value.fit)
+
+
+def test_parameters_beyond_the_chip_are_noted(int8: Candidate, program: Path) -> None:
+    small = load_profile("coral-usb").model_copy(
+        update={"accelerator": Accelerator(kind="edge-tpu", memory_bytes=1000)}
+    )
+    assert any("the rest is streamed" in note for note in parts_for(small, int8, SCORE).notes)
+
+
+def test_every_accelerator_of_a_profile_has_its_maker() -> None:
+    from edge_contracts.profile import builtin_names
+    from edge_convert.parts import COMPILE
+
+    profiles: list[DeviceProfile] = [load_profile(name) for name in builtin_names()]
+    assert {p.accelerator.kind for p in profiles if p.accelerator} <= set(COMPILE)

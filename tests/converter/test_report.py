@@ -1,0 +1,113 @@
+"""The report: every number as JSON, and a page that loads nothing and believes no name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from edge_contracts.manifest import Score
+from edge_convert import report, svg
+from edge_convert.compare import Histogram
+from edge_convert.gates import Finding, Limits, Verdict
+from edge_convert.results import BuildResult, Outcome, Trial, TrialState
+from edge_convert.score import LayerCost
+
+HOSTILE = "</svg><script>alert('x')</script>\"&"
+SOURCE = {"name": HOSTILE, "bytes": 1, "operators": 2, "digest": "sha256:00"}
+DATA = {
+    "calibration": {"file": HOSTILE, "samples": 9, "digest": "sha256:00"},
+    "evaluation": None,
+    "ranges": 5,
+    "selection": 2,
+    "held_out": 2,
+}
+
+
+def result(**changes: Any) -> BuildResult:
+    score = Score(samples=9, agreement=0.98, sqnr_db=22.5, metric="accuracy", source=0.9, artifact=0.88)
+    failed = Trial("wi8", "int8", 1000, score, TrialState.FAILED, False, score, 0.2, 0.1)
+    findings = (Finding("latency", Verdict.FAIL, HOSTILE, 2.0, 1.1),)
+    outcome = Outcome(
+        HOSTILE,
+        HOSTILE,
+        False,
+        HOSTILE,
+        trials=(
+            replace(failed, findings=findings),
+            Trial("wf16", "float16", 9, score, TrialState.NOT_NEEDED),
+        ),
+        layers=(LayerCost(HOSTILE, "conv2d", HOSTILE, 12.0), LayerCost("b", "dense", "", float("-inf"))),
+        histogram=Histogram(HOSTILE, (-1.0, 0.0, 1.0), (3, 4)),
+        fit=({"operator": HOSTILE, "mapped": False, "reason": HOSTILE, "source": ""},),
+        notes=(HOSTILE,),
+    )
+    made = BuildResult(
+        HOSTILE, "1", SOURCE, DATA, Limits(), {"numpy": HOSTILE}, outcomes=(outcome,), notes=(HOSTILE,)
+    )
+    return replace(made, **changes)
+
+
+class Page(HTMLParser):
+    """Elements and every address in the page; text of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_names_from_the_model_are_text_and_nothing_else(tmp_path: Path) -> None:
+    report.write(result(), tmp_path)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "script" not in page.elements
+    assert HOSTILE in page.text
+
+
+def test_the_page_loads_nothing(tmp_path: Path) -> None:
+    report.write(result(), tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert Page(text).addresses == []
+    assert "url(" not in text
+    assert "@import" not in text
+    assert Page(text).elements.count("svg") >= 4
+
+
+def test_every_candidate_and_its_findings_are_in_the_json(tmp_path: Path) -> None:
+    report.write(result(), tmp_path)
+    document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert document["format"] == "edgefleet.report/1"
+    assert document["passed"] is False
+    first, second = document["profiles"][0]["candidates"]
+    assert (first["recipe"], first["latency_ratio"], first["state"]) == ("wi8", 2.0, "failed")
+    assert first["findings"][0]["verdict"] == "fail"
+    assert second["score"] is None
+
+
+def test_a_refusal_is_a_report_too(tmp_path: Path) -> None:
+    report.write(result(outcomes=(), data={}, refusal="x.npz holds 'a'; expected 'x'"), tmp_path)
+    document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert document["refusal"] == "x.npz holds 'a'; expected 'x'"
+    assert "expected 'x'" in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_charts_are_well_formed_and_to_scale() -> None:
+    chart = svg.bars(HOSTILE, [svg.Bar(HOSTILE, 10, "10"), svg.Bar("half", 5, "5", "bad")])
+    widths = [float(r.attrib["width"]) for r in ElementTree.fromstring(chart) if r.tag.endswith("rect")]
+    assert widths[0] == 2 * widths[1]
+    columns = ElementTree.fromstring(svg.histogram("h", (-1, 0, 1, 2), (1, 0, 4)))
+    heights = [float(r.attrib["height"]) for r in columns if r.tag.endswith("rect")]
+    assert heights == [35.0, 0.0, 140.0]  # an empty bin has no height
+    ElementTree.fromstring(svg.bars("empty", []))
