@@ -13,7 +13,7 @@ CALM = [0.100, 0.101, 0.099, 0.100, 0.102, 0.100, 0.098]
 
 
 def scored(**fields: float) -> Score:
-    return Score(samples=400, metric="accuracy", **fields)  # type: ignore[arg-type]
+    return Score(samples=400, metric="accuracy", **fields)
 
 
 def test_a_drop_up_to_the_limit_passes_and_one_beyond_fails() -> None:
@@ -71,7 +71,8 @@ def test_size_is_held_against_the_profile_and_the_float_form() -> None:
 
 def test_an_artifact_within_the_tolerance_is_not_slower() -> None:
     finding = gates.latency([1.09 * t for t in CALM], CALM, "LiteRT", LIMITS)
-    assert (finding.verdict, finding.found) == (Verdict.PASS, pytest.approx(1.09))
+    assert finding.verdict is Verdict.PASS
+    assert finding.found == pytest.approx(1.09)
 
 
 def test_a_slower_artifact_fails_with_both_times() -> None:
@@ -95,7 +96,8 @@ def test_a_noisy_neighbour_of_both_hides_nothing() -> None:
     # the host slows down by ten for three rounds; both feel it, the ratios do not
     source = [0.10, 0.10, 1.00, 1.05, 0.98, 0.10, 0.10]
     finding = gates.latency([0.8 * t for t in source], source, "LiteRT", LIMITS)
-    assert (finding.verdict, finding.found) == (Verdict.PASS, pytest.approx(0.8))
+    assert finding.verdict is Verdict.PASS
+    assert finding.found == pytest.approx(0.8)
 
 
 def test_a_difference_below_the_floor_is_not_the_models() -> None:
