@@ -22,6 +22,9 @@ from edge_convert.recipe import Recipe
 from edge_convert.simulate import bias_params
 from edge_convert.statistics import Statistics
 
+# The constant of one of these asks for no range: beyond the other operand's it saturates to the same result.
+_LIMITS = frozenset({Op.MINIMUM, Op.MAXIMUM})
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -152,12 +155,15 @@ def _ranges(
         rim = [port.tensor for port in (*graph.inputs, *graph.outputs)]
         names |= dict.fromkeys(name for name in rim if graph.tensor(name).dtype == "float32")
     choose = RANGE_RULES[recipe.activations.range]
+    readers = graph.consumers()
     ranges: dict[str, Range] = {}
     for name in names:
         data = graph.tensor(name).data
         if data is None:
             rule = choose if _may_clip(graph, name) else RANGE_RULES["minmax"]
             ranges[name] = rule(statistics.tensors[name], recipe.activations)
+        elif all(reader.op in _LIMITS for reader in readers[name]):
+            ranges[name] = (0.0, 0.0)
         else:
             ranges[name] = (float(data.min()), float(data.max()))
     return ranges
@@ -224,11 +230,7 @@ def _covers(params: QuantParams, interval: Range) -> bool:
 def _groups(
     graph: Graph, rules: Rules, integer_nodes: Iterable[Node], ranges: Mapping[str, Range]
 ) -> dict[str, str]:
-    """The leader of the group of tensors that must share parameters, by tensor name (union-find).
-
-    The constant of a minimum or maximum is left out: beyond the other operand's range it saturates
-    to the same result, and it must not widen the range.
-    """
+    """The leader of the group of tensors that must share parameters, by tensor name (union-find)."""
     leaders = {name: name for name in ranges}
 
     def leader(name: str) -> str:

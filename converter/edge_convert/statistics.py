@@ -92,7 +92,9 @@ def collect(graph: Graph, feeds: Mapping[str, Array]) -> Statistics:
     samples = sample_count(feeds)
     seen: dict[str, TensorStatistics] = {}
     for chunk in chunks(graph, feeds):
-        for name, values in reference.evaluate(graph, chunk).items():
+        with np.errstate(all="ignore"):  # what is not finite is refused below, by the tensor's name
+            computed = reference.evaluate(graph, chunk)
+        for name, values in computed.items():
             if graph.tensor(name).dtype == "float32":
                 seen[name] = _merged(seen.get(name), _counted(graph, name, values))
     return Statistics(seen, samples)

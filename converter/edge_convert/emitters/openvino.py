@@ -3,8 +3,8 @@
 `emit` is all that others call. The parts: `openvino_ops.py` (operators), `openvino_lowering.py` (tensors
 and the order of their axes), `openvino_rules.py` (what is quantized, for whoever chooses the parameters).
 
-Inputs and outputs are float32 in the graph's own layout and bear the names of the ports' tensors. Only
-OpenVINO's runtime is imported: its conversion tools send usage data.
+Inputs and outputs are float32 in the graph's own layout and bear the names of the ports' tensors.
+OpenVINO's own conversion tools send usage data; none of them is called.
 """
 
 from __future__ import annotations
