@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_contracts.errors import ContractError
 from edge_fleet.api import admin, devices, releases, rollouts, telemetry
+from edge_fleet.console.routes import install
 from edge_fleet.errors import FleetError, TooLarge
 from edge_fleet.services import Server
 
@@ -40,6 +41,7 @@ def create_app(services: Server) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     for part in (devices, releases, rollouts, telemetry, admin):
         app.include_router(part.router)
+    install(app)
 
     @app.get("/healthz", tags=["health"])
     def healthz() -> dict[str, str]:

@@ -83,11 +83,13 @@ def make_token(
     now_ms: int,
     expires_ms: int | None = None,
     device_labels: Mapping[str, str] | None = None,
+    parent: str | None = None,
 ) -> NewToken:
     """Make a token and keep its hash.
 
     Args:
         device_labels: Given to the device that enrols with it.
+        parent: Id of the token that this one stands for: it is worth nothing without it.
     """
     token = NewToken(secrets.token_hex(8), f"{role}-{secrets.token_urlsafe(32)}", role, expires_ms)
     connection.execute(
@@ -99,6 +101,7 @@ def make_token(
             device_labels=dict(device_labels or {}),
             created_ms=now_ms,
             expires_ms=expires_ms,
+            parent=parent,
         )
     )
     return token
@@ -111,10 +114,16 @@ def find_token(connection: Connection, secret: str, now_ms: int) -> Row[Any]:
         Unauthorized: It is not. The three cases sound alike to those who only guess.
     """
     row = connection.execute(select(tokens).where(tokens.c.hash == _hash(secret))).one_or_none()
+    return _valid(connection, row, now_ms)
+
+
+def _valid(connection: Connection, row: Row[Any] | None, now_ms: int) -> Row[Any]:
     if row is None or row.revoked_ms is not None:
         raise Unauthorized("the token is not known here; ask an admin for one: edge-fleet token create")
     if row.expires_ms is not None and row.expires_ms <= now_ms:
         raise Unauthorized("the token has expired; ask an admin for a new one: edge-fleet token create")
+    if row.parent is not None:
+        _valid(connection, connection.execute(select(tokens).where(tokens.c.id == row.parent)).one(), now_ms)
     return row
 
 

@@ -75,6 +75,7 @@ def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
         "plan": rollout.plan.model_dump(mode="json"),
         "stages": [
             {
+                "number": index + 1,
                 "share": str(stage),
                 "target": stage.target(len(members) + waiting) if going else None,
                 "begun_ms": begun[index].begun_ms if index in begun else None,

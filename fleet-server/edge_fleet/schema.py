@@ -274,6 +274,7 @@ tokens = Table(
     Column("used_ms", BigInteger),  # enrolment tokens serve once
     Column("used_by", String(64)),
     Column("revoked_ms", BigInteger),
+    Column("parent", String(32)),  # of a console's session: the token that it was opened with
 )
 
 # Messages that were refused, by reason. `device` is "" when the sender is not a device of ours:

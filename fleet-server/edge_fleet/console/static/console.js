@@ -1,0 +1,89 @@
+// Keeps the parts marked data-live as the server has them: the server says what changed, the page is
+// read again, and only parts that differ are put in place. Without this script every page still works.
+"use strict";
+
+const GAP_MS = 1500; // at most one reading in this time, however much changes
+const IDLE_MS = 15000; // silence is news too: times and health are read again without being told
+
+const light = document.getElementById("light");
+let timer = null;
+let again = false;
+
+function say(state, words) {
+  if (light) {
+    light.dataset.state = state;
+    light.textContent = words;
+  }
+}
+
+async function read() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (answer.redirected) {
+    location.assign(answer.url); // the session has ended
+    return;
+  }
+  if (!answer.ok) {
+    say("down", "not live");
+    return;
+  }
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const next = fresh.getElementById(part.id);
+    if (next === null || next.innerHTML === part.innerHTML) continue;
+    const focus = part.contains(document.activeElement) ? document.activeElement.id : "";
+    const open = new Set([...part.querySelectorAll("details[open][id]")].map((one) => one.id));
+    part.replaceChildren(...next.childNodes);
+    for (const one of part.querySelectorAll("details[id]")) one.open = one.open || open.has(one.id);
+    if (focus) document.getElementById(focus)?.focus();
+  }
+}
+
+function soon(wait = GAP_MS) {
+  if (timer !== null) {
+    again = true;
+    return;
+  }
+  timer = setTimeout(async () => {
+    try {
+      if (!document.hidden) await read();
+    } catch {
+      say("down", "not live");
+    }
+    timer = null;
+    const more = again;
+    again = false;
+    soon(more ? GAP_MS : IDLE_MS);
+  }, wait);
+}
+
+function hurry() {
+  if (timer !== null) clearTimeout(timer);
+  timer = null;
+  soon(GAP_MS);
+}
+
+if (document.querySelector("[data-live]")) {
+  const news = new EventSource("/api/v1/events");
+  let last = 0;
+  news.onopen = () => say("up", "live");
+  news.onerror = () => say("down", "not live");
+  for (const kind of ["device", "telemetry", "release", "rollout", "refusal", "broker", "lost"]) {
+    news.addEventListener(kind, () => {
+      if (performance.now() - last < GAP_MS) {
+        again = true;
+        return;
+      }
+      last = performance.now();
+      hurry();
+    });
+  }
+  document.addEventListener("visibilitychange", () => document.hidden || hurry());
+  soon();
+} else {
+  light?.remove(); // nothing on this page changes by itself
+}
+
+document.addEventListener("submit", (event) => {
+  const question = event.submitter?.dataset.confirm;
+  if (question && !confirm(question)) event.preventDefault();
+});
