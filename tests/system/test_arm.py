@@ -22,7 +22,8 @@ needs_arm = pytest.mark.skipif(not PYTHON_ARM.exists(), reason="no aarch64 userl
 
 def infer(python: list[str], bundle: Path, data: Path, **environment: str) -> dict[str, Any]:
     """Answers of `edge-agent infer --json` in some Python."""
-    command = [*python, "-m", "edge_agent.cli", "infer", str(bundle), "--input", str(data), "--json"]
+    main = "from edge_agent.cli import main; main()"
+    command = [*python, "-c", main, "infer", str(bundle), "--input", str(data), "--json"]
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=600, env=os.environ | environment
     )
