@@ -24,6 +24,7 @@ from edge_agent.golden import read_golden
 from edge_agent.health import Finding, Rules, Verdict, Vitals, judge
 from edge_agent.home import Home
 from edge_agent.mqtt import Happening, Link, LinkDown, LinkUp
+from edge_agent.order_counter import OrderCounter
 from edge_agent.outbox import Limits, Outbox
 from edge_agent.reporter import Reporter
 from edge_agent.session import Answer, Session
@@ -108,6 +109,7 @@ class Agent:
         self._updater = Updater(
             home, self._store, self._config, self._trusted, self, self._worker, self._random, settings.threads
         )
+        self._counter = OrderCounter(home, self._config, self._updater, self._trust)
         self._open: Open | None = None
         self._stopping = False
         self._link: Link | None = None
@@ -140,6 +142,7 @@ class Agent:
                 self._cut_window()
             self._judge_trial(now_s)
             self._updater.tick(now_s)
+            self._counter.serve()
             if self._reporter is not None:
                 self._reporter.tick(now_s)
             if self._is_done(now_s):
@@ -179,6 +182,7 @@ class Agent:
 
     def tell(self, tell: Tell) -> None:
         """Put an event into the telemetry."""
+        self._counter.tell(tell)
         log.info(tell.event, extra={"bundle": tell.bundle, "assignment": tell.assignment, "code": tell.code})
         self._keep(
             messages.Event(
@@ -279,6 +283,10 @@ class Agent:
             self._keep(last)
         if opened is not None:
             self._ask_golden(opened)
+
+    def _trust(self) -> None:
+        self._trusted = trusted_publishers(self._home, self._config)
+        self._updater.trust(self._trusted)
 
     def _ask_golden(self, opened: Open) -> None:
         """Run the golden inputs in this process too: it is here that they must agree."""

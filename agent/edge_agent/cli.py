@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from edge_agent.errors import AgentError
+from edge_agent.errors import AgentError, HomeLocked
 from edge_agent.home import Home, default_home
 from edge_agent.infer import infer
 from edge_contracts.errors import ContractError, MissingExtra
@@ -196,21 +196,27 @@ def run(
 @_HOME
 @_JSON
 def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) -> None:
-    """Install a bundle at the device itself, with the same checks as an update."""
-    from edge_agent import config, local
-    from edge_agent.status import as_text, read_status
+    """Install a bundle at the device itself, with the same checks as an update.
+
+    A bundle from a file has no release counter: it is never refused as a downgrade.
+    """
+    from edge_agent import config, local, orders
     from edge_contracts.keys import TrustedKeys, read_public
 
     place = _place(home)
     key = read_public(trust) if trust is not None else None
-    with place.locked():
-        before = config.trusted_publishers(place, config.read_config(place))
-        keys = TrustedKeys({**before.keys, key.key_id: key}) if key is not None else before
-        local.install(place, bundle, keys)
-        if key is not None:
-            config.trust(place, key)  # without it the bundle would not verify at the next start
-        status = read_status(place)
-    click.echo(json.dumps(status) if as_json else as_text(status))
+    before = config.trusted_publishers(place, config.read_config(place))
+    keys = TrustedKeys({**before.keys, key.key_id: key}) if key is not None else before
+    local.open_for(place, bundle, keys)
+    try:
+        with place.locked():
+            local.install(place, bundle, keys)
+            if key is not None:
+                config.trust(place, key)  # without it the bundle would not verify at the next start
+    except HomeLocked:
+        said = orders.give(place, "install", bundle, (key.base64,) if key is not None else ())
+        click.echo(said, err=True)
+    _show_status(place, as_json)
 
 
 @main.command()
@@ -218,14 +224,15 @@ def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) 
 @_JSON
 def rollback(home: Path | None, as_json: bool) -> None:
     """Go back to the last good bundle."""
-    from edge_agent import local
-    from edge_agent.status import as_text, read_status
+    from edge_agent import local, orders
 
     place = _place(home)
-    with place.locked():
-        local.roll_back(place)
-        status = read_status(place)
-    click.echo(json.dumps(status) if as_json else as_text(status))
+    try:
+        with place.locked():
+            local.roll_back(place)
+    except HomeLocked:
+        click.echo(orders.give(place, "rollback"), err=True)
+    _show_status(place, as_json)
 
 
 @main.command()
@@ -233,14 +240,17 @@ def rollback(home: Path | None, as_json: bool) -> None:
 @_HOME
 def trust(public_key: Path, home: Path | None) -> None:
     """Trust a publisher's public key on this device."""
-    from edge_agent import config
+    from edge_agent import config, orders
     from edge_contracts.keys import read_public
 
     key = read_public(public_key)
     place = _place(home)
-    with place.locked():
-        new = config.trust(place, key)
-    click.echo(f"publisher {key.key_id} is trusted{'' if new else ' already'}")
+    try:
+        with place.locked():
+            config.trust(place, key)
+    except HomeLocked:
+        orders.give(place, "trust", keys=(key.base64,))
+    click.echo(f"publisher {key.key_id} is trusted")
 
 
 @main.command()
@@ -248,10 +258,7 @@ def trust(public_key: Path, home: Path | None) -> None:
 @_JSON
 def status(home: Path | None, as_json: bool) -> None:
     """Where the device stands."""
-    from edge_agent.status import as_text, read_status
-
-    found = read_status(_place(home))
-    click.echo(json.dumps(found) if as_json else as_text(found))
+    _show_status(_place(home), as_json)
 
 
 @main.command()
@@ -269,6 +276,13 @@ def doctor(home: Path | None, as_json: bool) -> None:
 
 def _place(home: Path | None) -> Home:
     return Home(home) if home is not None else default_home()
+
+
+def _show_status(place: Home, as_json: bool) -> None:
+    from edge_agent.status import as_text, read_status
+
+    found = read_status(place)
+    click.echo(json.dumps(found) if as_json else as_text(found))
 
 
 def _labels(pairs: tuple[str, ...]) -> dict[str, str]:

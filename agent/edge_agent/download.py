@@ -110,7 +110,8 @@ def _continue(
             if answer.status != 206 or not _begins_at(answer, start):
                 start = 0  # the server sends the whole
             with part.open("r+b" if part.exists() else "wb") as stream:
-                stream.truncate(start)
+                if stream.seek(0, os.SEEK_END) > start:
+                    stream.truncate(start)
                 stream.seek(start)
                 _copy(url, answer, stream.write, size_bytes - start, cancelled)
                 stream.flush()

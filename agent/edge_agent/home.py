@@ -6,6 +6,7 @@
     HOME/outbox.db     telemetry that the server has not acknowledged (`outbox.py`)
     HOME/slots/a, b    one extracted bundle each
     HOME/downloads/    archives on their way
+    HOME/orders/       what commands ask of the running daemon (`orders.py`)
     HOME/lock          held by the one process that may write here
 
 What is in the files is the business of the modules that are named.
@@ -58,6 +59,11 @@ class Home:
     def downloads(self) -> Path:
         """Archives on their way."""
         return self.folder / "downloads"
+
+    @property
+    def orders(self) -> Path:
+        """What commands ask of the running daemon."""
+        return self.folder / "orders"
 
     @property
     def lock(self) -> Path:

@@ -143,6 +143,15 @@ class Updater:
             self._drain()
 
     @property
+    def is_busy(self) -> bool:
+        """Whether an update is under way, or about to be."""
+        return self._worker.busy or self._again is not None or self.slots.phase is not Phase.IDLE
+
+    def trust(self, trusted: TrustedKeys) -> None:
+        """Go by other publishers' keys from now on."""
+        self._trusted = trusted
+
+    @property
     def is_stuck(self) -> bool:
         """Whether an event waits because the disk does not take it; nothing else is begun then."""
         return bool(self._events)

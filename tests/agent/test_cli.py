@@ -1,0 +1,257 @@
+"""The command line, as a person at the device uses it: without a server, without a daemon, and wrongly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_bundles import KEY, build
+from agent_fleet import free_port
+from click.testing import CliRunner, Result
+
+from edge_agent.cli import main
+from edge_agent.home import Home
+from edge_agent.slots import Event, Held, Slots, step
+from edge_agent.store import Store
+from edge_contracts.bundle import open_bundle
+from edge_contracts.keys import PrivateKey
+
+
+class Device:
+    """A home and the commands on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, Home(folder / "home")
+        self.key = folder / "public.pem"
+        self.key.write_bytes(KEY.public.pem)
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(main, [*arguments, "--home", str(self.home.folder)])
+
+    def bundle(self, version: str, **fields: Any) -> str:
+        path = self.folder / f"{version}.bundle"
+        path.write_bytes(build(version=version, **fields))
+        return str(path)
+
+    def install(self, version: str, **fields: Any) -> Result:
+        return self.run("install", self.bundle(version, **fields), "--trust", str(self.key))
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("status", "--json").output)
+        return found
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    return Device(tmp_path)
+
+
+def refused(result: Result, *words: str) -> None:
+    """It was refused, on one line, with these words."""
+    assert result.exit_code == 1, result.output
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("edge-agent: ")
+    for word in words:
+        assert word in result.stderr
+
+
+def test_install_and_rollback_without_a_server(device: Device) -> None:
+    first = device.install("1")
+    assert first.exit_code == 0, first.output
+    assert "tiny 1" in first.output
+    assert device.run("install", device.bundle("2")).exit_code == 0  # the publisher is trusted by now
+    status = device.status()
+    assert (status["active"]["version"], status["last_good"]["version"]) == ("2", "1")
+    assert (status["phase"], status["counter"]) == ("idle", 0)
+    back = device.run("rollback", "--json")
+    assert json.loads(back.output)["active"]["version"] == "1"
+    refused(device.run("rollback"), "no bundle to go back to")
+
+
+def test_installing_needs_a_publisher_that_is_trusted(device: Device) -> None:
+    refused(device.run("install", device.bundle("1")), "no publisher is trusted", "--trust")
+    other = device.folder / "other.pem"
+    other.write_bytes(PrivateKey.generate().public.pem)
+    refused(device.run("install", device.bundle("1"), "--trust", str(other)), "not trusted here")
+    assert device.status()["active"] is None
+    # the stranger's key was given for a bundle that it had not signed: it is not trusted now
+    assert not (device.home.folder / "trusted.json").exists()
+
+
+def test_a_trusted_publisher_stays_trusted(device: Device) -> None:
+    assert device.run("trust", str(device.key)).exit_code == 0
+    assert device.run("trust", str(device.key)).exit_code == 0
+    assert device.run("install", device.bundle("1")).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"latency_p95_ms": 0.0001}, "too-slow"),
+        ({"files": {"artifacts/float32.tflite": b"TFL3 nonsense"}}, "model-invalid"),
+        ({"min_sqnr_db": 500.0}, "golden-mismatch"),
+    ],
+)
+def test_a_bundle_that_fails_its_check_is_refused_and_the_old_one_stays(
+    device: Device, fields: dict[str, Any], word: str
+) -> None:
+    device.install("1")
+    refused(device.install("2", **fields), word)
+    status = device.status()
+    assert (status["active"]["version"], status["phase"], status["candidate"]) == ("1", "idle", None)
+
+
+def test_one_changed_byte_is_refused_and_nothing_is_touched(device: Device) -> None:
+    device.install("1")
+    device.install("2")
+    before = device.status()
+    path = Path(device.bundle("3"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    refused(device.run("install", str(path)), "3.bundle")
+    assert device.status() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04" + b"\0" * 100])
+def test_what_is_not_a_bundle_is_refused(device: Device, content: bytes) -> None:
+    path = device.folder / "odd.bundle"
+    path.write_bytes(content)
+    refused(device.run("install", str(path), "--trust", str(device.key)), "odd.bundle")
+    refused(device.run("install", str(device.folder / "missing"), "--trust", str(device.key)), "missing")
+
+
+def test_a_power_cut_in_the_middle_of_an_install_is_harmless(device: Device) -> None:
+    device.install("1")
+    digest = device.status()["active"]["bundle"]
+    store = Store(device.home)
+    staging, _ = step(store.slots, Event.STAGING)
+    store.save(staging)  # the state is stored, the slot half-written
+    (device.home.folder / "slots" / "b.new").mkdir()
+    assert device.install("2").exit_code == 0
+    assert device.status()["last_good"]["bundle"] == digest
+
+
+def test_a_candidate_that_waits_for_the_daemon_is_superseded_by_an_install(device: Device) -> None:
+    device.install("1")
+    store = Store(device.home)
+    from edge_agent import installer
+    from edge_agent.slots import Fact
+
+    waiting = open_bundle(build(version="2"))
+    staging, _ = step(store.slots, Event.STAGING)
+    installer.place(device.home, waiting, staging.spare)
+    store.save(step(staging, Event.STAGED, Fact(held=Held(waiting.digest)))[0])
+    result = device.install("3")
+    assert result.exit_code == 0, result.output
+    status = device.status()
+    assert (status["active"]["version"], status["last_good"]["version"]) == ("3", "1")
+
+
+def test_a_server_that_is_not_there_leaves_nothing_behind(device: Device) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    result = device.run("enroll", "--server", url, "--token", "a-one-time-token", "--profile", "x86-cpu")
+    refused(result, f"no server at {url}", "Connection refused")
+    assert not device.home.config.exists()
+    assert device.status()["device"] is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"--server": "fleet.example"}, ["is not an address"]),
+        ({"--profile": "rasberry-pi-4"}, ["did you mean 'raspberry-pi-4'"]),
+        ({"--token": "short"}, ["token"]),
+        ({"--name": "cam 1"}, ["name"]),
+        ({"--label": "=x"}, []),
+    ],
+)
+def test_a_wrong_argument_is_said_before_the_server_is_asked(
+    device: Device, changed: dict[str, str], words: list[str]
+) -> None:
+    given = {
+        "--server": "http://127.0.0.1:1",
+        "--token": "a-one-time-token",
+        "--profile": "x86-cpu",
+    } | changed
+    result = device.run("enroll", *(part for pair in given.items() for part in pair))
+    assert result.exit_code in (1, 2)
+    assert "Connection refused" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_running_with_a_folder_that_is_not_there_is_refused(device: Device) -> None:
+    refused(device.run("run", "--input", str(device.folder / "nowhere")), "nowhere is not a folder")
+
+
+def test_once_needs_inputs(device: Device) -> None:
+    assert device.run("run", "--once").exit_code == 2
+
+
+def test_doctor_on_a_new_device_finds_nothing_wrong(device: Device) -> None:
+    result = device.run("doctor")
+    assert result.exit_code == 0, result.output
+    assert "not enrolled" in result.output
+
+
+def test_doctor_names_a_damaged_slot_and_a_readable_home(device: Device) -> None:
+    device.install("1")
+    device.home.folder.chmod(0o755)
+    (device.home.folder / "slots" / "a" / "golden.npz").write_bytes(b"")
+    result = device.run("doctor", "--json")
+    assert result.exit_code == 1
+    wrong = {f["subject"]: f["detail"] for f in json.loads(result.output) if f["grade"] == "wrong"}
+    assert "golden.npz has digest" in wrong["slot a"]
+    assert "chmod 0700" in wrong["modes"]
+
+
+def test_a_broken_configuration_says_what_to_do(device: Device) -> None:
+    device.home.make()
+    device.home.config.write_text('{"format": "edgefleet.device/2"}')
+    refused(device.run("run"), "edgefleet.device/1", "enroll --force")
+
+
+def test_a_home_that_cannot_be_made_is_refused(device: Device) -> None:
+    blocked = device.folder / "file"
+    blocked.write_text("")
+    result = CliRunner().invoke(main, ["trust", str(device.key), "--home", str(blocked / "home")])
+    refused(result, "cannot make")
+
+
+WITHOUT_NUMPY = """
+import sys
+sys.modules["numpy"] = None  # as if it were not installed
+from edge_agent.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["install", "x.bundle"], ["status"], ["infer", "x", "--input", "y"]]
+)
+def test_a_missing_extra_is_one_line_and_not_a_traceback(arguments: list[str], tmp_path: Path) -> None:
+    whole = [sys.executable, "-c", WITHOUT_NUMPY, *arguments, "--home", str(tmp_path)]
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'edgefleet[agent]'" in done.stderr
+
+
+def test_help_and_version_work_without_the_extra() -> None:
+    for option in ("--help", "--version"):
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_NUMPY, option], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_an_empty_state_has_nothing_to_show(device: Device) -> None:
+    assert Store(device.home).slots == Slots()
+    result = device.run("status")
+    assert result.exit_code == 0
+    assert "not enrolled" in result.output
