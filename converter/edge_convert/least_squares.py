@@ -18,8 +18,9 @@ from edge_convert.graph import Array, Graph, Node, Op
 from edge_convert.shrink import with_weights
 from edge_convert.simulate import Values, activation, last_uses, operands, runs, without_activation
 
-# Rows of the normal equations; more of them only cost time.
+# Rows of the normal equations, and their elements (128 MB): more of them only cost time and memory.
 _MOST_ROWS = 30_000
+_MOST_ELEMENTS = 16 << 20
 # A layer with more inputs than this keeps its weights: its equations would take gigabytes.
 _MOST_INPUTS = 2_500
 # Pull towards the weights there are, relative to the inputs' mean power.
@@ -113,12 +114,12 @@ def _fitted(
     linear = without_activation(node)
     now = [weights] if bias is None else [weights, bias]
     missing = [w - reference.apply(linear, [x, *now], len(x)) for x, w in zip(inputs, wanted, strict=True)]
-    target = np.concatenate([m.reshape(-1, channels) for m in missing]).astype(np.float64)
-    patches = np.concatenate([_unfolded(node, weights, x) for x in inputs])
-    step = max(1, len(patches) // _MOST_ROWS)
+    results = sum(m.size // channels for m in missing)
+    step = max(1, results // min(_MOST_ROWS, _MOST_ELEMENTS // int(np.prod(weights.shape[1:]))))
     # an odd step walks over rows and columns of an image alike
-    step += step > 1 and step % 2 == 0
-    x, r = patches[::step].astype(np.float64), target[::step]
+    step += step % 2 == 0
+    x = np.concatenate([_unfolded(node, weights, x, step) for x in inputs]).astype(np.float64)
+    r = np.concatenate([m.reshape(-1, channels)[::step] for m in missing]).astype(np.float64)
     x_mean, r_mean = x.mean(axis=0), r.mean(axis=0)
     x, r = x - x_mean, r - r_mean
     if node.op is Op.DEPTHWISE_CONV2D:
@@ -143,13 +144,14 @@ def _ridged(gram: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
     return gram + np.asarray(strength)[..., None, None] * np.eye(unknowns)
 
 
-def _unfolded(node: Node, weights: Array, x: Array) -> Array:
-    """What each result is a weighted sum of, in the order of the weights: (results, inputs)."""
+def _unfolded(node: Node, weights: Array, x: Array, step: int) -> Array:
+    """What every `step`-th result is a weighted sum of, in the order of the weights: (results, inputs)."""
     if node.op is Op.DENSE:
-        return x.reshape(-1, x.shape[-1])
+        return x.reshape(-1, x.shape[-1])[::step]
     top, bottom, left, right = node.attrs["pads"]
     x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     (kh, kw), (dh, dw), (sh, sw) = weights.shape[1:3], node.attrs["dilations"], node.attrs["strides"]
     windows = np.lib.stride_tricks.sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(1, 2))
-    windows = windows[:, ::sh, ::sw, :, ::dh, ::dw]  # n, out_h, out_w, c, kh, kw
-    return windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, kh * kw * x.shape[3])
+    windows = windows[:, ::sh, ::sw, :, ::dh, ::dw]  # a view: n, out_h, out_w, c, kh, kw
+    chosen = np.unravel_index(np.arange(0, int(np.prod(windows.shape[:3])), step), windows.shape[:3])
+    return windows[chosen].transpose(0, 2, 3, 1).reshape(len(chosen[0]), -1)

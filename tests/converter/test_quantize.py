@@ -15,6 +15,7 @@ from edge_convert import recipe, reference, score, simulate
 from edge_convert.emitters import tflite
 from edge_convert.emitters.tflite_rules import broken_rules
 from edge_convert.graph import Array, Graph, Op
+from edge_convert.passes import simplify
 from edge_convert.quantization import Quantization, dequantize
 from edge_convert.quantization import quantize as to_codes
 from edge_convert.quantize import Rules, quantize, rules_for
@@ -201,6 +202,21 @@ def test_the_intel_rules_quantize_what_is_multiplied_and_not_the_answer() -> Non
     result = quantized(graph, pictures(8), NPU)
     assert "x" in result.params and graph.outputs[0].tensor not in result.params
     assert "sum:0" not in result.params  # a mean reads it, in float
+
+
+def test_a_whole_image_average_gets_a_scale_of_its_own() -> None:
+    net = Net({"x": (1, 12, 12, 3)})
+    pool: dict[str, Any] = {
+        "kernel": (12, 12),
+        "strides": (12, 12),
+        "pads": (0, 0, 0, 0),
+        "count_include_pad": False,
+    }
+    y = net.node(Op.AVERAGE_POOL2D, [net.conv("x", 8)], "average", count_include_pad=False, **whole)
+    graph = simplify(net.graph(y))
+    assert [node.op for node in graph.nodes] == [Op.CONV2D, Op.MEAN]
+    params = quantized(graph, pictures(16)).params
+    assert float(params["average:0"].scale) < 0.9 * float(params["conv2d0:0"].scale)
 
 
 def test_a_float_recipe_is_a_mistake_of_the_caller() -> None:
