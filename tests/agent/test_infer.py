@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from edge_agent.cli import main
 from edge_agent.config import trust
 from edge_agent.errors import AgentError, ChildFailed, RuntimeUnavailable
 from edge_agent.home import Home
@@ -184,3 +185,13 @@ def test_without_an_input_file_the_usage_is_shown(place: Path) -> None:
     result = CliRunner().invoke(infer, [str(place / "tiny.bundle")])
     assert result.exit_code == 2
     assert "--input" in result.stderr
+
+
+def test_a_refusal_is_one_line_and_exit_code_1(place: Path) -> None:
+    (place / "bad.npz").write_bytes(b"not an archive")
+    arguments = ["infer", str(place / "tiny.bundle"), "--input", str(place / "bad.npz")]
+    result = CliRunner().invoke(main, [*arguments, "--home", str(place / "home"), "--json"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "bad.npz is not an .npz file" in result.stderr
