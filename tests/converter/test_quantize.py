@@ -212,7 +212,7 @@ def test_a_whole_image_average_gets_a_scale_of_its_own() -> None:
         "pads": (0, 0, 0, 0),
         "count_include_pad": False,
     }
-    y = net.node(Op.AVERAGE_POOL2D, [net.conv("x", 8)], "average", count_include_pad=False, **whole)
+    y = net.node(Op.AVERAGE_POOL2D, [net.conv("x", 8)], "average", **pool)
     graph = simplify(net.graph(y))
     assert [node.op for node in graph.nodes] == [Op.CONV2D, Op.MEAN]
     params = quantized(graph, pictures(16)).params
