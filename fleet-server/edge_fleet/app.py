@@ -39,6 +39,7 @@ def create_app(services: Server) -> FastAPI:
     app.add_exception_handler(ContractError, _contract_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _broken_promise)
     for part in (devices, releases, rollouts, telemetry, admin):
         app.include_router(part.router)
     install(app)
@@ -106,3 +107,9 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return _answer(error.status_code, "http", f"{error.detail}: {request.method} {request.url.path}")
+
+
+async def _broken_promise(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: the client gets a plain word, the log gets the rest."""
+    log.error("request failed", extra={"path": request.url.path}, exc_info=error)
+    return _answer(500, "internal", "the server failed; its log has the reason")

@@ -50,6 +50,7 @@ class Link:
         self._probe_seen = threading.Event()
         self._probe_nonce = b""
         self._granted = threading.Event()
+        self._answered = threading.Event()  # by the first connection: let in, or refused
         self._refusal = ""
         # a secret id: nobody who may log in can take the session over by its name
         self._client = Client(
@@ -82,7 +83,7 @@ class Link:
         address = self._door.address
         self._client.connect_async(address.reachable_host, address.port, KEEPALIVE_S)
         self._client.loop_start()
-        if not self._granted.wait(CONNECT_TIMEOUT_S):
+        if not (self._answered.wait(CONNECT_TIMEOUT_S) and self._granted.is_set()):
             self.stop()
             raise BrokerFailed(
                 f"the broker at {address} does not let the server in: {self._refusal or 'no answer'}"
@@ -114,6 +115,7 @@ class Link:
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _props: Any) -> None:
         if reason.is_failure:
             self._refusal = str(reason)
+            self._answered.set()
             return
         filters = [(subscription(self._fleet, channel), 0) for channel in FROM_DEVICE]
         client.subscribe([*filters, (self._probe, 0)])
@@ -123,8 +125,10 @@ class Link:
         if refused:
             self._refusal = "a subscription to the devices' topics is refused"
             log.error("broker refuses our subscriptions", extra={"fleet": self._fleet})
+            self._answered.set()
             return
         self._granted.set()
+        self._answered.set()
         log.info("broker link up")
         self._connected()
 

@@ -8,25 +8,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import uvicorn
+from fleet_server import Running, fleet_server
 from sqlalchemy import create_engine, text
 
-from edge_fleet.app import create_app
 from edge_fleet.brokers.child import free_loopback_port
-from edge_fleet.config import ServerConfig
-from edge_fleet.home import Home
-from edge_fleet.serve import initialise, running
-from edge_fleet.services import Server
 from edge_fleet.store import Store, open_store
 
 
@@ -108,73 +99,6 @@ def store(database_url: str) -> Iterator[Store]:
     opened = open_store(database_url)
     yield opened
     opened.close()
-
-
-@dataclass(frozen=True)
-class Running:
-    """A server at work, and clients of its API by role."""
-
-    server: Server
-    url: str
-    http: httpx.Client
-    admin: httpx.Client
-
-    def token(self, role: str = "enrol", **fields: Any) -> str:
-        """A new token."""
-        answer = self.admin.post("/api/v1/tokens", json={"role": role, **fields})
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["token"])
-
-    def as_role(self, role: str) -> httpx.Client:
-        """A client with a new token of a role."""
-        return client(self.url, self.token(role))
-
-
-def client(url: str, token: str | None = None) -> httpx.Client:
-    """A client of a server's API."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30)
-
-
-@contextmanager
-def serving(server: Server) -> Iterator[str]:
-    """The server's API on a port of its own; gives the URL."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        http = uvicorn.Server(uvicorn.Config(create_app(server), log_config=None, lifespan="off"))
-        thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.bus.close()
-            http.should_exit = True
-            thread.join()
-
-
-@contextmanager
-def fleet_server(root: Path, **settings: Any) -> Iterator[Running]:
-    """A whole server with a managed broker."""
-    port = free_loopback_port()
-    config = ServerConfig(**({"fleet": "f", "mqtt": f"127.0.0.1:{port}", "http": "127.0.0.1:0"} | settings))
-    home = Home(root)
-    initialise(home, config)
-    token = home.admin_token.read_text().strip()
-    with (
-        running(home, config) as server,
-        serving(server) as url,
-        client(url) as http,
-        client(url, token) as admin,
-    ):
-        yield Running(server, url, http, admin)
-
-
-def require_broker(kind: str) -> None:
-    """Skip where a broker is not installed."""
-    if kind == "mosquitto" and not (
-        shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    ):
-        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import queue
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
+import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
@@ -220,3 +222,11 @@ def eventually(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) 
         assert time.monotonic() < deadline, f"not in {wait_s} s: {what}"
         time.sleep(0.02)
     return value
+
+
+def require_broker(kind: str) -> None:
+    """Skip where a broker is not installed."""
+    if kind == "mosquitto" and not (
+        shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    ):
+        pytest.skip("mosquitto is not installed (apt-get install mosquitto)")

@@ -142,13 +142,9 @@ def metrics(services: Shared, who: Reader) -> dict[str, Any]:
         def count(table: Any) -> int:
             return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
-        by_reason = dict(
-            connection.execute(
-                select(refusals.c.reason, func.sum(refusals.c.count)).group_by(refusals.c.reason)
-            )
-            .tuples()
-            .all()
-        )
+        total = func.sum(refusals.c.count).label("total")
+        rows = connection.execute(select(refusals.c.reason, total).group_by(refusals.c.reason))
+        refused = {row.reason: int(row.total) for row in rows}
         stored = {"devices": count(devices), "envelopes": count(envelopes), "windows": count(windows)}
     counters = services.ingest.counters
     return {
@@ -161,7 +157,7 @@ def metrics(services: Shared, who: Reader) -> dict[str, Any]:
             "messages_waiting": services.ingest.waiting,
         },
         "stored": stored,
-        "refused": {reason: int(total) for reason, total in by_reason.items()},
+        "refused": refused,
         "broker_up": services.link.is_up,
     }
 

@@ -141,13 +141,11 @@ def _history(connection: Connection, device: str) -> dict[str, Any]:
         query = select(*columns).where(table.c.device == device).order_by(order).limit(SHOWN_EVENTS)
         return [dict(row) for row in connection.execute(query).mappings()]
 
-    stored: dict[str, int] = dict(
-        connection.execute(
-            select(envelopes.c.epoch, func.count()).where(envelopes.c.device == device).group_by("epoch")
-        )
-        .tuples()
-        .all()
-    )
+    counted = select(envelopes.c.epoch, func.count().label("envelopes")).group_by(envelopes.c.epoch)
+    stored = {
+        row.epoch: row.envelopes
+        for row in connection.execute(counted.where(envelopes.c.device == device))
+    }
     streams_shown = rows(
         streams, streams.c.started_ms.desc(), streams.c.epoch, streams.c.high, streams.c.started_ms
     )

@@ -1,0 +1,413 @@
+"""Attempts to break the brokers' rights, on each broker that is managed; and what keeps them running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet_device import connect, eventually, mqtt_client, require_broker
+from paho.mqtt.client import Client, MQTTMessage
+
+from edge_fleet.accounts import lets_in
+from edge_fleet.brokers import tether
+from edge_fleet.brokers.base import (
+    MAX_PACKET_BYTES,
+    Account,
+    device_account,
+    probe_topic,
+    server_account,
+    subscriber_account,
+)
+from edge_fleet.brokers.child import free_loopback_port
+from edge_fleet.brokers.mosquitto import MosquittoBroker, password_line
+from edge_fleet.brokers.nats import NatsBroker, subject
+from edge_fleet.config import Address
+from edge_fleet.errors import AddressInUse, BrokerFailed
+from edge_fleet.link import Link
+
+KINDS: dict[str, type[NatsBroker] | type[MosquittoBroker]] = {
+    "nats": NatsBroker,
+    "mosquitto": MosquittoBroker,
+}
+SERVER = server_account("f", "server-secret")
+D1 = device_account("f", "d1", "one")
+D2 = device_account("f", "d2", "two")
+SUBSCRIBER = subscriber_account("f", "s1", "three")
+ACCOUNTS = [SERVER, D1, D2, SUBSCRIBER]
+
+
+@dataclass
+class Running:
+    """A broker, the server's link to it, and what the link heard."""
+
+    kind: str
+    broker: NatsBroker | MosquittoBroker
+    port: int
+    link: Link
+    heard: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def client(self, account: Account | None, filters: list[str] | None = None, qos: int = 1) -> Listener:
+        return Listener(self, account, filters or [], qos)
+
+    def probe(self) -> None:
+        """Wait until the broker has worked off what was sent before."""
+        assert self.link.delivers(10.0)
+
+
+class Listener:
+    """A client that remembers what it is given."""
+
+    def __init__(self, running: Running, account: Account | None, filters: list[str], qos: int) -> None:
+        user, password = (account.user, account.password) if account else (None, None)
+        self.client = mqtt_client(user, password)
+        self.got: list[str] = []
+        self.client.on_message = self._on_message
+        self.granted = connect(self.client, running.port, filters, qos)
+
+    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        self.got.append(message.topic)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    require_broker(request.param)
+    port = free_loopback_port()
+    heard: list[tuple[str, bytes]] = []
+    broker = KINDS[request.param](
+        tmp_path_factory.mktemp("broker") / "b", Address("127.0.0.1", port), None, lambda: None
+    )
+    broker.start(ACCOUNTS)
+    link = Link(
+        broker.door, "f", SERVER.user, SERVER.password, lambda topic, payload: heard.append((topic, payload))
+    )
+    try:
+        link.start()
+        yield Running(request.param, broker, port, link, heard)
+    finally:
+        link.stop()
+        broker.stop()
+
+
+def test_a_device_is_heard_on_its_own_topics(running: Running) -> None:
+    running.heard.clear()
+    with running.client(D1) as d1:
+        for channel in ("telemetry", "status", "hello"):
+            d1.client.publish(f"edge/v1/f/d1/{channel}", b"x", qos=1).wait_for_publish(5)
+        eventually(lambda: len(running.heard) == 3, "three messages of d1")
+    heard = {topic.removeprefix("edge/v1/f/d1/") for topic, _ in running.heard}
+    assert heard == {"telemetry", "status", "hello"}
+
+
+def test_a_device_is_spoken_to_on_its_own_topics(running: Running) -> None:
+    wanted = ["edge/v1/f/d1/ack", "edge/v1/f/d1/assignment"]
+    with running.client(D1, wanted) as d1:
+        assert d1.granted == [True, True]
+        for topic in wanted:
+            assert running.link.publish(topic, b"x")
+        eventually(lambda: d1.got == wanted, "an ack and an assignment")
+
+
+FOREIGN_TOPICS = [
+    "edge/v1/f/d2/telemetry",
+    "edge/v1/f/d2/status",
+    "edge/v1/f/d2/hello",
+    "edge/v1/f/d2/ack",
+    "edge/v1/f/d2/assignment",
+    "edge/v1/f/d1/ack",
+    "edge/v1/f/d1/assignment",
+    "edge/v1/f/d1",
+    "edge/v1/f/d1/other",
+    "edge/v1/f/d1/telemetry/more",
+    "edge/v1/g/d1/telemetry",
+    probe_topic("f"),
+    "$SYS/broker",
+    "$JS/API/STREAM/DELETE/$MQTT_msgs",
+    "$MQTT/msgs/edge/v1/f/d2/telemetry",
+    "anything",
+]
+
+
+@pytest.mark.parametrize("retain", [False, True])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_device_is_not_heard_on_other_topics(running: Running, qos: int, retain: bool) -> None:
+    running.heard.clear()
+    with running.client(D2, ["edge/v1/f/d2/ack", "edge/v1/f/d2/assignment"]) as d2:
+        for topic in FOREIGN_TOPICS:
+            with running.client(D1) as d1:  # a broker may cut who oversteps
+                d1.client.publish(topic, b"x", qos=qos, retain=retain).wait_for_publish(1)
+        running.probe()
+        assert running.heard == []
+        assert d2.got == []
+    with running.client(D2, ["edge/v1/f/d2/ack", "edge/v1/f/d2/assignment"]) as late:
+        running.probe()
+        assert late.got == []
+
+
+FOREIGN_FILTERS = [
+    "#",
+    "+/+/+/+/+",
+    "edge/#",
+    "edge/v1/f/#",
+    "edge/v1/f/+/ack",
+    "edge/v1/f/+/assignment",
+    "edge/v1/f/d1/#",
+    "edge/v1/f/d2/ack",
+    "edge/v1/f/d2/assignment",
+    "edge/v1/f/d2/telemetry",
+    "edge/v1/f/d1/telemetry",
+    probe_topic("f"),
+    "$SYS/#",
+    "$JS/#",
+    "$MQTT/msgs/#",
+    "$share/g/edge/v1/f/d2/ack",
+]
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_device_hears_nothing_of_others(running: Running, qos: int) -> None:
+    """Whether a broker refuses the subscription or filters what it delivers is its own affair."""
+    with running.client(D1, FOREIGN_FILTERS, qos) as d1, running.client(D2) as d2:
+        for channel in ("telemetry", "status", "hello"):
+            d2.client.publish(f"edge/v1/f/d2/{channel}", b"x", qos=1).wait_for_publish(5)
+        for topic in ("edge/v1/f/d2/ack", "edge/v1/f/d2/assignment"):
+            running.link.publish(topic, b"x")
+        running.probe()
+        running.link.publish("edge/v1/f/d1/ack", b"own")
+        running.probe()
+        assert set(d1.got) <= {"edge/v1/f/d1/ack"}
+
+
+@pytest.mark.parametrize("topic", ["edge/v1/f/d2/hello", "edge/v1/f/d2/ack", "edge/v1/f/d1/assignment"])
+def test_a_will_to_a_foreign_topic_is_not_delivered(running: Running, topic: str) -> None:
+    running.heard.clear()
+    with running.client(D2, ["edge/v1/f/d2/ack"]) as d2:
+        _die_with_will(running, topic)
+        # wills fire in the order of the deaths: this one is allowed, and shows that the other was due
+        _die_with_will(running, "edge/v1/f/d1/status")
+        eventually(lambda: running.heard, "the will that is allowed")
+        running.probe()
+        assert d2.got == []
+        assert [heard for heard, _ in running.heard] == ["edge/v1/f/d1/status"]
+
+
+def _die_with_will(running: Running, topic: str) -> None:
+    client = mqtt_client(D1.user, D1.password)
+    client.will_set(topic, b"will", qos=1, retain=topic.endswith("ack"))
+    connect(client, running.port)
+    client.loop_stop()
+    client.socket().close()  # without DISCONNECT: the will is due
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [
+        (None, None),
+        ("d1", "two"),
+        ("d1", ""),
+        ("d1", None),
+        ("", ""),
+        ("D1", "one"),
+        ("fleet.server", "one"),
+        ("nobody", "one"),
+        ("root", ""),
+    ],
+)
+def test_who_has_no_account_is_not_let_in(running: Running, user: str | None, password: str | None) -> None:
+    client = mqtt_client(user, password)
+    with pytest.raises(ConnectionRefusedError):
+        connect(client, running.port)
+
+
+def test_a_stranger_with_the_servers_client_id_does_not_cut_the_server(running: Running) -> None:
+    client = mqtt_client(None, None, client_id=running.link._client._client_id.decode())
+    with pytest.raises(ConnectionRefusedError):
+        connect(client, running.port)
+    assert running.link.is_up
+    running.probe()
+
+
+def test_a_subscriber_hears_all_telemetry_and_nothing_else(running: Running) -> None:
+    wanted = ["edge/v1/f/+/telemetry", "edge/v1/f/+/hello", "edge/v1/f/+/ack", "edge/v1/f/#", "#"]
+    with running.client(SUBSCRIBER, wanted) as subscriber, running.client(D1) as d1, running.client(D2) as d2:
+        for client, name in ((d1, "d1"), (d2, "d2")):
+            for channel in ("telemetry", "hello", "status"):
+                client.client.publish(f"edge/v1/f/{name}/{channel}", b"x", qos=1).wait_for_publish(5)
+            running.link.publish(f"edge/v1/f/{name}/ack", b"x")
+        eventually(lambda: len(set(subscriber.got)) == 2, "telemetry of both devices")
+        running.probe()
+    assert set(subscriber.got) == {"edge/v1/f/d1/telemetry", "edge/v1/f/d2/telemetry"}
+
+
+def test_a_subscriber_says_nothing(running: Running) -> None:
+    running.heard.clear()
+    for topic in ["edge/v1/f/d1/telemetry", "edge/v1/f/subscriber.s1/telemetry", "edge/v1/f/d1/ack", "x"]:
+        with running.client(SUBSCRIBER) as subscriber:
+            subscriber.client.publish(topic, b"x", qos=1).wait_for_publish(1)
+    running.probe()
+    assert running.heard == []
+
+
+def test_a_packet_over_the_limit_is_not_taken_and_others_go_on(running: Running) -> None:
+    running.heard.clear()
+    with running.client(D1) as d1, running.client(D2) as d2:
+        d1.client.publish("edge/v1/f/d1/telemetry", bytes(MAX_PACKET_BYTES + 1), qos=0)
+        d2.client.publish("edge/v1/f/d2/telemetry", bytes(MAX_PACKET_BYTES - 4096), qos=1)
+        eventually(lambda: running.heard, "the packet that fits")
+        running.probe()
+    assert [topic for topic, _ in running.heard] == ["edge/v1/f/d2/telemetry"]
+
+
+def test_accounts_come_and_go_without_cutting_the_others(running: Running) -> None:
+    added = device_account("f", "d3", "four")
+    with running.client(D1, ["edge/v1/f/d1/ack"]) as d1, running.client(D2) as d2:
+        assert not lets_in(running.broker.door, added)
+        running.broker.update([SERVER, D1, SUBSCRIBER, added])
+        eventually(lambda: lets_in(running.broker.door, added), "the new account")
+        eventually(lambda: not lets_in(running.broker.door, D2), "the end of the old account")
+        eventually(lambda: not d2.client.is_connected(), "the end of its connection")
+        assert d1.client.is_connected() and running.link.is_up
+        assert running.link.publish("edge/v1/f/d1/ack", b"x")
+        eventually(lambda: d1.got, "a message on the connection that stayed")
+    running.broker.update(ACCOUNTS)
+    eventually(lambda: lets_in(running.broker.door, D2), "the account again")
+
+
+def test_a_broker_that_is_killed_comes_back_empty_and_the_link_with_it(running: Running) -> None:
+    with running.client(D1) as d1:
+        d1.client.publish("edge/v1/f/d1/hello", b"kept?", qos=1, retain=True).wait_for_publish(5)
+    before = running.broker.pid
+    assert before is not None
+    running.heard.clear()
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: not running.link.is_up, "the end of the link")
+    eventually(lambda: running.link.is_up, "the link")
+    assert running.broker.pid not in (None, before)
+    running.probe()
+    assert running.heard == []
+
+
+def test_an_outage_keeps_it_down_for_its_time(running: Running) -> None:
+    began = time.monotonic()
+    running.broker.outage(1.5)
+    eventually(lambda: not running.link.is_up, "its end")
+    eventually(lambda: running.link.is_up, "its return")
+    assert time.monotonic() - began >= 1.5
+    running.probe()
+
+
+def test_secrets_are_in_files_of_the_owner_only(running: Running) -> None:
+    folder = running.broker._folder
+    assert folder.stat().st_mode & 0o077 == 0
+    for path in folder.iterdir():
+        if path.is_file() and b"one" in path.read_bytes():
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path, kind: str) -> None:
+    require_broker(kind)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        address = Address("127.0.0.1", holder.getsockname()[1])
+        broker = KINDS[kind](tmp_path, address, None, lambda: None)
+        with pytest.raises(AddressInUse, match=f"cannot listen at {address}: Address already in use"):
+            broker.start(ACCOUNTS)
+        assert broker.pid is None
+
+
+def test_a_broker_that_does_not_start_says_why(tmp_path: Path) -> None:
+    broker = NatsBroker(tmp_path, Address("127.0.0.1", free_loopback_port()), None, lambda: None)
+    (tmp_path / "store").symlink_to("/dev/null")  # cannot be made a folder
+    with pytest.raises(BrokerFailed, match=r"nats-server does not start: .+"):
+        broker.start(ACCOUNTS)
+    assert broker.pid is None
+
+
+def test_the_link_refuses_a_broker_that_does_not_know_the_server(tmp_path: Path) -> None:
+    port = free_loopback_port()
+    broker = NatsBroker(tmp_path / "b", Address("127.0.0.1", port), None, lambda: None)
+    broker.start([D1])
+    try:
+        link = Link(broker.door, "f", SERVER.user, "wrong", lambda *_: None)
+        with pytest.raises(BrokerFailed, match="does not let the server in"):
+            link.start()
+    finally:
+        broker.stop()
+
+
+def test_the_link_refuses_a_broker_that_does_not_deliver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_fleet.link.CONNECT_TIMEOUT_S", 1.0)
+    deaf = Account(SERVER.user, SERVER.password, publish=(), subscribe=SERVER.subscribe)
+    broker = NatsBroker(tmp_path / "b", Address("127.0.0.1", free_loopback_port()), None, lambda: None)
+    broker.start([deaf])
+    try:
+        link = Link(broker.door, "f", SERVER.user, SERVER.password, lambda *_: None)
+        with pytest.raises(BrokerFailed, match="a message to edge/v1/f/probe did not come back"):
+            link.start()
+    finally:
+        broker.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_a_tethered_program_dies_with_the_one_who_started_it() -> None:
+    script = (
+        "import subprocess, sys, os, time\n"
+        f"command = [sys.executable, {tether.__file__!r}, str(os.getpid()), '/bin/sleep', '600']\n"
+        "child = subprocess.Popen(command)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        eventually(lambda: _command(child).startswith("/bin/sleep"), "the program")
+        parent.kill()
+    eventually(lambda: not _command(child), "the end of the program")
+
+
+def test_subjects_of_filters_cannot_be_widened() -> None:
+    assert subject("edge/v1/f/+/telemetry") == "edge.v1.f.*.telemetry"
+    for bad in ("edge/v1/f/*/ack", "edge/v1/f/>/ack", "edge/v1/f.g/d/ack", "edge/v1/#", "edge//ack", "a b"):
+        with pytest.raises(ValueError, match="cannot hold"):
+            subject(bad)
+
+
+def test_password_lines_are_those_of_mosquitto_passwd(tmp_path: Path) -> None:
+    """mosquitto_passwd's own format, checked by hand against PBKDF2 of another implementation."""
+    from base64 import b64decode
+
+    from cryptography.hazmat.primitives.hashes import SHA512
+    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+
+    user, _, rest = password_line("d1", "secret").rstrip("\n").partition(":")
+    _, kind, rounds, salt, hashed = rest.split("$")
+    assert (user, kind, rounds) == ("d1", "7", "101")
+    derived = PBKDF2HMAC(SHA512(), 64, b64decode(salt), int(rounds)).derive(b"secret")
+    assert derived == b64decode(hashed)
+    assert password_line("d1", "secret") != password_line("d1", "secret")
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
