@@ -5,8 +5,7 @@ It knows nothing but the contracts: enrolment, archives with ranges, hello -> as
 
 from __future__ import annotations
 
-import hashlib
-import json
+import base64
 import shutil
 import socket
 import subprocess
@@ -14,12 +13,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
@@ -48,7 +53,7 @@ NATS_CONFIG = """
 server_name: tiny
 listen: "127.0.0.1:-1"
 jetstream {{ store_dir: "{folder}" }}
-mqtt {{ listen: "127.0.0.1:{port}" }}
+mqtt {{ listen: "127.0.0.1:{port}" {tls} }}
 authorization {{ users: [ {{user: server, password: server}}, {{user: device, password: "{password}"}} ] }}
 """
 
@@ -76,15 +81,46 @@ def until(question: Callable[[], Any], what: str, timeout_s: float = 20.0) -> An
     pytest.fail(f"not within {timeout_s:g} s: {what}")
 
 
-class Broker:
-    """A nats-server with its MQTT listener, that can be killed and started again."""
+def make_certificate(folder: Path) -> str:
+    """A key and a certificate for 127.0.0.1 that is its own CA; the certificate in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tiny broker")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    (folder / "cert.pem").write_bytes(pem)
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return pem.decode()
 
-    def __init__(self, folder: Path) -> None:
+
+class Broker:
+    """A nats-server with its MQTT listener, that can be killed and started again.
+
+    Args:
+        tls: Speak TLS with a certificate of its own, `ca`.
+    """
+
+    def __init__(self, folder: Path, tls: bool = False) -> None:
         self.port = free_port()
         self._folder = folder
         self._config = folder / "nats.conf"
         folder.mkdir()
-        text = NATS_CONFIG.format(folder=folder / "js", port=self.port, password=PASSWORD)
+        self.ca = make_certificate(folder) if tls else ""
+        files = f', tls {{ cert_file: "{folder}/cert.pem", key_file: "{folder}/key.pem" }}' if tls else ""
+        text = NATS_CONFIG.format(folder=folder / "js", port=self.port, password=PASSWORD, tls=files)
         self._config.write_text(text)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -105,6 +141,8 @@ class Broker:
             self._process = None
 
     def _answers(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            pytest.fail(f"the broker ended: {(self._folder / 'log').read_text()[-500:]}")
         try:
             socket.create_connection(("127.0.0.1", self.port), 0.5).close()
         except OSError:
@@ -132,6 +170,7 @@ class TinyFleet:
         self.archives: dict[str, bytes] = {}
         self.cut_after: int | None = None  # bytes of an archive after which the connection is cut, once
         self.mute = False
+        self.enrol_answer: bytes | None = None  # what to say instead
         self.assignment: Assignment | None = None
         self._chains: dict[tuple[str, int], bytes] = {}
         self._lock = threading.Lock()
@@ -147,8 +186,12 @@ class TinyFleet:
     def start(self) -> None:
         """Start everything."""
         self.broker.start()
-        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        self.serve_http()
         self.connect()
+
+    def serve_http(self) -> None:
+        """Start the HTTP side."""
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def connect(self) -> None:
         """Connect to the broker, and again whenever it is lost."""
@@ -266,9 +309,9 @@ class TinyFleet:
     def _enrol(self, body: bytes) -> tuple[int, bytes]:
         request = EnrolRequest.model_validate_json(body)
         key = PublicKey.from_base64(request.public_key)
-        import base64
-
         key.verify(base64.b64decode(request.proof), enrol_proof(request.token, request.name))
+        if self.enrol_answer is not None:
+            return 200, self.enrol_answer
         if request.token != TOKEN:
             return 401, b'{"detail": "this token is unknown, used or expired; ask for a new one"}'
         self.device_key, self.device = key, request.name or "device-1"
@@ -341,13 +384,3 @@ def tiny_fleet(folder: Path) -> Iterator[TinyFleet]:
         yield fleet
     finally:
         fleet.stop()
-
-
-def sha256(content: bytes) -> str:
-    """Hex digest, by the standard library alone."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def read_json(text: str) -> Any:
-    """The one object that a command printed."""
-    return json.loads(text)
