@@ -93,6 +93,7 @@ class WindowCounter:
         self._waiting = 0
         self._errors: dict[str, int] = {}
         self._refused: dict[str, int] = {}
+        self._flagged: dict[str, int] = {}
         self._latency: dict[int, int] = {}
         self._counts = {name: np.zeros(edges.size + 1, np.int64) for name, edges in self._edges.items()}
         self._golden_total = self._golden_agree = 0
@@ -101,6 +102,8 @@ class WindowCounter:
         """Count a batch that was answered."""
         samples = answer.samples
         self._inferences += samples
+        for reason, count in answer.flagged.items():
+            _add(self._flagged, reason, count)
         for latency_ms in answer.latency_ms.tolist():
             index = bin_index(latency_ms)
             self._latency[index] = self._latency.get(index, 0) + 1
@@ -161,6 +164,7 @@ class WindowCounter:
             inferences=self._inferences,
             errors=self._errors,
             refused=self._refused,
+            flagged=self._flagged,
             latency_ms=QuantileSketch(bins=self._latency),
             scalars=tuple(
                 ScalarCounts(name=name, counts=tuple(counts.tolist()))

@@ -118,6 +118,7 @@ class Window(Frozen):
         inferences: Answered.
         errors: Failed, by reason.
         refused: Inputs that the contract did not allow, by reason.
+        flagged: Inputs that were answered although they look suspicious, by reason.
         latency_ms: Of single inferences, milliseconds.
         scalars: Counts by bin of the baseline, of the answered inferences.
         golden_total, golden_agree: Golden inputs run again in this window, and how many agreed.
@@ -137,6 +138,7 @@ class Window(Frozen):
     inferences: int = Field(ge=0)
     errors: Mapping[str, int] = Field(default_factory=dict, max_length=32)
     refused: Mapping[str, int] = Field(default_factory=dict, max_length=32)
+    flagged: Mapping[str, int] = Field(default_factory=dict, max_length=32)
     latency_ms: QuantileSketch = QuantileSketch()
     scalars: tuple[ScalarCounts, ...] = Field(default=(), max_length=128)
     golden_total: int = Field(default=0, ge=0)

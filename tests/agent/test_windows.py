@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,12 @@ def test_a_real_session_and_real_clocks_make_a_window(tmp_path: Path) -> None:
     assert window.inferences == 16
     assert window.cpu_s > 0
     assert window.rss_bytes > 10_000_000
+
+
+def test_answers_to_suspicious_inputs_are_counted_as_flagged() -> None:
+    windows = counter()
+    far = replace(answer(random_inputs(2)), flagged={"out-of-range": 2})
+    windows.answered(far)
+    windows.answered(far)
+    assert windows.cut(END, USED).flagged == {"out-of-range": 4}
+    assert windows.cut(END, USED).flagged == {}

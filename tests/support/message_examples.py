@@ -31,6 +31,7 @@ WINDOW = Window(
     inferences=3,
     errors={"runtime": 1},
     refused={"shape": 2},
+    flagged={"out-of-range": 1},
     latency_ms=QuantileSketch(bins={-3: 2, 7: 1}),
     scalars=(ScalarCounts(name="input:x:mean", counts=(1, 2)),),
     golden_total=4,
