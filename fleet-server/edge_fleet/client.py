@@ -41,6 +41,10 @@ class Client:
             trust_env=not _is_loopback(parsed.host),  # a proxy does not reach this machine's own server
         )
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of a GET."""
         return self._call("GET", path, params=query)

@@ -54,7 +54,9 @@ class Conductor:
         """
         with self._services.store.write() as connection:
             release = rollout_rows.load_release(connection, plan.model, plan.version)
-            rollout = rollout_rows.create(connection, plan, release.counter, actor, self._services.now_ms())
+            now_ms = self._services.now_ms()
+            rollout = rollout_rows.create(connection, plan, release.counter, actor, now_ms)
+            record(connection, actor, "rollout created", rollout, now_ms, release=plan.release)
         self._tell(rollout)
         return rollout
 

@@ -38,7 +38,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="For a program in
 
 
 def connect(home_path: Path | None, url: str | None, token: str | None) -> Client:
-    """The server that the options name."""
+    """The server that the options name, until the command ends."""
     from edge_fleet.client import find_server
 
-    return find_server(Home(home_path or default_home()), url, token)
+    client = find_server(Home(home_path or default_home()), url, token)
+    click.get_current_context().call_on_close(client.close)
+    return client

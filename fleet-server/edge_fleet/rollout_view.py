@@ -58,13 +58,12 @@ def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
     going = rollout.position.phase in GUARDED | {Phase.DRAFT}
     chosen = [t for t in load_targets(connection, rollout) if t.device not in reached] if going else []
     waiting = sum(target.bundle is not None for target in chosen)
-    profiles: dict[str, str] = dict(
-        connection.execute(
+    profiles: dict[str, str] = {
+        row.digest: row.profile
+        for row in connection.execute(
             select(bundles.c.digest, bundles.c.profile).where(bundles.c.counter == rollout.counter)
         )
-        .tuples()
-        .all()
-    )
+    }
     begun = {
         row.stage: row
         for row in connection.execute(select(rollout_stages).where(rollout_stages.c.rollout == rollout.id))

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, insert, select, update
+from fleet_rows import FITS, WRONG, FleetRows, digest
+from sqlalchemy import event, select, update
 
-from edge_contracts.digest import digest_of
-from edge_contracts.manifest import FORMAT, Manifest
 from edge_contracts.messages import Phase as Told
-from edge_contracts.messages import Progress
-from edge_contracts.sketch import bin_index
-from edge_fleet import orders, rollout_rows, schema
+from edge_fleet import rollout_rows, schema
 from edge_fleet.assignment import State
 from edge_fleet.conductor import Conductor
 from edge_fleet.errors import Conflict, NotFound
@@ -28,168 +24,27 @@ from edge_fleet.services import Services
 from edge_fleet.store import Store, open_store
 
 START_MS = 1_000_000_000
-FITS, WRONG = [100, 200, 100], [390, 5, 5]
 
 
-def manifest(version: str, profile: str) -> Manifest:
-    file = {"path": "artifacts/m.tflite", "digest": digest_of(b"m"), "bytes": 1}
-    tensor = {"name": "x", "dtype": "float32", "shape": (1, 4)}
-    binding = {"name": "x", "tensor": "x", "dtype": "float32", "shape": (1, 4)}
-    return Manifest.model_validate(
-        {
-            "format": FORMAT,
-            "name": "digits",
-            "version": version,
-            "profile": profile,
-            "task": "classification",
-            "inputs": [tensor],
-            "outputs": [tensor],
-            "artifacts": [
-                {
-                    "id": "int8",
-                    "format": "tflite",
-                    "precision": "int8",
-                    "runtimes": ["litert"],
-                    "files": [file],
-                    "inputs": [binding],
-                    "outputs": [binding],
-                }
-            ],
-            "golden": {
-                "file": {**file, "path": "golden.npz"},
-                "count": 10,
-                "min_agreement": 0.9,
-                "min_sqnr_db": 10,
-            },
-            "baseline": {
-                "samples": 400,
-                "scalars": [{"name": "input:x:mean", "edges": (0.0, 1.0), "counts": (100, 200, 100)}],
-            },
-            "evaluation": {},
-            "gates": {"latency_p95_ms": 50},
-            "provenance": {
-                "source_name": "digits.onnx",
-                "source_digest": digest_of(b"s"),
-                "source_bytes": 1,
-                "calibration": digest_of(b"c"),
-                "recipe": "int8",
-                "pruning": "none",
-                "tools": {},
-            },
-        }
-    )
-
-
-def digest(version: str, profile: str = "arm-cpu") -> str:
-    return digest_of(f"{version}/{profile}".encode())
-
-
-class Fleet:
+class Fleet(FleetRows):
     """A server's store and conductor, and devices that do what a test says. Time is a number."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, open_again: Callable[[], Store]) -> None:
         self.now_ms = START_MS
         self.sent: list[str] = []
         self.crash_when_sending = False
+        self.open_again = open_again
         self.open()
 
     def open(self) -> None:
-        self.store: Store = open_store(f"sqlite:///{self.path}")
-        # a process that dies loses nothing that it has written: only a power cut needs the slow fsync
-        engine = self.store._engine
-        event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
-        engine.dispose()
-        self.services = Services(self.store, EventBus(), self, lambda: self.now_ms)
+        super().__init__(self.open_again(), lambda: self.now_ms)
+        self.services = Services(self.store, EventBus(), self, self.clock)
         self.conductor = Conductor(self.services)
 
     def soon(self, devices: Iterable[str]) -> None:
         if self.crash_when_sending:
             raise Killed
         self.sent.extend(devices)
-
-    def enrol(self, *names: str, profile: tuple[str, ...] = ("arm-cpu",), **labels: str) -> None:
-        with self.store.write() as connection:
-            for name in names:
-                connection.execute(
-                    insert(schema.devices).values(
-                        id=name,
-                        public_key=hashlib.sha256(name.encode()).digest(),
-                        profile=list(profile),
-                        labels=labels,
-                        credential="",
-                        enrolled_ms=self.now_ms,
-                        last_seen_ms=self.now_ms,
-                    )
-                )
-
-    def publish(self, version: str, *profiles: str) -> None:
-        with self.store.write() as connection:
-            counter = int(version)
-            connection.execute(
-                insert(schema.releases).values(
-                    counter=counter, name="digits", version=version, created_ms=self.now_ms
-                )
-            )
-            for profile in profiles or ("arm-cpu",):
-                connection.execute(
-                    insert(schema.bundles).values(
-                        digest=digest(version, profile),
-                        counter=counter,
-                        profile=profile,
-                        archive=digest_of(f"archive/{version}/{profile}".encode()),
-                        archive_bytes=1,
-                        manifest=manifest(version, profile).model_dump_json(),
-                        key_id="k",
-                    )
-                )
-
-    def assigned(self, device: str) -> Any:
-        with self.store.read() as connection:
-            return orders.newest(connection, device)
-
-    def say(self, device: str, phase: Told = Told.CONFIRMED, code: str = "") -> None:
-        """The device answers its newest assignment; a confirmed one is what it runs."""
-        row = self.assigned(device)
-        with self.store.write() as connection:
-            progress = Progress(assignment=row.number, phase=phase, code=code)
-            orders.note_progress(connection, device, progress, self.now_ms)
-            values: dict[str, Any] = {"last_seen_ms": self.now_ms}
-            if phase is Told.CONFIRMED and row.bundle:
-                values["state"] = {"active": {"bundle": row.bundle}, "counter": 1}
-            connection.execute(update(schema.devices).where(schema.devices.c.id == device).values(**values))
-
-    def report(self, device: str, bundle: str, inferences: int = 400, **changes: Any) -> None:
-        """A window of the device arrives."""
-        with self.store.write() as connection:
-            connection.execute(
-                insert(schema.windows).values(
-                    {
-                        "device": device,
-                        "epoch": "0" * 16,
-                        "seq": 0,
-                        "received_ms": self.now_ms,
-                        "bundle": bundle,
-                        "artifact": "int8",
-                        "runtime": "litert",
-                        "start_ms": 0,
-                        "end_ms": 0,
-                        "duration_ms": 1000,
-                        "inferences": inferences,
-                        "errors": 0,
-                        "refused": 0,
-                        "reasons": {},
-                        "latency": {str(bin_index(5.0)): inferences},
-                        "scalars": {"input:x:mean": FITS},
-                        "golden_total": 10,
-                        "golden_agree": 10,
-                        "cpu_s": 0.1,
-                        "rss_bytes": 1,
-                        "trial": False,
-                        **changes,
-                    }
-                )
-            )
 
     def pass_time(self, seconds: float) -> None:
         self.now_ms += round(seconds * 1000)
@@ -232,9 +87,22 @@ class Killed(Exception):
     """The process is gone."""
 
 
+def file(path: Path) -> Callable[[], Store]:
+    """Opens a real SQLite file, again and again."""
+
+    def open_again() -> Store:
+        store = open_store(f"sqlite:///{path}")
+        # a process that dies loses nothing that it has written: only a power cut needs the slow fsync
+        event.listen(store._engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
+        store._engine.dispose()
+        return store
+
+    return open_again
+
+
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    built = Fleet(tmp_path / "fleet.db")
+    built = Fleet(file(tmp_path / "fleet.db"))
     built.enrol(*(f"cam-{i}" for i in range(6)), site="lab")
     built.publish("1")
     built.publish("2")
@@ -275,6 +143,23 @@ def test_a_good_release_reaches_every_device_stage_by_stage(fleet: Fleet) -> Non
         fleet.pass_time(1)
     assert fleet.position(rollout) == (Phase.COMPLETED, 2)
     assert not fleet.assigned("cam-0").permit_downgrade
+
+
+def test_a_rollout_ends_the_same_on_every_database(store: Store) -> None:
+    fleet = Fleet(lambda: store)
+    fleet.enrol("a", "b", "c")
+    fleet.publish("1")
+    fleet.publish("2")
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "100%")
+    (canary,) = fleet.members(rollout)
+    fleet.say(canary)
+    fleet.report(canary, digest("2"), scalars={"input:x:mean": WRONG})
+    fleet.pass_time(1)
+    fleet.say(canary)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.ROLLED_BACK, 0)
+    assert fleet.assigned(canary).bundle == digest("1")
 
 
 def test_a_release_that_is_wrong_on_live_data_is_undone_in_its_first_stage(fleet: Fleet) -> None:
@@ -578,10 +463,10 @@ def test_the_story_ends_the_same_wherever_the_server_dies(tmp_path: Path) -> Non
     def undisturbed(act: Callable[[], None]) -> None:
         act()
 
-    expected = story(Fleet(tmp_path / "calm.db"), undisturbed)
+    expected = story(Fleet(file(tmp_path / "calm.db")), undisturbed)
     died = 0
     for nth in itertools.count(1):
-        fleet = Fleet(tmp_path / f"{nth}.db")
+        fleet = Fleet(file(tmp_path / f"{nth}.db"))
         killer = Killer(fleet, nth)
 
         def survive(act: Callable[[], None], fleet: Fleet = fleet, killer: Killer = killer) -> None:

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
@@ -49,10 +50,11 @@ class Page(APIRoute):
                 if request.method == "GET":
                     return RedirectResponse(f"{HOME}/login", 303)
                 return rendering.page("login.html", shared(request).now_ms(), 401, who=None, error=str(error))
+            except RequestValidationError as error:
+                fault = error.errors()[0]
+                return _refused(request, 422, f"{fault['loc'][-1]}: {fault['msg']}")
             except (FleetError, ContractError) as error:
-                status = error.status if isinstance(error, FleetError) else 400
-                now_ms = shared(request).now_ms()
-                return rendering.page("refused.html", now_ms, status, error=str(error), who=None)
+                return _refused(request, error.status if isinstance(error, FleetError) else 400, str(error))
 
         return handler
 
@@ -90,7 +92,7 @@ def login_form(services: Shared) -> Response:
 
 
 @router.post("/console/login")
-def login(request: Request, token: Text) -> Response:
+def login(request: Request, token: Text = "") -> Response:
     """Open a session."""
     answer = RedirectResponse(HOME, 303)
     session.log_in(request, answer, token)
@@ -98,7 +100,7 @@ def login(request: Request, token: Text) -> Response:
 
 
 @router.post("/console/logout")
-def logout(request: Request, visitor: Visitor, csrf: Text) -> Response:
+def logout(request: Request, visitor: Visitor, csrf: Text = "") -> Response:
     """End the session."""
     session.require_form(request, visitor, csrf)
     answer = RedirectResponse(f"{HOME}/login", 303)
@@ -203,7 +205,7 @@ def rollout(rollout: str, services: Shared, visitor: Visitor) -> Response:
 
 @router.post("/console/rollouts/{rollout}/{order}")
 def order(
-    rollout: str, order: str, request: Request, services: Shared, visitor: Visitor, csrf: Text
+    rollout: str, order: str, request: Request, services: Shared, visitor: Visitor, csrf: Text = ""
 ) -> Response:
     """Start, pause, resume, abort or roll back."""
     session.require_form(request, visitor, csrf)
@@ -212,6 +214,10 @@ def order(
         raise NotFound(f"no such order {order!r:.40}; possible: {', '.join(ORDERS)}")
     ORDERS[order][1](Conductor(services), rollout, visitor.who.name)
     return RedirectResponse(f"{HOME}/rollouts/{rollout}", 303)
+
+
+def _refused(request: Request, status: int, error: str) -> Response:
+    return rendering.page("refused.html", shared(request).now_ms(), status, error=error, who=None)
 
 
 def _page(visitor: Session, template: str, now_ms: int, **values: Any) -> Response:

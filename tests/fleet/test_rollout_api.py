@@ -1,0 +1,234 @@
+"""Rollouts over HTTP and on the command line, on a server at work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from fleet_device import eventually
+from fleet_rows import WRONG, FleetRows, digest
+from fleet_server import Running
+
+from edge_fleet.rollout_cli import rollout as command
+
+PLAN = {
+    "format": "edgefleet.rollout/1",
+    "release": "digits@1",
+    "stages": ["1", "100%"],
+    "bake_s": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def rows(fleet: Running) -> FleetRows:
+    built = FleetRows(fleet.server.store, fleet.server.now_ms)
+    for version in ("1", "2"):
+        built.publish(version)
+    return built
+
+
+@pytest.fixture
+def devices(rows: FleetRows, request: pytest.FixtureRequest) -> list[str]:
+    """Three devices of this test's own; `site` is the test's name."""
+    site = str(request.node.name)[:60]
+    names = [f"{site[5:40]}-{i}" for i in range(3)]
+    rows.enrol(*names, site=site)
+    return names
+
+
+@pytest.fixture
+def select(devices: list[str], request: pytest.FixtureRequest) -> str:
+    return f"site={str(request.node.name)[:60]}"
+
+
+@pytest.fixture
+def operator(fleet: Running) -> Iterator[httpx.Client]:
+    with fleet.as_role("operator") as found:
+        yield found
+
+
+def created(who: httpx.Client, select: str, start: bool = True, **changes: Any) -> dict[str, Any]:
+    answer = who.post(
+        "/api/v1/rollouts", json={"plan": {**PLAN, "select": select, **changes}, "start": start}
+    )
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def shown(who: httpx.Client, rollout: str) -> dict[str, Any]:
+    found: dict[str, Any] = who.get(f"/api/v1/rollouts/{rollout}").json()
+    return found
+
+
+def reached(who: httpx.Client, rollout: str) -> list[str]:
+    return [one["device"] for stage in shown(who, rollout)["stages"] for one in stage["devices"]]
+
+
+def test_a_rollout_is_a_draft_until_it_is_started(operator: httpx.Client, select: str) -> None:
+    draft = created(operator, select, start=False)
+    assert (draft["phase"], draft["stage"], draft["waiting"]) == ("draft", -1, 3)
+    assert [stage["target"] for stage in draft["stages"]] == [1, 3]
+    started = operator.post(f"/api/v1/rollouts/{draft['id']}/start").json()
+    assert started["phase"] == "running"
+    assert draft["id"] in [row["id"] for row in operator.get("/api/v1/rollouts").json()]
+
+
+def test_the_conductor_of_a_server_at_work_carries_it_to_the_end(
+    operator: httpx.Client, rows: FleetRows, select: str
+) -> None:
+    rollout = created(operator, select)["id"]
+    for count in (1, 3):
+        eventually(lambda: len(reached(operator, rollout)) >= count, f"{count} reached")  # noqa: B023
+        for device in reached(operator, rollout):
+            if rows.assigned(device).phase != "confirmed":
+                rows.say(device)
+                rows.report(device, digest("1"))
+    last = eventually(lambda: (r := shown(operator, rollout))["phase"] == "completed" and r, "completed")
+    assert {verdict["outcome"] for stage in last["stages"] for verdict in stage["verdicts"]} == {"pass"}
+    assert [step["event"] for step in last["history"]] == [
+        "started",
+        "settled",
+        "advanced",
+        "settled",
+        "finished",
+    ]
+
+
+def test_a_failing_gate_is_shown_with_its_reason(
+    operator: httpx.Client, rows: FleetRows, select: str
+) -> None:
+    rollout = created(operator, select)["id"]
+    (canary,) = eventually(lambda: reached(operator, rollout), "reached")
+    rows.say(canary)
+    rows.report(canary, digest("1"), scalars={"input:x:mean": WRONG})
+    last = eventually(lambda: (r := shown(operator, rollout))["phase"] == "rolled-back" and r, "back")
+    assert "input:x:mean is 0.72 from its baseline" in last["why"]
+    assert [v["gate"] for v in last["stages"][0]["verdicts"] if v["outcome"] == "fail"] == ["drift"]
+    assert last["stages"][1]["devices"] == []
+
+
+def test_devices_without_a_fitting_bundle_are_shown_with_the_reason(
+    operator: httpx.Client, rows: FleetRows, select: str
+) -> None:
+    rows.enrol("odd-one", profile=("intel-npu",), site=select.removeprefix("site="))
+    draft = created(operator, select, start=False)
+    assert draft["skipped"] == [
+        {"device": "odd-one", "reason": "no bundle for intel-npu; the release has arm-cpu"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gates": {"drfit": 0.2}}, "unknown gate 'drfit'; did you mean 'drift'?"),
+        ({"stages": ["0"]}, "stages"),
+        ({"bake": 3}, "unknown key 'bake'; did you mean 'bake_s'?"),
+        ({"format": "edgefleet.rollout/9"}, "update edgefleet"),
+    ],
+)
+def test_a_wrong_plan_is_refused_on_one_line(
+    operator: httpx.Client, change: dict[str, Any], message: str
+) -> None:
+    answer = operator.post("/api/v1/rollouts", json={"plan": {**PLAN, **change}})
+    assert answer.status_code == 400
+    assert message in answer.json()["message"]
+    assert "\n" not in answer.json()["message"]
+
+
+def test_an_unpublished_release_is_not_found(operator: httpx.Client) -> None:
+    answer = operator.post("/api/v1/rollouts", json={"plan": {**PLAN, "release": "digits@7"}})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+
+
+def test_an_order_at_the_wrong_time_is_a_conflict(operator: httpx.Client, select: str) -> None:
+    draft = created(operator, select, start=False)
+    answer = operator.post(f"/api/v1/rollouts/{draft['id']}/resume")
+    assert answer.status_code == 409
+    assert "a rollout that is draft cannot be resumed" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("role", ["viewer", "publisher"])
+def test_only_operators_may_act(fleet: Running, operator: httpx.Client, select: str, role: str) -> None:
+    draft = created(operator, select, start=False)
+    with fleet.as_role(role) as other:
+        assert other.get(f"/api/v1/rollouts/{draft['id']}").status_code == 200
+        for path in ("", f"/{draft['id']}/start", f"/{draft['id']}/rollback"):
+            assert other.post(f"/api/v1/rollouts{path}", json={"plan": PLAN}).status_code == 403
+    assert fleet.http.get("/api/v1/rollouts").status_code == 401
+
+
+def test_what_an_operator_does_is_in_the_audit_log(
+    fleet: Running, operator: httpx.Client, select: str
+) -> None:
+    rollout = created(operator, select)["id"]
+    operator.post(f"/api/v1/rollouts/{rollout}/abort")
+    deeds = [row["action"] for row in fleet.admin.get("/api/v1/audit").json() if row["subject"] == rollout]
+    assert deeds[::-1] == ["rollout created", "rollout started", "rollout aborted"]
+
+
+def run(fleet: Running, *words: str) -> tuple[int, str]:
+    token = str(fleet.admin.headers["Authorization"]).removeprefix("Bearer ")
+    result = CliRunner().invoke(command, [*words, "--server", fleet.url, "--token", token])
+    return result.exit_code, result.output + str(result.exception or "")
+
+
+def test_the_command_line_plans_shows_and_stops(fleet: Running, rows: FleetRows, select: str) -> None:
+    words = ["create", "--release", "digits@1", "--stages", "1,100%", "--select", select]
+    code, output = run(fleet, *words, "--gate", "latency_p95=2/50", "--bake", "30", "--start", "--json")
+    assert code == 0, output
+    made = json.loads(output)
+    assert made["plan"]["gates"] == {"latency_p95": {"limit": 2.0, "min_inferences": 50}}
+    rollout = made["id"]
+    (canary,) = eventually(lambda: reached(fleet.admin, rollout), "reached")
+    rows.say(canary)
+    wait = "WAIT latency_p95: arm-cpu: 0 latencies reported, 50 needed"
+    output = eventually(lambda: wait in (text := run(fleet, "show", rollout)[1]) and text, "the gate")
+    assert "stage 1 (1, 1 devices)" in output and "stage 2 (100%, 3 devices): not begun" in output
+    assert canary in output
+    assert run(fleet, "pause", rollout) == (0, f"{rollout}: paused\n")
+    assert run(fleet, "resume", rollout)[1].startswith(f"{rollout}: ")
+    code, output = run(fleet, "rollback", rollout, "--why", "a drill")
+    assert code == 0
+    assert "a drill" in shown(fleet.admin, rollout)["why"]
+    assert rollout in run(fleet, "list")[1]
+
+
+def test_the_command_line_reads_a_plan_file(fleet: Running, select: str, tmp_path: Any) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('format = "edgefleet.rollout/1"\nrelease = "digits@1"\nstages = ["100%"]\nbake_s = 9\n')
+    code, output = run(fleet, "create", "--plan", str(plan), "--select", select, "--bake", "7", "--json")
+    assert code == 0, output
+    assert json.loads(output)["plan"]["bake_s"] == 7  # an option is stronger than the file
+
+
+def test_watching_ends_when_the_rollout_has_ended(fleet: Running, select: str) -> None:
+    rollout = created(fleet.admin, select)["id"]
+    fleet.admin.post(f"/api/v1/rollouts/{rollout}/abort")
+    code, output = run(fleet, "show", rollout, "--watch")
+    assert code == 0
+    assert "aborted by local/" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["create", "--stages", "1"], 2, "give --release"),
+        (["create", "--release", "digits@1", "--stages", "1", "--gate", "drift"], 2, "is not NAME=LIMIT"),
+        (
+            ["create", "--release", "digits@1", "--stages", "1", "--gate", "drfit=1"],
+            1,
+            "did you mean 'drift'",
+        ),
+        (["create", "--plan", "/nowhere.toml"], 1, "cannot read /nowhere.toml"),
+        (["show", "r999"], 1, "no rollout 'r999'"),
+    ],
+)
+def test_wrong_usage_is_one_line(fleet: Running, words: list[str], code: int, message: str) -> None:
+    found, output = run(fleet, *words)
+    assert found == code
+    assert message in output
