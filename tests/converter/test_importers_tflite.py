@@ -468,6 +468,27 @@ def test_an_impossible_use_is_refused_with_its_operator(tmp_path: Path, source: 
         read(saved(tmp_path, source.content()))
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            S("CONV_2D", [X, w(3, 1, 1, 4), w(5)], [X], "Conv2D", UNIT),
+            r"shape \[5\]; expected \[3\]",
+        ),
+        (S("CONV_2D", [X, w(3, 1, 1, 2), w(3)], [X], "Conv2D", UNIT), "cannot be grouped"),
+        (S("CONV_2D", [X, i32(*range(12)).reshape(3, 1, 1, 4)], [X], "Conv2D", UNIT), "types .*'int32'"),
+        (S("UNPACK", [(1, 2**24)], [(1,)] * 2, "Unpack", {"num": 2, "axis": 1}), "2 parts along axis 1"),
+        (S("PRELU", [X, w(3)], [X]), r"slopes of shape \[3\]"),
+        (S("BATCH_MATMUL", [(1, 2, 3), (1, 4, 5)], [(1, 2, 5)], "BatchMatMul"), "cannot be multiplied"),
+        (S("MIRROR_PAD", [(1, 3), i32([0, 0], [3, 0])], [(1, 6)], "MirrorPad"), "mirror more than"),
+    ],
+    ids=lambda v: v.id if isinstance(v, Source) else "",
+)
+def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, source: Source, words: str) -> None:
+    with pytest.raises(UnsupportedFeature, match=words):
+        read(saved(tmp_path, source.content()))
+
+
 def test_the_options_of_another_operator_are_refused(tmp_path: Path) -> None:
     for options in ("Add", None):
         content = S("CONV_2D", [X, w(3, 1, 1, 4)], [X], options).content()

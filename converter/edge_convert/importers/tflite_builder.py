@@ -7,6 +7,7 @@ elements, and become a graph constant only when a node reads them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,16 @@ from edge_convert.importers.tflite_sparsity import densify
 from edge_convert.shapes import Shape, result
 
 _LARGEST_ELEMENTS = 2**31  # of one tensor; a forged shape must not become an allocation
+
+# A file whose weights lost their scales still reads as integers; these operators have no integer form.
+_FLOAT_ONLY = frozenset(
+    {
+        Op.CONV2D, Op.DEPTHWISE_CONV2D, Op.TRANSPOSE_CONV2D, Op.DENSE, Op.MATMUL, Op.AVERAGE_POOL2D,
+        Op.MAX_POOL2D, Op.LEAKY_RELU, Op.PRELU, Op.ELU, Op.SIGMOID, Op.TANH, Op.HARD_SWISH, Op.GELU,
+        Op.SOFTMAX, Op.LOG_SOFTMAX, Op.EXP, Op.LOG, Op.SQRT, Op.RSQRT, Op.FLOOR, Op.CEIL, Op.ROUND, Op.SIN,
+        Op.COS, Op.RESIZE_BILINEAR, Op.RESIZE_NEAREST, Op.L2_NORMALIZE, Op.MEAN,
+    }
+)  # fmt: skip
 
 
 @dataclass
@@ -47,6 +58,11 @@ class Builder:
         call = self._current()
         return position < len(call.inputs) and call.inputs[position] >= 0
 
+    @property
+    def outputs(self) -> int:
+        """How many tensors the current operator gives."""
+        return len(self._current().outputs)
+
     def operand(self, position: int) -> Tensor:
         """An input of the current operator as a graph tensor."""
         index = self._input(position)
@@ -57,7 +73,8 @@ class Builder:
         return self._constants[index]
 
     def operands(self) -> list[Tensor]:
-        """All inputs of the current operator as graph tensors."""
+        """All inputs of the current operator as graph tensors; there is at least one."""
+        self._input(0)
         return [self.operand(position) for position in range(len(self._current().inputs))]
 
     def is_known(self, position: int) -> bool:
@@ -77,7 +94,27 @@ class Builder:
 
     def integers(self, position: int, what: str) -> tuple[int, ...]:
         """A constant list of integers: axes, sizes, pads."""
-        return tuple(int(v) for v in np.ravel(self.elements(position, what)))
+        elements = self.elements(position, what)
+        if elements.dtype.kind not in "iu":
+            raise self.refuse(f"{what} has element type {elements.dtype}; expected integers")
+        return tuple(int(v) for v in np.ravel(elements))
+
+    def number(self, position: int, what: str) -> float:
+        """A constant with one element."""
+        elements = self.elements(position, what)
+        if elements.size != 1:
+            raise self.refuse(f"{what} has {elements.size} elements; expected one")
+        value = float(elements.ravel()[0])
+        if math.isnan(value):
+            raise self.refuse(f"{what} is NaN")
+        return value
+
+    def integer(self, position: int, what: str) -> int:
+        """A constant integer with one element."""
+        elements = self.integers(position, what)
+        if len(elements) != 1:
+            raise self.refuse(f"{what} has {len(elements)} elements; expected one")
+        return elements[0]
 
     def axis(self, value: int, rank: int) -> int:
         """A possibly negative axis as one >= 0."""
@@ -138,6 +175,8 @@ class Builder:
         """
         call = self._current()
         base = f"{call.code.lower()}_{call.index}"
+        if op in _FLOAT_ONLY and any(t.dtype != "float32" for t in inputs):
+            raise self.refuse(f"operands have element types {[t.dtype for t in inputs]}; expected float32")
         name, output = self.unique(base), self.unique(f"{base}:{op}")
         try:
             node, tensor = result(op, name, inputs, attrs, output, call.label)

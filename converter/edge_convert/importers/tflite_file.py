@@ -21,6 +21,7 @@ _SMALLEST_FILE = 16
 # A real model has some thousands. The bound keeps a forged vector, whose entries may all point at one
 # table, from costing minutes.
 _MOST_ENTRIES = 100_000
+_MOST_OUTPUTS = 1024  # of one operator
 # What the generated accessors raise when an offset leads out of the file or into nonsense.
 READ_ERRORS = (struct.error, ValueError, IndexError, TypeError, OverflowError, KeyError, AttributeError)
 
@@ -208,6 +209,8 @@ def _operator(codes: list[tuple[str, str, int]], tensors: int, index: int, opera
         raise SourceInvalid(f"operator #{index} names code {record.opcodeIndex} of {len(codes)}")
     name, custom, version = codes[record.opcodeIndex]
     inputs, outputs = _indices(record.inputs), _indices(record.outputs)
+    if not 1 <= len(outputs) <= _MOST_OUTPUTS:
+        raise SourceInvalid(f"{name} #{index} has {len(outputs)} outputs; expected 1 to {_MOST_OUTPUTS}")
     for wanted in (*inputs, *outputs):
         if not -1 <= wanted < tensors:
             raise SourceInvalid(f"{name} #{index} names tensor {wanted} of {tensors}")

@@ -21,6 +21,9 @@ from edge_convert.importers.tflite_folds import strided_slice_index
 
 Handler = Callable[[Builder, Any], Tensor | list[Tensor]]
 
+# SAME padding grows with the window: a forged one must not become gigabytes of zeros
+_LARGEST_WINDOW = 4096
+
 # SIGN_BIT is not among them: no converter writes it and the graph cannot say it
 _ACTIVATIONS = {
     schema.ActivationFunctionType.NONE: "none",
@@ -47,8 +50,8 @@ def _image(b: Builder, x: Tensor) -> tuple[int, int, int, int]:
 
 def _strides(b: Builder, options: Any) -> tuple[int, int]:
     strides = (int(options.strideH), int(options.strideW))
-    if min(strides) < 1:
-        raise b.refuse(f"strides {strides}; expected positive ones")
+    if not 1 <= min(strides) <= max(strides) <= _LARGEST_WINDOW:
+        raise b.refuse(f"strides {strides}; expected 1 to {_LARGEST_WINDOW}")
     return strides
 
 
@@ -66,27 +69,38 @@ def _pads(
     return same_pads(size, kernel, _strides(b, options), dilations)
 
 
-def _convolution_inputs(b: Builder) -> list[Tensor]:
+def _bias(b: Builder, position: int, channels: int) -> list[Tensor]:
+    """The bias when there is one, else nothing."""
+    if not b.has(position):
+        return []
+    bias = b.operand(position)
+    if bias.shape != (channels,):
+        raise b.refuse(f"bias has shape {list(bias.shape)}; expected [{channels}]")
+    return [bias]
+
+
+def _convolution_inputs(b: Builder, channel_axis: int) -> list[Tensor]:
+    """Image, weights and bias; `channel_axis` is that of the output channels in the weights."""
     x, weights = b.operand(0), b.operand(1)
     _image(b, x)
     if len(weights.shape) != 4:
         raise b.refuse(f"weights have shape {list(weights.shape)}; expected four dimensions")
-    return [x, weights, b.operand(2)] if b.has(2) else [x, weights]
+    return [x, weights, *_bias(b, 2, weights.shape[channel_axis])]
 
 
 def _dilations(b: Builder, options: Any) -> tuple[int, int]:
     dilations = (int(options.dilationHFactor), int(options.dilationWFactor))
-    if min(dilations) < 1:
-        raise b.refuse(f"dilations {dilations}; expected positive ones")
+    if not 1 <= min(dilations) <= max(dilations) <= _LARGEST_WINDOW:
+        raise b.refuse(f"dilations {dilations}; expected 1 to {_LARGEST_WINDOW}")
     return dilations
 
 
 def _conv_2d(b: Builder, options: Any) -> Tensor:
-    inputs = _convolution_inputs(b)
+    inputs = _convolution_inputs(b, 0)
     _, h, w, channels = _image(b, inputs[0])
-    _, kernel_h, kernel_w, per_group = inputs[1].shape
-    if channels % per_group:
-        raise b.refuse(f"{channels} input channels cannot be grouped by {per_group}")
+    out, kernel_h, kernel_w, per_group = inputs[1].shape
+    if channels % per_group or out % (channels // per_group):
+        raise b.refuse(f"{channels} input and {out} output channels cannot be grouped by {per_group}")
     dilations = _dilations(b, options)
     return b.activated(
         Op.CONV2D,
@@ -100,11 +114,11 @@ def _conv_2d(b: Builder, options: Any) -> Tensor:
 
 
 def _depthwise_conv_2d(b: Builder, options: Any) -> Tensor:
-    inputs = _convolution_inputs(b)
+    inputs = _convolution_inputs(b, 3)
     _, h, w, channels = _image(b, inputs[0])
-    _, kernel_h, kernel_w, out = inputs[1].shape
-    if out % channels:
-        raise b.refuse(f"{out} output channels are no multiple of {channels} input channels")
+    one, kernel_h, kernel_w, out = inputs[1].shape
+    if out % channels or one != 1:
+        raise b.refuse(f"weights of shape {list(inputs[1].shape)} for {channels} input channels")
     dilations = _dilations(b, options)
     return b.activated(
         Op.DEPTHWISE_CONV2D,
@@ -119,11 +133,12 @@ def _depthwise_conv_2d(b: Builder, options: Any) -> Tensor:
 def _transpose_conv(b: Builder, options: Any) -> Tensor:
     shape = b.integers(0, "the output shape")
     weights, x = b.operand(1), b.operand(2)
-    n, *_ = _image(b, x)
-    if len(weights.shape) != 4 or len(shape) != 4 or min(shape[1:]) < 1:
+    n, _, _, channels = _image(b, x)
+    fits = len(weights.shape) == len(shape) == 4 and min(shape[1:]) > 0
+    if not fits or (weights.shape[0], weights.shape[3]) != (shape[3], channels):
         raise b.refuse(f"weights of shape {list(weights.shape)} for an output of shape {list(shape)}")
     kernel = (weights.shape[1], weights.shape[2])
-    inputs = [x, weights, b.operand(3)] if b.has(3) else [x, weights]
+    inputs = [x, weights, *_bias(b, 3, shape[3])]
     return b.activated(
         Op.TRANSPOSE_CONV2D,
         _activation(b, options),
@@ -147,25 +162,23 @@ def _fully_connected(b: Builder, options: Any) -> Tensor:
         x = b.reshape(x, (x.size // width, width))
     elif not x.shape or x.shape[-1] != width:
         raise b.refuse(f"input of shape {list(x.shape)} for weights of shape {list(weights.shape)}")
-    inputs = [x, weights, b.operand(2)] if b.has(2) else [x, weights]
-    return b.activated(Op.DENSE, _activation(b, options), *inputs)
+    return b.activated(Op.DENSE, _activation(b, options), x, weights, *_bias(b, 2, weights.shape[0]))
 
 
 def _batch_matmul(b: Builder, options: Any) -> Tensor:
-    return b.add(
-        Op.MATMUL,
-        b.operand(0),
-        b.operand(1),
-        transpose_a=bool(options.adjX),
-        transpose_b=bool(options.adjY),
-    )
+    x, y = b.operand(0), b.operand(1)
+    turned_x, turned_y = bool(options.adjX), bool(options.adjY)
+    is_matrix = min(len(x.shape), len(y.shape)) >= 2
+    if not is_matrix or x.shape[-2 if turned_x else -1] != y.shape[-1 if turned_y else -2]:
+        raise b.refuse(f"inputs of shapes {list(x.shape)} and {list(y.shape)} cannot be multiplied")
+    return b.add(Op.MATMUL, x, y, transpose_a=turned_x, transpose_b=turned_y)
 
 
 def _pool(b: Builder, options: Any, op: Op, x: Tensor, **attrs: Any) -> Tensor:
     _, h, w, _ = _image(b, x)
     kernel = (int(options.filterHeight), int(options.filterWidth))
-    if min(kernel) < 1:
-        raise b.refuse(f"a window of {kernel}; expected positive sides")
+    if not 1 <= min(kernel) <= max(kernel) <= _LARGEST_WINDOW:
+        raise b.refuse(f"a window of {kernel}; expected sides of 1 to {_LARGEST_WINDOW}")
     pads = _pads(b, options, (h, w), kernel)
     return b.add(op, x, kernel=kernel, strides=_strides(b, options), pads=pads, **attrs)
 
@@ -233,9 +246,16 @@ def _elu(b: Builder, options: Any) -> Tensor:
     return b.add(Op.ELU, b.operand(0), alpha=1.0)
 
 
+def _broadcasts(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        return False
+
+
 def _prelu(b: Builder, options: Any) -> Tensor:
     x, slope = b.operand(0), b.operand(1)
-    if np.broadcast_shapes(x.shape[1:], slope.shape) != x.shape[1:]:
+    if not _broadcasts(slope.shape, x.shape[1:]):
         raise b.refuse(f"slopes of shape {list(slope.shape)} for an input of shape {list(x.shape)}")
     return b.add(Op.PRELU, x, slope)
 
@@ -277,7 +297,7 @@ def _squeeze(b: Builder, options: Any) -> Tensor:
 
 def _expand_dims(b: Builder, options: Any) -> Tensor:
     x = b.operand(0)
-    axis = b.axis(b.integers(1, "the axis")[0], len(x.shape) + 1)
+    axis = b.axis(b.integer(1, "the axis"), len(x.shape) + 1)
     return b.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
@@ -297,14 +317,17 @@ def _paddings(b: Builder, x: Tensor) -> tuple[tuple[int, int], ...]:
 
 def _pad(b: Builder, options: Any) -> Tensor:
     x = b.operand(0)
-    value = float(np.ravel(b.elements(2, "the padding value"))[0]) if b.has(2) else 0.0
+    value = b.number(2, "the padding value") if b.has(2) else 0.0
     return b.add(Op.PAD, x, paddings=_paddings(b, x), value=value)
 
 
 def _mirror_pad(b: Builder, options: Any) -> Tensor:
     x = b.operand(0)
-    mode = "reflect" if options.mode == schema.MirrorPadMode.REFLECT else "symmetric"
-    return b.add(Op.MIRROR_PAD, x, paddings=_paddings(b, x), mode=mode)
+    reflects = options.mode == schema.MirrorPadMode.REFLECT
+    paddings = _paddings(b, x)
+    if any(max(pair) > size - reflects for pair, size in zip(paddings, x.shape, strict=True)):
+        raise b.refuse(f"paddings {paddings} mirror more than an input of shape {list(x.shape)} has")
+    return b.add(Op.MIRROR_PAD, x, paddings=paddings, mode="reflect" if reflects else "symmetric")
 
 
 def _concatenation(b: Builder, options: Any) -> Tensor:
@@ -343,7 +366,7 @@ def _strided_slice(b: Builder, options: Any) -> Tensor:
     spec = [b.integers(i + 1, what) for i, what in enumerate(("begin", "end", "strides"))]
     try:
         index = strided_slice_index(x.shape, spec, options)
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise b.refuse(f"input of shape {list(x.shape)}: {error}") from error
     bounds = [slice(i, i + 1, 1) if isinstance(i, int) else i for i in index if i is not None]
     whole = [(s.start, s.stop, s.step) == (0, d, 1) for s, d in zip(bounds, x.shape, strict=True)]
@@ -377,7 +400,7 @@ def _reverse(b: Builder, options: Any) -> Tensor:
 
 
 def _cut(b: Builder, x: Tensor, axis: int, sizes: list[int]) -> list[Tensor]:
-    if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 1:
+    if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 1 or len(sizes) != b.outputs:
         raise b.refuse(f"parts of {sizes} along axis {axis} of shape {list(x.shape)}")
     edges = np.cumsum([0, *sizes]).tolist()
     return [b.slice(x, axis, begin, end) for begin, end in pairwise(edges)]
@@ -385,15 +408,15 @@ def _cut(b: Builder, x: Tensor, axis: int, sizes: list[int]) -> list[Tensor]:
 
 def _split(b: Builder, options: Any) -> list[Tensor]:
     x, parts = b.operand(1), int(options.numSplits)
-    axis = b.axis(b.integers(0, "the axis")[0], len(x.shape))
-    if parts < 1 or x.shape[axis] % parts:
+    axis = b.axis(b.integer(0, "the axis"), len(x.shape))
+    if parts != b.outputs or x.shape[axis] % parts:
         raise b.refuse(f"{parts} equal parts along axis {axis} of shape {list(x.shape)}")
     return _cut(b, x, axis, [x.shape[axis] // parts] * parts)
 
 
 def _split_v(b: Builder, options: Any) -> list[Tensor]:
     x, sizes = b.operand(0), list(b.integers(1, "the sizes"))
-    axis = b.axis(b.integers(2, "the axis")[0], len(x.shape))
+    axis = b.axis(b.integer(2, "the axis"), len(x.shape))
     if sizes.count(-1) == 1:
         rest = x.shape[axis] - sum(sizes) - 1
         sizes = [rest if s == -1 else s for s in sizes]
@@ -403,6 +426,8 @@ def _split_v(b: Builder, options: Any) -> list[Tensor]:
 def _unpack(b: Builder, options: Any) -> list[Tensor]:
     x = b.operand(0)
     axis = b.axis(int(options.axis), len(x.shape))
+    if x.shape[axis] != b.outputs:
+        raise b.refuse(f"{b.outputs} parts along axis {axis} of shape {list(x.shape)}")
     shape = (*x.shape[:axis], *x.shape[axis + 1 :])
     return [b.reshape(part, shape) for part in _cut(b, x, axis, [1] * x.shape[axis])]
 
@@ -413,10 +438,13 @@ def _gather(b: Builder, options: Any) -> Tensor:
         raise b.refuse(f"{options.batchDims} batch dimensions; expected none")
     axis = b.axis(0 if options is None else int(options.axis), len(x.shape))
     if b.is_known(1):
-        indices = b.elements(1, "the indices")
-        if indices.size and not (indices.min() >= 0 and indices.max() < x.shape[axis]):
-            raise b.refuse(f"indices {indices.min()} to {indices.max()} of {x.shape[axis]} positions")
-    return b.add(Op.GATHER, x, b.operand(1), axis=axis)
+        known = b.elements(1, "the indices")
+        if known.size and not (known.min() >= 0 and known.max() < x.shape[axis]):
+            raise b.refuse(f"indices {known.min()} to {known.max()} of {x.shape[axis]} positions")
+    indices = b.operand(1)
+    if indices.dtype not in ("int32", "int64"):
+        raise b.refuse(f"indices of element type {indices.dtype}; expected integers")
+    return b.add(Op.GATHER, x, indices, axis=axis)
 
 
 def _tile(b: Builder, options: Any) -> Tensor:
@@ -428,11 +456,7 @@ def _tile(b: Builder, options: Any) -> Tensor:
 
 def _broadcast_to(b: Builder, options: Any) -> Tensor:
     x, shape = b.operand(0), b.integers(1, "the shape")
-    try:
-        fits = np.broadcast_shapes(x.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not _broadcasts(x.shape, shape):
         raise b.refuse(f"an input of shape {list(x.shape)} does not broadcast to {list(shape)}")
     return b.add(Op.BROADCAST_TO, x, shape=shape)
 
@@ -481,7 +505,7 @@ def _reduction(op: Op) -> Handler:
 def _arg(negated: bool) -> Handler:
     def handle(b: Builder, options: Any) -> Tensor:
         x = b.operand(0)
-        axis = b.axis(b.integers(1, "the axis")[0], len(x.shape))
+        axis = b.axis(b.integer(1, "the axis"), len(x.shape))
         best = b.add(Op.ARG_MAX, b.add(Op.NEG, x) if negated else x, axis=axis)
         wants_int32 = options is not None and options.outputType == schema.TensorType.INT32
         return b.add(Op.CAST, best, dtype="int32") if wants_int32 else best

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from edge_convert.errors import SourceInvalid
 from edge_convert.importers.tflite_file import READ_ERRORS
 
+_LARGEST_DENSE = 2**28  # elements; a few stored ones may claim any shape
+
 _VECTORS: dict[int, Any] = {
     schema.SparseIndexVector.Int32Vector: schema.Int32VectorT,
     schema.SparseIndexVector.Uint16Vector: schema.Uint16VectorT,
@@ -51,6 +53,8 @@ def _densify(name: str, shape: tuple[int, ...], values: NDArray[Any], sparsity: 
 
     # Coordinates of every stored element, one column per level, grown level by level.
     size = int(np.prod(shape, dtype=object))
+    if size > _LARGEST_DENSE:
+        raise SourceInvalid(f"sparse tensor {name!r} has shape {list(shape)}, {size} elements")
     coordinates = np.zeros((1, 0), np.int64)
     positions = np.zeros(1, np.int64)
     block_size = [1] * blocks
