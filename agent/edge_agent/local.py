@@ -8,7 +8,6 @@ raises no floor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from random import Random
@@ -24,6 +23,7 @@ from edge_agent.session import Session
 from edge_agent.slots import Event, Held, Phase, Slot, Slots, Tell
 from edge_agent.store import Store
 from edge_agent.updater import Updater
+from edge_agent.worker import Then, Work
 from edge_contracts.bundle import Bundle
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import TrustedKeys
@@ -101,7 +101,7 @@ class _Here:
             {**trusted_publishers(home, config).keys, **(trusted.keys if trusted else {})}
         )
         self.told: list[Tell] = []
-        self.updater = Updater(home, Store(home), config, self._trusted, self, _AtOnce(), Random())
+        self.updater = Updater(home, Store(home), config, self._trusted, self, AtOnce(), Random())
 
     def settle(self) -> None:
         """Confirm what is on trial, or say why there is nothing to confirm."""
@@ -136,12 +136,13 @@ class _Here:
         """Nobody is listening."""
 
 
-class _AtOnce:
+class AtOnce:
     """Does a job in the moment it is begun."""
 
     busy = False
 
-    def begin(self, work: Callable[[Callable[[], bool]], Any], then: Callable[[Future[Any]], None]) -> None:
+    def begin(self, work: Work, then: Then) -> None:
+        """Do it, and go on."""
         future: Future[Any] = Future()
         try:
             future.set_result(work(lambda: False))

@@ -206,7 +206,8 @@ class Updater:
             self.advance(Event.STAGED, Fact(held=decision.held))
         else:
             self.advance(Event.DOWNLOADING)
-            self._fetch(assignment, decision.held)
+            if not self.is_stuck:
+                self._fetch(assignment, decision.held)
 
     def judged(self, finding: Finding) -> None:
         """The health of the bundle on trial is known."""
@@ -222,6 +223,8 @@ class Updater:
             archive: To be removed when it is unpacked.
         """
         self.advance(Event.STAGING)
+        if self.is_stuck:
+            return  # without a stored state the spare slot must not be touched
         spare = self.slots.spare
         self._worker.begin(
             lambda _: installer.place(self._home, bundle, spare),

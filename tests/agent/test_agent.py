@@ -334,3 +334,41 @@ def test_a_second_agent_in_the_same_home_is_refused(fleet: TinyFleet, device: De
     assert (second.returncode, second.stderr.count("\n")) == (1, 1)
     assert "works in" in second.stderr
     assert device.status()["agent_process"] > 0
+
+
+def test_commands_reach_the_daemon_that_runs(fleet: TinyFleet, device: Device, tmp_path: Path) -> None:
+    device.start()
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    local = tmp_path / "local.bundle"
+    local.write_bytes(build("int8", key=fleet.publisher, version="2"))
+    installed = command("install", str(local), home=device.home)
+    assert installed.returncode == 0, installed.stderr
+    assert "on trial with live inputs" in installed.stderr
+    until(lambda: device.status()["phase"] == "idle", "its trial is over")
+    assert device.status()["active"]["version"] == "2"
+    back = command("rollback", home=device.home)
+    assert back.returncode == 0, back.stderr
+    until(lambda: fleet.running == first, "the daemon went back")
+    again = command("rollback", home=device.home)
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+    local.write_bytes(build("float32", key=fleet.publisher, version="3", latency_p95_ms=0.0001))
+    refused = command("install", str(local), home=device.home)
+    assert refused.returncode == 1
+    assert "p95 is" in refused.stderr
+    assert list((device.home / "orders").iterdir()) == []
+    assert fleet.faults == []
+
+
+def test_a_device_without_a_fleet_answers_all_the_same(tmp_path: Path) -> None:
+    alone = Device(tmp_path)
+    publisher = PrivateKey.generate()
+    (tmp_path / "public.pem").write_bytes(publisher.public.pem)
+    (tmp_path / "1.bundle").write_bytes(build("float32", key=publisher))
+    trust = ("--trust", str(tmp_path / "public.pem"))
+    assert command("install", str(tmp_path / "1.bundle"), *trust, home=alone.home).returncode == 0
+    run = ["run", "--input", str(alone.inputs), "--once", "--answers", str(alone.answers)]
+    done = command(*run, home=alone.home)
+    assert done.returncode == 0, done.stderr
+    assert alone.answered() == 200
+    assert not (alone.home / "outbox.db").exists()
