@@ -24,6 +24,7 @@ from edge_fleet.fleet_cli import devices, token, trust
 from edge_fleet.home import Home, default_home, load_home
 from edge_fleet.release_cli import broker, release, telemetry
 from edge_fleet.remote import home_option
+from edge_fleet.rollout_cli import rollout
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +65,7 @@ def init(home_path: Path | None, **settings: str | None) -> None:
 @_settings
 def serve(home_path: Path | None, **settings: str | None) -> None:
     """Run the server; a fresh home is made first. Options here hold for this run only."""
-    from edge_fleet.serve import initialise, warnings
+    from edge_fleet.serve import devices_at, initialise, warnings
     from edge_fleet.serve import serve as run
 
     home = Home(home_path or default_home())
@@ -80,7 +81,7 @@ def serve(home_path: Path | None, **settings: str | None) -> None:
 
     def ready(url: str) -> None:
         click.echo(f"edge-fleet serves {url}")
-        click.echo(f"  devices      {config.broker if '://' in config.broker else config.mqtt}")
+        click.echo(f"  devices      {devices_at(config)}")
         click.echo(f"  home         {home.root}")
         click.echo(f"  admin token  {home.admin_token}")
         sys.stdout.flush()
@@ -113,11 +114,10 @@ def main() -> None:
 
 def _add_groups() -> None:
     """Commands that live in modules of their own."""
-    for group in (token, devices, trust, release, telemetry, broker):
+    for group in (token, devices, trust, release, rollout, telemetry, broker):
         cli.add_command(group)
-    for module, name in (("edge_fleet.rollout_cli", "rollout"), ("edge_fleet.demo", "demo")):
-        if find_spec(module) is not None:
-            cli.add_command(getattr(import_module(module), name))
+    if find_spec("edge_fleet.demo") is not None:
+        cli.add_command(import_module("edge_fleet.demo").demo)
 
 
 def _die(code: int, message: str) -> NoReturn:

@@ -23,7 +23,7 @@ from edge_fleet.errors import BrokerFailed
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 30
-CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
 
 
 class Link:
@@ -65,6 +65,7 @@ class Link:
             self._client.tls_set_context(door.tls)
         self._client.reconnect_delay_set(min_delay=1, max_delay=4)
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
@@ -119,6 +120,9 @@ class Link:
             return
         filters = [(subscription(self._fleet, channel), 0) for channel in FROM_DEVICE]
         client.subscribe([*filters, (self._probe, 0)])
+
+    def _on_connect_fail(self, _client: Client, _data: Any) -> None:
+        self._refusal = "it cannot be reached"
 
     def _on_subscribe(self, _client: Client, _data: Any, _mid: int, reasons: Any, _props: Any) -> None:
         refused = [reason for reason in reasons if reason.is_failure]

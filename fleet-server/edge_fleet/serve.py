@@ -20,8 +20,8 @@ import uvicorn
 from edge_fleet.accounts import Accounts
 from edge_fleet.app import create_app
 from edge_fleet.auth import Attempts, Role, make_token
-from edge_fleet.brokers.choose import choose_broker
-from edge_fleet.brokers.external import ExternalBroker
+from edge_fleet.brokers.choose import choose_broker, is_managed
+from edge_fleet.brokers.external import ExternalBroker, parse_url
 from edge_fleet.conductor import Conductor
 from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.dispatch import Dispatcher
@@ -222,6 +222,11 @@ def _listening(address: Address) -> Iterator[socket.socket]:
         yield listener
 
 
+def devices_at(config: ServerConfig) -> str:
+    """Where devices connect, without the credentials that a broker's URL may hold."""
+    return config.mqtt if is_managed(config) else str(parse_url(config.broker).address)
+
+
 def warnings(config: ServerConfig) -> list[str]:
     """What an operator should know of settings that open a port to others without TLS."""
     found = []
@@ -230,8 +235,7 @@ def warnings(config: ServerConfig) -> list[str]:
             f"http {config.http} is open to the network without TLS: tokens and passwords can be read on "
             "their way; put a proxy with TLS before it"
         )
-    managed = config.broker in ("nats", "mosquitto")
-    if managed and not config.tls_cert and not parse_address(config.mqtt, "--mqtt").is_loopback:
+    if is_managed(config) and not config.tls_cert and not parse_address(config.mqtt, "--mqtt").is_loopback:
         found.append(
             f"mqtt {config.mqtt} is open to the network without TLS: passwords can be read on their way; "
             "give --tls-cert and --tls-key"

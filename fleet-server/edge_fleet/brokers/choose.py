@@ -16,6 +16,11 @@ from edge_fleet.errors import RequestInvalid
 _MANAGED: dict[str, Callable[..., Broker]] = {"nats": NatsBroker, "mosquitto": MosquittoBroker}
 
 
+def is_managed(config: ServerConfig) -> bool:
+    """Whether the server runs the broker itself."""
+    return config.broker in _MANAGED
+
+
 def choose_broker(config: ServerConfig, folder: Path, exited: Callable[[], None]) -> Broker:
     """Make the broker that the settings name; it is not started.
 
@@ -26,7 +31,7 @@ def choose_broker(config: ServerConfig, folder: Path, exited: Callable[[], None]
     Raises:
         RequestInvalid: A name, address or TLS file that cannot be used.
     """
-    if config.broker not in _MANAGED:
+    if not is_managed(config):
         return parse_url(config.broker)
     listen = parse_address(config.mqtt, "--mqtt")
     return _MANAGED[config.broker](folder.absolute(), listen, device_tls(config), exited)
