@@ -17,11 +17,22 @@ from edge_contracts.arrays import write_npz
 from edge_contracts.manifest import Task
 from edge_convert.graph import Array
 
-COUNT = 16
+COUNT, FEWEST = 16, 4
+MAX_BYTES = 2 << 20  # large pictures: golden inputs must not dwarf the artifact that a device downloads
 # One of 16 may flip: rounding on another CPU, not a wrong tensor contract.
 MIN_AGREEMENT = 0.9
 # 66 codes of 256 on a few samples' softmax is 12 dB; a transposed input gives 0 dB and less.
 MIN_SQNR_DB = 10.0
+
+
+def how_many(inputs: Mapping[str, Array]) -> int:
+    """How many samples a bundle carries.
+
+    Args:
+        inputs: By input name, [n, ...].
+    """
+    sample_bytes = sum(values[:1].nbytes for values in inputs.values())
+    return max(FEWEST, min(COUNT, MAX_BYTES // max(1, sample_bytes)))
 
 
 def choose(outputs: Mapping[str, Array], task: Task, count: int = COUNT) -> NDArray[np.intp]:

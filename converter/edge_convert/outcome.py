@@ -96,7 +96,7 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
         made.parts,
         calibration.feeds,
         calibration.answers,
-        golden.choose(calibration.answers, job.evidence.task),
+        golden.choose(calibration.answers, job.evidence.task, golden.how_many(calibration.feeds)),
         job.evidence.classes,
         _provenance(job, chosen),
     )
@@ -164,12 +164,13 @@ def _judged(
         gates.smaller(candidate.bytes, bench.float_form.bytes, candidate.recipe.precision),
         speed,
     )
-    ours, theirs = measured.medians
+    ours, theirs, ratio = measured.medians
     return replace(
         trial,
         score=measured.score,
         latency_ms=ours,
         source_ms=theirs,
+        latency_ratio=ratio,
         findings=findings,
         state=TrialState.CHOSEN if gates.passed(findings) else TrialState.FAILED,
     )

@@ -222,7 +222,11 @@ def write_bundle(content: Content, key: PrivateKey, folder: Path) -> tuple[Path,
 
 
 def write_file(path: Path, content: bytes) -> Path:
-    """Write a file whole or not at all: beside its place, synced, then renamed."""
+    """Write a file whole or not at all: beside its place, synced, then renamed.
+
+    Raises:
+        OSError: It cannot be written; the error names the file.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -233,8 +237,10 @@ def write_file(path: Path, content: bytes) -> Path:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is for secrets, a bundle is none
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     bundle.sync_folder(path.parent)
     return path

@@ -84,9 +84,6 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
-    ratio = None
-    if trial.latency_ms is not None and trial.source_ms:
-        ratio = trial.latency_ms / trial.source_ms
     return {
         "recipe": trial.recipe,
         "precision": trial.precision,
@@ -97,7 +94,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "score": None if trial.score is None else _score(trial.score),
         "latency_ms": trial.latency_ms,
         "source_latency_ms": trial.source_ms,
-        "latency_ratio": ratio,
+        "latency_ratio": trial.latency_ratio,
         "findings": [_finding(f) for f in trial.findings],
     }
 

@@ -30,6 +30,7 @@ class Trial:
         selection: Its figures on the samples that choose among candidates.
         score: Its figures on samples that chose nothing; None when it was not needed.
         latency_ms, source_ms: Medians of interleaved rounds on this host.
+        latency_ratio: Median of the rounds' own ratios, which a neighbour's noise moves least.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class Trial:
     score: Score | None = None
     latency_ms: float | None = None
     source_ms: float | None = None
+    latency_ratio: float | None = None
     findings: tuple[Finding, ...] = ()
 
 

@@ -51,11 +51,12 @@ class Measured:
     source_ms: list[float]
 
     @property
-    def medians(self) -> tuple[float | None, float | None]:
-        """Of the candidate and of the source."""
+    def medians(self) -> tuple[float | None, float | None, float | None]:
+        """Of the candidate's time, of the source's, and of the rounds' ratios of the two."""
         if not self.candidate_ms:
-            return None, None
-        return median(self.candidate_ms), median(self.source_ms)
+            return None, None, None
+        ratios = [ours / theirs for ours, theirs in zip(self.candidate_ms, self.source_ms, strict=True)]
+        return median(self.candidate_ms), median(self.source_ms), median(ratios)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,3 +32,9 @@ def test_the_archive_files_inputs_and_expected_outputs_by_artifact() -> None:
     content = golden.archive({"a/b:0": x}, {"int8": {"y": y}})
     assert sorted(read_npz(content)) == ["expected/int8/y", "input/a/b:0"]
     assert golden.archive({"a/b:0": x}, {"int8": {"y": y}}) == content
+
+
+def test_large_inputs_make_fewer_golden_samples_and_never_none() -> None:
+    assert golden.how_many({"x": np.zeros((30, 8, 8, 1), np.float32)}) == 16
+    assert golden.how_many({"x": np.zeros((30, 256, 256, 1), np.float32)}) == 8  # 2 MiB / 256 KiB
+    assert golden.how_many({"x": np.zeros((30, 640, 640, 3), np.float32)}) == 4
