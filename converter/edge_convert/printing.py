@@ -51,7 +51,7 @@ def failures(result: BuildResult) -> Iterator[str]:
         yield f"{outcome.profile}: {outcome.summary}"
         if outcome.layers:
             named = ", ".join(
-                f"{cost.source or cost.node} ({cost.op}, {cost.sqnr_db:.1f} dB)"
+                f"{cost.source or cost.node} ({cost.sqnr_db:.1f} dB)"
                 for cost in outcome.layers[:_LAYERS_NAMED]
             )
             yield f"{outcome.profile}: layers that cost most: {named}"
@@ -59,7 +59,6 @@ def failures(result: BuildResult) -> Iterator[str]:
 
 def _trial_row(profile: str, trial: Trial) -> tuple[str, ...]:
     score = trial.score
-    ratio = trial.latency_ms / trial.source_ms if trial.latency_ms and trial.source_ms else None
     return (
         profile,
         trial.recipe + (" pruned" if trial.pruned else ""),
@@ -69,7 +68,7 @@ def _trial_row(profile: str, trial: Trial) -> tuple[str, ...]:
         _figure(score.agreement if score else None, "{:.1%}"),
         _figure(score.artifact if score else None, "{:.2%}"),
         _figure(trial.latency_ms, "{:.4f}"),
-        _figure(ratio, "{:.2f}"),
+        _figure(trial.latency_ratio, "{:.2f}"),
         trial.state.value,
     )
 
