@@ -29,7 +29,7 @@ DATA = {
 
 def result(**changes: Any) -> BuildResult:
     score = Score(samples=9, agreement=0.98, sqnr_db=22.5, metric="accuracy", source=0.9, artifact=0.88)
-    failed = Trial("wi8", "int8", 1000, score, TrialState.FAILED, False, score, 0.2, 0.1)
+    failed = Trial("wi8", "int8", 1000, score, TrialState.FAILED, False, score, 0.2, 0.1, 2.0)
     findings = (Finding("latency", Verdict.FAIL, HOSTILE, 2.0, 1.1),)
     outcome = Outcome(
         HOSTILE,
