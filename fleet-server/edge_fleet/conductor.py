@@ -41,8 +41,9 @@ class Conductor:
     """Moves the rollouts of one server."""
 
     def __init__(self, services: Services) -> None:
-        """Take the server's parts; `tick` does the work, `run` repeats it."""
+        """Take the server's parts; `run` does the work, again and again."""
         self._services = services
+        self.failures = 0  # rollouts, or rounds of all of them, that could not be looked at
 
     # operators' orders
 
@@ -123,26 +124,36 @@ class Conductor:
     # the loop
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until told to stop; a database that is away for a while ends nothing."""
+        """Look after the rollouts until told to stop."""
         rest_s = TICK_S
         while not stop.wait(rest_s):
             begun = time.monotonic()
-            try:
-                self.tick(self._services.now_ms())
-            except SQLAlchemyError as error:
-                log.error("rollouts not looked at", extra={"reason": str(error)[:300]})
+            self.attend(self._services.now_ms())
             rest_s = max(TICK_S, IDLE_SHARE * (time.monotonic() - begun))
 
-    def tick(self, now_ms: int) -> None:
-        """Do for every rollout what its evidence and the time ask for."""
-        with self._services.store.read() as connection:
-            watched = [found.id for found in rollout_rows.load_all(connection, WATCHED)]
+    def attend(self, now_ms: int) -> None:
+        """Tick; what goes wrong with one rollout, or while the database is away, ends nothing else."""
+        try:
+            with self._services.store.read() as connection:
+                watched = rollout_rows.load_ids(connection, WATCHED)
+        except SQLAlchemyError as error:
+            self.failures += 1
+            log.error("rollouts not looked at", extra={"reason": str(error)[:300]})
+            return
         for rollout in watched:
             try:
-                while self._advance(rollout, now_ms):
-                    pass
-            except RolloutChanged:
-                log.info("rollout changed under the tick", extra={"rollout": rollout})
+                self.tick(rollout, now_ms)
+            except Exception:  # the outermost loop: the watch over the others must go on
+                self.failures += 1
+                log.exception("rollout not looked at", extra={"rollout": rollout})
+
+    def tick(self, rollout: str, now_ms: int) -> None:
+        """Do for a rollout what its evidence and the time ask for."""
+        try:
+            while self._advance(rollout, now_ms):
+                pass
+        except RolloutChanged:  # by an operator's order: the next tick sees what it has become
+            log.info("rollout changed under the tick", extra={"rollout": rollout})
 
     def _advance(self, rollout: str, now_ms: int) -> bool:
         """One step of one rollout; True when there may be another at once."""
@@ -218,7 +229,8 @@ class Conductor:
 
     def _carry_out(self, rollout: Rollout, decision: Decision, now_ms: int) -> bool:
         with self._services.store.write() as connection:
-            news = rollout_rows.explain(connection, rollout, decision.why, decision.verdicts)
+            why = decision.why or rollout.why
+            news = rollout_rows.explain(connection, rollout, why, decision.verdicts)
             sent: list[str] = []
             if decision.event is not None:
                 sent = self._move(connection, rollout, decision.event, ACTOR, decision.why, now_ms)

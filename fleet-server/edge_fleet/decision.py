@@ -19,7 +19,7 @@ class Decision:
 
     Args:
         event: For the state machine, or None: nothing changes.
-        why: One line for a person, also when nothing changes.
+        why: One line for a person, also when nothing changes; "" leaves what stands there.
         verdicts: What the gates said.
     """
 
@@ -41,7 +41,7 @@ def decide(plan: RolloutPlan, position: Position, evidence: StageEvidence, now_s
     elif position.phase is Phase.BAKING:
         event, why = _bake(plan, position, evidence, verdicts, now_s)
     else:
-        event, why = None, "paused by an operator"
+        event, why = None, ""
     return Decision(event, why, verdicts)
 
 

@@ -202,7 +202,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 
 def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:
     begun = stage["begun_ms"] is not None
-    target = f", {stage['target']} devices" if stage["target"] is not None else ""
+    target = f", {stage['target']} in all" if stage["target"] is not None else ""
     lines = [f"  stage {index + 1} ({stage['share']}{target}){'' if begun else ': not begun'}"]
     for row in stage["devices"]:
         reason = " ".join(filter(None, (row["code"], row["detail"])))

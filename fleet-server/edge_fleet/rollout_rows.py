@@ -121,6 +121,12 @@ def load_all(connection: Connection, phases: Iterable[Phase] = tuple(Phase)) -> 
     return [_rollout(row) for row in rows]
 
 
+def load_ids(connection: Connection, phases: Iterable[Phase]) -> list[str]:
+    """Ids of the rollouts in these phases, oldest first."""
+    ids = select(rollouts.c.id).where(rollouts.c.phase.in_(list(phases)))
+    return list(connection.execute(ids.order_by(rollouts.c.created_ms, rollouts.c.id)).scalars())
+
+
 def move(
     connection: Connection, rollout: Rollout, position: Position, event: Event, actor: str, why: str
 ) -> None:

@@ -48,7 +48,11 @@ class Fleet(FleetRows):
 
     def pass_time(self, seconds: float) -> None:
         self.now_ms += round(seconds * 1000)
-        self.conductor.tick(self.now_ms)
+        self.tick()
+
+    def tick(self) -> None:
+        self.conductor.attend(self.now_ms)
+        assert self.conductor.failures == 0
 
     def position(self, rollout: str) -> tuple[Phase, int]:
         with self.store.read() as connection:
@@ -83,8 +87,8 @@ class Fleet(FleetRows):
         return rollout
 
 
-class Killed(Exception):
-    """The process is gone."""
+class Killed(BaseException):
+    """The process is gone: nothing catches that."""
 
 
 def file(path: Path) -> Callable[[], Store]:
@@ -259,6 +263,7 @@ def test_pause_stops_the_next_stage_and_resume_bakes_anew(fleet: Fleet) -> None:
     fleet.report(canary, digest("1"))
     fleet.pass_time(1000)
     assert fleet.position(rollout) == (Phase.PAUSED, 0)
+    assert fleet.why(rollout) == "paused by anna"
     fleet.conductor.resume(rollout, "anna")
     fleet.pass_time(1)
     assert fleet.position(rollout) == (Phase.BAKING, 0)
@@ -419,13 +424,32 @@ def test_an_order_that_meets_a_tick_is_not_lost(fleet: Fleet) -> None:
     assert fleet.position(rollout)[0] is Phase.PAUSED
 
 
+def test_a_rollout_that_cannot_be_read_does_not_hold_up_the_others(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.enrol("yard-1", site="yard")
+    broken = fleet.begin("1", "1", "100%", select="site=yard")
+    good = fleet.begin("1", "1", "100%", select="site=lab")
+    with fleet.store.write() as connection:
+        connection.execute(
+            update(schema.rollouts)
+            .where(schema.rollouts.c.id == broken)
+            .values(plan={"format": "edgefleet.rollout/9"})
+        )
+    fleet.say(next(iter(fleet.members(good))))
+    fleet.conductor.attend(fleet.now_ms)
+    assert fleet.position(good)[0] is Phase.BAKING
+    assert fleet.conductor.failures == 1
+    assert "update edgefleet" in caplog.text
+
+
 def test_ticking_again_changes_nothing(fleet: Fleet) -> None:
     rollout = fleet.begin("1", "1", "100%")
     fleet.say(next(iter(fleet.members(rollout))))
     fleet.pass_time(1)
     before = everything(fleet)
     for _ in range(3):
-        fleet.conductor.tick(fleet.now_ms)
+        fleet.tick()
     assert everything(fleet) == before
 
 
@@ -434,11 +458,11 @@ def test_what_was_stored_and_not_sent_is_sent_after_a_restart(fleet: Fleet) -> N
     fleet.conductor.start(rollout, "anna")
     fleet.crash_when_sending = True
     with pytest.raises(Killed):
-        fleet.conductor.tick(fleet.now_ms)
+        fleet.tick()
     fleet.store.close()
     fleet.open()
     fleet.crash_when_sending = False
-    fleet.conductor.tick(fleet.now_ms)
+    fleet.tick()
     assert fleet.sent == list(fleet.members(rollout))
 
 
@@ -451,7 +475,7 @@ def test_the_story_ends_the_same_wherever_the_server_dies(tmp_path: Path) -> Non
         survive(lambda: fleet.conductor.start(rollout, "anna"))
         for seconds in (1, 1, 60, 1, 1, 1, 1):
             fleet.now_ms += seconds * 1000
-            survive(lambda: fleet.conductor.tick(fleet.now_ms))
+            survive(lambda: fleet.tick())
             for device, row in fleet.members(rollout).items():
                 if fleet.assigned(device).bundle and row.member.state in (State.PENDING, State.OFFERED):
                     wrong = row.member.stage == 1

@@ -188,7 +188,7 @@ def test_the_command_line_plans_shows_and_stops(fleet: Running, rows: FleetRows,
     rows.say(canary)
     wait = "WAIT latency_p95: arm-cpu: 0 latencies reported, 50 needed"
     output = eventually(lambda: wait in (text := run(fleet, "show", rollout)[1]) and text, "the gate")
-    assert "stage 1 (1, 1 devices)" in output and "stage 2 (100%, 3 devices): not begun" in output
+    assert "stage 1 (1, 1 in all)" in output and "stage 2 (100%, 3 in all): not begun" in output
     assert canary in output
     assert run(fleet, "pause", rollout) == (0, f"{rollout}: paused\n")
     assert run(fleet, "resume", rollout)[1].startswith(f"{rollout}: ")

@@ -217,7 +217,12 @@ def order(
 
 
 def _refused(request: Request, status: int, error: str) -> Response:
-    return rendering.page("refused.html", shared(request).now_ms(), status, error=error, who=None)
+    now_ms = shared(request).now_ms()
+    try:
+        visitor = session.current(request)
+    except Unauthorized:
+        return rendering.page("refused.html", now_ms, status, error=error, who=None)
+    return rendering.page("refused.html", now_ms, status, error=error, who=visitor.who, csrf=visitor.csrf)
 
 
 def _page(visitor: Session, template: str, now_ms: int, **values: Any) -> Response:
