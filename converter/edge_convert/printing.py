@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_contracts.manifest import Score
 from edge_convert.terminal import table
 
 if TYPE_CHECKING:  # these modules need the converter's extra, `verify` does not
@@ -63,14 +64,20 @@ def _trial_row(profile: str, trial: Trial) -> tuple[str, ...]:
         profile,
         trial.recipe + (" pruned" if trial.pruned else ""),
         f"{trial.bytes / 1000:.1f}",
-        _figure(trial.selection.sqnr_db, "{:.1f}"),
-        _figure(score.sqnr_db if score else None, "{:.1f}"),
+        _ratio(trial.selection),
+        _ratio(score),
         _figure(score.agreement if score else None, "{:.1%}"),
         _figure(score.artifact if score else None, "{:.2%}"),
         _figure(trial.latency_ms, "{:.4f}"),
         _figure(trial.latency_ratio, "{:.2f}"),
         trial.state.value,
     )
+
+
+def _ratio(score: Score | None) -> str:
+    if score is None:
+        return "-"
+    return "exact" if score.sqnr_db is None else f"{score.sqnr_db:.1f}"
 
 
 def _figure(value: float | None, form: str) -> str:
@@ -134,7 +141,7 @@ def verified_text(verified: VerifiedManifest) -> str:
                 ", ".join(artifact.runtimes),
                 str(artifact.bytes),
                 _figure(score.agreement if score else None, "{:.1%}"),
-                _figure(score.sqnr_db if score else None, "{:.1f}"),
+                _ratio(score),
                 _figure(score.artifact if score else None, "{:.2%}"),
                 _figure(score.source if score else None, "{:.2%}"),
                 artifact.compiled_for or artifact.not_compiled or "-",

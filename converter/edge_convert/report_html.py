@@ -19,7 +19,8 @@ padding-top: 1rem; } h3 { font-size: 1rem; margin-bottom: .3rem; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line);
 vertical-align: top; } td.number, th.number { text-align: right; }
-.wide { overflow-x: auto; } td:first-child { white-space: nowrap; } .verdict { font-weight: 600; } .pass, .chosen { color: var(--good); }
+.wide { overflow-x: auto; } td:first-child { white-space: nowrap; }
+.verdict { font-weight: 600; } .pass, .chosen { color: var(--good); }
 .fail, .failed { color: var(--bad); } code { font-size: .9em; overflow-wrap: anywhere; }
 svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 rect.good { fill: var(--good); } rect.bad { fill: var(--bad); } rect.plain { fill: var(--plain); }

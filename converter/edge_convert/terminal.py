@@ -23,7 +23,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or text in ("", "-") or text[:2].lstrip("-")[:1].isdigit()
+    return text[:1].isdigit() or text in ("", "-", "exact") or text[:2].lstrip("-")[:1].isdigit()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from digit_models import classifier, parts, write_data
+from onnx_models import Network, rng, saved
 
 from edge_contracts.arrays import read_npz
 from edge_contracts.bundle import Bundle, open_bundle
@@ -18,12 +19,16 @@ from edge_contracts.errors import KeyInvalid, ProfileUnknown
 from edge_contracts.features import features
 from edge_contracts.keys import PrivateKey, TrustedKeys, write_private
 from edge_contracts.signing import verify
+from edge_convert import importers
 from edge_convert.binding import decode, encode
 from edge_convert.build import BuildOptions, build
+from edge_convert.emitters import tflite
 from edge_convert.engine import open_artifact, run
 from edge_convert.errors import DataInvalid, UnsupportedOperator
 from edge_convert.gates import Limits
+from edge_convert.graph import Graph, constant
 from edge_convert.results import BuildResult, TrialState
+from edge_convert.source import read_source
 
 UNTIMED = Limits(latency="off")  # timed work is never a test
 
@@ -293,3 +298,77 @@ def test_an_older_bundle_survives_a_build_that_cannot_write(
         digits.build(version="1")
     assert path.read_bytes() == before
     assert not [p for p in digits.options.output.iterdir() if p.name.startswith(".")]
+
+
+def test_a_tflite_source_goes_to_both_targets(digits: Bench) -> None:
+    graph = read_source(digits.options.model).graph
+    model = digits.folder / "digits.tflite"
+    model.write_bytes(tflite.emit(graph))
+    (port,) = read_source(model).graph.inputs
+    moved = {}
+    for part in ("calibration", "evaluation"):
+        x, y = parts()[part]
+        moved[part] = digits.folder / f"{part}-nhwc.npz"
+        np.savez(moved[part], x=np.transpose(x, (0, 2, 3, 1)), y=y)
+    assert port.shape == (1, 8, 8, 1)
+    result = digits.build(model=model, profiles=["arm-cpu", "intel-npu"], **moved)
+    assert result.passed
+    manifest = open_bundle(digits.options.output / "digits-1-intel-npu.bundle").manifest
+    assert manifest.inputs[0].shape == (1, 8, 8, 1)
+    assert manifest.evaluation["int8"].artifact == pytest.approx(0.945, abs=0.01)
+
+
+def test_a_model_with_two_inputs_and_two_outputs_that_does_not_classify(digits: Bench) -> None:
+    network = Network({"picture": (1, 3, 8, 8), "pose": (1, 6)})
+    seen = network.node("GlobalAveragePool", network.node("Relu", network.conv("picture", 3, 64)))
+    flat = network.node("Flatten", seen)
+    both = network.node("Concat", flat, "pose", axis=1)
+    weights = network.weight(rng(5).normal(size=(70, 4)).astype(np.float32))
+    model = saved(network.model(network.node("MatMul", both, weights), flat), digits.folder)
+    data = {
+        "picture": rng(1).normal(size=(60, 3, 8, 8)).astype(np.float32),
+        "pose": rng(2).normal(size=(60, 6)).astype(np.float32),
+    }
+    np.savez(digits.folder / "both.npz", **data)  # type: ignore[arg-type]
+    result = digits.build(
+        model=model,
+        calibration=digits.folder / "both.npz",
+        evaluation=None,
+        labels=None,
+        profiles=["arm-cpu", "intel-npu"],
+    )
+    assert result.passed
+    for profile in ("arm-cpu", "intel-npu"):
+        bundle = open_bundle(digits.options.output / f"digits-1-{profile}.bundle")
+        manifest = bundle.manifest
+        assert manifest.task == "other"
+        assert [t.name for t in manifest.inputs] == ["picture", "pose"]
+        assert [t.layout for t in manifest.inputs] == ["NCHW", ""]
+        assert set(read_npz(bundle.contents["golden.npz"])) == {
+            "input/picture",
+            "input/pose",
+            *(f"expected/int8/{t.name}" for t in manifest.outputs),
+        }
+        score = manifest.evaluation["int8"]
+        assert score.agreement is None
+        assert score.sqnr_db is not None
+        assert score.sqnr_db > 25
+
+
+def test_an_import_that_changes_answers_is_refused(digits: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of an importer is made here: the file is read with its kernels mirrored."""
+    honest = importers.load
+
+    def mirrored(path: Path) -> Graph:
+        graph = honest(path)
+        tensors = {
+            name: constant(name, t.data[:, :, ::-1]) if t.data is not None and t.data.ndim == 4 else t
+            for name, t in graph.tensors.items()
+        }
+        return replace(graph, tensors=tensors)
+
+    monkeypatch.setattr(importers, "load", mirrored)
+    (outcome,) = digits.build().outcomes
+    assert not outcome.passed
+    assert "dB from the source's own answers, expected 60" in outcome.summary
+    assert not list(digits.options.output.glob("*.bundle"))
