@@ -36,7 +36,8 @@ class Accounts:
     def __init__(self, store: Store, keys: ServerKeys, fleet: str, broker: Broker) -> None:
         """Take the parts; `listed` is what to start the broker with."""
         self._store, self._keys, self._fleet, self._broker = store, keys, fleet, broker
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._asked = self._applied = 0
 
     def server(self) -> Account:
         """The server's own account."""
@@ -80,8 +81,14 @@ class Accounts:
         Returns:
             False when it did not in time (a broker that is down reads them when it starts).
         """
+        with self._counting:
+            self._asked += 1
+            mine = self._asked
         with self._lock:  # an older list must not overwrite a newer one
-            self._broker.update(self.listed())
+            if self._applied < mine:  # else one who came later has taken our change along
+                asked = self._asked
+                self._broker.update(self.listed())
+                self._applied = asked
         if wanted is None or not self._broker.managed:
             return True
         deadline = time.monotonic() + IN_EFFECT_TIMEOUT_S

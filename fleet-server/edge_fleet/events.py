@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +67,7 @@ class EventBus:
         """Whether the server is going down."""
         return self._closed
 
-    async def listen(self, keep_alive_s: float) -> AsyncIterator[News | None]:
+    async def listen(self, keep_alive_s: float) -> AsyncGenerator[News | None, None]:
         """News from now on, until the bus is closed; None when there was none for a while."""
         listener = _Listener(asyncio.get_running_loop())
         with self._lock:

@@ -1,43 +1,61 @@
 """Messages that arrived and are not worked on yet: bounded, and fair between senders.
 
-Senders take turns, and none may have more than its share waiting, so that one that floods delays and
-loses only its own messages. What does not fit is refused to the caller, who counts it; devices send again.
+Senders take turns, and none may have more bytes waiting than its share, so that one that floods delays
+and loses only its own messages. What does not fit is refused to the caller, who counts it; devices send
+again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+
+ITEM_BYTES = 512  # what an item takes besides its own bytes, roughly
+
+
+@dataclass
+class _Queue(Generic[Item]):
+    """What waits of one sender, with the size of each."""
+
+    items: deque[tuple[Item, int]] = field(default_factory=deque)
+    size_bytes: int = 0
 
 
 class Inbox(Generic[Item]):
     """A queue of queues, one for each sender, emptied in turns.
 
     Args:
-        per_sender, total: How many may wait.
+        per_sender_bytes, total_bytes: How much may wait.
     """
 
-    def __init__(self, per_sender: int, total: int) -> None:
+    def __init__(self, per_sender_bytes: int, total_bytes: int) -> None:
         """Start empty and open."""
-        self._per_sender, self._total = per_sender, total
-        self._waiting: OrderedDict[str, deque[Item]] = OrderedDict()  # by whose turn it is
-        self._count = 0
+        self._per_sender, self._total = per_sender_bytes, total_bytes
+        self._waiting: OrderedDict[str, _Queue[Item]] = OrderedDict()  # by whose turn it is
+        self._count = self._size_bytes = 0
         self._changed = threading.Condition()
         self._closed = False
 
-    def offer(self, sender: str, item: Item) -> bool:
-        """Let an item wait; False when the sender or all together have too many. Never waits."""
+    def offer(self, sender: str, item: Item, size_bytes: int) -> bool:
+        """Let an item wait; False when the sender or all together have too much. Never waits."""
+        size_bytes += ITEM_BYTES
         with self._changed:
-            queue = self._waiting.get(sender)
-            if self._closed or self._count >= self._total or (queue and len(queue) >= self._per_sender):
+            queue = self._waiting.get(sender) or _Queue()
+            if (
+                self._closed
+                or self._size_bytes + size_bytes > self._total
+                or queue.size_bytes + size_bytes > self._per_sender
+            ):
                 return False
-            if queue is None:
-                queue = self._waiting[sender] = deque()
-            queue.append(item)
+            queue.items.append((item, size_bytes))
+            queue.size_bytes += size_bytes
+            self._waiting[sender] = queue
             self._count += 1
+            self._size_bytes += size_bytes
             self._changed.notify()
             return True
 
@@ -48,8 +66,11 @@ class Inbox(Generic[Item]):
             taken: list[Item] = []
             while self._waiting and len(taken) < most:
                 sender, queue = self._waiting.popitem(last=False)
-                taken.append(queue.popleft())
-                if queue:
+                item, size_bytes = queue.items.popleft()
+                taken.append(item)
+                queue.size_bytes -= size_bytes
+                self._size_bytes -= size_bytes
+                if queue.items:
                     self._waiting[sender] = queue  # to the end of the line
             self._count -= len(taken)
             return taken

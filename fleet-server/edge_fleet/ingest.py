@@ -30,7 +30,8 @@ from edge_fleet.verification import Arrival, KnownDevice, Refused, Verified, add
 log = logging.getLogger(__name__)
 
 BATCH = 256
-PER_DEVICE, IN_ALL = 512, 16_384  # waiting; at 256 kB each the worst case is bounded by the broker's queue
+# An agent has at most 100 envelopes on their way, of about 10 kB
+PER_DEVICE_BYTES, IN_ALL_BYTES = 8 << 20, 128 << 20
 IDLE_S = 0.5
 RETRY_S = 1.0
 
@@ -62,7 +63,7 @@ class Ingest:
         """Take the parts; `start` runs the thread."""
         self._store, self._bus, self._dispatch = store, bus, dispatch
         self._director, self._fleet, self._publish, self._now_ms = director, fleet, publish, now_ms
-        self._inbox: Inbox[Arrival] = Inbox(PER_DEVICE, IN_ALL)
+        self._inbox: Inbox[Arrival] = Inbox(PER_DEVICE_BYTES, IN_ALL_BYTES)
         self.refusals = Refusals()
         self.counters = Counters()
         self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
@@ -86,7 +87,8 @@ class Ingest:
         self.counters.received += 1
         address = address_of(topic_name, self._fleet)
         sender = address.device if address else ""
-        if not self._inbox.offer(sender, Arrival(topic_name, payload, self._now_ms())):
+        arrival = Arrival(topic_name, payload, self._now_ms())
+        if not self._inbox.offer(sender, arrival, len(payload)):
             self.refusals.count("overloaded", "", f"a message on {topic_name!r:.200}", self._now_ms())
 
     def process(self, arrivals: Sequence[Arrival]) -> None:
