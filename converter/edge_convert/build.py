@@ -105,7 +105,7 @@ def build(options: BuildOptions, step: Step) -> BuildResult:
     )
     try:
         result = _convert(options, profiles, key, source, result, step)
-    except (ContractError, ConvertError) as error:
+    except (ContractError, ConvertError, OSError) as error:
         report.write(replace(result, refusal=str(error)), options.output)
         raise
     report.write(result, options.output)

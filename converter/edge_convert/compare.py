@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from edge_contracts.manifest import Score, Task
 from edge_convert import score
+from edge_convert.gates import NOTHING_LEFT_DB
 from edge_convert.graph import Array
 
-LOWEST_DB = -300.0  # stands for minus infinity, which JSON cannot say
 _BINS = 41  # odd, so that the middle one holds the errors around zero
 
 
@@ -38,17 +38,21 @@ def compare(
 ) -> Score:
     """Score answers on the same samples.
 
+    Agreement is that of the top-1 class for a classifier, and of the whole answer for a model that
+    gives nothing but whole numbers.
+
     Args:
         source, artifact: By output name, [n, ...]; a classifier's scores are the first output.
         classes: The right class of each sample, where known.
     """
     first = next(iter(source))
     count = len(source[first])
-    noise = score.worst_sqnr_db(source, artifact)
+    real = {name: values for name, values in source.items() if values.dtype.kind == "f"}
+    noise = score.worst_sqnr_db(real, artifact)
     if noise is not None:
-        noise = max(noise, LOWEST_DB)
+        noise = max(noise, NOTHING_LEFT_DB)
     if task != "classification":
-        return Score(samples=count, sqnr_db=noise)
+        return Score(samples=count, sqnr_db=noise, agreement=None if real else _equal(source, artifact))
     theirs, ours = (answers[first].reshape(count, -1) for answers in (source, artifact))
     return Score(
         samples=count,
@@ -60,11 +64,20 @@ def compare(
     )
 
 
+def _equal(source: Mapping[str, Array], artifact: Mapping[str, Array]) -> float:
+    """Share of samples whose whole numbers (classes, indices) are all the same: noise means nothing there."""
+    same = [
+        (values == artifact[name]).reshape(len(values), -1).all(axis=1) for name, values in source.items()
+    ]
+    return float(np.mean(np.logical_and.reduce(same)))
+
+
 def error_histogram(source: Mapping[str, Array], artifact: Mapping[str, Array]) -> Histogram | None:
-    """Errors of the first output; None when there are none."""
+    """Errors of the first output that are finite; None when there are none."""
     name = next(iter(source))
     errors = (artifact[name].astype(np.float64) - source[name].astype(np.float64)).ravel()
-    reach = float(np.abs(errors).max())
+    errors = errors[np.isfinite(errors)]
+    reach = float(np.abs(errors).max(initial=0.0))
     if reach == 0:
         return None
     counts, edges = np.histogram(errors, bins=_BINS, range=(-reach, reach))

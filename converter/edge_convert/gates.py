@@ -63,17 +63,27 @@ class Limits:
 
 
 MIN_FIDELITY_DB = 60.0  # two float32 runtimes differ by rounding alone: 80 to 130 dB where measured
+NOTHING_LEFT_DB = -300.0  # stands for minus infinity, which JSON cannot say
 MAX_SCATTER = 0.30  # interquartile range of the rounds' ratios over their median
 LATENCY_FLOOR_MS = 0.01  # less than this is the call through Python, and no device budget sees it
 CHANCE_SAMPLES = 50  # below, a source's accuracy cannot be told from chance
 
 
-def fidelity(sqnr_db: float | None, limit: float = MIN_FIDELITY_DB) -> Finding:
-    """Whether our float form of the source gives the source's own answers."""
-    if sqnr_db is None:
+def fidelity(score: Score, limit: float = MIN_FIDELITY_DB) -> Finding:
+    """Whether our float form of the source gives the source's own answers.
+
+    Args:
+        score: Of the float form against the source's own runtime.
+        limit: Decibels.
+    """
+    if score.agreement is not None and score.agreement < 1:
+        says = f"the imported float model gives other answers for {1 - score.agreement:.1%} of the samples"
+        return Finding("fidelity", Verdict.FAIL, says, score.agreement, 1.0)
+    if score.sqnr_db is None:
         return Finding("fidelity", Verdict.PASS, "the imported model gives the source's answers exactly")
-    says = f"the imported float model is {sqnr_db:.1f} dB from the source's own answers, expected {limit:.0f}"
-    return Finding("fidelity", _pass_if(sqnr_db >= limit), says, sqnr_db, limit)
+    found = f"{score.sqnr_db:.1f} dB from the source's own answers, expected {limit:.0f}"
+    verdict = _pass_if(score.sqnr_db >= limit)
+    return Finding("fidelity", verdict, f"the imported float model is {found}", score.sqnr_db, limit)
 
 
 def source_sanity(accuracy: float | None, classes: int, samples: int) -> Finding:
@@ -111,19 +121,21 @@ def accuracy_drop(score: Score, max_drop: float) -> Finding:
 
 
 def agreement(score: Score, limit: float) -> Finding:
-    """Whether enough samples keep their class (classification)."""
+    """Whether enough samples keep their class, or their whole numbers."""
     if score.agreement is None:
         return Finding("agreement", Verdict.NOT_JUDGED, "not a classifier")
-    says = (
-        f"same class as the source for {score.agreement:.1%} of {score.samples} samples, expected {limit:.1%}"
-    )
+    share = f"{score.agreement:.1%} of {score.samples} samples"
+    says = f"same answer as the source for {share}, expected {limit:.1%}"
     return Finding("agreement", _pass_if(score.agreement >= limit), says, score.agreement, limit)
 
 
 def signal(score: Score, limit: float) -> Finding:
     """Whether the outputs stand out enough from the noise of compression (not classification)."""
+    if score.sqnr_db is not None and score.sqnr_db <= NOTHING_LEFT_DB:
+        reason = "an output is NaN or infinite, or shares nothing with the source's"
+        return Finding("signal", Verdict.FAIL, reason, score.sqnr_db, limit)
     if score.agreement is not None:
-        return Finding("signal", Verdict.NOT_JUDGED, "a classifier is judged by its classes")
+        return Finding("signal", Verdict.NOT_JUDGED, "judged by the share of equal answers")
     if score.sqnr_db is None:
         return Finding("signal", Verdict.PASS, "the outputs equal the source's")
     says = f"signal to noise {score.sqnr_db:.1f} dB on {score.samples} samples, expected {limit:.1f}"

@@ -117,7 +117,7 @@ def _fidelity(job: Job, profile: DeviceProfile) -> Finding:
     """Whether the graph, in float and written for this target, gives the source's own answers."""
     ours = float_form(job.source.graph, profile.target).model.run(job.own.feeds)
     limit = HYBRID_FIDELITY_DB if job.source.hybrid else gates.MIN_FIDELITY_DB
-    return gates.fidelity(compare(job.own.answers, ours, "other").sqnr_db, limit)
+    return gates.fidelity(compare(job.own.answers, ours, "other"), limit)
 
 
 def _search(job: Job, profile: DeviceProfile, bench: Workbench, trials: list[Trial]) -> _Choice | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_contracts.manifest import Score
 from edge_convert import report_html
-from edge_convert.gates import Finding
+from edge_convert.gates import NOTHING_LEFT_DB, Finding
 from edge_convert.pack import write_file
 from edge_convert.results import BuildResult, Outcome, Trial
 from edge_convert.score import LayerCost
@@ -114,5 +114,5 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _layer(cost: LayerCost) -> dict[str, Any]:
-    lowest = None if cost.sqnr_db is None else max(cost.sqnr_db, -300.0)
+    lowest = None if cost.sqnr_db is None else max(cost.sqnr_db, NOTHING_LEFT_DB)
     return {"layer": cost.node, "op": cost.op, "source": cost.source, "sqnr_db": lowest}

@@ -114,7 +114,7 @@ class Workbench:
         if precision not in self._ranked:
             made = [self._rank(c) for c in self._make(precision)]
             # equal figures go by name, so that two builds choose the same
-            made.sort(key=lambda r: (-_noise_rank(r.selection), r.candidate.recipe.name))
+            made.sort(key=lambda r: (*_merit(r.selection), r.candidate.recipe.name))
             self._ranked[precision] = made
         return self._ranked[precision]
 
@@ -191,6 +191,7 @@ class Workbench:
         return self._layers[name]
 
 
-def _noise_rank(figures: Score) -> float:
-    """A ratio to sort by; answers without any noise come first."""
-    return float("inf") if figures.sqnr_db is None else figures.sqnr_db
+def _merit(figures: Score) -> tuple[float, float]:
+    """Figures to sort by, the best first: the least noise (none at all before any), then agreement."""
+    noise = float("inf") if figures.sqnr_db is None else figures.sqnr_db
+    return -noise, -(figures.agreement or 0.0)

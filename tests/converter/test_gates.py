@@ -43,10 +43,16 @@ def test_agreement_is_for_classifiers_and_signal_for_the_others() -> None:
     assert gates.signal(Score(samples=100), 15.0).verdict is Verdict.PASS
 
 
+def test_an_output_that_is_not_finite_fails_whatever_the_task() -> None:
+    assert gates.signal(Score(samples=9, agreement=1.0, sqnr_db=-300.0), 15.0).verdict is Verdict.FAIL
+
+
 def test_an_import_that_changes_answers_fails() -> None:
-    assert gates.fidelity(59.0).verdict is Verdict.FAIL
-    assert gates.fidelity(110.0).verdict is Verdict.PASS
-    assert gates.fidelity(None).verdict is Verdict.PASS
+    assert gates.fidelity(Score(samples=9, sqnr_db=59.0)).verdict is Verdict.FAIL
+    assert gates.fidelity(Score(samples=9, sqnr_db=110.0)).verdict is Verdict.PASS
+    assert gates.fidelity(Score(samples=9)).verdict is Verdict.PASS
+    assert gates.fidelity(Score(samples=9, agreement=0.99)).verdict is Verdict.FAIL
+    assert gates.fidelity(Score(samples=9, agreement=1.0)).verdict is Verdict.PASS
 
 
 def test_a_source_that_guesses_fails_before_anything_is_compared_with_it() -> None:
