@@ -10,7 +10,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +34,7 @@ from edge_convert.errors import ConvertError, DataInvalid
 from edge_convert.evidence import Answered, Evidence, gather
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
-from edge_convert.outcome import Job, decide
+from edge_convert.outcome import Job, decide, tools_used
 from edge_convert.quantize import Rules, rules_for
 from edge_convert.results import BuildResult
 from edge_convert.source import Source, read_source
@@ -96,7 +95,7 @@ def build(options: BuildOptions, step: Step) -> BuildResult:
         _source_facts(source),
         {},
         options.limits,
-        tools_used(source.format, {p.target for p in profiles}),
+        tools_used(source.format, *(profile.target for profile in profiles)),
         host={
             "machine": platform.machine(),
             "system": platform.system(),
@@ -109,6 +108,8 @@ def build(options: BuildOptions, step: Step) -> BuildResult:
         report.write(replace(result, refusal=str(error)), options.output)
         raise
     report.write(result, options.output)
+    if result.refusal:
+        raise DataInvalid(result.refusal)
     return result
 
 
@@ -131,42 +132,34 @@ def _convert(
     # a hybrid file's own answers are noisy: what it would say in float is what an artifact is held to
     reference = float_form(source.graph, "tflite").model if source.hybrid else own
     evidence = gather(source.graph, reference, calibration, evaluation, options.task)
-    forms = _forms(options, source.graph, evidence, step)
+    identity = _identity(options, evidence)
     sanity = _source_sanity(evidence)
     result = replace(
         result,
         task=evidence.task,
         data=_data_facts(calibration, evaluation, evidence),
         findings=(sanity,),
-        notes=(
-            *_notes(source, calibration, evaluation, evidence),
-            *(f"pruning: {form.pruning}" for form in forms if form.pruning != NOT_PRUNED),
-        ),
+        notes=tuple(_notes(source, calibration, evaluation, evidence)),
     )
     if sanity.verdict is Verdict.FAIL:
-        raise DataInvalid(sanity.reason)
+        return replace(result, refusal=sanity.reason)
+    forms = _forms(options, source.graph, evidence, step)
+    pruning = tuple(f"pruning: {form.pruning}" for form in forms if form.pruning != NOT_PRUNED)
     few = {name: values[:FIDELITY_SAMPLES] for name, values in evidence.selection.feeds.items()}
     job = Job(
         source=source,
         own=Answered(few, own.run(few)),
         evidence=evidence,
-        identity=pack.Identity(
-            options.name,
-            options.version,
-            evidence.task,
-            tasks.read_labels(options.labels, evidence.classes) if options.labels else (),
-            options.color_order,
-        ),
+        identity=identity,
         limits=options.limits,
         calibration_digest=calibration.digest,
         evaluation_digest=None if evaluation is None else evaluation.digest,
-        tools=result.tools,
         key=key,
         output=options.output,
     )
     benches = Benches(forms, evidence, own, options.limits, step)
     outcomes = tuple(decide(job, profile, benches.of(profile), step) for profile in profiles)
-    return replace(result, outcomes=outcomes)
+    return replace(result, outcomes=outcomes, notes=result.notes + pruning)
 
 
 class Benches:
@@ -219,6 +212,15 @@ def _forms(options: BuildOptions, graph: Graph, evidence: Evidence, step: Step) 
     pruned = prune.prune(graph, evidence.ranges.feeds, options.prune)
     form = Form(pruned.graph, f"{options.prune}: {pruned.summary}", bool(pruned.removed))
     return [form, Form(graph)] if options.prune == "auto" and form.pruned else [form]
+
+
+def _identity(options: BuildOptions, evidence: Evidence) -> pack.Identity:
+    labels: tuple[str, ...] = ()
+    if options.labels is not None:
+        if not evidence.classes:
+            raise DataInvalid(f"--labels are for a classifier; the task is {evidence.task}")
+        labels = tasks.read_labels(options.labels, evidence.classes)
+    return pack.Identity(options.name, options.version, evidence.task, labels, options.color_order)
 
 
 def _source_sanity(evidence: Evidence) -> Finding:
@@ -281,15 +283,3 @@ def _data_facts(calibration: Samples, evaluation: Samples | None, evidence: Evid
             for name, values in calibration.feeds.items()
         },
     }
-
-
-def tools_used(source_format: str, targets: set[str]) -> dict[str, str]:
-    """Versions of what takes part in a build."""
-    names = ["edgefleet", "numpy"]
-    if source_format == "onnx":
-        names += ["onnx", "openvino"]
-    if "openvino" in targets:
-        names.append("openvino")
-    if "tflite" in targets or source_format == "tflite":
-        names.append("ai-edge-litert")
-    return {name: metadata.version(name) for name in sorted(set(names))}

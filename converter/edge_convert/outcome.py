@@ -5,8 +5,9 @@ Every profile stands alone: one that fails writes no bundle and takes nothing fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ HYBRID_FIDELITY_DB = 15.0
 # Another job on this host can double one engine's time for a whole measurement (seen with OpenVINO's
 # thread pool on 2 cores), and must not decide what is in a bundle: only what stays slow is refused.
 SECOND_OPINIONS = 2
+# source format or target -> the packages that read, write or run it
+PACKAGES = {
+    "onnx": {"onnx", "openvino"},
+    "tflite": {"ai-edge-litert"},
+    "openvino": {"openvino"},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +54,6 @@ class Job:
     limits: Limits
     calibration_digest: str
     evaluation_digest: str | None
-    tools: Mapping[str, str]
     key: PrivateKey
     output: Path
 
@@ -98,7 +104,7 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
         calibration.answers,
         golden.choose(calibration.answers, job.evidence.task, golden.how_many(calibration.feeds)),
         job.evidence.classes,
-        _provenance(job, chosen),
+        _provenance(job, profile, chosen),
     )
     path, digest = pack.write_bundle(content, job.key, job.output)
     return replace(
@@ -181,7 +187,7 @@ def _speed(limits: Limits, bench: Workbench, measured: Measured) -> Finding:
     return gates.latency(measured.candidate_ms, measured.source_ms, where, limits)
 
 
-def _provenance(job: Job, chosen: _Choice) -> Provenance:
+def _provenance(job: Job, profile: DeviceProfile, chosen: _Choice) -> Provenance:
     recipe = chosen.candidate.recipe
     return Provenance(
         source_name=job.source.name,
@@ -191,8 +197,16 @@ def _provenance(job: Job, chosen: _Choice) -> Provenance:
         evaluation=job.evaluation_digest,
         recipe=f"{recipe.name}@{recipe.digest}",
         pruning=chosen.bench.form.pruning,
-        tools=job.tools,
+        tools=tools_used(job.source.format, profile.target),
     )
+
+
+def tools_used(source_format: str, *targets: str) -> dict[str, str]:
+    """Versions of what takes part in making artifacts for these targets; other profiles change nothing."""
+    packages = {"edgefleet", "numpy"}
+    for taken in (source_format, *targets):
+        packages |= PACKAGES[taken]
+    return {name: metadata.version(name) for name in sorted(packages)}
 
 
 def _why_not(trials: Sequence[Trial]) -> str:

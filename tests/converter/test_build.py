@@ -185,8 +185,12 @@ def test_two_builds_give_the_same_bytes(digits: Bench, tmp_path: Path) -> None:
     model.write_bytes(digits.options.model.read_bytes())
     first = digits.build(profiles=["arm-cpu", "intel-npu"])
     second = digits.build(profiles=["intel-npu", "arm-cpu"], model=model, output=moved / "out")
+    alone = digits.build(output=moved / "alone")
     assert first.passed
     assert second.passed
+    assert alone.passed
+    name = "digits-1-arm-cpu.bundle"
+    assert (moved / "alone" / name).read_bytes() == (moved / "out" / name).read_bytes()
     for profile in ("arm-cpu", "intel-npu"):
         name = f"digits-1-{profile}.bundle"
         assert (digits.options.output / name).read_bytes() == (moved / "out" / name).read_bytes()
