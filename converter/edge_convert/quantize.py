@@ -59,14 +59,25 @@ def rules_for(profile: DeviceProfile) -> Rules:
             fixed_results={},
             same_params=frozenset(),
         )
+    accelerator = profile.accelerator
+    on_edge_tpu = accelerator is not None and accelerator.kind == "edge-tpu"
     return Rules(
-        has_int8_form=tflite_rules.has_int8_form,
+        has_int8_form=_for_edge_tpu if on_edge_tpu else tflite_rules.has_int8_form,
         quantizes_results=True,
         integer_io=profile.integer_io,
         per_channel_dense=profile.per_channel_dense,
         fixed_results=tflite_rules.FIXED_OUTPUT,
         same_params=tflite_rules.SAME_PARAMS,
     )
+
+
+def _for_edge_tpu(graph: Graph, node: Node) -> bool:
+    """Whether a node may be int8 in a file for the Edge TPU.
+
+    An int8 operator of a version that its compiler does not read makes it refuse the whole file; the
+    same operator in float only stays on the CPU.
+    """
+    return node.op not in tflite_rules.BEYOND_EDGE_TPU and tflite_rules.has_int8_form(graph, node)
 
 
 def quantize(

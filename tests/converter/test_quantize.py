@@ -188,6 +188,14 @@ def test_an_operator_without_an_int8_kernel_stays_in_float() -> None:
     assert quantized(graph, pictures(6, size=12)[:, ::2, ::2]).float_nodes == {"wave"}
 
 
+def test_an_operator_that_the_edge_tpu_compiler_cannot_read_in_int8_stays_in_float_there() -> None:
+    net = Net({"x": (1, 6, 6, 3)})
+    graph = net.graph(net.conv(net.node(Op.EXP, [net.conv("x", 4)], "growth"), 4, name="last"))
+    x = pictures(6, size=12)[:, ::2, ::2]
+    assert quantized(graph, x, ARM).float_nodes == frozenset()
+    assert quantized(graph, x, CORAL).float_nodes == {"growth"}
+
+
 def test_weights_that_are_also_an_operand_keep_one_role() -> None:
     net = Net({"x": (1, 8)})
     shared = net.weight(8, 8)
