@@ -244,7 +244,7 @@ def inspect(model: Path, profile_names: tuple[str, ...], as_json: bool) -> None:
     type=click.Choice(["auto", "on", "off"]),
     default="auto",
     show_default=True,
-    help="Not slower than the source on this host; auto does not judge on a noisy one.",
+    help="Not slower than the source on this host; auto does not judge noise, nor another runtime.",
 )
 @click.option(
     "--max-latency-ratio",

@@ -7,7 +7,7 @@ was found and what was expected. No evidence is NOT_JUDGED, never PASS.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median, quantiles
 from typing import Literal
@@ -198,6 +198,18 @@ def latency(
         floor = f"; the difference is below {LATENCY_FLOOR_MS} ms, which a call through Python costs"
         return Finding("latency", Verdict.PASS, says + floor, ratio, allowed)
     return Finding("latency", _pass_if(ratio <= allowed), says, ratio, allowed)
+
+
+def of_other_runtime(finding: Finding, device_runtime: str, limits: Limits) -> Finding:
+    """What a latency finding is worth when the device's first runtime is not the one that was timed.
+
+    An Edge TPU runs operators fast for which this host's CPU has no int8 kernel worth the name
+    (PRELU: 4 times slower than float here), so "slower" is no evidence unless the user says so.
+    """
+    if finding.verdict is not Verdict.FAIL or limits.latency == "on":
+        return finding
+    doubt = f"; not judged: the device runs it in {device_runtime}, which this host cannot"
+    return replace(finding, verdict=Verdict.NOT_JUDGED, reason=finding.reason + doubt)
 
 
 def passed(findings: Sequence[Finding]) -> bool:

@@ -157,11 +157,11 @@ def _judged(
     if size.verdict is Verdict.FAIL:  # nothing that follows could help
         return replace(trial, state=TrialState.FAILED, findings=(size,))
     measured = bench.measured(candidate)
-    speed = _speed(limits, bench, measured)
+    speed = _speed(limits, profile, bench, measured)
     for _ in range(SECOND_OPINIONS):
         if speed.verdict is Verdict.FAIL:
             measured = bench.timed_again(candidate)
-            speed = _speed(limits, bench, measured)
+            speed = _speed(limits, profile, bench, measured)
     findings = (
         gates.accuracy_drop(measured.score, limits.max_drop),
         gates.agreement(measured.score, limits.min_agreement),
@@ -182,9 +182,12 @@ def _judged(
     )
 
 
-def _speed(limits: Limits, bench: Workbench, measured: Measured) -> Finding:
+def _speed(limits: Limits, profile: DeviceProfile, bench: Workbench, measured: Measured) -> Finding:
     where = f"{bench.runtime} ({bench.baseline_name})"
-    return gates.latency(measured.candidate_ms, measured.source_ms, where, limits)
+    finding = gates.latency(measured.candidate_ms, measured.source_ms, where, limits)
+    if profile.runtimes[0] == bench.runtime.lower():
+        return finding
+    return gates.of_other_runtime(finding, profile.runtimes[0], limits)
 
 
 def _provenance(job: Job, profile: DeviceProfile, chosen: _Choice) -> Provenance:

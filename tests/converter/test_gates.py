@@ -119,6 +119,16 @@ def test_the_latency_gate_can_be_switched_off_and_needs_rounds() -> None:
         gates.latency(CALM, CALM[:5], "LiteRT", LIMITS)
 
 
+def test_slower_in_another_runtime_than_the_devices_is_no_evidence() -> None:
+    slower = gates.latency([1.5 * t for t in CALM], CALM, "LiteRT", LIMITS)
+    finding = gates.of_other_runtime(slower, "edgetpu", LIMITS)
+    assert finding.verdict is Verdict.NOT_JUDGED
+    assert "the device runs it in edgetpu" in finding.reason
+    assert gates.of_other_runtime(slower, "edgetpu", Limits(latency="on")) == slower
+    faster = gates.latency(CALM, CALM, "LiteRT", LIMITS)
+    assert gates.of_other_runtime(faster, "edgetpu", LIMITS) == faster
+
+
 def test_nothing_passes_without_a_gate_that_compared_answers() -> None:
     size = Finding("size", Verdict.PASS, "")
     agreed = Finding("agreement", Verdict.PASS, "")
