@@ -36,7 +36,7 @@ from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
 from edge_convert.outcome import Job, decide, tools_used
 from edge_convert.quantize import Rules, rules_for
-from edge_convert.results import BuildResult
+from edge_convert.results import BuildResult, Outcome
 from edge_convert.source import Source, read_source
 from edge_convert.statistics import Statistics
 from edge_convert.workbench import NOT_PRUNED, Form, Step, Workbench
@@ -158,8 +158,18 @@ def _convert(
         output=options.output,
     )
     benches = Benches(forms, evidence, own, options.limits, step)
-    outcomes = tuple(decide(job, profile, benches.of(profile), step) for profile in profiles)
+    outcomes = tuple(
+        _with_leftover(decide(job, profile, benches.of(profile), step), options) for profile in profiles
+    )
     return replace(result, outcomes=outcomes, notes=result.notes + pruning)
+
+
+def _with_leftover(outcome: Outcome, options: BuildOptions) -> Outcome:
+    """Say it when an earlier build's bundle lies where this build made none; it is not ours to delete."""
+    name = pack.bundle_name(options.name, options.version, outcome.profile)
+    if outcome.passed or not (options.output / name).exists():
+        return outcome
+    return replace(outcome, notes=(*outcome.notes, f"{name} is still there, from an earlier build"))
 
 
 class Benches:

@@ -233,6 +233,24 @@ def test_a_limit_that_nothing_meets_leaves_a_report_and_no_bundle(digits: Bench)
     assert digits.report()["profiles"][0]["candidates"][0]["state"] == "failed"
 
 
+def test_a_bundle_of_an_earlier_build_is_kept_and_said(digits: Bench) -> None:
+    digits.build()
+    before = (digits.options.output / "digits-1-arm-cpu.bundle").read_bytes()
+    (outcome,) = digits.build(
+        limits=replace(UNTIMED, min_sqnr_db=0, max_drop=0, min_agreement=1.0),
+        model=classifier(digits.folder / "spoilt.onnx", spoilt=True),
+        profiles=["coral-tpu"],
+        version="2",
+    ).outcomes
+    assert outcome.notes == ()
+    (digits.options.output / "digits-2-coral-tpu.bundle").write_bytes(before)
+    (outcome,) = digits.build(
+        model=digits.folder / "spoilt.onnx", profiles=["coral-tpu"], version="2"
+    ).outcomes
+    assert outcome.notes == ("digits-2-coral-tpu.bundle is still there, from an earlier build",)
+    assert (digits.options.output / "digits-2-coral-tpu.bundle").read_bytes() == before
+
+
 def test_without_evaluation_samples_are_kept_back_and_accuracy_is_absent(digits: Bench) -> None:
     result = digits.build(evaluation=None)
     score = open_bundle(digits.options.output / "digits-1-arm-cpu.bundle").manifest.evaluation["int8"]
