@@ -1,8 +1,8 @@
 """The connection to the broker: a thread that keeps it up, and a queue that what arrives goes into.
 
-MQTT 3.1.1, clean sessions, QoS 1. Nothing is decided here and nothing is remembered: every connection
-is a new client, so that no message of an old one is sent again behind the outbox's back. Callbacks only
-put things into the queue; the agent's own thread does the work.
+MQTT 3.1.1, clean sessions; it sends with QoS 1 and listens with QoS 0. Nothing is decided here and
+nothing is remembered: every connection is a new client, so that no message of an old one is sent again
+behind the outbox's back. Callbacks only put things into the queue; the agent's own thread does the work.
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ class Link:
         if reason.is_failure:
             self._reason = f"the broker refuses the device: {reason}"
             return
-        client.subscribe([(name, 1) for name in self._topics])
+        # QoS 0: what is lost is sent again anyway, and nats-server keeps a consumer for every QoS 1
+        # subscription, of which it has 1,000 for all clients together
+        client.subscribe([(name, 0) for name in self._topics])
 
     def _on_subscribe(self, client: Client, _data: Any, _mid: int, reasons: Any, _props: Any) -> None:
         if any(reason.is_failure for reason in reasons):

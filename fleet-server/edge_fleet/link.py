@@ -63,7 +63,7 @@ class Link:
             self._client.username_pw_set(user, password)
         if door.tls is not None:
             self._client.tls_set_context(door.tls)
-        self._client.reconnect_delay_set(min_delay=1, max_delay=4)
+        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from fleet_device import connect, eventually, mqtt_client, require_broker
 from paho.mqtt.client import Client, MQTTMessage
 
-from edge_fleet.accounts import lets_in
+from edge_fleet.accounts import connect_packet, lets_in
 from edge_fleet.brokers import tether
 from edge_fleet.brokers.base import (
     MAX_PACKET_BYTES,
@@ -317,6 +318,32 @@ def test_secrets_are_in_files_of_the_owner_only(running: Running) -> None:
     for path in folder.iterdir():
         if path.is_file() and b"one" in path.read_bytes():
             assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_device_that_takes_every_qos_1_subscription_locks_nobody_out(running: Running) -> None:
+    """nats-server has 1,000 for all clients together; agents and the server subscribe with QoS 0."""
+    greedy = [_session_with_qos_1(running.port) for _ in range(520)]
+    try:
+        with running.client(D2, ["edge/v1/f/d2/ack", "edge/v1/f/d2/assignment"], qos=0) as d2:
+            assert d2.granted == [True, True]
+            running.link.publish("edge/v1/f/d2/ack", b"x")
+            eventually(lambda: d2.got, "an ack")
+            running.heard.clear()
+            d2.client.publish("edge/v1/f/d2/telemetry", b"x", qos=1).wait_for_publish(5)
+            eventually(lambda: running.heard, "telemetry")
+    finally:
+        for session in greedy:
+            session.close()
+
+
+def _session_with_qos_1(port: int) -> socket.socket:
+    session = socket.create_connection(("127.0.0.1", port), 5)
+    session.sendall(connect_packet(D1))
+    assert session.recv(4) == b"\x20\x02\x00\x00"
+    filters = b"".join(struct.pack(">H", len(f)) + f.encode() + b"\x01" for f in D1.subscribe)
+    session.sendall(bytes([0x82, len(filters) + 2]) + b"\x00\x01" + filters)  # SUBSCRIBE
+    assert session.recv(6)[0] == 0x90  # SUBACK
+    return session
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

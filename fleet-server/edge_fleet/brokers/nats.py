@@ -2,8 +2,8 @@
 
 Traps that shape the configuration, all measured: an empty `allow` list allows everything; QoS 1
 subscriptions need `$MQTT.sub.>`; every account must be limited to MQTT, or its password also opens the
-NATS port; a full JetStream store locks everybody out, so the store is small, wiped at every start, and the
-server itself subscribes with QoS 0, which keeps nothing in it.
+NATS port; a full JetStream store locks everybody out, so the store is small and wiped at every start;
+every QoS 1 subscription is one of 1,000 consumers, so the server and the agents subscribe with QoS 0.
 """
 
 from __future__ import annotations
