@@ -95,14 +95,14 @@ def _edge_tpu(profile: DeviceProfile, accelerator: Accelerator, candidate: Candi
             f"parameters take {fit.parameter_bytes} bytes, the Edge TPU holds {fit.memory_bytes}; "
             "the rest is streamed at every inference"
         )
-    twin_runtimes = tuple(r for r in profile.runtimes if r != "edgetpu")
     result = edgetpu.compile_with_edgetpu_compiler(content)
     if result is None or result.artifact is None:
         reason = edgetpu.NOT_COMPILED
         if result is not None:
             said = result.log.splitlines()
             reason = f"not compiled: {edgetpu.PROGRAM} failed: {said[-1] if said else 'it said nothing'}"
-        return Made((_part(candidate, score, twin_runtimes, reason),), rows, (*notes, reason))
+        # the accelerator stays first in the list, so that a device without it is told why it does without
+        return Made((_part(candidate, score, profile.runtimes, reason),), rows, (*notes, reason))
     mapped = (
         f"{result.operators_mapped} of {result.operators} operators by {edgetpu.PROGRAM} {result.version}"
     )
@@ -116,7 +116,8 @@ def _edge_tpu(profile: DeviceProfile, accelerator: Accelerator, candidate: Candi
         score=score,
         compiled_for="edge-tpu",
     )
-    return Made((compiled, _part(candidate, score, twin_runtimes)), rows, (*notes, f"compiled: {mapped}"))
+    twin = _part(candidate, score, tuple(r for r in profile.runtimes if r != "edgetpu"))
+    return Made((compiled, twin), rows, (*notes, f"compiled: {mapped}"))
 
 
 def operator_rows(fit: edgetpu.EdgeTpuReport) -> tuple[Mapping[str, Any], ...]:

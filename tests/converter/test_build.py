@@ -174,7 +174,7 @@ def test_what_was_not_compiled_says_so(built: tuple[Bench, BuildResult]) -> None
         (artifact,) = opened(built, profile).manifest.artifacts
         assert artifact.compiled_for == ""
         assert word in artifact.not_compiled
-    assert opened(built, "coral-usb").manifest.artifacts[0].runtimes == ("litert",)
+    assert opened(built, "coral-usb").manifest.artifacts[0].runtimes == ("edgetpu", "litert")
     assert opened(built, "arm-cpu").manifest.artifacts[0].not_compiled == ""
 
 
