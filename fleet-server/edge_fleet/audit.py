@@ -9,9 +9,7 @@ from sqlalchemy import Connection, insert
 from edge_fleet.schema import audit
 
 
-def record(
-    connection: Connection, actor: str, action: str, subject: str, now_ms: int, **detail: Any
-) -> None:
+def record(connection: Connection, actor: str, action: str, subject: str, now_ms: int, **detail: Any) -> None:
     """Write down, in the same transaction as the deed."""
     connection.execute(
         insert(audit).values(

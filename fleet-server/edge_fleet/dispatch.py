@@ -125,9 +125,7 @@ def newest(connection: Connection, device: str) -> Row[*tuple[Any, ...]] | None:
             releases.c.counter,
         )
         .select_from(devices)
-        .outerjoin(
-            assignments, (assignments.c.device == devices.c.id) & (assignments.c.number == last)
-        )
+        .outerjoin(assignments, (assignments.c.device == devices.c.id) & (assignments.c.number == last))
         .outerjoin(bundles, bundles.c.digest == assignments.c.bundle)
         .outerjoin(releases, releases.c.counter == bundles.c.counter)
         .where(devices.c.id == device, devices.c.revoked_ms.is_(None))

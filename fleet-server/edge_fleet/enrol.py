@@ -50,9 +50,7 @@ def enrol(connection: Connection, request: EnrolRequest, now_ms: int) -> Enrolle
         return _again(connection, token.used_by, key)
     # the one who changes the row wins, if two come with the same token at once
     used = connection.execute(
-        update(tokens)
-        .where(tokens.c.id == token.id, tokens.c.used_ms.is_(None))
-        .values(used_ms=now_ms)
+        update(tokens).where(tokens.c.id == token.id, tokens.c.used_ms.is_(None)).values(used_ms=now_ms)
     )
     if used.rowcount != 1:
         raise Unauthorized("the enrolment token was used by another device; ask for a new one")

@@ -127,9 +127,7 @@ def devices_show(
     for stream in found["streams"]:
         click.echo(f"  epoch {stream['epoch']}: {stream['stored']} stored, complete to {stream['high']}")
     for gap in found["gaps"]:
-        click.echo(
-            f"  lost {gap['first_seq']}-{gap['last_seq']} ({gap['records']} records): {gap['reason']}"
-        )
+        click.echo(f"  lost {gap['first_seq']}-{gap['last_seq']} ({gap['records']} records): {gap['reason']}")
     for row in found["assignments"]:
         reason = " ".join(filter(None, (row["code"], row["detail"])))
         bundle = short(row["bundle"]) if row["bundle"] else "-"

@@ -126,9 +126,7 @@ def _take_telemetry(connection: Connection, items: Sequence[_Item], outcome: Out
         )
 
 
-def _positions(
-    connection: Connection, wanted: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], Position]:
+def _positions(connection: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Position]:
     """Of those streams that a hello has announced."""
     columns = (streams.c.device, streams.c.epoch)
     return {

@@ -61,4 +61,3 @@ class Refusals:
                 "detail": tally.detail,
             }
             upsert(connection, refusals, row, ("reason", "device"), add=("count",))
-

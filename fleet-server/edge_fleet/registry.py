@@ -48,9 +48,7 @@ def trusted_publishers(connection: Connection) -> TrustedKeys:
 
 def trust(connection: Connection, key: PublicKey, label: str, actor: str, now_ms: int) -> bool:
     """Trust a publisher's key; False when it was trusted already."""
-    there = connection.execute(
-        select(publishers.c.key_id).where(publishers.c.key_id == key.key_id)
-    ).first()
+    there = connection.execute(select(publishers.c.key_id).where(publishers.c.key_id == key.key_id)).first()
     if there is not None:
         return False
     connection.execute(
@@ -155,9 +153,7 @@ def _one_version(candidates: Sequence[Candidate]) -> tuple[str, str]:
     manifests = [candidate.verified.manifest for candidate in candidates]
     versions = sorted({f"{manifest.name} {manifest.version}" for manifest in manifests})
     if len(versions) > 1:
-        raise ReleaseInvalid(
-            f"the bundles are of {', '.join(versions)}; publish each version by itself"
-        )
+        raise ReleaseInvalid(f"the bundles are of {', '.join(versions)}; publish each version by itself")
     profiles = [manifest.profile for manifest in manifests]
     for profile in profiles:
         if profiles.count(profile) > 1:
@@ -166,9 +162,7 @@ def _one_version(candidates: Sequence[Candidate]) -> tuple[str, str]:
 
 
 def _bundles_of(connection: Connection, counter: int) -> dict[str, str]:
-    rows = connection.execute(
-        select(bundles.c.profile, bundles.c.digest).where(bundles.c.counter == counter)
-    )
+    rows = connection.execute(select(bundles.c.profile, bundles.c.digest).where(bundles.c.counter == counter))
     return {row.profile: row.digest for row in rows}
 
 

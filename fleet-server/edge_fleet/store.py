@@ -159,9 +159,7 @@ def _prepare(engine: Engine) -> None:
             )
         schema.metadata.create_all(connection)
         if found is None:
-            connection.execute(
-                insert(schema.meta).values(key=_SCHEMA_VERSION, value=str(schema.VERSION))
-            )
+            connection.execute(insert(schema.meta).values(key=_SCHEMA_VERSION, value=str(schema.VERSION)))
 
 
 def _one_line(error: BaseException) -> str:

@@ -234,9 +234,7 @@ def test_wrong_usage_is_exit_code_2(home: Path, arguments: list[str]) -> None:
         (["--fleet", "a/b"], "fleet"),
     ],
 )
-def test_a_server_that_cannot_start_says_why(
-    tmp_path: Path, options: list[str], said: str
-) -> None:
+def test_a_server_that_cannot_start_says_why(tmp_path: Path, options: list[str], said: str) -> None:
     defaults = {"--http": "127.0.0.1:0", "--mqtt": f"127.0.0.1:{free_loopback_port()}"}
     for option in options[::2]:
         defaults.pop(option, None)

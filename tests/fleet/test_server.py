@@ -124,9 +124,7 @@ def test_a_forged_envelope_is_counted_and_not_stored(fleet: Running, device: Fle
 def test_an_envelope_of_another_key_is_refused(fleet: Running, device: FleetDevice) -> None:
     device.hello()
     message = Telemetry(epoch=device.outbox.epoch, seq=0, prev=bytes(16), recs=(window(),))
-    device.send(
-        Channel.TELEMETRY, seal(message, device.topic(Channel.TELEMETRY), PrivateKey.generate())
-    )
+    device.send(Channel.TELEMETRY, seal(message, device.topic(Channel.TELEMETRY), PrivateKey.generate()))
     eventually(lambda: refusals(fleet, "key-unknown", device.id) == 1, "the count")
     assert envelopes(fleet, device.id) == []
 

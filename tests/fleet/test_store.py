@@ -26,9 +26,7 @@ def test_an_exception_undoes_a_transaction(store: Store) -> None:
 def test_a_key_that_is_there_is_left_alone(store: Store) -> None:
     with store.write() as connection:
         insert_new(connection, meta, [{"key": "k", "value": "first"}], ["key"])
-        insert_new(
-            connection, meta, [{"key": "k", "value": "second"}, {"key": "l", "value": "new"}], ["key"]
-        )
+        insert_new(connection, meta, [{"key": "k", "value": "second"}, {"key": "l", "value": "new"}], ["key"])
         insert_new(connection, meta, [], ["key"])
         rows = connection.execute(select(meta.c.value).where(meta.c.key.in_(["k", "l"])).order_by(meta.c.key))
         assert rows.scalars().all() == ["first", "new"]

@@ -1,7 +1,7 @@
 """Who is asking, and whether they may: dependencies for the routes.
 
-    @router.get("/devices")
-    def devices(services: Shared, who: Annotated[Principal, Depends(requires(Right.READ))]) -> ...
+@router.get("/devices")
+def devices(services: Shared, who: Annotated[Principal, Depends(requires(Right.READ))]) -> ...
 """
 
 from __future__ import annotations

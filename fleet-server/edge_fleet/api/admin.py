@@ -171,9 +171,7 @@ def list_refusals(services: Shared, who: Reader) -> list[dict[str, Any]]:
 
 
 @router.get("/audit")
-def list_audit(
-    services: Shared, who: Admin, most: int = Query(200, ge=1, le=1000)
-) -> list[dict[str, Any]]:
+def list_audit(services: Shared, who: Admin, most: int = Query(200, ge=1, le=1000)) -> list[dict[str, Any]]:
     """Who did what, newest first."""
     with services.store.read() as connection:
         query = select(audit).order_by(audit.c.id.desc()).limit(most)

@@ -86,9 +86,7 @@ def describe(connection: Connection, device: str | None = None) -> list[dict[str
             releases.c.name.label("release_name"),
             releases.c.version.label("release_version"),
         )
-        .outerjoin(
-            streams, (streams.c.device == devices.c.id) & (streams.c.epoch == devices.c.epoch)
-        )
+        .outerjoin(streams, (streams.c.device == devices.c.id) & (streams.c.epoch == devices.c.epoch))
         .outerjoin(newest, newest.c.device == devices.c.id)
         .outerjoin(
             assignments,
@@ -143,8 +141,7 @@ def _history(connection: Connection, device: str) -> dict[str, Any]:
 
     counted = select(envelopes.c.epoch, func.count().label("envelopes")).group_by(envelopes.c.epoch)
     stored = {
-        row.epoch: row.envelopes
-        for row in connection.execute(counted.where(envelopes.c.device == device))
+        row.epoch: row.envelopes for row in connection.execute(counted.where(envelopes.c.device == device))
     }
     streams_shown = rows(
         streams, streams.c.started_ms.desc(), streams.c.epoch, streams.c.high, streams.c.started_ms
@@ -164,15 +161,11 @@ def _history(connection: Connection, device: str) -> dict[str, Any]:
         "assignments": rows(
             assignments, assignments.c.number.desc(), *(c for c in assignments.c if c.name != "device")
         ),
-        "events": rows(
-            events, events.c.id.desc(), *(c for c in events.c if c.name not in ("id", "device"))
-        ),
+        "events": rows(events, events.c.id.desc(), *(c for c in events.c if c.name not in ("id", "device"))),
     }
 
 
-def _answer(
-    services: Server, enrolled: Enrolled, password: str, publisher_keys: list[str]
-) -> EnrolAnswer:
+def _answer(services: Server, enrolled: Enrolled, password: str, publisher_keys: list[str]) -> EnrolAnswer:
     config = services.config
     if isinstance(services.broker, ExternalBroker):
         address, tls, ca = services.broker.address, services.broker.tls, ""

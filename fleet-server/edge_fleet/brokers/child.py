@@ -183,5 +183,3 @@ def _accepts(address: Address) -> bool:
     except OSError:
         return False
     return True
-
-

@@ -78,5 +78,3 @@ def parse_url(url: str) -> ExternalBroker:
         unquote(parts.username or ""),
         unquote(parts.password or ""),
     )
-
-
