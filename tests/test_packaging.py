@@ -31,10 +31,26 @@ PURE = {
     "edge_convert": ("graph", "quantization", "gates"),
     "edge_fleet": ("rollout", "assignment", "gates", "evidence", "plan", "selector"),
 }
-IMPURE = set(
-    "os socket threading subprocess random time asyncio sqlite3 sqlalchemy urllib httpx paho secrets shutil "
-    "tempfile signal select multiprocessing".split()
-)
+IMPURE = {
+    "os",
+    "socket",
+    "threading",
+    "subprocess",
+    "random",
+    "time",
+    "asyncio",
+    "sqlite3",
+    "sqlalchemy",
+    "urllib",
+    "httpx",
+    "paho",
+    "secrets",
+    "shutil",
+    "tempfile",
+    "signal",
+    "select",
+    "multiprocessing",
+}
 
 
 def folders() -> dict[str, Path]:
