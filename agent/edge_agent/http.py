@@ -123,15 +123,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def _said(content: bytes) -> str:
-    """What an error's body says, on one line."""
+    """What an error's body, {"code", "message"}, says on one line."""
     try:
         parsed = json.loads(content)
-        detail = parsed.get("detail") if isinstance(parsed, dict) else None
-    except ValueError:
-        detail = None
-    if not isinstance(detail, str):
+    except (ValueError, RecursionError):  # a proxy's page, not our server's answer
         return ""
-    return ": " + " ".join(detail.split())[:300]
+    message = parsed.get("message") if isinstance(parsed, dict) else None
+    return ": " + " ".join(message.split())[:300] if isinstance(message, str) else ""
 
 
 def _reason(error: object) -> str:

@@ -39,7 +39,7 @@ class Server:
                     self.send_response(server.status)
                     if server.status == 302:
                         self.send_header("Location", "http://127.0.0.1:1/stolen")
-                    body = b'{"detail": "not for\\nyou"}'
+                    body = b'{"code": "refused", "message": "not for\\nyou"}'
                     self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
                     self.wfile.write(body)

@@ -313,7 +313,10 @@ class TinyFleet:
         if self.enrol_answer is not None:
             return 200, self.enrol_answer
         if request.token != TOKEN:
-            return 401, b'{"detail": "this token is unknown, used or expired; ask for a new one"}'
+            return (
+                401,
+                b'{"code": "refused", "message": "this token is unknown, used or expired; ask anew"}',
+            )
         self.device_key, self.device = key, request.name or "device-1"
         answer = EnrolAnswer(
             device=self.device,
@@ -350,9 +353,9 @@ class TinyFleet:
                 content = fleet.archives.get(self.path.rsplit("/", 1)[-1])
                 allowed = (f"Bearer {PASSWORD}", fleet.device)
                 if (self.headers["Authorization"], self.headers["X-Edge-Device"]) != allowed:
-                    return self.answer(401, b'{"detail": "who are you?"}')
+                    return self.answer(401, b'{"code": "refused", "message": "who are you?"}')
                 if content is None:
-                    return self.answer(404, b'{"detail": "no such archive"}')
+                    return self.answer(404, b'{"code": "refused", "message": "no such archive"}')
                 start = int((self.headers["Range"] or "bytes=0-")[6:-1])
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(content) - start))
