@@ -68,8 +68,9 @@ def read_config(home: Home) -> DeviceConfig | None:
     """The enrolment, or None for a device that belongs to no fleet.
 
     Raises:
-        HomeInvalid: It is there but cannot be read.
+        HomeInvalid: It is there but cannot be read, or is another program's.
     """
+    home.require_ours()
     try:
         content = home.config.read_bytes()
     except FileNotFoundError:

@@ -15,6 +15,7 @@ What is in the files is the business of the modules that are named.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,14 +79,32 @@ class Home:
         """Make the folders that are missing; only the owner may look inside.
 
         Raises:
-            HomeInvalid: They cannot be made.
+            HomeInvalid: They cannot be made, or the folder is another program's home.
         """
+        self.require_ours()
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.downloads.mkdir(exist_ok=True, mode=0o700)
             (self.folder / "slots").mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise HomeInvalid(f"cannot make {error.filename}: {error.strerror}") from None
+
+    def require_ours(self) -> None:
+        """Refuse the home of another program, such as the server's: its settings have the same name.
+
+        Raises:
+            HomeInvalid: It is one.
+        """
+        try:
+            stated = json.loads(self.config.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return  # none yet, or a damaged one, about which `config.read_config` has more to say
+        found = stated.get("format") if isinstance(stated, dict) else None
+        if isinstance(found, str) and not found.startswith("edgefleet.device/"):
+            raise HomeInvalid(
+                f"{self.config} has format {found!r:.80}: "
+                f"{self.folder} is not an agent's home; choose another --home"
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -132,3 +132,16 @@ def test_publishers_trusted_at_the_device_count_besides_the_fleets(home: Home, f
     assert trusted_publishers(home, config).keys.keys() == {own.key_id, fleet.publisher.public.key_id}
     enrol(home, fleet.url, TOKEN, "x86-cpu", force=True)
     assert own.key_id in trusted_publishers(home, read_config(home)).keys
+
+
+def test_the_home_of_another_program_is_left_alone_even_by_force(home: Home, fleet: TinyFleet) -> None:
+    home.folder.mkdir()
+    home.config.write_text('{"format": "edgefleet.server/1"}')
+    with pytest.raises(HomeInvalid, match="not an agent's home; choose another --home"):
+        enrol(home, fleet.url, TOKEN, "x86-cpu", force=True)
+    with pytest.raises(HomeInvalid, match="not an agent's home"), home.locked():
+        raise AssertionError("locked")
+    with pytest.raises(HomeInvalid, match="not an agent's home"):
+        read_config(home)
+    assert [path.name for path in home.folder.iterdir()] == ["config.json"]
+    assert home.config.read_text() == '{"format": "edgefleet.server/1"}'
