@@ -19,7 +19,7 @@ from types import FrameType
 from edge_agent import installer
 from edge_agent.config import read_config, read_device_key, trusted_publishers
 from edge_agent.engine import Engine, Serving, Source
-from edge_agent.errors import AgentError, InferenceFailed
+from edge_agent.errors import AgentError, InferenceFailed, NotEnrolled
 from edge_agent.golden import read_golden
 from edge_agent.health import Finding, Rules, Verdict, Vitals, judge
 from edge_agent.home import Home
@@ -96,6 +96,7 @@ class Agent:
 
         Raises:
             HomeInvalid: A file of the home cannot be used.
+            NotEnrolled: The device belongs to no fleet and holds no bundle: there is nothing to do.
         """
         home.make()
         self._home, self._settings = home, settings
@@ -103,6 +104,11 @@ class Agent:
         self._config = read_config(home)
         self._trusted = trusted_publishers(home, self._config)
         self._store = Store(home)
+        if self._config is None and not self._store.slots.held and not self._store.lost:
+            raise NotEnrolled(
+                f"no device is enrolled in {home.folder} and no bundle is installed; "
+                "run edge-agent enroll, or edge-agent install, first"
+            )
         self._queue: Queue[Happening | Done] = Queue()
         self._worker = Worker(self._queue.put)
         self._engine = Engine(source, answered)
@@ -210,6 +216,10 @@ class Agent:
         if self._reporter is not None and self._reporter.outbox.lost:
             self.tell(Tell("outbox-lost", detail=self._reporter.outbox.lost))
         self.tell(Tell("started", detail=f"edge-agent {agent_version()}"))
+        if self._config is None:
+            log.warning(
+                "not enrolled: answers with what is installed, takes no updates, reports nothing"
+            )
         self._engine.start()
         if self._link is not None:
             self._link.start()

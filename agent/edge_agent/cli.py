@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from edge_agent.errors import AgentError, HomeLocked
+from edge_agent.finite import Finite
 from edge_agent.home import Home, default_home
 from edge_agent.infer import infer
 from edge_contracts.errors import ContractError, MissingExtra
@@ -105,7 +106,7 @@ def enroll(
 @click.option(
     "--input", "inputs", type=click.Path(path_type=Path), help="Folder of .npz or .npy files to answer."
 )
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many inputs a second.")
+@click.option("--rate", type=Finite(min=0, min_open=True), help="At most so many inputs a second.")
 @click.option("--loop", is_flag=True, help="Begin again when all inputs are answered.")
 @click.option("--once", is_flag=True, help="Stop when all inputs are answered.")
 @click.option(
@@ -114,7 +115,7 @@ def enroll(
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0.1),
+    type=Finite(min=0.1),
     default=60.0,
     show_default=True,
     help="Seconds of a telemetry window.",
@@ -122,7 +123,7 @@ def enroll(
 @click.option(
     "--hello",
     "hello_s",
-    type=click.FloatRange(min=0.5),
+    type=Finite(min=0.5),
     default=60.0,
     show_default=True,
     help="Seconds between two hellos to the server.",
@@ -130,7 +131,7 @@ def enroll(
 @click.option(
     "--health-window",
     "health_s",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     default=300.0,
     show_default=True,
     help="Seconds that a new model is on trial with live inputs.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_agent.errors import AgentError
+from edge_agent.finite import Finite
 
 if TYPE_CHECKING:
     from edge_agent.oneshot import OneShot
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     default=600.0,
     show_default=True,
     help="Give up after so many seconds.",

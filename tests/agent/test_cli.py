@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from agent_bundles import KEY, build
 from agent_fleet import free_port
@@ -17,6 +18,7 @@ from edge_agent.cli import main
 from edge_agent.home import Home
 from edge_agent.slots import Event, Held, Slots, step
 from edge_agent.store import Store
+from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey
 
@@ -187,6 +189,27 @@ def test_a_wrong_argument_is_said_before_the_server_is_asked(
 
 def test_running_with_a_folder_that_is_not_there_is_refused(device: Device) -> None:
     refused(device.run("run", "--input", str(device.folder / "nowhere")), "nowhere is not a folder")
+
+
+def test_running_with_neither_a_fleet_nor_a_bundle_is_refused(device: Device) -> None:
+    refused(device.run("run"), "no device is enrolled", "no bundle is installed", "edge-agent enroll")
+
+
+def test_a_device_without_a_fleet_says_so_and_answers_with_what_is_installed(device: Device) -> None:
+    device.install("1")
+    (device.folder / "in").mkdir()
+    (device.folder / "in" / "x.npz").write_bytes(write_npz({"x": np.zeros((1, 4), np.float32)}))
+    answers = device.folder / "answers"
+    result = device.run("run", "--input", str(device.folder / "in"), "--once", "--answers", str(answers))
+    assert result.exit_code == 0, result.output
+    assert "not enrolled" in result.stderr
+    assert len(answers.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--rate", "--window", "--hello", "--health-window"])
+def test_a_number_that_is_none_is_wrong_usage(device: Device, option: str) -> None:
+    for value in ("nan", "inf"):
+        assert device.run("run", option, value).exit_code == 2
 
 
 def test_once_needs_inputs(device: Device) -> None:
