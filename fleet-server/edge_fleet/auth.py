@@ -84,14 +84,17 @@ def make_token(
     expires_ms: int | None = None,
     device_labels: Mapping[str, str] | None = None,
     parent: str | None = None,
+    secret: str | None = None,
 ) -> NewToken:
     """Make a token and keep its hash.
 
     Args:
         device_labels: Given to the device that enrols with it.
         parent: Id of the token that this one stands for: it is worth nothing without it.
+        secret: Of a token that another database knows already; a new one otherwise.
     """
-    token = NewToken(secrets.token_hex(8), f"{role}-{secrets.token_urlsafe(32)}", role, expires_ms)
+    secret = secret or f"{role}-{secrets.token_urlsafe(32)}"
+    token = NewToken(secrets.token_hex(8), secret, role, expires_ms)
     connection.execute(
         insert(tokens).values(
             id=token.id,
@@ -125,6 +128,11 @@ def _valid(connection: Connection, row: Row[Any] | None, now_ms: int) -> Row[Any
     if row.parent is not None:
         _valid(connection, connection.execute(select(tokens).where(tokens.c.id == row.parent)).one(), now_ms)
     return row
+
+
+def is_known(connection: Connection, secret: str) -> bool:
+    """Whether this database has ever heard of a token, valid or not."""
+    return connection.execute(select(tokens.c.id).where(tokens.c.hash == _hash(secret))).first() is not None
 
 
 def authenticate(connection: Connection, secret: str, now_ms: int) -> Principal:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PublicKey
@@ -74,16 +75,25 @@ def enrol(connection: Connection, request: EnrolRequest, now_ms: int) -> Enrolle
     return Enrolled(device, credential)
 
 
+def require_device(connection: Connection, device: str) -> Row[Any]:
+    """The row of a device, revoked or not.
+
+    Raises:
+        NotFound: No such device.
+    """
+    row = connection.execute(select(devices).where(devices.c.id == device)).one_or_none()
+    if row is None:
+        raise NotFound(f"no device {device!r:.100}")
+    return row
+
+
 def revoke(connection: Connection, device: str, actor: str, now_ms: int) -> None:
     """Put a device out of the fleet; its history stays. Doing it twice changes nothing.
 
     Raises:
         NotFound: No such device.
     """
-    row = connection.execute(select(devices.c.revoked_ms).where(devices.c.id == device)).one_or_none()
-    if row is None:
-        raise NotFound(f"no device {device!r:.100}")
-    if row.revoked_ms is None:
+    if require_device(connection, device).revoked_ms is None:
         connection.execute(update(devices).where(devices.c.id == device).values(revoked_ms=now_ms))
         record(connection, actor, "device revoked", device, now_ms)
 

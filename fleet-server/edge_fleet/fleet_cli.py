@@ -11,6 +11,7 @@ import click
 
 from edge_contracts.digest import short
 from edge_contracts.keys import read_public
+from edge_fleet.finite import Finite
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import ago, table
 
@@ -32,7 +33,7 @@ def token() -> None:
     help="Default: enrol, for one device.",
 )
 @click.option("--label", default="", help="To know it by later.")
-@click.option("--expires", "expires_h", type=click.FloatRange(min=0, min_open=True), metavar="HOURS")
+@click.option("--expires", "expires_h", type=Finite(min=0, min_open=True), metavar="HOURS")
 @click.option("--device-label", "labels", multiple=True, metavar="KEY=VALUE", help="For the device.")
 @as_json
 def token_create(

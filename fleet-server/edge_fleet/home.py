@@ -71,8 +71,11 @@ class Home:
         return self.config.exists()
 
 
-def make_home(home: Home, config: ServerConfig) -> None:
-    """Make the folder, its keys and its settings; what is there already stays.
+@contextmanager
+def making(home: Home, config: ServerConfig) -> Iterator[None]:
+    """Make the folder and its keys, let the caller add the rest, then write the settings: now it is whole.
+
+    What is there of an attempt that broke off is used.
 
     Raises:
         HomeInvalid: The place cannot be written, or is a home already.
@@ -83,9 +86,17 @@ def make_home(home: Home, config: ServerConfig) -> None:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.archives.mkdir(exist_ok=True)
         make_keys(home.keys)
+    except OSError as error:
+        raise _unmakeable(home, error) from None
+    yield
+    try:
         write_secret(home.config, config_bytes(config))
     except OSError as error:
-        raise HomeInvalid(f"cannot make a home at {home.root}: {error.strerror or error}") from None
+        raise _unmakeable(home, error) from None
+
+
+def _unmakeable(home: Home, error: OSError) -> HomeInvalid:
+    return HomeInvalid(f"cannot make a home at {home.root}: {error.strerror or error}")
 
 
 def load_home(home: Home) -> ServerConfig:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edge_contracts.digest import short
+from edge_fleet.finite import Finite
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import table
 
@@ -108,7 +109,7 @@ def broker_accounts(home_path: Path | None, url: str | None, token: str | None) 
 
 
 @broker.command("outage")
-@click.option("--seconds", type=click.FloatRange(0, 300), default=10.0, show_default=True)
+@click.option("--seconds", type=Finite(0, 300), default=10.0, show_default=True)
 @remote
 def broker_outage(seconds: float, home_path: Path | None, url: str | None, token: str | None) -> None:
     """Rehearse: kill the managed broker and keep it down for a while."""

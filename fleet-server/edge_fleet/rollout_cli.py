@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from edge_fleet.errors import RequestInvalid
+from edge_fleet.finite import Finite
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import table
 
@@ -30,9 +31,9 @@ def rollout() -> None:
 @click.option("--release", metavar="NAME@VERSION", help="What to roll out.")
 @click.option("--stages", metavar="LIST", help="Devices reached in all, stage by stage: 1,50%,100%.")
 @click.option("--select", metavar="SELECTOR", help="all (default), or profile=arm-cpu,site=lab|yard,line!=3.")
-@click.option("--bake", "bake_s", type=float, metavar="SECONDS", help="How long a settled stage is watched.")
-@click.option("--quorum", type=float, metavar="SHARE", help="Of a stage's devices that must report, 0 to 1.")
-@click.option("--silence", "silence_s", type=float, metavar="SECONDS", help="Then a device counts as silent.")
+@click.option("--bake", "bake_s", type=Finite(), metavar="SECONDS", help="How long a stage is watched.")
+@click.option("--quorum", type=Finite(), metavar="SHARE", help="Of a stage that must report, 0 to 1.")
+@click.option("--silence", "silence_s", type=Finite(), metavar="SECONDS", help="Until a device is silent.")
 @click.option("--gate", "gates", multiple=True, metavar="NAME=LIMIT[/N]", help="N: inferences needed.")
 @click.option("--permit-downgrade", is_flag=True, help="Reach devices that have confirmed a later release.")
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A TOML file; options go over it.")

@@ -12,22 +12,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from types import FrameType
 
 import uvicorn
 
 from edge_fleet.accounts import Accounts
 from edge_fleet.app import create_app
-from edge_fleet.auth import Attempts, Role, make_token
+from edge_fleet.auth import Attempts, Role, is_known, make_token
 from edge_fleet.brokers.choose import choose_broker, is_managed
 from edge_fleet.brokers.external import ExternalBroker, parse_url
 from edge_fleet.conductor import Conductor
 from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.dispatch import Dispatcher
-from edge_fleet.errors import AddressInUse
+from edge_fleet.errors import AddressInUse, HomeInvalid
 from edge_fleet.events import EventBus
-from edge_fleet.home import Home, announce, locked, make_home
+from edge_fleet.home import Home, announce, locked, making
 from edge_fleet.ingest import Ingest
 from edge_fleet.keys import read_keys, write_secret
 from edge_fleet.link import Link
@@ -51,24 +51,33 @@ def initialise(home: Home, config: ServerConfig) -> None:
     """Make a home, its database and an admin token for this machine.
 
     Raises:
+        RequestInvalid: A setting that no server could run with; nothing was made.
         HomeInvalid: It is one already, or cannot be written.
-        DatabaseUnreachable, DatabaseTooNew: See `store.open_store`.
+        DatabaseUnreachable, DatabaseTooNew: See `store.open_store`; it can be made anew.
     """
-    make_home(home, config)
-    store = open_store(home.database_url(config))
-    try:
+    parse_address(config.http, "--http")
+    choose_broker(config, home.broker, lambda: None)
+    with making(home, config), closing(open_store(home.database_url(config))) as store:
         ensure_admin(home, store)
-    finally:
-        store.close()
 
 
 def ensure_admin(home: Home, store: Store) -> None:
-    """Make the admin token of this machine's command line, if there is none."""
-    if home.admin_token.exists():
-        return
+    """See that this database knows the admin token of this machine's command line; make one first of all.
+
+    A home may be served with another database than the one that it was made with.
+    """
+    try:
+        secret = home.admin_token.read_text().strip()
+    except FileNotFoundError:
+        secret = None
+    except OSError as error:
+        raise HomeInvalid(f"cannot read {home.admin_token}: {error.strerror}") from None
     with store.write() as connection:
-        token = make_token(connection, Role.ADMIN, "local", now_ms())
-        write_secret(home.admin_token, token.secret.encode() + b"\n")
+        if secret and is_known(connection, secret):
+            return
+        token = make_token(connection, Role.ADMIN, "local", now_ms(), secret=secret or None)
+        if not secret:
+            write_secret(home.admin_token, token.secret.encode() + b"\n")
 
 
 @contextmanager

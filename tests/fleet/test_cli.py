@@ -195,6 +195,7 @@ def test_something_else_that_answers_is_one_line(tmp_path: Path) -> None:
         (["release", "publish", "/nowhere.bundle"], "cannot read /nowhere.bundle"),
         (["trust", "add", "/nowhere.pem"], "cannot read key /nowhere.pem"),
         (["devices", "revoke", "none"], "no device 'none'"),
+        (["telemetry", "tail", "--no-follow", "--device", "none"], "no device 'none'"),
     ],
 )
 def test_what_is_not_there_is_one_line(home: Path, arguments: list[str], said: str) -> None:
@@ -215,10 +216,13 @@ def test_a_wrong_token_is_one_line(home: Path) -> None:
         ["token", "create", "--role", "king"],
         ["release", "publish"],
         ["token", "create", "--device-label", "nolabel"],
+        ["token", "create", "--expires", "nan"],
+        ["token", "create", "--expires", "inf"],
+        ["rollout", "create", "--release", "a@1", "--stages", "1", "--bake", "nan"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(home: Path, arguments: list[str]) -> None:
-    result = run(*arguments, home=home if arguments[0] == "token" else None)
+    result = run(*arguments, home=home if arguments[0] in ("token", "rollout") else None)
     assert result.returncode == 2 and "Traceback" not in result.stderr
 
 
@@ -240,6 +244,34 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, options: list[str],
         defaults.pop(option, None)
     result = run("serve", *options, *(w for pair in defaults.items() for w in pair), home=tmp_path / "h")
     assert said in refused(result)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--http", "nonsense"],
+        ["--mqtt", "nonsense"],
+        ["--broker", "mqtt://"],
+        ["--database", "mysql://x"],
+        ["--database", "postgresql://127.0.0.1:1/none"],
+        ["--tls-cert", "/nowhere.pem"],
+    ],
+)
+def test_a_new_home_keeps_no_setting_that_was_refused(tmp_path: Path, options: list[str]) -> None:
+    home = tmp_path / "h"
+    refused(run("serve", *options, home=home))
+    assert not (home / "config.json").exists()
+    assert run("init", home=home).returncode == 0
+
+
+def test_the_local_commands_work_with_whichever_database_the_home_is_served(tmp_path: Path) -> None:
+    home = tmp_path / "h"
+    stop(start(home))
+    token = (home / "admin.token").read_bytes()
+    process = start(home, "--database", f"sqlite:///{tmp_path / 'other.db'}")
+    assert run("devices", home=home).returncode == 0
+    stop(process)
+    assert (home / "admin.token").read_bytes() == token
 
 
 def test_init_makes_a_home_once_and_its_secrets_are_the_owners(tmp_path: Path) -> None:

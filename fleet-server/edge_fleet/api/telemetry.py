@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from edge_fleet.api.access import Reader, Shared
+from edge_fleet.enrol import require_device
 from edge_fleet.events import News
 from edge_fleet.services import Server
 from edge_fleet.telemetry import last_id, page
@@ -32,6 +33,8 @@ async def telemetry(
     device: str | None = Query(None, max_length=64),
 ) -> StreamingResponse:
     """Verified envelopes, one JSON object a line: stored ones first, then new ones as they come."""
+    if device is not None:
+        await run_in_threadpool(_require_device, services, device)
     if since_now:
         after = await run_in_threadpool(_last, services)
     lines = _lines(services, after, device, follow)
@@ -65,6 +68,11 @@ async def _events(services: Server) -> AsyncIterator[str]:
 
 def _event(news: News) -> str:
     return f"event: {news.kind}\ndata: {json.dumps(dict(news.fields), separators=(',', ':'))}\n\n"
+
+
+def _require_device(services: Server, device: str) -> None:
+    with services.store.read() as connection:
+        require_device(connection, device)
 
 
 def _page(services: Server, after: int, device: str | None) -> list[dict[str, Any]]:
