@@ -225,7 +225,10 @@ def set_back(connection: Connection, rollout: str, device: str, number: int) -> 
 
 
 def load_members(connection: Connection, rollout: str) -> list[MemberRow]:
-    """The devices that a rollout has reached, by stage and id."""
+    """The devices that a rollout has reached, by stage and id.
+
+    A revoked one takes no part any more: it can neither answer nor be sent back, and holds nothing up.
+    """
     forth, back = assignments.alias("forth"), assignments.alias("back")
     own = rollout_members.c
     rows = connection.execute(
@@ -243,7 +246,7 @@ def load_members(connection: Connection, rollout: str) -> list[MemberRow]:
         .join(forth, and_(forth.c.device == own.device, forth.c.number == own.number))
         .outerjoin(back, and_(back.c.device == own.device, back.c.number == own.back))
         .join(devices, devices.c.id == own.device)
-        .where(own.rollout == rollout)
+        .where(own.rollout == rollout, devices.c.revoked_ms.is_(None))
         .order_by(own.stage, own.device)
     )
     return [

@@ -63,6 +63,12 @@ class Fleet(FleetRows):
         with self.store.read() as connection:
             return rollout_rows.load(connection, rollout).why
 
+    def revoke(self, device: str) -> None:
+        with self.store.write() as connection:
+            connection.execute(
+                update(schema.devices).where(schema.devices.c.id == device).values(revoked_ms=self.now_ms)
+            )
+
     def members(self, rollout: str) -> dict[str, rollout_rows.MemberRow]:
         with self.store.read() as connection:
             return {row.member.device: row for row in rollout_rows.load_members(connection, rollout)}
@@ -341,11 +347,29 @@ def test_a_selector_keeps_other_devices_out(fleet: Fleet) -> None:
 
 
 def test_a_revoked_device_is_not_reached(fleet: Fleet) -> None:
-    with fleet.store.write() as connection:
-        connection.execute(
-            update(schema.devices).where(schema.devices.c.id == "cam-0").values(revoked_ms=fleet.now_ms)
-        )
+    fleet.revoke("cam-0")
     assert "cam-0" not in fleet.members(fleet.begin("1"))
+
+
+def test_a_device_that_is_revoked_on_the_way_holds_nothing_up(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "2", "100%", quorum=1)
+    lost, kept = fleet.members(rollout)
+    fleet.say(kept)
+    fleet.revoke(lost)
+    fleet.pass_time(1)
+    # the stage is of two devices still: another one takes the place
+    (other,) = fleet.members(rollout).keys() - {kept}
+    assert other != lost
+    fleet.say(other)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.BAKING, 0)
+    fleet.conductor.recall(rollout, "anna")
+    fleet.sent.clear()
+    for device in (kept, other):
+        fleet.say(device)
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] is Phase.ROLLED_BACK, fleet.why(rollout)
 
 
 def test_a_device_that_enrols_during_the_last_stage_joins_it(fleet: Fleet) -> None:

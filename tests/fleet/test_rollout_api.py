@@ -78,6 +78,15 @@ def test_a_rollout_is_a_draft_until_it_is_started(operator: httpx.Client, select
     assert draft["id"] in [row["id"] for row in operator.get("/api/v1/rollouts").json()]
 
 
+def test_a_rollout_that_could_not_be_started_is_named_with_the_reason(operator: httpx.Client) -> None:
+    plan = {**PLAN, "select": "site=nowhere"}
+    answer = operator.post("/api/v1/rollouts", json={"plan": plan, "start": True})
+    assert answer.status_code == 409
+    newest = operator.get("/api/v1/rollouts").json()[0]
+    assert newest["phase"] == "draft"
+    assert answer.json()["message"].startswith(f"{newest['id']} was made, but not started: ")
+
+
 def test_the_conductor_of_a_server_at_work_carries_it_to_the_end(
     operator: httpx.Client, rows: FleetRows, select: str
 ) -> None:

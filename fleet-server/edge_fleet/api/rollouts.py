@@ -10,6 +10,7 @@ from pydantic import Field
 from edge_contracts.model import Frozen
 from edge_fleet.api.access import Operator, Reader, Shared
 from edge_fleet.conductor import Conductor
+from edge_fleet.errors import Conflict
 from edge_fleet.gates import GATES
 from edge_fleet.plan import parse_plan
 from edge_fleet.rollout_view import listed, shown
@@ -65,11 +66,14 @@ def show_rollout(rollout: str, services: Shared, who: Reader) -> dict[str, Any]:
 
 @router.post("/rollouts", status_code=201)
 def create_rollout(body: RolloutRequest, services: Shared, who: Operator) -> dict[str, Any]:
-    """Make a rollout of a published release; it is a draft until it is started."""
+    """Make a rollout of a published release; it is a draft until it is started, also when that fails."""
     conductor = Conductor(services)
     rollout = conductor.create(parse_plan(body.plan), who.name)
     if body.start:
-        conductor.start(rollout, who.name)
+        try:
+            conductor.start(rollout, who.name)
+        except Conflict as error:
+            raise Conflict(f"{rollout} was made, but not started: {error}") from None
     return _shown(services, rollout)
 
 
