@@ -41,7 +41,7 @@ from edge_contracts.topics import Channel, topic
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
-DRAIN_S = 5.0  # at a stop, how long to wait for the server's last ack
+DRAIN_S = 10.0  # at a stop, how long to wait for the server's last ack: twice what one resend may take
 MAX_QUEUED = 1000  # messages from the broker; beyond, whoever sends them is not heard
 
 
@@ -233,6 +233,7 @@ class Agent:
         self._switch(None)
         if self._reporter is not None and self._link is not None:
             deadline_s = monotonic() + DRAIN_S
+            self._reporter.send_again(monotonic())
             while self._link.is_up and len(self._reporter.outbox) and monotonic() < deadline_s:
                 self._reporter.tick(monotonic())
                 self._take(TICK_S)

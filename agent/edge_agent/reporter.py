@@ -129,6 +129,15 @@ class Reporter:
             self.hello(now_s)
         self.send(now_s)
 
+    def send_again(self, now_s: float) -> None:
+        """Send everything that waits, what is on its way too: the last words before a stop.
+
+        An envelope or an ack that was lost a moment ago would otherwise be waited for longer than a
+        stop may take; what arrives twice the server knows already.
+        """
+        self._flight.disconnected()
+        self.send(now_s)
+
     def send(self, now_s: float) -> None:
         """Send what waits, as far as there is room on the way."""
         if not self._link.is_up or self._flight.room == 0:
