@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private
 from edge_contracts.manifest import Task
 from edge_contracts.profile import DeviceProfile, load_profile
-from edge_convert import gates, pack, prune, report, statistics
+from edge_convert import gates, pack, prune, report
 from edge_convert import task as tasks
 from edge_convert.binding import Model
 from edge_convert.candidates import float_form
@@ -36,9 +35,9 @@ from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
 from edge_convert.outcome import Job, decide, tools_used
 from edge_convert.quantize import Rules, rules_for
+from edge_convert.quantizer import Quantizer
 from edge_convert.results import BuildResult, Outcome
 from edge_convert.source import Source, read_source
-from edge_convert.statistics import Statistics
 from edge_convert.workbench import NOT_PRUNED, Form, Step, Workbench
 
 FIDELITY_SAMPLES = 32
@@ -173,7 +172,7 @@ def _with_leftover(outcome: Outcome, options: BuildOptions) -> Outcome:
 
 
 class Benches:
-    """Workbenches, shared by profiles whose targets make the same demands."""
+    """Workbenches, shared by profiles whose targets make demands that come to the same for this model."""
 
     def __init__(
         self, forms: Sequence[Form], evidence: Evidence, own: Model, limits: Limits, step: Step
@@ -181,14 +180,15 @@ class Benches:
         """Set up; nothing is made before it is asked for."""
         self._forms, self._evidence, self._own = forms, evidence, own
         self._timed, self._step = limits.latency != "off", step
-        self._statistics: dict[int, Statistics] = {}
+        feeds = evidence.ranges.feeds
+        self._quantizers = [Quantizer(form.graph, feeds) for form in forms]
         self._known: list[tuple[str, Rules, list[Workbench]]] = []
 
     def of(self, profile: DeviceProfile) -> list[Workbench]:
         """The workbenches for a profile, one for each form of the graph that is to be tried."""
         rules = rules_for(profile)
         for target, demands, benches in self._known:
-            if (target, demands) == (profile.target, rules):
+            if target == profile.target and all(q.same_for(demands, rules) for q in self._quantizers):
                 return benches
         same_runtime = RUNTIME[profile.target] == self._own.engine.runtime
         benches = [
@@ -196,22 +196,15 @@ class Benches:
                 form,
                 profile,
                 self._evidence,
-                partial(self._collect, position),
+                quantizer,
                 self._own if same_runtime else None,
                 self._timed,
                 self._step,
             )
-            for position, form in enumerate(self._forms)
+            for form, quantizer in zip(self._forms, self._quantizers, strict=True)
         ]
         self._known.append((profile.target, rules, benches))
         return benches
-
-    def _collect(self, position: int) -> Statistics:
-        if position not in self._statistics:
-            self._step("counting what every tensor holds")
-            graph = self._forms[position].graph
-            self._statistics[position] = statistics.collect(graph, self._evidence.ranges.feeds)
-        return self._statistics[position]
 
 
 def _forms(options: BuildOptions, graph: Graph, evidence: Evidence, step: Step) -> list[Form]:

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_contracts.profile import DeviceProfile, Precision
+from edge_contracts.profile import Precision
 from edge_convert import recipe as recipes
 from edge_convert.binding import Model, bind_artifact
 from edge_convert.emitters import tflite as tflite_emitter
 from edge_convert.engine import open_artifact
-from edge_convert.graph import Array, Graph
+from edge_convert.graph import Graph
 from edge_convert.quantization import Quantization
-from edge_convert.quantize import Rules, quantize
 from edge_convert.recipe import Recipe
-from edge_convert.statistics import Statistics
 
 Format = Literal["tflite", "openvino-ir"]
 Weights = Literal["float32", "float16"]
@@ -49,26 +47,11 @@ def recipes_for(precision: Precision) -> list[Recipe]:
 def float_form(graph: Graph, target: str, precision: Precision = "float32") -> Candidate:
     """The graph written in floating point."""
     (recipe,) = recipes_for(precision)
-    return _written(graph, target, recipe, None)
+    return written(graph, target, recipe, None)
 
 
-def quantized(
-    graph: Graph,
-    profile: DeviceProfile,
-    recipe: Recipe,
-    rules: Rules,
-    statistics: Statistics,
-    feeds: Mapping[str, Array],
-) -> Candidate:
-    """The graph compressed to int8 by a recipe.
-
-    Args:
-        feeds: The samples that the statistics stand on.
-    """
-    return _written(graph, profile.target, recipe, quantize(graph, statistics, recipe, rules, feeds))
-
-
-def _written(graph: Graph, target: str, recipe: Recipe, quantization: Quantization | None) -> Candidate:
+def written(graph: Graph, target: str, recipe: Recipe, quantization: Quantization | None) -> Candidate:
+    """The graph compressed by a recipe, with the quantization that came of it (None for float)."""
     weights: Weights = "float16" if recipe.precision == "float16" else "float32"
     fmt, files = EMIT[target](graph, quantization, weights)
     return Candidate(recipe, fmt, files, quantization, bind_artifact(graph, open_artifact(files, fmt)))

@@ -14,7 +14,7 @@ from edge_convert import candidates, costs, edgetpu
 from edge_convert.emitters.tflite_rules import INT8_KERNELS
 from edge_convert.graph import Array, Graph
 from edge_convert.parts import NPU_NOT_COMPILED, operator_rows
-from edge_convert.quantize import rules_for
+from edge_convert.quantize import choose, rules_for
 from edge_convert.source import Source
 from edge_convert.statistics import collect
 
@@ -141,6 +141,6 @@ def _probe(graph: Graph, profile: DeviceProfile) -> bytes:
             else np.zeros(shape, np.dtype(dtype))
         )
     recipe = candidates.recipes_for("int8")[0]
-    statistics = collect(graph, feeds)
-    made = candidates.quantized(graph, profile, recipe, rules_for(profile), statistics, feeds)
+    quantization = choose(graph, collect(graph, feeds), recipe, rules_for(profile))
+    made = candidates.written(graph, profile.target, recipe, quantization)
     return made.files[".tflite"]

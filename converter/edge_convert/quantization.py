@@ -48,6 +48,25 @@ class Quantization:
     float_nodes: frozenset[str] = frozenset()
 
 
+def equal(one: Quantization, other: Quantization) -> bool:
+    """Whether two quantizations are the same to the last bit."""
+    return (
+        one.float_nodes == other.float_nodes
+        and one.params.keys() == other.params.keys()
+        and one.codes.keys() == other.codes.keys()
+        and all(_equal_params(params, other.params[name]) for name, params in one.params.items())
+        and all(np.array_equal(codes, other.codes[name]) for name, codes in one.codes.items())
+    )
+
+
+def _equal_params(one: QuantParams, other: QuantParams) -> bool:
+    return (
+        (one.dtype, one.axis) == (other.dtype, other.axis)
+        and np.array_equal(one.scale, other.scale)
+        and np.array_equal(one.zero_point, other.zero_point)
+    )
+
+
 def quantize(values: NDArray[np.float32], params: QuantParams) -> NDArray[np.int8] | NDArray[np.int32]:
     """Real values to codes: round half to even, saturate at the type's limits.
 

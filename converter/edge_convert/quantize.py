@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_contracts.profile import DeviceProfile
-from edge_convert.bias_correction import corrected
+from edge_convert.bias_correction import BiasCorrection
 from edge_convert.emitters import openvino_rules, tflite_rules
 from edge_convert.graph import Array, Graph, Node, Op
 from edge_convert.quantization import Quantization, QuantParams
@@ -83,12 +83,26 @@ def _for_edge_tpu(graph: Graph, node: Node) -> bool:
 def quantize(
     graph: Graph, statistics: Statistics, recipe: Recipe, rules: Rules, feeds: Mapping[str, Array]
 ) -> Quantization:
-    """Choose parameters for every tensor that the target can have as an integer.
+    """Choose parameters for every tensor that the target can have as an integer, and correct the biases.
 
     Args:
         statistics: Of this very graph.
         recipe: One for int8.
         feeds: The calibration samples again, by input port name; read only to correct biases.
+
+    Raises:
+        AssertionError: The recipe is not for int8.
+    """
+    chosen = choose(graph, statistics, recipe, rules)
+    return BiasCorrection(graph, feeds).corrected(chosen) if recipe.bias_correction else chosen
+
+
+def choose(graph: Graph, statistics: Statistics, recipe: Recipe, rules: Rules) -> Quantization:
+    """Choose parameters for every tensor that the target can have as an integer; biases are not corrected.
+
+    Args:
+        statistics: Of this very graph.
+        recipe: One for int8.
 
     Raises:
         AssertionError: The recipe is not for int8.
@@ -118,7 +132,7 @@ def quantize(
     for node in integer_nodes:
         if node.op in tflite_rules.WEIGHT_AXIS and len(node.inputs) == 3:
             params[node.inputs[2]] = bias_params(result, node)
-    return corrected(graph, result, feeds) if recipe.bias_correction else result
+    return result
 
 
 def _weight_axis(node: Node, rules: Rules) -> int | None:

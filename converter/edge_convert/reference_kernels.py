@@ -1,7 +1,7 @@
 """What every operator of `graph.Op` computes, in plain numpy: one function for each, in a table.
 
-Vectorised but not tuned: convolutions are one matrix product per kernel tap, so that memory stays
-at a few times the largest tensor. Running a whole graph is `reference.py`, which also silences numpy:
+Convolutions are one matrix product per kernel tap, so that memory stays at a few times the largest
+tensor. Running a whole graph is `reference.py`, which also silences numpy:
 arithmetic out of a function's domain gives NaN or infinity here, as it does on a device.
 """
 
@@ -58,7 +58,7 @@ def _activate(y: Array, attrs: Mapping[str, Any]) -> Array:
 
 def _finish(y: Array, inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
     if len(inputs) > 2:
-        y = y + inputs[2]
+        y += inputs[2]  # the caller's own array
     return _activate(y, attrs)
 
 
@@ -67,31 +67,55 @@ def _conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
     out, kh, kw, per_group = w.shape
     groups = attrs["groups"]
     views, out_h, out_w = _taps(_padded(x, attrs["pads"]), (kh, kw), attrs["strides"], attrs["dilations"])
-    y = np.zeros((x.shape[0], out_h, out_w, out), np.float32)
+    shape = (x.shape[0], out_h, out_w, out)
     width = out // groups
+    if groups == 1:
+        return _finish(_products(views, w).reshape(shape), inputs, attrs)
+    y = np.empty(shape, np.float32)
     for g in range(groups):
         rows, channels = slice(g * width, (g + 1) * width), slice(g * per_group, (g + 1) * per_group)
-        if kh * kw * per_group <= 64 and kh * kw > 1:  # few channels: one product beats many tiny ones
-            patches = np.concatenate([v[..., channels] for line in views for v in line], axis=-1)
-            y[..., rows] = patches @ w[rows].reshape(width, -1).T
-            continue
-        for i in range(kh):
-            for j in range(kw):
-                y[..., rows] += np.ascontiguousarray(views[i][j][..., channels]) @ w[rows, i, j].T
+        part = _products([[v[..., channels] for v in line] for line in views], w[rows])
+        y[..., rows] = part.reshape(*shape[:3], width)
     return _finish(y, inputs, attrs)
 
 
-def _depthwise_conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
-    x, w = inputs[0], inputs[1]
-    _, kh, kw, out = w.shape
-    views, out_h, out_w = _taps(_padded(x, attrs["pads"]), (kh, kw), attrs["strides"], attrs["dilations"])
-    channels = x.shape[3]
-    taps = w.reshape(kh, kw, channels, out // channels)
-    y = np.zeros((x.shape[0], out_h, out_w, channels, out // channels), np.float32)
+def _products(views: list[list[Array]], w: Array) -> Array:
+    """What an ungrouped convolution adds up, [pixels, out]: matrices, for numpy multiplies these fastest."""
+    out, kh, kw, channels = w.shape
+    if kh * kw * channels <= 64:  # few channels: one product beats many tiny ones
+        pixels = views[0][0] if kh * kw == 1 else np.concatenate([v for line in views for v in line], axis=-1)
+        return np.ascontiguousarray(pixels).reshape(-1, kh * kw * channels) @ w.reshape(out, -1).T
+    y: Array = np.ascontiguousarray(views[0][0]).reshape(-1, channels) @ w[:, 0, 0].T
     for i in range(kh):
         for j in range(kw):
-            y += views[i][j][..., None] * taps[i, j]
-    return _finish(y.reshape(*y.shape[:3], out), inputs, attrs)
+            if i or j:
+                y += np.ascontiguousarray(views[i][j]).reshape(-1, channels) @ w[:, i, j].T
+    return y
+
+
+def _depthwise_conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
+    """Rows of pixels are multiplied as one long vector, channels inside: short loops are slow in numpy."""
+    x, w = inputs[0], inputs[1]
+    _, kh, kw, out = w.shape
+    (sh, sw), (dh, dw) = attrs["strides"], attrs["dilations"]
+    x = _padded(x, attrs["pads"])
+    multiplier = out // x.shape[3]
+    if multiplier > 1:
+        x = np.repeat(x, multiplier, axis=3)
+    n, high, wide, _ = x.shape
+    out_h, out_w = (high - dh * (kh - 1) - 1) // sh + 1, (wide - dw * (kw - 1) - 1) // sw + 1
+    # every sw-th column, beginning at each: what one tap reads lies side by side in one of these
+    phases = [np.ascontiguousarray(x[:, :, p::sw]).reshape(n, high, -1) for p in range(min(sw, wide))]
+    y = np.zeros((n, out_h, out_w * out), np.float32)
+    product = np.empty_like(y)
+    for i in range(kh):
+        for j in range(kw):
+            first, phase = divmod(j * dw, sw)
+            rows = slice(i * dh, i * dh + (out_h - 1) * sh + 1, sh)
+            columns = slice(first * out, (first + out_w) * out)
+            np.multiply(phases[phase][:, rows, columns], np.tile(w[0, i, j], out_w), out=product)
+            y += product
+    return _finish(y.reshape(n, out_h, out_w, out), inputs, attrs)
 
 
 def _transpose_conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
@@ -105,7 +129,10 @@ def _transpose_conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Arra
     )
     for i in range(kh):
         for j in range(kw):
-            full[:, i : i + (h - 1) * sh + 1 : sh, j : j + (wide - 1) * sw + 1 : sw] += x @ w[:, i, j].T
+            pixels = x.reshape(-1, x.shape[3]) @ w[:, i, j].T
+            full[:, i : i + (h - 1) * sh + 1 : sh, j : j + (wide - 1) * sw + 1 : sw] += pixels.reshape(
+                n, h, wide, out
+            )
     return _finish(full[:, top : top + out_h, left : left + out_w], inputs, attrs)
 
 

@@ -115,20 +115,23 @@ class Run:
     values: Values
 
 
-def runs(graph: Graph, feeds: Mapping[str, Array]) -> list[Run]:
+def runs(graph: Graph, feeds: Mapping[str, Array], together: int | None = None) -> list[Run]:
     """All samples in one run where the graph allows it, else a run for each.
 
     Args:
         feeds: By input port name, in the source's layout, n samples on the leading axis; already checked.
+        together: The most samples of one run.
     """
     bound: Values = {}
     for port in graph.inputs:
         array = np.asarray(feeds[port.name]).astype(graph.tensor(port.tensor).dtype, copy=False)
         bound[port.tensor] = array if port.perm is None else np.transpose(array, port.perm)
     count = max(len(array) for array in bound.values())
-    if reference.batches(graph):
-        return [Run(count, bound)]
-    return [Run(1, {name: array[i : i + 1] for name, array in bound.items()}) for i in range(count)]
+    step = (together or count) if reference.batches(graph) else 1
+    return [
+        Run(min(step, count - i), {name: array[i : i + step] for name, array in bound.items()})
+        for i in range(0, count, step)
+    ]
 
 
 def last_uses(graph: Graph) -> dict[str, list[str]]:

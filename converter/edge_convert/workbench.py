@@ -19,8 +19,8 @@ from edge_convert.compare import Histogram, compare, error_histogram
 from edge_convert.evidence import Evidence
 from edge_convert.graph import Graph
 from edge_convert.quantize import rules_for
+from edge_convert.quantizer import Quantizer
 from edge_convert.score import LayerCost
-from edge_convert.statistics import Statistics
 from edge_convert.timing import interleaved_ms
 
 Step = Callable[[str], None]
@@ -81,7 +81,7 @@ class Workbench:
         form: Form,
         profile: DeviceProfile,
         evidence: Evidence,
-        statistics: Callable[[], Statistics],
+        quantizer: Quantizer,
         source: Model | None,
         timed: bool,
         step: Step,
@@ -89,13 +89,13 @@ class Workbench:
         """Set up; nothing is made yet.
 
         Args:
-            statistics: Gives those of this form's tensors, when an int8 candidate needs them.
+            quantizer: Of this form's graph.
             source: The source itself when this target's runtime on this host runs it; otherwise its
                 float32 form stands for it in the timing.
             timed: Whether to measure latency.
         """
         self.form, self._profile, self._evidence = form, profile, evidence
-        self._statistics, self._timed, self._step = statistics, timed, step
+        self._quantizer, self._timed, self._step = quantizer, timed, step
         self._ranked: dict[Precision, list[Ranked]] = {}
         self._measured: dict[str, Measured] = {}
         self._layers: dict[str, tuple[LayerCost, ...]] = {}
@@ -124,14 +124,12 @@ class Workbench:
         if precision == "float16":
             self._step(f"{self._profile.target}: writing float16")
             return [candidates.float_form(self.form.graph, self._profile.target, "float16")]
-        rules = rules_for(self._profile)
-        statistics, feeds = self._statistics(), self._evidence.ranges.feeds
+        rules, target = rules_for(self._profile), self._profile.target
         made = []
         for recipe in candidates.recipes_for(precision):
-            self._step(f"{self._profile.target}: recipe {recipe.name}")
-            made.append(
-                candidates.quantized(self.form.graph, self._profile, recipe, rules, statistics, feeds)
-            )
+            self._step(f"{target}: recipe {recipe.name}")
+            quantization = self._quantizer.quantize(recipe, rules)
+            made.append(candidates.written(self.form.graph, target, recipe, quantization))
         return made
 
     def _rank(self, candidate: Candidate) -> Ranked:
