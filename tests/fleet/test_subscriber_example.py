@@ -1,0 +1,70 @@
+"""The README's subscriber, run as it stands against a real server: it prints what verifies, and only that."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fleet_device import FleetDevice, enrol, eventually, window
+from fleet_server import Running
+
+from edge_contracts.keys import PrivateKey
+from edge_contracts.topics import Channel
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "subscriber.py"
+
+
+@pytest.fixture
+def device(fleet: Running) -> Iterator[FleetDevice]:
+    found = enrol(fleet.http, fleet.token())
+    found.connect()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def output(fleet: Running, device: FleetDevice, tmp_path: Path) -> Iterator[Path]:
+    """What the example prints, with what it says when it dies."""
+    made = fleet.admin.post("/api/v1/tokens", json={"role": "subscriber"}).json()
+    keys = tmp_path / "devices.json"
+    keys.write_text(json.dumps(fleet.admin.get("/api/v1/devices").json()))
+    words = [made["host"], str(made["port"]), made["user"], made["password"], "f", str(keys)]
+    with (tmp_path / "output").open("wb") as told:
+        process = subprocess.Popen([sys.executable, str(EXAMPLE), *words], stdout=told, stderr=told)
+        try:
+            yield tmp_path / "output"
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def say_until_heard(device: FleetDevice, output: Path) -> None:
+    """Send until the subscriber, which takes a moment to connect, has printed an envelope."""
+
+    def heard() -> bool:
+        device.send(Channel.TELEMETRY, device.outbox.add(window()))
+        return device.id in output.read_text()
+
+    eventually(heard, "the subscriber prints telemetry")
+
+
+def test_the_example_prints_verified_telemetry(device: FleetDevice, output: Path) -> None:
+    device.hello()
+    say_until_heard(device, output)
+    text = output.read_text()
+    assert f"'epoch': '{device.outbox.epoch}'" in text
+    assert "'kind': 'window'" in text and "Traceback" not in text
+
+
+def test_the_example_prints_no_forgery(device: FleetDevice, output: Path) -> None:
+    device.hello()
+    say_until_heard(device, output)
+    device.outbox.key = PrivateKey.generate()  # whoever has the broker's password but not the device's key
+    forged = device.outbox.next_seq
+    device.send(Channel.TELEMETRY, device.outbox.add(window()))
+    eventually(lambda: "InvalidSignature" in output.read_text(), "the forgery raises")
+    assert f"'seq': {forged}," not in output.read_text()
