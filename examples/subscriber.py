@@ -14,6 +14,7 @@ from typing import Any
 
 import cbor2
 import paho.mqtt.client as mqtt
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 host, port, user, password, fleet, devices = sys.argv[1:]
@@ -21,12 +22,24 @@ keys = {d["id"]: base64.b64decode(d["public_key"]) for d in json.loads(Path(devi
 
 
 def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
-    """Verify one COSE_Sign1 (RFC 9052, section 4.4) with the key of the topic's device; a forgery raises."""
+    """Verify one COSE_Sign1 (RFC 9052, section 4.4) with the key of the device that the topic names."""
     device = message.topic.split("/")[3]
-    protected, _, payload, signature = cbor2.loads(message.payload).value
-    assert cbor2.loads(protected)[1] == -8, "EdDSA and nothing else"
-    signed = cbor2.dumps(["Signature1", protected, message.topic.encode(), payload])
-    Ed25519PublicKey.from_public_bytes(keys[device]).verify(signature, signed)
+    try:
+        protected, _, payload, signature = cbor2.loads(message.payload).value
+        assert cbor2.loads(protected)[1] == -8, "EdDSA and nothing else"
+        signed = cbor2.dumps(["Signature1", protected, message.topic.encode(), payload])
+        Ed25519PublicKey.from_public_bytes(keys[device]).verify(signature, signed)
+    except (
+        InvalidSignature,
+        cbor2.CBORError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):
+        print(device, "REFUSED: not what this device has signed for this topic", file=sys.stderr, flush=True)
+        return
     print(device, cbor2.loads(payload), flush=True)
 
 

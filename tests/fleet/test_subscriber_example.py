@@ -66,5 +66,7 @@ def test_the_example_prints_no_forgery(device: FleetDevice, output: Path) -> Non
     device.outbox.key = PrivateKey.generate()  # whoever has the broker's password but not the device's key
     forged = device.outbox.next_seq
     device.send(Channel.TELEMETRY, device.outbox.add(window()))
-    eventually(lambda: "InvalidSignature" in output.read_text(), "the forgery raises")
+    eventually(lambda: "REFUSED" in output.read_text(), "the forgery is refused")
+    device.send(Channel.TELEMETRY, b"not even an envelope")
+    eventually(lambda: output.read_text().count("REFUSED") == 2, "garbage is refused, and the next one heard")
     assert f"'seq': {forged}," not in output.read_text()
