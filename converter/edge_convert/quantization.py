@@ -41,17 +41,19 @@ class Quantization:
         codes: Integer elements of quantized constants by name, when they are not the plain
             rounding of the float constant (adaptive rounding, bias correction).
         float_nodes: Names of nodes that stay in float; the emitter puts conversions around them.
+        whole: Names of nodes that are written as one operator, whatever a CPU runs faster.
     """
 
     params: Mapping[str, QuantParams]
     codes: Mapping[str, NDArray[np.int32] | NDArray[np.int8]] = field(default_factory=dict)
     float_nodes: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
 
 
 def equal(one: Quantization, other: Quantization) -> bool:
     """Whether two quantizations are the same to the last bit."""
     return (
-        one.float_nodes == other.float_nodes
+        (one.float_nodes, one.whole) == (other.float_nodes, other.whole)
         and one.params.keys() == other.params.keys()
         and one.codes.keys() == other.codes.keys()
         and all(_equal_params(params, other.params[name]) for name, params in one.params.items())

@@ -38,6 +38,7 @@ class Rules:
         per_channel_dense: One weight scale per output of a dense layer instead of one for all.
         fixed_results: (scale, zero point) that a kernel writes whatever it is told.
         same_params: Operators whose float operands and result must share one set of parameters.
+        whole: Operators that the accelerator runs as they are.
     """
 
     has_int8_form: Callable[[Graph, Node], bool]
@@ -46,6 +47,7 @@ class Rules:
     per_channel_dense: bool
     fixed_results: Mapping[Op, tuple[float, int]]
     same_params: frozenset[Op]
+    whole: frozenset[Op] = frozenset()
 
 
 def rules_for(profile: DeviceProfile) -> Rules:
@@ -68,6 +70,7 @@ def rules_for(profile: DeviceProfile) -> Rules:
         per_channel_dense=profile.per_channel_dense,
         fixed_results=tflite_rules.FIXED_OUTPUT,
         same_params=tflite_rules.SAME_PARAMS,
+        whole=tflite_rules.WHOLE_ON_EDGE_TPU if on_edge_tpu else frozenset(),
     )
 
 
@@ -128,7 +131,8 @@ def choose(graph: Graph, statistics: Statistics, recipe: Recipe, rules: Rules) -
         codes[name] = weight_codes(weights, found)
     names = {node.name for node in integer_nodes}
     floats = frozenset(node.name for node in graph.nodes if node.name not in names)
-    result = Quantization(params, codes, floats)
+    whole = frozenset(node.name for node in integer_nodes if node.op in rules.whole)
+    result = Quantization(params, codes, floats, whole)
     for node in integer_nodes:
         if node.op in tflite_rules.WEIGHT_AXIS and len(node.inputs) == 3:
             params[node.inputs[2]] = bias_params(result, node)

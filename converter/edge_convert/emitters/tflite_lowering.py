@@ -46,6 +46,10 @@ class Lowering:
         """Whether this node is written with int8 activations."""
         return runs_in_int8(self.graph, node, self._quantization)
 
+    def stays_whole(self, node: Node) -> bool:
+        """Whether this node must be written as the one operator it is."""
+        return self._quantization is not None and node.name in self._quantization.whole
+
     def params(self, name: str) -> QuantParams | None:
         """Parameters of a tensor, None when it stays float."""
         return None if self._quantization is None else self._quantization.params.get(name)

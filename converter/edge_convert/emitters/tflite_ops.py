@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edge_convert.emitters import tflite_split
 from edge_convert.emitters.tflite_lowering import Form, Lowering
 from edge_convert.emitters.tflite_padding import NO_PADS, Pads, same_pads, window_fractions
 from edge_convert.graph import Array, Node, Op
@@ -107,6 +108,16 @@ def _plain(code: str, options: str | None = None) -> Writer:
     def write(step: Step) -> None:
         made = None if options is None else getattr(schema, f"{options}T")()
         step.write(code, step.sources(), step.target(), made)
+
+    return write
+
+
+def _split(writer: Callable[[Step], bool], otherwise: Writer) -> Writer:
+    """Several operators where that is faster, else the one."""
+
+    def write(step: Step) -> None:
+        if not writer(step):
+            otherwise(step)
 
     return write
 
@@ -444,15 +455,15 @@ WRITERS: dict[Op, Writer] = {
     Op.MINIMUM: _plain("MINIMUM", "MaximumMinimumOptions"),
     Op.MAXIMUM: _plain("MAXIMUM", "MaximumMinimumOptions"),
     Op.POW: _plain("POW", "PowOptions"),
-    Op.RELU: _plain("RELU"),
-    Op.RELU6: _plain("RELU6"),
+    Op.RELU: _split(lambda step: tflite_split.relu(step, None), _plain("RELU")),
+    Op.RELU6: _split(lambda step: tflite_split.relu(step, 6.0), _plain("RELU6")),
     Op.RELU_N1_TO_1: _plain("RELU_N1_TO_1"),
     Op.LEAKY_RELU: _leaky_relu,
-    Op.PRELU: _plain("PRELU"),
+    Op.PRELU: _split(tflite_split.prelu, _plain("PRELU")),
     Op.ELU: _elu,
     Op.SIGMOID: _plain("LOGISTIC"),
     Op.TANH: _plain("TANH"),
-    Op.HARD_SWISH: _plain("HARD_SWISH", "HardSwishOptions"),
+    Op.HARD_SWISH: _split(tflite_split.hard_swish, _plain("HARD_SWISH", "HardSwishOptions")),
     Op.GELU: _gelu,
     Op.SOFTMAX: _softmax,
     Op.LOG_SOFTMAX: _plain("LOG_SOFTMAX", "LogSoftmaxOptions"),

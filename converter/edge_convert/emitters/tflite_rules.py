@@ -73,6 +73,9 @@ _FOUR_DIMENSIONS = frozenset({Op.MUL, Op.PRELU})
 # file, in float they only stay on the CPU.
 BEYOND_EDGE_TPU: frozenset[Op] = frozenset({Op.EXP, Op.TILE})
 
+# The Edge TPU runs it as one operator; a CPU is faster with several (tflite_split.py).
+WHOLE_ON_EDGE_TPU: frozenset[Op] = frozenset({Op.PRELU})
+
 # The output's (scale, zero point) is fixed by the kernel.
 FIXED_OUTPUT: dict[Op, tuple[float, int]] = {
     Op.SIGMOID: (1 / 256, -128),
