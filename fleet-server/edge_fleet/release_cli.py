@@ -12,6 +12,7 @@ import click
 
 from edge_contracts.digest import short
 from edge_fleet.finite import Finite
+from edge_fleet.in_order import in_order
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import table
 
@@ -74,12 +75,12 @@ def telemetry_tail(
     since_now: bool,
     as_json: bool,
 ) -> None:
-    """Print verified envelopes, one a line: stored ones first, then new ones."""
+    """Print verified envelopes, one a line: stored ones first, then new ones; each device's in order."""
     lines = connect(home_path, url, token).lines(
         f"{API}/telemetry", device=device, follow=follow, since_now=since_now
     )
-    for line in lines:
-        click.echo(line if as_json else _envelope(json.loads(line)))
+    for row in in_order(map(json.loads, lines), from_the_start=not since_now):
+        click.echo(json.dumps(row, separators=(",", ":")) if as_json else _envelope(row))
         sys.stdout.flush()
 
 
