@@ -151,10 +151,15 @@ def fits(artifact_bytes: int, allowed_bytes: int, profile: str) -> Finding:
 
 
 def smaller(artifact_bytes: int, float_bytes: int, precision: str) -> Finding:
-    """Whether compression made it smaller than its own float32 form."""
+    """Whether compression made it smaller than its own float32 form.
+
+    Args:
+        artifact_bytes, float_bytes: Of the files that hold weights; a description of the graph in text
+            is not what precision changes.
+    """
     if precision == "float32":
         return Finding("smaller", Verdict.NOT_JUDGED, "float32 is not compressed")
-    says = f"{precision} artifact has {artifact_bytes} bytes, the float32 form {float_bytes}"
+    says = f"{precision} weights take {artifact_bytes} bytes, the float32 form's {float_bytes}"
     return Finding(
         "smaller", _pass_if(artifact_bytes <= float_bytes), says, float(artifact_bytes), float(float_bytes)
     )

@@ -167,7 +167,7 @@ def _judged(
         gates.agreement(measured.score, limits.min_agreement),
         gates.signal(measured.score, limits.min_sqnr_db),
         size,
-        gates.smaller(candidate.bytes, bench.float_form.bytes, candidate.recipe.precision),
+        gates.smaller(candidate.weight_bytes, bench.float_form.weight_bytes, candidate.recipe.precision),
         speed,
     )
     ours, theirs, ratio = measured.medians
