@@ -2,6 +2,7 @@
 # make demo KEEP=1   the same, and the console and the devices stay up
 # make test          every test
 # make lint types    ruff, mypy --strict
+# make benchmarks    every figure, as tables; on a machine that does nothing else
 # make arm           an aarch64 Python in emulation below .arm/, for the tests that run models on ARM
 # make clean         remove what the others made
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test lint types arm clean
+.PHONY: demo test lint types benchmarks arm clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
@@ -25,6 +26,11 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# conversion_* need the models of the folder in EDGEFLEET_DATA and say so where it is missing
+benchmarks: $(VENV)/.dev
+	for one in conversion_quality conversion_latency inference_overhead memory ingest_rate; do \
+	  $(BIN)/python benchmarks/$$one.py || exit 1; done
 
 arm: .arm/bin/python-arm
 
