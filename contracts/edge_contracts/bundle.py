@@ -96,8 +96,11 @@ def pack(manifest: Manifest, envelope: bytes, contents: Mapping[str, bytes]) -> 
     return stream.getvalue()
 
 
-def open_bundle(source: Path | bytes) -> Bundle:
+def open_bundle(source: Path | bytes, name: str = "") -> Bundle:
     """Read a bundle and check everything that can be checked without a key.
+
+    Args:
+        name: What a person calls it, for messages; the file's own name when not given.
 
     Raises:
         BundleInvalid: Not an archive, damaged, a path outside its folder, files too many, too large,
@@ -106,7 +109,7 @@ def open_bundle(source: Path | bytes) -> Bundle:
         FormatInvalid: The manifest does not parse.
         DigestMismatch: A file is not what the manifest says.
     """
-    name = source.name if isinstance(source, Path) else "bundle"
+    name = name or (source.name if isinstance(source, Path) else "bundle")
     try:
         with zipfile.ZipFile(source if isinstance(source, Path) else io.BytesIO(source)) as archive:
             return _read(archive, name)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from edge_contracts.bundle import open_bundle, sync_folder
 from edge_contracts.digest import digest_of_file
-from edge_contracts.errors import KeyUnknown
+from edge_contracts.errors import ContractError, KeyUnknown
 from edge_contracts.keys import PublicKey, TrustedKeys
 from edge_contracts.model import canonical_json
 from edge_contracts.signing import VerifiedManifest, verify
@@ -67,11 +67,14 @@ def examine(path: Path, name: str, trusted: TrustedKeys) -> Candidate:
     Raises:
         ContractError: It is damaged, or not signed by a trusted key.
     """
-    bundle = open_bundle(path)
     try:
-        verified = verify(bundle, trusted)
+        verified = verify(open_bundle(path, name), trusted)
     except KeyUnknown as error:
         raise KeyUnknown(f"{name}: {error}; trust the publisher with: edge-fleet trust add KEY") from None
+    except ContractError as error:
+        if name not in str(error):  # a fault of a file inside, which every bundle has
+            error.args = (f"{name}: {error}",)
+        raise
     return Candidate(verified, digest_of_file(path), path.stat().st_size, path)
 
 

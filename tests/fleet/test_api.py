@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import itertools
 import json
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +316,21 @@ def test_a_faulty_release_is_refused_and_leaves_nothing(
     assert said(publish(trusting.admin, *bundles)) == (400, code)
     assert trusting.admin.get("/api/v1/releases").json() == releases
     assert sorted(trusting.server.home.archives.iterdir()) == files
+
+
+def test_a_faulty_bundle_among_several_is_named(trusting: Running) -> None:
+    whole, other = bundle_bytes(name="named"), bundle_bytes(name="named", version="9")
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    faulty = io.BytesIO()
+    with zipfile.ZipFile(faulty, "w") as archive:
+        for name, what in content.items():
+            archive.writestr(name, b"{" if name == "manifest.json" else what)
+    for bad in (b"not a zip", faulty.getvalue()):
+        uploads = [("bundles", ("good.bundle", other)), ("bundles", ("bad.bundle", bad))]
+        answer = trusting.admin.post("/api/v1/releases", files=uploads)
+        assert answer.status_code == 400
+        assert answer.json()["message"].startswith("bad.bundle"), answer.text
 
 
 def test_a_bundle_of_a_stranger_says_how_to_trust_it(trusting: Running) -> None:
