@@ -149,6 +149,19 @@ def devices_revoke(
     click.echo(f"revoked {device}")
 
 
+@click.command()
+@remote
+@as_json
+def refusals(home_path: Path | None, url: str | None, token: str | None, as_json: bool) -> None:
+    """Show which messages of devices were not believed: forged, replayed, of revoked devices ..."""
+    found = connect(home_path, url, token).get(f"{API}/refusals")
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    rows = [(r["reason"], r["device"] or "-", r["count"], ago(r["last_ms"]), r["detail"]) for r in found]
+    table(("reason", "device", "count", "last", "last case"), rows)
+
+
 @click.group()
 def trust() -> None:
     """Publishers whose bundles may be published."""

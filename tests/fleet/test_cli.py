@@ -17,6 +17,7 @@ from fleet_server import client
 from samples import KEY
 from samples import archive as bundle_bytes
 
+from edge_contracts.keys import PrivateKey
 from edge_contracts.topics import Channel
 from edge_fleet.brokers.child import free_loopback_port
 
@@ -113,6 +114,14 @@ def test_telemetry_is_one_object_a_line_with_contiguous_numbers(home: Path, devi
         ("cam-1", device.outbox.epoch, seq) for seq in range(3)
     ]
     assert rows[0]["records"][0]["kind"] == "window"
+
+
+def test_what_was_refused_is_counted_for_the_operator(home: Path, device: FleetDevice) -> None:
+    forged = FleetDevice(device.enrolled, PrivateKey.generate(), device.profile)
+    device.send(Channel.TELEMETRY, forged.outbox.add())
+    eventually(lambda: json.loads(run("refusals", "--json", home=home).stdout), "the refusal")
+    shown = run("refusals", home=home).stdout.splitlines()
+    assert shown[1].split()[:3] == ["key-unknown", "cam-1", "1"]
 
 
 def test_telemetry_tail_follows_until_it_is_interrupted(home: Path, device: FleetDevice) -> None:
