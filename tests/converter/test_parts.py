@@ -14,7 +14,7 @@ from edge_contracts.profile import Accelerator, DeviceProfile, load_profile
 from edge_convert import candidates
 from edge_convert.candidates import Candidate
 from edge_convert.parts import Refused, parts_for
-from edge_convert.quantize import rules_for
+from edge_convert.quantize import quantize, rules_for
 from edge_convert.source import read_source
 from edge_convert.statistics import collect
 
@@ -34,7 +34,8 @@ def int8(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     feeds = {"pixels": parts()["calibration"][0][:50]}
     profile = load_profile("coral-tpu")
     recipe = candidates.recipes_for("int8")[0]
-    return candidates.quantized(graph, profile, recipe, rules_for(profile), collect(graph, feeds), feeds)
+    quantization = quantize(graph, collect(graph, feeds), recipe, rules_for(profile), feeds)
+    return candidates.written(graph, profile.target, recipe, quantization)
 
 
 @pytest.fixture
