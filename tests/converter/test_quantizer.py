@@ -77,5 +77,6 @@ def test_quantizations_are_equal_to_the_last_bit_or_not_at_all() -> None:
         replace(one, codes={"w": np.array([0, 1, 3], np.int8)}),
         replace(one, codes={}),
         replace(one, float_nodes=frozenset()),
+        replace(one, whole=frozenset({"n"})),
     ):
         assert not equal(one, other)
