@@ -8,13 +8,14 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_contracts.errors import ContractError
 from edge_fleet.api import admin, devices, releases, rollouts, telemetry
 from edge_fleet.console.routes import install
-from edge_fleet.errors import FleetError, TooLarge
+from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge
 from edge_fleet.services import Server
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def create_app(services: Server) -> FastAPI:
     app.add_exception_handler(ContractError, _contract_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(Exception, _broken_promise)
     for part in (devices, releases, rollouts, telemetry, admin):
         app.include_router(part.router)
@@ -107,6 +109,13 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return _answer(error.status_code, "http", f"{error.detail}: {request.method} {request.url.path}")
+
+
+async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    """Stopped, locked or full: not the client's fault, and not for ever."""
+    log.error("database away", extra={"path": request.url.path, "reason": " ".join(str(error).split())[:300]})
+    text = "the server's database does not answer; its log has the reason, try again later"
+    return _answer(503, DatabaseUnreachable.code, text)
 
 
 async def _broken_promise(request: Request, error: Exception) -> JSONResponse:

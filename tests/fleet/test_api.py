@@ -7,15 +7,17 @@ import hashlib
 import io
 import itertools
 import json
+import sqlite3
 import threading
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fleet_device import FleetDevice, enrol, enrol_request, eventually
-from fleet_server import Running, client
+from fleet_server import Running, client, fleet_server
 from samples import KEY
 from samples import archive as bundle_bytes
 
@@ -113,6 +115,15 @@ def test_a_role_does_what_it_is_for_and_no_more(
     with fleet.as_role(role) as http:
         answer = http.request(method, path, json=body)
     assert (answer.status_code != 403) == (role in allowed), answer.text
+
+
+def test_a_database_that_fails_is_said_and_is_worth_another_try(tmp_path: Path) -> None:
+    with fleet_server(tmp_path / "own") as own, closing(sqlite3.connect(tmp_path / "own/fleet.db")) as beside:
+        beside.execute("ALTER TABLE publishers RENAME TO elsewhere")
+        answer = own.admin.get("/api/v1/publishers")
+        assert (answer.status_code, said(answer)[1]) == (503, "database-unreachable")
+        beside.execute("ALTER TABLE elsewhere RENAME TO publishers")
+        assert own.admin.get("/api/v1/publishers").status_code == 200
 
 
 def test_a_revoked_token_is_worthless(fleet: Running) -> None:
