@@ -29,7 +29,7 @@ types: $(VENV)/.dev
 
 # conversion_* need the models of the folder in EDGEFLEET_DATA and say so where it is missing
 benchmarks: $(VENV)/.dev
-	for one in conversion_quality conversion_latency inference_overhead memory ingest_rate; do \
+	for one in conversion_quality conversion_latency int8_operators inference_overhead memory ingest_rate; do \
 	  $(BIN)/python benchmarks/$$one.py || exit 1; done
 
 arm: .arm/bin/python-arm

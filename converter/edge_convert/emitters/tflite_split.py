@@ -1,10 +1,9 @@
 """int8 operators written as several others, because those are the faster ones on a CPU.
 
 XNNPACK has no int8 kernel for RELU, RELU6, PRELU and HARD_SWISH, and what LiteRT runs instead works
-element by element. Measured in LiteRT 2 on one x86 core, 48 x 48 x 64 elements, milliseconds (float
-beside it): RELU 1.3 (0.014), PRELU 2.0 (0.026), HARD_SWISH 0.63 (0.015); the forms here take 0.005,
-0.07 and 0.015. The answers stay within one code of the single operator's. A node that an accelerator runs
-as it is (`Quantization.whole`) is not split.
+element by element, many times slower than float; `benchmarks/int8_operators.py` prints by how much. The
+answers stay within one code of the single operator's. A node that an accelerator runs as it is
+(`Quantization.whole`) is not split.
 """
 
 from __future__ import annotations
