@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,8 @@ def create(
     if as_json:
         click.echo(json.dumps(answer))
     else:
-        click.echo(f"{answer['id']}: {answer['release']} to {answer['select']}, {answer['phase']}")
+        told = [f"{answer['id']}: {answer['release']} to {answer['select']}, {answer['phase']}"]
+        click.echo("\n".join(told + _left_out(answer)))
 
 
 @rollout.command("list")
@@ -172,9 +174,9 @@ def _gate(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     limit, _, least = value.partition("/")
     try:
-        if not least:
-            return name, float(limit)
-        return name, {"limit": float(limit), "min_inferences": int(least)}
+        if not math.isfinite(number := float(limit)):
+            raise ValueError
+        return name, {"limit": number, "min_inferences": int(least)} if least else number
     except ValueError:
         raise click.UsageError(f"--gate {text!r} is not NAME=LIMIT or NAME=LIMIT/INFERENCES") from None
 
@@ -194,11 +196,15 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     ]
     for index, stage in enumerate(found["stages"]):
         lines += _stage_lines(index, stage)
-    lines += [f"  left out: {row['device']}: {row['reason']}" for row in found["skipped"]]
+    lines += _left_out(found)
     for row in found["history"]:
         at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         lines.append(f"  {at}  {row['event']:9} {row['why']}".rstrip())
     return [line for line in lines if line.strip()]
+
+
+def _left_out(found: Mapping[str, Any]) -> list[str]:
+    return [f"  left out: {row['device']}: {row['reason']}" for row in found["skipped"]]
 
 
 def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:

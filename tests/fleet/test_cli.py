@@ -228,6 +228,7 @@ def test_a_wrong_token_is_one_line(home: Path) -> None:
         ["token", "create", "--expires", "nan"],
         ["token", "create", "--expires", "inf"],
         ["rollout", "create", "--release", "a@1", "--stages", "1", "--bake", "nan"],
+        ["rollout", "create", "--release", "a@1", "--stages", "1", "--gate", "error_rate=nan"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(home: Path, arguments: list[str]) -> None:

@@ -207,6 +207,14 @@ def test_the_command_line_plans_shows_and_stops(fleet: Running, rows: FleetRows,
     assert rollout in run(fleet, "list")[1]
 
 
+def test_who_is_left_out_is_said_when_the_rollout_is_made(
+    fleet: Running, rows: FleetRows, select: str
+) -> None:
+    rows.enrol("odd", profile=("coral-usb", "coral-tpu"), site=select.removeprefix("site="))
+    code, output = run(fleet, "create", "--release", "digits@1", "--stages", "1", "--select", select)
+    assert (code, "left out: odd: no bundle for coral-usb" in output) == (0, True), output
+
+
 def test_the_command_line_reads_a_plan_file(fleet: Running, select: str, tmp_path: Any) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text('format = "edgefleet.rollout/1"\nrelease = "digits@1"\nstages = ["100%"]\nbake_s = 9\n')
