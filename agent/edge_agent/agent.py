@@ -217,9 +217,7 @@ class Agent:
             self.tell(Tell("outbox-lost", detail=self._reporter.outbox.lost))
         self.tell(Tell("started", detail=f"edge-agent {agent_version()}"))
         if self._config is None:
-            log.warning(
-                "not enrolled: answers with what is installed, takes no updates, reports nothing"
-            )
+            log.warning("not enrolled: answers with what is installed, takes no updates, reports nothing")
         self._engine.start()
         if self._link is not None:
             self._link.start()
