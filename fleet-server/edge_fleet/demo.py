@@ -22,8 +22,10 @@ PROFILES = ("arm-cpu", "intel-npu", "coral-tpu")
 NAME = "digits"
 OUTAGE_S = 10.0
 # Small devices' patience, shortened to a demonstration's: seconds
-BAKE_S, ROLLOUT_S = 5.0, 90.0
-GATES = ("install_success=0.9", "error_rate=0.02", "latency_p95=3", "golden_agreement=0.9", "drift=0.15")
+BAKE_S, ROLLOUT_S = 5.0, 120.0
+# Latency against a limit and not against the release before: these models take microseconds and six agents
+# share the cores, so that a ratio would judge the scheduler.
+GATES = ("install_success=0.9", "error_rate=0.02", "latency_p95_ms=50", "golden_agreement=0.9", "drift=0.15")
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Story:
                     self.devices.append(self.parts.enrol(f"{profile}-{number}", profile))
             for device in self.devices:
                 self.parts.run(device)
-            online = self.parts.until(lambda: len(self._seen()) == len(self.devices), 60)
+            online = self.parts.until(lambda: len(self._seen()) == len(self.devices), 120)
             self.check("devices say hello", "6", str(len(self._seen())), online)
 
     def release_first(self) -> None:
@@ -161,7 +163,7 @@ class Story:
         def on_it() -> int:
             return sum(active in wanted for active in self._active().values())
 
-        done = self.parts.until(lambda: on_it() == len(self.devices), 30)
+        done = self.parts.until(lambda: on_it() == len(self.devices), 60)
         told = f"{on_it()} of {len(self.devices)} ({shown['phase']})"
         self.check(what or f"devices on version {version}", "6", told, done)
 
