@@ -155,6 +155,33 @@ class Child:
             keeper.close()
 
 
+class ManagedBroker:
+    """What every broker that runs as a child does alike: `nats.py` and `mosquitto.py` add the rest."""
+
+    managed = True
+
+    def __init__(self, child: Child) -> None:
+        """Take the process to look after."""
+        self._child = child
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process."""
+        return self._child.pid
+
+    def outage(self, seconds: float) -> None:
+        """Kill it and keep it down."""
+        self._child.kill(seconds)
+
+    def restart(self) -> None:
+        """Kill it; it comes back with nothing of what it had stored."""
+        self._child.kill()
+
+    def stop(self) -> None:
+        """End it."""
+        self._child.stop()
+
+
 def require_free(address: Address, what: str) -> None:
     """Check that nobody listens at an address.
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door
-from edge_fleet.brokers.child import Child, free_loopback_port
+from edge_fleet.brokers.child import Child, ManagedBroker, free_loopback_port
 from edge_fleet.config import Address
 from edge_fleet.errors import BrokerFailed
 from edge_fleet.keys import write_secret
@@ -53,11 +53,10 @@ MAX_CONNECTIONS = 20_000
 _ROUNDS = 101
 
 
-class MosquittoBroker:
+class MosquittoBroker(ManagedBroker):
     """One mosquitto."""
 
     name = "mosquitto"
-    managed = True
 
     def __init__(
         self, folder: Path, listen: Address, tls: DeviceTls | None, exited: Callable[[], None]
@@ -72,12 +71,7 @@ class MosquittoBroker:
         self._folder, self._listen, self._tls = folder, listen, tls
         self._own = Address("127.0.0.1", free_loopback_port())
         self._lines: dict[Account, str] = {}
-        self._child = Child("mosquitto", self._prepare, (listen, self._own), folder / "log", exited)
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process."""
-        return self._child.pid
+        super().__init__(Child("mosquitto", self._prepare, (listen, self._own), folder / "log", exited))
 
     @property
     def door(self) -> Door:
@@ -95,18 +89,6 @@ class MosquittoBroker:
         """Replace the accounts: SIGHUP reads them again."""
         self._write_accounts(accounts)
         self._child.signal(signal.SIGHUP)
-
-    def outage(self, seconds: float) -> None:
-        """Kill it and keep it down."""
-        self._child.kill(seconds)
-
-    def restart(self) -> None:
-        """Kill it; it keeps nothing."""
-        self._child.kill()
-
-    def stop(self) -> None:
-        """End it."""
-        self._child.stop()
 
     def _prepare(self) -> list[str]:
         config = _CONFIG.format(

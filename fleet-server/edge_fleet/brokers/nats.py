@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door, tls_of_own_child
-from edge_fleet.brokers.child import Child, free_loopback_port
+from edge_fleet.brokers.child import Child, ManagedBroker, free_loopback_port
 from edge_fleet.config import Address
 from edge_fleet.errors import BrokerFailed
 from edge_fleet.keys import write_secret
@@ -44,11 +44,10 @@ authorization {{
 MAX_CONNECTIONS = 20_000
 
 
-class NatsBroker:
+class NatsBroker(ManagedBroker):
     """One nats-server."""
 
     name = "nats"
-    managed = True
 
     def __init__(
         self, folder: Path, listen: Address, tls: DeviceTls | None, exited: Callable[[], None]
@@ -61,12 +60,7 @@ class NatsBroker:
             exited: Called when it ended without being asked to.
         """
         self._folder, self._listen, self._tls = folder, listen, tls
-        self._child = Child("nats-server", self._prepare, (listen,), folder / "log", exited)
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process."""
-        return self._child.pid
+        super().__init__(Child("nats-server", self._prepare, (listen,), folder / "log", exited))
 
     @property
     def door(self) -> Door:
@@ -84,18 +78,6 @@ class NatsBroker:
         """Replace the accounts: SIGHUP reads them again within half a second."""
         self._write_users(accounts)
         self._child.signal(signal.SIGHUP)
-
-    def outage(self, seconds: float) -> None:
-        """Kill it and keep it down."""
-        self._child.kill(seconds)
-
-    def restart(self) -> None:
-        """Kill it; it comes back with an empty store."""
-        self._child.kill()
-
-    def stop(self) -> None:
-        """End it."""
-        self._child.stop()
 
     def _prepare(self) -> list[str]:
         store = self._folder / "store"
