@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge_agent.errors import HomeInvalid, NotEnrolled
+from edge_agent.errors import HomeInvalid
 from edge_agent.home import Home, write_durably
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys, read_private
@@ -81,18 +81,6 @@ def read_config(home: Home) -> DeviceConfig | None:
         return parse_json(DeviceConfig, content, str(home.config), FORMAT)
     except ContractError as error:
         raise HomeInvalid(f"{error}; enrol again with edge-agent enroll --force") from None
-
-
-def require_config(home: Home) -> DeviceConfig:
-    """The enrolment.
-
-    Raises:
-        NotEnrolled: There is none.
-    """
-    config = read_config(home)
-    if config is None:
-        raise NotEnrolled(f"no device is enrolled in {home.folder}; run edge-agent enroll first")
-    return config
 
 
 def read_device_key(home: Home, config: DeviceConfig) -> PrivateKey:

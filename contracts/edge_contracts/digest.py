@@ -8,8 +8,6 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from edge_contracts.errors import DigestMismatch
-
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
 
@@ -33,15 +31,3 @@ def digest_of_file(path: Path) -> str:
 def short(digest: str) -> str:
     """The first 12 hex digits, for people; never for comparing."""
     return digest.removeprefix("sha256:")[:12]
-
-
-def require(content: bytes, digest: str, what: str) -> bytes:
-    """Give the content back if it has this digest.
-
-    Raises:
-        DigestMismatch: It has another.
-    """
-    found = digest_of(content)
-    if found != digest:
-        raise DigestMismatch(f"{what} has digest {found}, expected {digest}")
-    return content

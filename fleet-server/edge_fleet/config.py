@@ -79,11 +79,6 @@ class Address:
             return False
 
     @property
-    def is_wildcard(self) -> bool:
-        """Whether it stands for every address of this machine."""
-        return self.host in ("0.0.0.0", "::")
-
-    @property
     def reachable_host(self) -> str:
         """The host by which this machine reaches it."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)

@@ -18,13 +18,11 @@ import difflib
 import itertools
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from edge_contracts.errors import FormatInvalid
 from edge_contracts.model import Frozen, parse_object, require_format
 from edge_fleet import selector
 from edge_fleet.gates import GATES, GateLimit
@@ -163,16 +161,3 @@ def parse_plan(raw: Any, what: str = "rollout plan") -> RolloutPlan:
     """
     require_format(raw, FORMAT, what)
     return parse_object(RolloutPlan, raw, what)
-
-
-def parse_plan_file(content: bytes, what: str) -> RolloutPlan:
-    """Read a plan from TOML, of which JSON-like tables are a part.
-
-    Raises:
-        FormatInvalid, FormatTooNew: As `parse_plan`.
-    """
-    try:
-        raw = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatInvalid(f"{what} is not TOML: {error}") from None
-    return parse_plan(raw, what)

@@ -223,6 +223,14 @@ def test_the_command_line_reads_a_plan_file(fleet: Running, select: str, tmp_pat
     assert json.loads(output)["plan"]["bake_s"] == 7  # an option is stronger than the file
 
 
+def test_a_plan_file_that_is_not_toml_is_refused(fleet: Running, tmp_path: Any) -> None:
+    plan = tmp_path / "plan.toml"
+    for content in (b"stages = [", b"\xff"):
+        plan.write_bytes(content)
+        code, output = run(fleet, "create", "--plan", str(plan))
+        assert (code, "plan.toml is not TOML" in output) == (1, True), output
+
+
 def test_watching_ends_when_the_rollout_has_ended(fleet: Running, select: str) -> None:
     rollout = created(fleet.admin, select)["id"]
     fleet.admin.post(f"/api/v1/rollouts/{rollout}/abort")
