@@ -6,26 +6,23 @@ so that `--help` is quick and works without the converter's extra.
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from edge_contracts.errors import ContractError
-from edge_contracts.model import ID_PATTERN, VERSION_PATTERN
 from edge_convert import printing
+from edge_convert.build_cli import build
 from edge_convert.errors import ConvertError
-from edge_convert.terminal import progress, table
+from edge_convert.options import PATH, json_option, print_json
+from edge_convert.profiles_cli import profiles
+from edge_convert.terminal import progress
 
 DONE, REFUSED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 # Import names of what `edgefleet[converter]` brings; any other missing module is a fault of ours.
 EXTRA = frozenset({"ai_edge_litert", "flatbuffers", "numpy", "onnx", "openvino", "rich"})
-
-PATH = click.Path(path_type=Path)
 
 
 def main() -> None:
@@ -68,36 +65,6 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _matching(pattern: str, expected: str) -> Any:
-    def check(context: click.Context, parameter: click.Parameter, value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise click.BadParameter(f"{value!r}: expected {expected}", context, parameter)
-        return value
-
-    return check
-
-
-def _prune_amount(context: click.Context, parameter: click.Parameter, value: str) -> str | float:
-    if value in ("none", "auto"):
-        return value
-    try:
-        share = float(value)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise click.BadParameter(
-            f"{value!r}: expected auto, none or a share from 0 to below 1", context, parameter
-        )
-    return share
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="edgefleet", prog_name="edge-convert")
 def edge_convert() -> None:
@@ -114,58 +81,6 @@ def edge_convert() -> None:
 
     Exit codes: 0 done, 1 refused, 2 wrong usage or a missing extra.
     """
-
-
-@edge_convert.group(invoke_without_command=True)
-@json_option
-@click.pass_context
-def profiles(context: click.Context, as_json: bool) -> None:
-    """List the device profiles, or show one: what a class of device can run.
-
-    \b
-    Examples:
-      edge-convert profiles
-      edge-convert profiles show coral-usb
-      edge-convert profiles show ./my-board.toml
-    """
-    if context.invoked_subcommand is not None:
-        return
-    from edge_contracts.profile import builtin_names, load_profile
-
-    loaded = [load_profile(name) for name in builtin_names()]
-    if as_json:
-        _print_json([profile.model_dump(mode="json") for profile in loaded])
-        return
-    rows = [
-        (p.name, p.title, p.target, ", ".join(p.precisions), p.accelerator.kind if p.accelerator else "-")
-        for p in loaded
-    ]
-    click.echo(table(("name", "device", "target", "precisions", "accelerator"), rows))
-
-
-@profiles.command()
-@click.argument("name")
-@json_option
-def show(name: str, as_json: bool) -> None:
-    """Show one profile by NAME, or from a file that ends in .toml, with what it inherits filled in."""
-    from edge_contracts.profile import lineage, load_profile
-
-    profile = load_profile(name)
-    document = profile.model_dump(mode="json")
-    if as_json:
-        _print_json(document)
-        return
-    rows = [(key, _plain(value)) for key, value in document.items() if key not in ("format", "extends")]
-    rows.insert(2, ("extends", " -> ".join(lineage(name)[1:]) or "-"))
-    click.echo(table(("key", "value"), rows))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) or "-"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "-" if value in (None, "") else str(value)
 
 
 @edge_convert.command()
@@ -192,150 +107,11 @@ def inspect(model: Path, profile_names: tuple[str, ...], as_json: bool) -> None:
     found = inspection.contents(source)
     fits = [inspection.fit(source.graph, profile) for profile in loaded]
     if as_json:
-        _print_json({**asdict(found), "profiles": [asdict(fit) for fit in fits]})
+        print_json({**asdict(found), "profiles": [asdict(fit) for fit in fits]})
         return
     click.echo(printing.contents_text(found))
     for fit in fits:
         click.echo("\n" + printing.fit_text(fit))
-
-
-@edge_convert.command()
-@click.argument("model", type=PATH)
-@click.option("--profile", "profile_names", multiple=True, required=True, help="Class of device; repeatable.")
-@click.option(
-    "--name",
-    required=True,
-    callback=_matching(ID_PATTERN, "1 to 64 of A-Z a-z 0-9 _ -"),
-    help="Name of the model.",
-)
-@click.option(
-    "--version",
-    required=True,
-    callback=_matching(VERSION_PATTERN, "1 to 64 of A-Z a-z 0-9 . _ + -, beginning with a letter or digit"),
-    help="Version of the model.",
-)
-@click.option(
-    "--calibration", type=PATH, required=True, help=".npz with x: typical inputs, no labels needed."
-)
-@click.option("--evaluation", type=PATH, help=".npz with x and y: decides what is kept.")
-@click.option(
-    "--max-drop",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Points of accuracy that may be lost.",
-)
-@click.option(
-    "--min-agreement",
-    type=click.FloatRange(0, 1),
-    default=0.90,
-    show_default=True,
-    help="Share of samples that must keep their class (classification).",
-)
-@click.option(
-    "--min-sqnr",
-    type=float,
-    default=15.0,
-    show_default=True,
-    help="Smallest signal-to-noise ratio of other outputs, decibels.",
-)
-@click.option(
-    "--latency-gate",
-    type=click.Choice(["auto", "on", "off"]),
-    default="auto",
-    show_default=True,
-    help="Not slower than the source on this host; auto does not judge noise, nor another runtime.",
-)
-@click.option(
-    "--max-latency-ratio",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1.10,
-    show_default=True,
-    help="Tolerance of that gate.",
-)
-@click.option(
-    "--prune",
-    callback=_prune_amount,
-    default="none",
-    show_default=True,
-    help="auto, none, or the share of the channels to remove (0 removes dead ones only).",
-)
-@click.option(
-    "--task",
-    type=click.Choice(["classification", "detection", "reconstruction", "other"]),
-    help="What the model does; told from its outputs when not given.",
-)
-@click.option("--labels", type=PATH, help="Class names, one a line; they go into the bundle.")
-@click.option("--color-order", type=click.Choice(["RGB", "BGR"]), help="Of picture inputs; for the contract.")
-@click.option("--sign-key", type=PATH, required=True, help="private.pem of edge-convert keygen.")
-@click.option("--output", type=PATH, required=True, help="Folder for bundles and the report.")
-@json_option
-def build(
-    model: Path,
-    profile_names: tuple[str, ...],
-    name: str,
-    version: str,
-    calibration: Path,
-    evaluation: Path | None,
-    max_drop: float,
-    min_agreement: float,
-    min_sqnr: float,
-    latency_gate: str,
-    max_latency_ratio: float,
-    prune: str | float,
-    task: str | None,
-    labels: Path | None,
-    color_order: str | None,
-    sign_key: Path,
-    output: Path,
-    as_json: bool,
-) -> int:
-    """Convert MODEL for each profile, judge the result, and sign what passes.
-
-    Writes OUTPUT/NAME-VERSION-PROFILE.bundle for every profile whose gates pass, and report.json and
-    report.html in any case. Exits with 1 when a profile got no bundle; the others keep theirs.
-
-    Data files are .npz: x is float32 in the model's own input space (several inputs by their tensor
-    names instead), y are class numbers. Without --evaluation a fifth of the calibration samples is
-    kept back to measure on.
-
-    \b
-    Examples:
-      edge-convert build model.onnx --profile arm-cpu --profile coral-usb --name digits --version 1.0 \\
-          --calibration calibration.npz --evaluation evaluation.npz \\
-          --sign-key keys/private.pem --output out
-      edge-convert build model.tflite --profile intel-npu --name anomalies --version 3 \\
-          --calibration x.npz --min-sqnr 25 --sign-key keys/private.pem --output out
-    """
-    from edge_convert import report
-    from edge_convert.build import BuildOptions
-    from edge_convert.build import build as convert
-    from edge_convert.gates import Limits
-
-    options = BuildOptions(
-        model=model,
-        profiles=profile_names,
-        name=name,
-        version=version,
-        calibration=calibration,
-        evaluation=evaluation,
-        limits=Limits(max_drop, min_agreement, min_sqnr, max_latency_ratio, latency_gate),  # type: ignore[arg-type]
-        prune=prune,  # type: ignore[arg-type]
-        task=task,  # type: ignore[arg-type]
-        labels=labels,
-        color_order=color_order or "",  # type: ignore[arg-type]
-        sign_key=sign_key,
-        output=output,
-    )
-    with progress(f"building {name} {version}") as step:
-        result = convert(options, step)
-    if as_json:
-        _print_json(report.as_json(result))
-    else:
-        click.echo(printing.build_text(result, output))
-        for line in printing.failures(result):
-            click.echo(f"edge-convert: {line}", err=True)
-    return DONE if result.passed else REFUSED
 
 
 @edge_convert.command()
@@ -364,7 +140,7 @@ def verify(bundle: Path, trust: tuple[Path, ...], as_json: bool) -> None:
     manifest = verified.manifest
     if as_json:
         document = {"digest": verified.digest, "signed_by": verified.key_id}
-        _print_json({**document, "manifest": manifest.model_dump(mode="json")})
+        print_json({**document, "manifest": manifest.model_dump(mode="json")})
         return
     click.echo(printing.verified_text(verified))
 
@@ -395,7 +171,7 @@ def benchmark(contestant: Path, against: Path | None, rounds: int, as_json: bool
         step(f"timing {len(entrants)} models")
         timings = timing.compare(entrants, reference, rounds)
     if as_json:
-        _print_json([asdict(t) for t in timings])
+        print_json([asdict(t) for t in timings])
         return
     click.echo(printing.timings_text(timings))
     click.echo(f"ratio: median over {rounds} rounds, to {timings[reference].name}")
@@ -426,8 +202,12 @@ def keygen(output: Path, as_json: bool) -> None:
     public.write_bytes(key.public.pem)
     if as_json:
         paths = {"private": str(private), "public": str(public)}
-        _print_json({"key_id": key.public.key_id, **paths})
+        print_json({"key_id": key.public.key_id, **paths})
         return
     click.echo(
         f"key {key.public.key_id}\n{private} (keep it secret)\n{public} (give it to who must trust you)"
     )
+
+
+for _command in (profiles, build):
+    edge_convert.add_command(_command)

@@ -1,0 +1,165 @@
+"""`edge-convert build`: options in, a build's result out; what it does is `build.py`'s matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_contracts.model import ID_PATTERN, VERSION_PATTERN
+from edge_convert import printing
+from edge_convert.options import PATH, json_option, matching, print_json
+from edge_convert.terminal import progress
+
+
+def _prune_amount(context: click.Context, parameter: click.Parameter, value: str) -> str | float:
+    if value in ("none", "auto"):
+        return value
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise click.BadParameter(
+            f"{value!r}: expected auto, none or a share from 0 to below 1", context, parameter
+        )
+    return share
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("--profile", "profile_names", multiple=True, required=True, help="Class of device; repeatable.")
+@click.option(
+    "--name",
+    required=True,
+    callback=matching(ID_PATTERN, "1 to 64 of A-Z a-z 0-9 _ -"),
+    help="Name of the model.",
+)
+@click.option(
+    "--version",
+    required=True,
+    callback=matching(VERSION_PATTERN, "1 to 64 of A-Z a-z 0-9 . _ + -, beginning with a letter or digit"),
+    help="Version of the model.",
+)
+@click.option(
+    "--calibration", type=PATH, required=True, help=".npz with x: typical inputs, no labels needed."
+)
+@click.option("--evaluation", type=PATH, help=".npz with x and y: decides what is kept.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Points of accuracy that may be lost.",
+)
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    default=0.90,
+    show_default=True,
+    help="Share of samples that must keep their class (classification).",
+)
+@click.option(
+    "--min-sqnr",
+    type=float,
+    default=15.0,
+    show_default=True,
+    help="Smallest signal-to-noise ratio of other outputs, decibels.",
+)
+@click.option(
+    "--latency-gate",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="Not slower than the source on this host; auto does not judge noise, nor another runtime.",
+)
+@click.option(
+    "--max-latency-ratio",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.10,
+    show_default=True,
+    help="Tolerance of that gate.",
+)
+@click.option(
+    "--prune",
+    callback=_prune_amount,
+    default="none",
+    show_default=True,
+    help="auto, none, or the share of the channels to remove (0 removes dead ones only).",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "detection", "reconstruction", "other"]),
+    help="What the model does; told from its outputs when not given.",
+)
+@click.option("--labels", type=PATH, help="Class names, one a line; they go into the bundle.")
+@click.option("--color-order", type=click.Choice(["RGB", "BGR"]), help="Of picture inputs; for the contract.")
+@click.option("--sign-key", type=PATH, required=True, help="private.pem of edge-convert keygen.")
+@click.option("--output", type=PATH, required=True, help="Folder for bundles and the report.")
+@json_option
+def build(
+    model: Path,
+    profile_names: tuple[str, ...],
+    name: str,
+    version: str,
+    calibration: Path,
+    evaluation: Path | None,
+    max_drop: float,
+    min_agreement: float,
+    min_sqnr: float,
+    latency_gate: str,
+    max_latency_ratio: float,
+    prune: str | float,
+    task: str | None,
+    labels: Path | None,
+    color_order: str | None,
+    sign_key: Path,
+    output: Path,
+    as_json: bool,
+) -> int:
+    """Convert MODEL for each profile, judge the result, and sign what passes.
+
+    Writes OUTPUT/NAME-VERSION-PROFILE.bundle for every profile whose gates pass, and report.json and
+    report.html in any case. Exits with 1 when a profile got no bundle; the others keep theirs.
+
+    Data files are .npz: x is float32 in the model's own input space (several inputs by their tensor
+    names instead), y are class numbers. Without --evaluation a fifth of the calibration samples is
+    kept back to measure on.
+
+    \b
+    Examples:
+      edge-convert build model.onnx --profile arm-cpu --profile coral-usb --name digits --version 1.0 \\
+          --calibration calibration.npz --evaluation evaluation.npz \\
+          --sign-key keys/private.pem --output out
+      edge-convert build model.tflite --profile intel-npu --name anomalies --version 3 \\
+          --calibration x.npz --min-sqnr 25 --sign-key keys/private.pem --output out
+    """
+    from edge_convert import report
+    from edge_convert.build import BuildOptions
+    from edge_convert.build import build as convert
+    from edge_convert.gates import Limits
+
+    options = BuildOptions(
+        model=model,
+        profiles=profile_names,
+        name=name,
+        version=version,
+        calibration=calibration,
+        evaluation=evaluation,
+        limits=Limits(max_drop, min_agreement, min_sqnr, max_latency_ratio, latency_gate),  # type: ignore[arg-type]
+        prune=prune,  # type: ignore[arg-type]
+        task=task,  # type: ignore[arg-type]
+        labels=labels,
+        color_order=color_order or "",  # type: ignore[arg-type]
+        sign_key=sign_key,
+        output=output,
+    )
+    with progress(f"building {name} {version}") as step:
+        result = convert(options, step)
+    if as_json:
+        print_json(report.as_json(result))
+    else:
+        click.echo(printing.build_text(result, output))
+        for line in printing.failures(result):
+            click.echo(f"edge-convert: {line}", err=True)
+    return 0 if result.passed else 1
