@@ -1,7 +1,7 @@
 """The build: from a source file and samples to signed bundles and a report.
 
 Every profile stands alone: one that fails writes no bundle and takes nothing from the others. The
-report is written whatever happens after the source has been read.
+report is written whatever is refused after the source has been read; a build that is stopped writes nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from edge_convert.data import (
     ports_of,
     read_samples,
 )
+from edge_convert.delivery import Delivery
 from edge_convert.engine import LiteRtEngine, OpenVinoEngine
 from edge_convert.errors import ConvertError, DataInvalid
 from edge_convert.evidence import Answered, Evidence, gather
@@ -81,13 +82,12 @@ def build(options: BuildOptions, step: Step) -> BuildResult:
     Raises:
         ContractError, ConvertError: The inputs were refused. After the source has been read there
             is a report that says so.
-        OSError: The output folder cannot be written.
+        OSError: The output folder cannot be written; nothing in it has changed.
     """
     profiles = [load_profile(name) for name in dict.fromkeys(options.profiles)]
     key = read_private(options.sign_key)
     step(f"reading {options.model.name}")
     source = read_source(options.model)
-    options.output.mkdir(parents=True, exist_ok=True)
     result = BuildResult(
         options.name,
         options.version,
@@ -101,15 +101,22 @@ def build(options: BuildOptions, step: Step) -> BuildResult:
             "python": platform.python_version(),
         },
     )
-    try:
-        result = _convert(options, profiles, key, source, result, step)
-    except (ContractError, ConvertError, OSError) as error:
-        report.write(replace(result, refusal=str(error)), options.output)
-        raise
-    report.write(result, options.output)
+    with Delivery(options.output) as delivery:
+        try:
+            result = _convert(options, profiles, key, source, result, delivery, step)
+        except (ContractError, ConvertError) as error:
+            _deliver(replace(result, refusal=str(error)), delivery)
+            raise
+        _deliver(result, delivery)
     if result.refusal:
         raise DataInvalid(result.refusal)
     return result
+
+
+def _deliver(result: BuildResult, delivery: Delivery) -> None:
+    for name, content in report.files(result).items():
+        delivery.add(name, content)
+    delivery.commit()
 
 
 def _convert(
@@ -118,6 +125,7 @@ def _convert(
     key: PrivateKey,
     source: Source,
     result: BuildResult,
+    delivery: Delivery,
     step: Step,
 ) -> BuildResult:
     ports = ports_of(source.graph)
@@ -154,7 +162,7 @@ def _convert(
         calibration_digest=calibration.digest,
         evaluation_digest=None if evaluation is None else evaluation.digest,
         key=key,
-        output=options.output,
+        delivery=delivery,
     )
     benches = Benches(forms, evidence, own, options.limits, step)
     outcomes = tuple(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from edge_contracts.keys import PrivateKey
@@ -17,6 +16,7 @@ from edge_contracts.profile import DeviceProfile
 from edge_convert import gates, golden, pack
 from edge_convert.candidates import Candidate, float_form
 from edge_convert.compare import compare
+from edge_convert.delivery import Delivery
 from edge_convert.evidence import Answered, Evidence
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.parts import Refused, parts_for
@@ -44,7 +44,7 @@ class Job:
     Args:
         own: Some samples with the answers of the source's own runtime.
         calibration_digest, evaluation_digest: Of the data files.
-        output: Where bundles go.
+        delivery: Where bundles go.
     """
 
     source: Source
@@ -55,7 +55,7 @@ class Job:
     calibration_digest: str
     evaluation_digest: str | None
     key: PrivateKey
-    output: Path
+    delivery: Delivery
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class _Choice:
 
 
 def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step: Step) -> Outcome:
-    """Try every form of the graph in the profile's precisions; write the first candidate that passes.
+    """Try every form of the graph in the profile's precisions; deliver the first candidate that passes.
 
     Raises:
         OSError: The bundle cannot be written.
@@ -106,7 +106,8 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
         job.evidence.classes,
         _provenance(job, profile, chosen),
     )
-    path, digest = pack.write_bundle(content, job.key, job.output)
+    name, packed, digest = pack.signed(content, job.key)
+    job.delivery.add(name, packed)
     return replace(
         outcome,
         passed=True,
@@ -114,7 +115,7 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
         artifacts=tuple(_artifact_facts(part) for part in made.parts),
         fit=made.fit,
         notes=made.notes,
-        bundle=path.name,
+        bundle=name,
         bundle_digest=digest,
     )
 

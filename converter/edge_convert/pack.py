@@ -1,4 +1,4 @@
-"""From chosen artifacts to a signed bundle on the disk.
+"""From chosen artifacts to a signed bundle.
 
 Everything in the manifest follows from the inputs: no date, no timing, no path. Which artifacts go
 in has been decided before; the archive's own rules are `edge_contracts.bundle`'s.
@@ -6,11 +6,8 @@ in has been decided before; the archive's own rules are `edge_contracts.bundle`'
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -205,42 +202,13 @@ def bundle_name(name: str, version: str, profile: str) -> str:
     return f"{name}-{version}-{profile}{bundle.SUFFIX}"
 
 
-def write_bundle(content: Content, key: PrivateKey, folder: Path) -> tuple[Path, str]:
-    """Sign and write a bundle; an older one of the same name is replaced, or left whole on an error.
+def signed(content: Content, key: PrivateKey) -> tuple[str, bytes, str]:
+    """Sign and pack.
 
     Returns:
-        Its path, and the digest of its manifest, which names it.
-
-    Raises:
-        OSError: The folder cannot be written, or the disk is full.
+        The bundle's file name, its bytes, and the digest of its manifest, which names it.
     """
-    envelope = sign_manifest(content.manifest, key)
-    packed = bundle.pack(content.manifest, envelope, content.files)
     manifest = content.manifest
-    path = folder / bundle_name(manifest.name, manifest.version, manifest.profile)
-    return write_file(path, packed), digest_of(canonical_json(manifest))
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write a file whole or not at all: beside its place, synced, then renamed.
-
-    Raises:
-        OSError: It cannot be written; the error names the file.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is for secrets, a bundle is none
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    bundle.sync_folder(path.parent)
-    return path
+    packed = bundle.pack(manifest, sign_manifest(manifest, key), content.files)
+    name = bundle_name(manifest.name, manifest.version, manifest.profile)
+    return name, packed, digest_of(canonical_json(manifest))

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from edge_contracts.manifest import Score
 from edge_convert import report_html
 from edge_convert.gates import NOTHING_LEFT_DB, Finding
-from edge_convert.pack import write_file
 from edge_convert.results import BuildResult, Outcome, Trial
 from edge_convert.score import LayerCost
 
@@ -24,12 +22,11 @@ HTML_NAME = "report.html"
 LAYERS_SHOWN = 20
 
 
-def write(result: BuildResult, folder: Path) -> None:
-    """Write both files; an older pair is replaced."""
+def files(result: BuildResult) -> dict[str, bytes]:
+    """Both forms of the report by file name."""
     document = as_json(result)
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_file(folder / JSON_NAME, text.encode() + b"\n")
-    write_file(folder / HTML_NAME, report_html.render(document).encode())
+    return {JSON_NAME: text.encode() + b"\n", HTML_NAME: report_html.render(document).encode()}
 
 
 def as_json(result: BuildResult) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -69,25 +68,26 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_names_from_the_model_are_text_and_nothing_else(tmp_path: Path) -> None:
-    report.write(result(), tmp_path)
-    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+def html(built: BuildResult) -> str:
+    return report.files(built)["report.html"].decode()
+
+
+def test_names_from_the_model_are_text_and_nothing_else() -> None:
+    page = Page(html(result()))
     assert "script" not in page.elements
     assert HOSTILE in page.text
 
 
-def test_the_page_loads_nothing(tmp_path: Path) -> None:
-    report.write(result(), tmp_path)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_the_page_loads_nothing() -> None:
+    text = html(result())
     assert Page(text).addresses == []
     assert "url(" not in text
     assert "@import" not in text
     assert Page(text).elements.count("svg") >= 4
 
 
-def test_every_candidate_and_its_findings_are_in_the_json(tmp_path: Path) -> None:
-    report.write(result(), tmp_path)
-    document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+def test_every_candidate_and_its_findings_are_in_the_json() -> None:
+    document = json.loads(report.files(result())["report.json"])
     assert document["format"] == "edgefleet.report/1"
     assert document["passed"] is False
     first, second = document["profiles"][0]["candidates"]
@@ -96,11 +96,11 @@ def test_every_candidate_and_its_findings_are_in_the_json(tmp_path: Path) -> Non
     assert second["score"] is None
 
 
-def test_a_refusal_is_a_report_too(tmp_path: Path) -> None:
-    report.write(result(outcomes=(), data={}, refusal="x.npz holds 'a'; expected 'x'"), tmp_path)
-    document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+def test_a_refusal_is_a_report_too() -> None:
+    refused = result(outcomes=(), data={}, refusal="x.npz holds 'a'; expected 'x'")
+    document = json.loads(report.files(refused)["report.json"])
     assert document["refusal"] == "x.npz holds 'a'; expected 'x'"
-    assert "expected 'x'" in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "expected 'x'" in Page(html(refused)).text
 
 
 def test_charts_are_well_formed_and_to_scale() -> None:
