@@ -32,6 +32,7 @@ from edge_convert.delivery import Delivery
 from edge_convert.engine import LiteRtEngine, OpenVinoEngine
 from edge_convert.errors import ConvertError, DataInvalid
 from edge_convert.evidence import Answered, Evidence, gather
+from edge_convert.explain.explainer import Explainer
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
 from edge_convert.outcome import Job, decide, tools_used
@@ -163,6 +164,7 @@ def _convert(
         evaluation_digest=None if evaluation is None else evaluation.digest,
         key=key,
         delivery=delivery,
+        explainer=Explainer(source.graph, reference, evidence, identity.labels, identity.color_order),
     )
     benches = Benches(forms, evidence, own, options.limits, step)
     outcomes = tuple(

@@ -18,6 +18,7 @@ from edge_convert.candidates import Candidate, float_form
 from edge_convert.compare import compare
 from edge_convert.delivery import Delivery
 from edge_convert.evidence import Answered, Evidence
+from edge_convert.explain.explainer import Explainer
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.parts import Refused, parts_for
 from edge_convert.results import Outcome, Trial, TrialState
@@ -45,6 +46,7 @@ class Job:
         own: Some samples with the answers of the source's own runtime.
         calibration_digest, evaluation_digest: Of the data files.
         delivery: Where bundles go.
+        explainer: Of the source, for the report.
     """
 
     source: Source
@@ -56,6 +58,7 @@ class Job:
     evaluation_digest: str | None
     key: PrivateKey
     delivery: Delivery
+    explainer: Explainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +86,15 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
         if chosen is not None:
             break
     bench = benches[0] if chosen is None else chosen.bench
+    step(f"{profile.name}: what changed")
     first = bench.ranked(profile.precisions[0])[0].candidate
-    outcome = replace(outcome, trials=tuple(trials), layers=bench.layers(first))
+    outcome = replace(
+        outcome,
+        trials=tuple(trials),
+        layers=bench.layers(first),
+        depth=bench.depth(first),
+        explanation=job.explainer.of((first if chosen is None else chosen.candidate).model),
+    )
     if chosen is None:
         return replace(outcome, summary=_why_not(trials))
     measured = bench.measured(chosen.candidate)

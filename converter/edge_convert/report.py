@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_contracts.manifest import Score
 from edge_convert import report_html
+from edge_convert.explain import plain
 from edge_convert.gates import NOTHING_LEFT_DB, Finding
 from edge_convert.results import BuildResult, Outcome, Trial
 from edge_convert.score import LayerCost
@@ -68,6 +69,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "candidates": [_trial(t) for t in outcome.trials],
         "findings": [_finding(f) for f in outcome.findings],
         "layers": [_layer(c) for c in outcome.layers[:LAYERS_SHOWN]],
+        "depth": [_layer(c) for c in outcome.depth],
+        "explanation": None if outcome.explanation is None else plain.as_json(outcome.explanation),
         "histogram": None
         if histogram is None
         else {

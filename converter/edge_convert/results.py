@@ -10,6 +10,7 @@ from typing import Any
 from edge_contracts.manifest import Score, Task
 from edge_contracts.profile import Precision
 from edge_convert.compare import Histogram
+from edge_convert.explain.explainer import Explanation
 from edge_convert.gates import Finding, Limits
 from edge_convert.score import LayerCost
 
@@ -55,6 +56,8 @@ class Outcome:
         summary: One sentence: what was chosen, or why nothing was.
         artifacts: Id, bytes, runtimes and compilation of what is in the bundle.
         layers: Most expensive first.
+        depth: Noise that has come together by each layer, in running order.
+        explanation: What changed in the answers of the chosen artifact, or of the one that came nearest.
     """
 
     profile: str
@@ -64,6 +67,8 @@ class Outcome:
     trials: tuple[Trial, ...] = ()
     findings: tuple[Finding, ...] = ()
     layers: tuple[LayerCost, ...] = ()
+    depth: tuple[LayerCost, ...] = ()
+    explanation: Explanation | None = None
     histogram: Histogram | None = None
     artifacts: tuple[Mapping[str, Any], ...] = ()
     fit: tuple[Mapping[str, Any], ...] = ()

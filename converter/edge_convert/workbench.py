@@ -17,6 +17,7 @@ from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
 from edge_convert.compare import Histogram, compare, error_histogram
 from edge_convert.evidence import Evidence
+from edge_convert.explain.depth import noise_by_depth
 from edge_convert.graph import Graph
 from edge_convert.quantize import rules_for
 from edge_convert.quantizer import Quantizer
@@ -99,6 +100,7 @@ class Workbench:
         self._ranked: dict[Precision, list[Ranked]] = {}
         self._measured: dict[str, Measured] = {}
         self._layers: dict[str, tuple[LayerCost, ...]] = {}
+        self._depth: dict[str, tuple[LayerCost, ...]] = {}
         step(f"{profile.target}: writing float32")
         self.float_form = candidates.float_form(form.graph, profile.target)
         self._baseline = source or self.float_form.model
@@ -187,6 +189,16 @@ class Workbench:
             feeds = {k: v[:samples] for k, v in self._evidence.selection.feeds.items()}
             self._layers[name] = score.layer_costs(self.form.graph, candidate.quantization, feeds)
         return self._layers[name]
+
+    def depth(self, candidate: Candidate) -> tuple[LayerCost, ...]:
+        """The noise that has come together by each layer of a quantized candidate, in running order."""
+        name = candidate.recipe.name
+        if candidate.quantization is None or not self.layers(candidate):
+            return ()
+        if name not in self._depth:
+            feeds = {k: v[:LAYER_SAMPLES] for k, v in self._evidence.selection.feeds.items()}
+            self._depth[name] = noise_by_depth(self.form.graph, candidate.quantization, feeds)
+        return self._depth[name]
 
 
 def _merit(figures: Score) -> tuple[float, float]:

@@ -1,0 +1,1 @@
+"""Explanations of a compressed model, beside its float source's: for the report, never for the manifest."""
