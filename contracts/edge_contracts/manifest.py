@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from edge_contracts.digest import Digest
-from edge_contracts.model import Frozen, Identifier, VersionName
+from edge_contracts.model import Frozen, Identifier, VersionName, later
 from edge_contracts.profile import Precision, RuntimeName
 from edge_contracts.sketch import Baseline
 
@@ -136,6 +136,25 @@ class Score(Frozen):
     artifact: float | None = None
 
 
+class Material(Frozen):
+    """One thing that went into a build, as it was found.
+
+    Args:
+        role: What it was for.
+        name: File name without its folder, or the recipe's name.
+        uri: Where it is kept when that is known, without passwords: "models:/digits/3" of a registry,
+            "dvc:md5:..." of a data version.
+        annotations: What else its keeper says of it, such as the run that trained it.
+    """
+
+    role: Literal["source", "calibration", "evaluation", "labels", "recipe"]
+    name: str
+    digest: Digest
+    bytes: int | None = Field(default=None, ge=0)
+    uri: str = ""
+    annotations: Mapping[str, str] = Field(default_factory=dict)
+
+
 class Provenance(Frozen):
     """Where the artifacts come from.
 
@@ -143,6 +162,7 @@ class Provenance(Frozen):
         calibration, evaluation: Digests of the data files; evaluation None when none was given.
         recipe: Name of the recipe that won, with its own digest.
         tools: Version by name of what took part.
+        materials: Everything that was read, in the order of its roles; older releases did not say it.
     """
 
     source_name: str
@@ -153,6 +173,7 @@ class Provenance(Frozen):
     recipe: str
     pruning: str
     tools: Mapping[str, str]
+    materials: tuple[Material, ...] = later(())
 
 
 class DeviceGates(Frozen):

@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from edge_contracts.errors import FormatInvalid, FormatTooNew
 
@@ -21,6 +21,15 @@ class Frozen(BaseModel):
     """A value with stated fields and no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def later(default: Any) -> Any:
+    """A field that came after documents of the same format version had been written.
+
+    It is optional, and left out of the written form at its default: the documents of before keep
+    their one canonical form, and so their digest, which is what names a bundle.
+    """
+    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 T = TypeVar("T", bound=Frozen)

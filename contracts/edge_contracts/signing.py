@@ -1,27 +1,24 @@
 """Signing a manifest and verifying it: DSSE around an in-toto statement.
 
-DSSE v1 (github.com/secure-systems-lab/dsse, protocol.md); in-toto Statement v1. The subjects are the
-SHA-256 of every file; the predicate is the provenance. Only `verify` makes a `VerifiedManifest`,
-and only that type can be installed.
+DSSE v1 (github.com/secure-systems-lab/dsse, protocol.md). What is stated is `statement.py`'s matter.
+Only `verify` makes a `VerifiedManifest`, and only that type can be installed.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from edge_contracts import statement
 from edge_contracts.bundle import MANIFEST, Bundle
-from edge_contracts.digest import digest_of
 from edge_contracts.errors import DigestMismatch, SignatureInvalid
 from edge_contracts.keys import PrivateKey, TrustedKeys
 from edge_contracts.manifest import Manifest
 from edge_contracts.model import canonical_json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:edgefleet:conversion:v1"
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
@@ -30,24 +27,13 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign_manifest(manifest: Manifest, key: PrivateKey) -> bytes:
-    """The envelope (manifest.dsse) that speaks for a manifest and every file it names."""
-    content = canonical_json(manifest)
-    subjects = [{"name": MANIFEST, "digest": {"sha256": _hex(digest_of(content))}}]
-    subjects += [{"name": f.path, "digest": {"sha256": _hex(f.digest)}} for f in manifest.files()]
-    statement: dict[str, Any] = {
-        "_type": STATEMENT_TYPE,
-        "subject": subjects,
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {
-            "name": manifest.name,
-            "version": manifest.version,
-            "profile": manifest.profile,
-            "provenance": manifest.provenance.model_dump(mode="json"),
-            "evaluation": {k: v.model_dump(mode="json") for k, v in manifest.evaluation.items()},
-        },
-    }
-    payload = canonical_json(statement)
+def sign_manifest(manifest: Manifest, key: PrivateKey, environment: Mapping[str, str] | None = None) -> bytes:
+    """The envelope (manifest.dsse) that speaks for a manifest and every file it names.
+
+    Args:
+        environment: What the machine was like that made the files, for the statement.
+    """
+    payload = canonical_json(statement.make(manifest, MANIFEST, environment or {}))
     signature = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, payload))
     return canonical_json(
         {
@@ -90,8 +76,7 @@ def verify(bundle: Bundle, trusted: TrustedKeys) -> VerifiedManifest:
         DigestMismatch: The signature verifies but speaks for other files.
     """
     payload, key_id = _open_envelope(bundle.envelope, trusted)
-    statement = _statement(payload)
-    signed = {s["name"]: "sha256:" + s["digest"]["sha256"] for s in statement["subject"]}
+    signed = statement.subjects_of(payload)
     present = {MANIFEST: bundle.digest} | {f.path: f.digest for f in bundle.manifest.files()}
     for name in sorted(signed.keys() | present.keys()):
         if signed.get(name) != present.get(name):
@@ -122,20 +107,3 @@ def _open_envelope(envelope: bytes, trusted: TrustedKeys) -> tuple[bytes, str]:
             return payload, key_id
     trusted.find(names[0])
     raise AssertionError("find() accepted a key that is not trusted")
-
-
-def _statement(payload: bytes) -> dict[str, Any]:
-    try:
-        statement = json.loads(payload)
-        if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
-            raise SignatureInvalid("the signed statement is not about a conversion")
-        for subject in statement["subject"]:
-            if not (isinstance(subject["name"], str) and isinstance(subject["digest"]["sha256"], str)):
-                raise SignatureInvalid("a subject of the signed statement has no name or digest")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise SignatureInvalid("the signed payload is not an in-toto statement") from None
-    return dict(statement)
-
-
-def _hex(digest: str) -> str:
-    return digest.removeprefix("sha256:")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private
-from edge_contracts.manifest import Task
+from edge_contracts.manifest import Material, Task
 from edge_contracts.profile import DeviceProfile, load_profile
 from edge_convert import gates, pack, prune, report
 from edge_convert import task as tasks
@@ -35,6 +35,7 @@ from edge_convert.evidence import Answered, Evidence, gather
 from edge_convert.explain.explainer import Explainer
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
+from edge_convert.materials import NOWHERE, Origin, of_file
 from edge_convert.outcome import Job, decide, tools_used
 from edge_convert.quantize import Rules, rules_for
 from edge_convert.quantizer import Quantizer
@@ -54,6 +55,7 @@ class BuildOptions:
     Args:
         prune: "none", "auto", or the share of the channels to remove, 0 to below 1.
         task: None to tell it from the outputs.
+        origin: Where the model was fetched from.
     """
 
     model: Path
@@ -69,6 +71,7 @@ class BuildOptions:
     task: Task | None = None
     labels: Path | None = None
     color_order: Literal["", "RGB", "BGR"] = ""
+    origin: Origin = NOWHERE
 
 
 def build(options: BuildOptions, step: Step) -> BuildResult:
@@ -162,6 +165,7 @@ def _convert(
         limits=options.limits,
         calibration_digest=calibration.digest,
         evaluation_digest=None if evaluation is None else evaluation.digest,
+        materials=_materials(options, source, calibration, evaluation),
         key=key,
         delivery=delivery,
         explainer=Explainer(source.graph, reference, evidence, identity.labels, identity.color_order),
@@ -234,6 +238,20 @@ def _identity(options: BuildOptions, evidence: Evidence) -> pack.Identity:
             raise DataInvalid(f"--labels are for a classifier; the task is {evidence.task}")
         labels = tasks.read_labels(options.labels, evidence.classes)
     return pack.Identity(options.name, options.version, evidence.task, labels, options.color_order)
+
+
+def _materials(
+    options: BuildOptions, source: Source, calibration: Samples, evaluation: Samples | None
+) -> tuple[Material, ...]:
+    read = [
+        of_file("source", options.model, source.digest, options.origin),
+        of_file("calibration", options.calibration, calibration.digest),
+    ]
+    if options.evaluation is not None and evaluation is not None:
+        read.append(of_file("evaluation", options.evaluation, evaluation.digest))
+    if options.labels is not None:
+        read.append(of_file("labels", options.labels))
+    return tuple(read)
 
 
 def _source_sanity(evidence: Evidence) -> Finding:

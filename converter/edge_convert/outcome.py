@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from edge_contracts.keys import PrivateKey
-from edge_contracts.manifest import Provenance
+from edge_contracts.manifest import Material, Provenance
 from edge_contracts.profile import DeviceProfile
 from edge_convert import gates, golden, pack
 from edge_convert.candidates import Candidate, float_form
@@ -20,6 +20,7 @@ from edge_convert.delivery import Delivery
 from edge_convert.evidence import Answered, Evidence
 from edge_convert.explain.explainer import Explainer
 from edge_convert.gates import Finding, Limits, Verdict
+from edge_convert.materials import environment, of_recipe
 from edge_convert.parts import Refused, parts_for
 from edge_convert.results import Outcome, Trial, TrialState
 from edge_convert.source import Source
@@ -45,6 +46,7 @@ class Job:
     Args:
         own: Some samples with the answers of the source's own runtime.
         calibration_digest, evaluation_digest: Of the data files.
+        materials: All that was read, the source first.
         delivery: Where bundles go.
         explainer: Of the source, for the report.
     """
@@ -56,6 +58,7 @@ class Job:
     limits: Limits
     calibration_digest: str
     evaluation_digest: str | None
+    materials: tuple[Material, ...]
     key: PrivateKey
     delivery: Delivery
     explainer: Explainer
@@ -116,7 +119,7 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
         job.evidence.classes,
         _provenance(job, profile, chosen),
     )
-    name, packed, digest = pack.signed(content, job.key)
+    name, packed, digest = pack.signed(content, job.key, environment())
     job.delivery.add(name, packed)
     return replace(
         outcome,
@@ -212,6 +215,7 @@ def _provenance(job: Job, profile: DeviceProfile, chosen: _Choice) -> Provenance
         recipe=f"{recipe.name}@{recipe.digest}",
         pruning=chosen.bench.form.pruning,
         tools=tools_used(job.source.format, profile.target),
+        materials=(*job.materials, of_recipe(recipe)),
     )
 
 

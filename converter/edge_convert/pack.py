@@ -202,13 +202,16 @@ def bundle_name(name: str, version: str, profile: str) -> str:
     return f"{name}-{version}-{profile}{bundle.SUFFIX}"
 
 
-def signed(content: Content, key: PrivateKey) -> tuple[str, bytes, str]:
+def signed(content: Content, key: PrivateKey, environment: Mapping[str, str]) -> tuple[str, bytes, str]:
     """Sign and pack.
+
+    Args:
+        environment: What the signed statement says of this machine (`materials.environment`).
 
     Returns:
         The bundle's file name, its bytes, and the digest of its manifest, which names it.
     """
     manifest = content.manifest
-    packed = bundle.pack(manifest, sign_manifest(manifest, key), content.files)
+    packed = bundle.pack(manifest, sign_manifest(manifest, key, environment), content.files)
     name = bundle_name(manifest.name, manifest.version, manifest.profile)
     return name, packed, digest_of(canonical_json(manifest))

@@ -45,7 +45,6 @@ def test_the_statement_names_every_file_by_its_digest() -> None:
     for file in manifest.files():
         assert "sha256:" + named.pop(file.path) == file.digest
     assert list(named) == ["manifest.json"]
-    assert statement["predicate"]["provenance"] == manifest.provenance.model_dump(mode="json")
 
 
 def test_a_key_that_nobody_trusts_is_named() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from edge_contracts.digest import digest_of_file
 from edge_contracts.errors import KeyInvalid, ProfileUnknown
 from edge_contracts.features import features
 from edge_contracts.keys import PrivateKey, TrustedKeys, write_private
+from edge_contracts.manifest import Material
 from edge_contracts.signing import verify
 from edge_convert import importers
 from edge_convert.binding import decode, encode
@@ -394,3 +397,28 @@ def test_an_import_that_changes_answers_is_refused(digits: Bench, monkeypatch: p
     assert not outcome.passed
     assert "dB from the source's own answers, expected 60" in outcome.summary
     assert not list(digits.options.output.glob("*.bundle"))
+
+
+def test_the_signed_statement_names_every_material_and_the_machine(built: tuple[Bench, BuildResult]) -> None:
+    bundle = opened(built, "arm-cpu")
+    options = built[0].options
+    assert options.evaluation and options.labels
+    materials: dict[str, Material] = {m.role: m for m in bundle.manifest.provenance.materials}
+    for role, path in {
+        "source": options.model,
+        "calibration": options.calibration,
+        "evaluation": options.evaluation,
+        "labels": options.labels,
+    }.items():
+        found = materials.pop(role)
+        assert (found.name, found.digest, found.bytes) == (
+            path.name,
+            digest_of_file(path),
+            path.stat().st_size,
+        )
+    assert f"{materials['recipe'].name}@{materials['recipe'].digest}" == bundle.manifest.provenance.recipe
+    payload = json.loads(base64.b64decode(json.loads(bundle.envelope)["payload"]))
+    definition = payload["predicate"]["buildDefinition"]
+    named = {d["name"]: d.get("digest") for d in definition["resolvedDependencies"]}
+    assert named["digits.onnx"] == {"sha256": digest_of_file(options.model).removeprefix("sha256:")}
+    assert definition["internalParameters"]["environment"]["machine"] == platform.machine()
