@@ -27,9 +27,9 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
-# conversion_* need the models of the folder in EDGEFLEET_DATA and say so where it is missing
+# conversion_* and arm_instructions need the models of the folder in EDGEFLEET_DATA and say so where it is missing
 benchmarks: $(VENV)/.dev
-	for one in conversion_quality conversion_latency int8_operators inference_overhead memory ingest_rate; do \
+	for one in conversion_quality conversion_latency arm_instructions int8_operators inference_overhead memory ingest_rate; do \
 	  $(BIN)/python benchmarks/$$one.py || exit 1; done
 
 arm: .arm/bin/python-arm
@@ -50,8 +50,8 @@ $(VENV)/pyvenv.cfg:
 	  { echo "edgefleet needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-.arm/bin/python-arm: tests/support/arm_userland.sh $(VENV)/pyvenv.cfg
-	PYTHON=$(abspath $(BIN)/python) bash tests/support/arm_userland.sh .arm
+.arm/bin/python-arm: converter/edge_convert/arm_userland.sh converter/edge_convert/arm_counter.c $(VENV)/.dev
+	$(BIN)/edge-convert arm-userland --output .arm
 
 clean:
 	rm -rf $(VENV) .arm .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

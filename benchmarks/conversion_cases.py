@@ -11,7 +11,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,9 @@ def cases() -> list[Case]:
     ]
 
 
-def converted(case: Case, profile: str, folder: Path) -> tuple[Bundle, Contestant]:
+def converted(
+    case: Case, profile: str, folder: Path, prune: Literal["none", "auto"] | float = "none"
+) -> tuple[Bundle, Contestant]:
     """Build a case for a profile with the product's own command, and open what it signed.
 
     Raises:
@@ -131,6 +133,7 @@ def converted(case: Case, profile: str, folder: Path) -> tuple[Bundle, Contestan
         evaluation=work / "evaluation.npz",
         sign_key=work / "private.pem",
         output=work,
+        prune=prune,
         limits=Limits(latency="off"),
     )
     (outcome,) = build(options, lambda text: None).outcomes

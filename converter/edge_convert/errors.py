@@ -9,6 +9,8 @@ ConvertError                    every refusal; its text is one line, found and e
  +- DoesNotFit                  the graph cannot run on this profile
  +- GateFailed                  a gate said no; the report is written, the bundle is not
  +- RecipeInvalid               a recipe file that does not parse
+ +- EmulationMissing            no aarch64 userland, or one that lacks what was asked of it
+ +- EmulationFailed             a file does not run in the emulation, or answers otherwise there
 """
 
 
@@ -46,3 +48,11 @@ class GateFailed(ConvertError):
 
 class RecipeInvalid(ConvertError):
     """A recipe that does not parse or names something unknown."""
+
+
+class EmulationMissing(ConvertError):
+    """There is nothing to emulate an ARM CPU with; the message says how to get it."""
+
+
+class EmulationFailed(ConvertError):
+    """A file does not run on an emulated ARM CPU."""

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_convert.arm import Userland
+
 ROOT = Path(__file__).parents[2]
-PYTHON_ARM = ROOT / ".arm" / "bin" / "python-arm"
 EXAMPLE = ROOT / "examples" / "digits"
 SAMPLES = 20  # a quarter of a second each under emulation
-
-needs_arm = pytest.mark.skipif(not PYTHON_ARM.exists(), reason="no aarch64 userland: run `make arm` first")
 
 
 def infer(python: list[str], bundle: Path, data: Path, **environment: str) -> dict[str, Any]:
@@ -31,14 +30,15 @@ def infer(python: list[str], bundle: Path, data: Path, **environment: str) -> di
     return dict(json.loads(result.stdout))
 
 
-@needs_arm
 @pytest.mark.parametrize("cpu", ["cortex-a72", "cortex-a76"])
-def test_an_int8_bundle_answers_the_same_on_arm(cpu: str, digits_bundle: Path, tmp_path: Path) -> None:
+def test_an_int8_bundle_answers_the_same_on_arm(
+    cpu: str, digits_bundle: Path, arm_userland: Userland, tmp_path: Path
+) -> None:
     data = tmp_path / "x.npz"
     np.savez(data, x=np.load(EXAMPLE / "live.npz")["x"][:SAMPLES])
     paths = os.pathsep.join(str(ROOT / folder) for folder in ("agent", "contracts"))
     here = infer([sys.executable], digits_bundle, data)
-    there = infer([str(PYTHON_ARM)], digits_bundle, data, ARM_PYTHONPATH=paths, ARM_CPU=cpu)
+    there = infer([str(arm_userland.python)], digits_bundle, data, ARM_PYTHONPATH=paths, ARM_CPU=cpu)
     ours, arms = np.array(here["outputs"]["scores"]), np.array(there["outputs"]["scores"])
     assert ours.shape == arms.shape == (SAMPLES, 10)
     assert np.array_equal(ours.argmax(1), arms.argmax(1))
