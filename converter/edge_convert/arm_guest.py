@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -28,14 +29,14 @@ def main(folder: Path) -> None:
     out = {d["name"]: d["index"] for d in interpreter.get_output_details()}
     with np.load(folder / "feeds.npz") as stored:
         feeds = [(into[name], stored[str(i)]) for i, name in enumerate(job["inputs"])]
-    answers: dict[str, list[object]] = {name: [] for name in out}
+    answers: dict[str, list[Any]] = {name: [] for name in out}
     for sample in range(job["samples"]):
         for index, values in feeds:
             interpreter.set_tensor(index, values[sample : sample + 1])
         interpreter.invoke()
         for name, index in out.items():
             answers[name].append(interpreter.get_tensor(index))
-    rows = {str(i): np.concatenate(values) for i, values in enumerate(answers.values())}
+    rows: dict[str, Any] = {str(i): np.concatenate(values) for i, values in enumerate(answers.values())}
     np.savez(folder / "answers.npz", **rows)
     (folder / "outputs.json").write_text(json.dumps(list(answers)))
     # the first is a warm-up, in which qemu and Python settle
