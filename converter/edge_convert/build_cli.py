@@ -8,7 +8,15 @@ import click
 
 from edge_contracts.model import ID_PATTERN, VERSION_PATTERN
 from edge_convert import printing
-from edge_convert.options import PATH, json_option, matching, print_json
+from edge_convert.fixed_inputs import FixedInputs
+from edge_convert.options import (
+    PATH,
+    input_shape_option,
+    input_value_option,
+    json_option,
+    matching,
+    print_json,
+)
 from edge_convert.terminal import progress
 
 
@@ -93,6 +101,8 @@ def _prune_amount(context: click.Context, parameter: click.Parameter, value: str
     help="What the model does; told from its outputs when not given.",
 )
 @click.option("--labels", type=PATH, help="Class names, one a line; they go into the bundle.")
+@input_shape_option
+@input_value_option
 @click.option("--color-order", type=click.Choice(["RGB", "BGR"]), help="Of picture inputs; for the contract.")
 @click.option("--sign-key", type=PATH, required=True, help="private.pem of edge-convert keygen.")
 @click.option("--output", type=PATH, required=True, help="Folder for bundles and the report.")
@@ -112,6 +122,8 @@ def build(
     prune: str | float,
     task: str | None,
     labels: Path | None,
+    shapes: FixedInputs,
+    values: FixedInputs,
     color_order: str | None,
     sign_key: Path,
     output: Path,
@@ -151,6 +163,7 @@ def build(
         task=task,  # type: ignore[arg-type]
         labels=labels,
         color_order=color_order or "",  # type: ignore[arg-type]
+        fixed=shapes | values,
         sign_key=sign_key,
         output=output,
     )

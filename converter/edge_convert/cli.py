@@ -17,7 +17,8 @@ from edge_convert import printing
 from edge_convert.arm_cli import arm_userland
 from edge_convert.build_cli import build
 from edge_convert.errors import ConvertError
-from edge_convert.options import PATH, json_option, print_json
+from edge_convert.fixed_inputs import FixedInputs
+from edge_convert.options import PATH, input_shape_option, input_value_option, json_option, print_json
 from edge_convert.profiles_cli import profiles
 from edge_convert.terminal import progress
 
@@ -87,14 +88,19 @@ def edge_convert() -> None:
 @edge_convert.command()
 @click.argument("model", type=PATH)
 @click.option("--profile", "profile_names", multiple=True, help="Judge the fit on this profile; repeatable.")
+@input_shape_option
+@input_value_option
 @json_option
-def inspect(model: Path, profile_names: tuple[str, ...], as_json: bool) -> None:
+def inspect(
+    model: Path, profile_names: tuple[str, ...], shapes: FixedInputs, values: FixedInputs, as_json: bool
+) -> None:
     """Show what is in MODEL (.onnx or .tflite), and what would run where on a profile.
 
     \b
     Examples:
       edge-convert inspect model.onnx
       edge-convert inspect model.tflite --profile coral-usb --profile raspberry-pi-4
+      edge-convert inspect detector.onnx --input-shape 1,3,320,320
     """
     from dataclasses import asdict
 
@@ -104,7 +110,7 @@ def inspect(model: Path, profile_names: tuple[str, ...], as_json: bool) -> None:
     from edge_convert import inspect as inspection
     from edge_convert.source import read_source
 
-    source = read_source(model)
+    source = read_source(model, shapes | values)
     found = inspection.contents(source)
     fits = [inspection.fit(source.graph, profile) for profile in loaded]
     if as_json:

@@ -99,8 +99,11 @@ class LiteRtEngine:
 
     runtime = "LiteRT"
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
         """Open the file.
+
+        Args:
+            shapes: Static shapes by input name, for models that leave some open.
 
         Raises:
             SourceInvalid: LiteRT cannot prepare it.
@@ -110,6 +113,10 @@ class LiteRtEngine:
         try:
             with _quiet():
                 self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
+                for detail in self._interpreter.get_input_details():
+                    shape = (shapes or {}).get(detail["name"])
+                    if shape is not None and shape != tuple(detail["shape"]):
+                        self._interpreter.resize_tensor_input(detail["index"], shape)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise SourceInvalid(f"LiteRT cannot open the model: {_first_line(error)}") from None
@@ -186,7 +193,7 @@ class OpenVinoEngine:
     def repeat(self, feeds: Mapping[str, Array]) -> Callable[[], None]:
         """Bind one sample and return the bare call."""
         for i, port in enumerate(self.inputs):
-            array = np.ascontiguousarray(feeds[port.name])
+            array = np.asarray(feeds[port.name], order="C")  # a single number stays one
             self._request.set_input_tensor(i, self._tensor(array, shared_memory=False))
         return self._request.infer  # type: ignore[no-any-return]
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from edge_convert.fixed_inputs import FixedInputs, parse
+
 PATH = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -16,6 +18,42 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 def print_json(document: Any) -> None:
     """Print a document for a program."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _parsed_shapes(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> Any:
+    return _fixed_inputs(context, parameter, shapes=texts)
+
+
+def _parsed_values(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> Any:
+    return _fixed_inputs(context, parameter, values=texts)
+
+
+def _fixed_inputs(
+    context: click.Context,
+    parameter: click.Parameter,
+    shapes: tuple[str, ...] = (),
+    values: tuple[str, ...] = (),
+) -> FixedInputs:
+    try:
+        return parse(shapes, values)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+
+
+input_shape_option = click.option(
+    "--input-shape",
+    "shapes",
+    multiple=True,
+    callback=_parsed_shapes,
+    help="Size of an input that is open: 1,3,224,224 or INPUT=1,3,224,224 or AXIS=224; repeatable.",
+)
+input_value_option = click.option(
+    "--input-value",
+    "values",
+    multiple=True,
+    callback=_parsed_values,
+    help="INPUT=NUMBER makes an input a constant (a sampling rate, say); ONNX only; repeatable.",
+)
 
 
 def matching(pattern: str, expected: str) -> Any:

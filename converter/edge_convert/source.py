@@ -13,7 +13,9 @@ from edge_contracts.digest import digest_of
 from edge_convert import importers, passes
 from edge_convert.binding import Model, bind_source
 from edge_convert.engine import Engine, LiteRtEngine, OpenVinoEngine
+from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import Graph
+from edge_convert.samples_axis import Framed, with_samples_axis
 
 _WEIGHT_CODES = ("INT4", "INT8", "UINT8")
 
@@ -27,6 +29,8 @@ class Source:
         graph: After all exact simplifications; its ports are the contract.
         hybrid: Weights are integers in the file, so its own runtime adds noise to float answers.
         content: The file's bytes.
+        fixed: What the user fixed of it.
+        framed: Ports that have an axis of 1 more in front than the file's tensors.
     """
 
     name: str
@@ -35,27 +39,36 @@ class Source:
     graph: Graph
     hybrid: bool
     content: bytes
+    fixed: FixedInputs = NOTHING_FIXED
+    framed: frozenset[str] = frozenset()
 
     def open(self) -> Model:
         """Open the file itself in its own runtime (.tflite in LiteRT, .onnx in OpenVINO)."""
         engine: Engine
+        shapes = {p.name: p.shape[p.name in self.framed :] for p in self.graph.inputs}
         if self.format == "tflite":
-            engine = LiteRtEngine(self.content)
+            engine = LiteRtEngine(self.content, shapes)
+        elif self.fixed.values:
+            from edge_convert.importers.onnx_file import with_values
+
+            engine = OpenVinoEngine(with_values(self.content, self.fixed), shapes=shapes)
         else:
-            engine = OpenVinoEngine(
-                self.content, shapes={port.name: port.shape for port in self.graph.inputs}
-            )
-        return bind_source(self.graph, engine)
+            engine = OpenVinoEngine(self.content, shapes=shapes)
+        return bind_source(self.graph, Framed(engine, self.framed) if self.framed else engine)
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Source:
     """Read a model file.
+
+    Args:
+        fixed: Sizes that the file leaves open, and inputs that become constants.
 
     Raises:
         SourceInvalid: Not there, of another kind, truncated, with NaN weights, or with operators
             outside the set.
     """
-    graph = passes.simplify(importers.load(path))
+    graph, framed = with_samples_axis(importers.load(path, fixed))
+    graph = passes.simplify(graph)
     content = path.read_bytes()
     is_tflite = content[4:8] == importers.TFLITE_IDENTIFIER
     return Source(
@@ -66,6 +79,8 @@ def read_source(path: Path) -> Source:
         graph=replace(graph, name=path.stem),
         hybrid=is_tflite and _has_integer_weights(content),
         content=content,
+        fixed=fixed,
+        framed=framed,
     )
 
 

@@ -28,6 +28,7 @@ from edge_convert.build import BuildOptions, build
 from edge_convert.emitters import tflite
 from edge_convert.engine import open_artifact, run
 from edge_convert.errors import DataInvalid, UnsupportedOperator
+from edge_convert.fixed_inputs import FixedInputs
 from edge_convert.gates import Limits
 from edge_convert.graph import Graph, constant
 from edge_convert.results import BuildResult, TrialState
@@ -384,8 +385,8 @@ def test_an_import_that_changes_answers_is_refused(digits: Bench, monkeypatch: p
     """A fault of an importer is made here: the file is read with its kernels mirrored."""
     honest = importers.load
 
-    def mirrored(path: Path) -> Graph:
-        graph = honest(path)
+    def mirrored(path: Path, fixed: FixedInputs) -> Graph:
+        graph = honest(path, fixed)
         tensors = {
             name: constant(name, t.data[:, :, ::-1]) if t.data is not None and t.data.ndim == 4 else t
             for name, t in graph.tensors.items()

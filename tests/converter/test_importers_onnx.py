@@ -12,11 +12,13 @@ from onnx import helper
 from onnx_models import CASES, Case, Network, floats, ints, onnx_run, openvino_run, saved
 
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
+from edge_convert.fixed_inputs import FixedInputs
 from edge_convert.graph import Array
 from edge_convert.importers import load
 from edge_convert.importers.onnx import HANDLERS, read
 from edge_convert.passes import simplify
 from edge_convert.reference import run
+from edge_convert.source import read_source
 
 REAL = ["ic_resnet8", "vww_mobilenetv1", "kws_dscnn", "ad_autoencoder"]
 
@@ -179,7 +181,7 @@ def test_weights_kept_as_integers_are_dequantized(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dims", "words"),
     [
-        (["n", 3, "h", 8], r"input 'x' has dynamic dimension 2 \('h'\)"),
+        (["n", 3, "h", 8], r"input 'x' has shape \[n, 3, h, 8\], dynamic dimension 2 \('h'\)"),
         ([4, 3, 8, 8], "input 'x' has a fixed batch of 4"),
     ],
 )
@@ -189,7 +191,39 @@ def test_sizes_that_are_not_fixed_are_refused(dims: list[int | str], words: str,
         read(saved(net.model(net.node("Relu", "x")), tmp_path))
 
 
-@pytest.mark.parametrize("opset", [10, 99])
+def test_an_open_size_is_what_the_user_says(tmp_path: Path) -> None:
+    net = Network({"x": ["n", 3, "h", "w"]})
+    path = saved(net.model(net.node("Relu", "x")), tmp_path)
+    for fixed in (FixedInputs({"": (1, 3, 5, 7)}), FixedInputs(sizes={"h": 5, "w": 7})):
+        assert read(path, fixed).inputs[0].shape == (1, 3, 5, 7)
+    with pytest.raises(SourceInvalid, match="no input 'y'; it has x"):
+        read(path, FixedInputs({"y": (1, 3, 5, 7)}))
+
+
+def test_an_input_with_a_value_is_no_input_any_more(tmp_path: Path) -> None:
+    net = Network({"x": ["n", 3], "gain": [1]})
+    path = saved(net.model(net.node("Mul", "x", "gain")), tmp_path)
+    source = read_source(path, FixedInputs(values={"gain": (2.5,)}))
+    assert [port.name for port in source.graph.inputs] == ["x"]
+    feeds = {"x": floats(2, 3)}
+    for answers in (run(source.graph, feeds), source.open().run(feeds)):
+        (got,) = answers.values()
+        np.testing.assert_allclose(got, feeds["x"] * 2.5, rtol=1e-6)
+    with pytest.raises(SourceInvalid, match=r"2 values for input 'gain', which has shape \[1\]"):
+        read(path, FixedInputs(values={"gain": (2.5, 1.0)}))
+
+
+def test_an_older_opset_is_upgraded(tmp_path: Path) -> None:
+    # before opset 10 Upsample said what Resize says; it also had its scales as an input
+    net = Network({"x": ["n", 2, 3, 4]}, opset=9)
+    scales = net.weight(np.asarray([1, 1, 2, 2], np.float32))
+    path = saved(net.model(net.node("Upsample", "x", scales, mode="nearest")), tmp_path)
+    feeds = {"x": floats(1, 2, 3, 4)}
+    (got,) = run(read(path), feeds).values()
+    assert_near(got, feeds["x"].repeat(2, axis=2).repeat(2, axis=3))
+
+
+@pytest.mark.parametrize("opset", [6, 99])
 def test_an_opset_out_of_range_is_refused(opset: int, tmp_path: Path) -> None:
     net = Network({"x": ["n", 3]}, opset=opset)
     with pytest.raises(UnsupportedFeature, match=f"opset {opset}; expected 11 to"):

@@ -16,11 +16,14 @@ from tflite_cases import CASES, Case, feeds_of, graph_of, run
 from edge_convert.emitters.tflite import emit
 from edge_convert.emitters.tflite_writer import ModelWriter
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
+from edge_convert.fixed_inputs import FixedInputs
 from edge_convert.graph import Array, Graph, Op
 from edge_convert.importers.tflite import read
 from edge_convert.importers.tflite_sparsity import densify
 from edge_convert.quantization import QuantParams
 from edge_convert.reference import apply
+from edge_convert.reference import run as reference_run
+from edge_convert.source import read_source
 
 FLOAT_MODELS = [
     "ad_autoencoder_float32",
@@ -504,11 +507,23 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None
         read(saved(tmp_path, content))
 
 
-def test_a_dynamic_size_other_than_the_batch_is_refused(tmp_path: Path) -> None:
+def test_a_dynamic_size_other_than_the_batch_is_refused_with_what_helps(tmp_path: Path) -> None:
     model = schema.ModelT.InitFromPackedBuf(S("RELU", [X], [X]).content())
     model.subgraphs[0].tensors[0].shapeSignature = np.array([-1, -1, 5, 4], np.int32)
-    with pytest.raises(UnsupportedFeature, match=r"'x0' has a dynamic axis 1"):
-        read(saved(tmp_path, packed_bytes(model)))
+    path = saved(tmp_path, packed_bytes(model))
+    with pytest.raises(
+        UnsupportedFeature, match=r"'x0' has shape .*dynamic dimension 1; fix it: --input-shape"
+    ):
+        read(path)
+
+
+def test_a_dynamic_size_is_what_the_user_says(tmp_path: Path) -> None:
+    model = schema.ModelT.InitFromPackedBuf(S("RELU", [X], [X]).content())
+    model.subgraphs[0].tensors[0].shapeSignature = np.array([-1, -1, 5, 4], np.int32)
+    source = read_source(saved(tmp_path, packed_bytes(model)), FixedInputs({"": (1, 9, 5, 4)}))
+    x = np.random.default_rng(1).standard_normal((2, 9, 5, 4)).astype(np.float32)
+    for answers in (reference_run(source.graph, {"x0": x}), source.open().run({"x0": x})):
+        np.testing.assert_array_equal(next(iter(answers.values())), np.maximum(x, 0))
 
 
 def test_int8_between_float_ends_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import importlib
 from pathlib import Path
 
 from edge_convert.errors import SourceInvalid
+from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import Graph
 
 # suffix -> module of this package
@@ -17,15 +18,18 @@ BY_SUFFIX = {".onnx": "onnx", ".tflite": "tflite", ".lite": "tflite"}
 TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of a TensorFlow Lite flatbuffer
 
 
-def load(path: Path) -> Graph:
+def load(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Graph:
     """Read a model file of any supported format into the float graph.
+
+    Args:
+        fixed: Sizes that the file leaves open, and inputs that become constants.
 
     Raises:
         SourceInvalid: The file is missing, of no known format, or not a sound model; its
             subclasses say what in it cannot be converted.
     """
     module = importlib.import_module(f"{__name__}.{_format(path)}")
-    graph: Graph = module.read(path)
+    graph: Graph = module.read(path, fixed)
     return graph
 
 

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnx.external_data_helper
-import onnx.inliner
-from google.protobuf.message import DecodeError
 from onnx.reference import ReferenceEvaluator
 
 from edge_convert.errors import SourceInvalid, UnsupportedFeature, UnsupportedOperator
+from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import Array, Graph, Port, Tensor, validate
 from edge_convert.importers import (
     onnx_conv,
@@ -32,9 +29,17 @@ from edge_convert.importers import (
     onnx_shape,
 )
 from edge_convert.importers.onnx_builder import Builder, Call, Handler, axis_of
+from edge_convert.importers.onnx_file import (
+    calls_of,
+    constant_value,
+    first_line,
+    fixed_values,
+    initializers,
+    parsed,
+    stated_shape,
+    upgraded,
+)
 from edge_convert.importers.onnx_gelu import join_gelu
-
-OLDEST_OPSET = 11
 
 HANDLERS: dict[str, Handler] = {
     **onnx_conv.HANDLERS,
@@ -77,141 +82,39 @@ _SMALL_INTEGERS = (
 )
 
 
-def read(path: Path) -> Graph:
+def read(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Graph:
     """Read an ONNX file.
+
+    Args:
+        fixed: Sizes that the file leaves open, and inputs that become constants.
 
     Raises:
         SourceInvalid: Not an ONNX model, truncated, without its external data, or with weights
             that are not finite.
         UnsupportedOperator: Names every operator that has no place in the graph, with a node.
-        UnsupportedFeature: A dynamic size other than the batch, an opset too old or too new, a
-            model that is already quantized, or a use of an operator that cannot be expressed.
+        UnsupportedFeature: An open size other than the batch that `fixed` does not give, an opset too
+            old or too new, a model that is already quantized, or a use of an operator that cannot be
+            expressed.
     """
-    model = _parse(path)
-    opset = _opset(path, model)
-    constants = _initializers(model.graph)
-    calls = _calls(model.graph, opset)
+    model, opset = upgraded(path, parsed(path))
+    constants = initializers(model.graph)
+    constants |= fixed_values(model.graph, constants, fixed)
+    calls = calls_of(model.graph, opset)
     outputs = [o.name for o in model.graph.output]
     for call in calls:
         if call.operator == "Constant":
-            constants[call.outputs[0]] = _constant_value(call)
+            constants[call.outputs[0]] = constant_value(call)
     calls = join_gelu([c for c in calls if c.operator != "Constant"], constants, outputs)
     _refuse_unsupported(calls, constants)
     _check_nodes(path, model)
 
     builder = Builder(known=dict(constants))
-    inputs = _inputs(model.graph, calls, constants, builder)
+    inputs = _inputs(model.graph, calls, constants, builder, fixed)
     for call in calls:
         _import_call(builder, call)
     ports = tuple(_output_port(builder, name) for name in outputs)
     graph = Graph(path.stem, inputs, ports, tuple(builder.nodes), builder.tensors)
     return validate(graph.rewritten(graph.nodes))
-
-
-# --- the file ------------------------------------------------------------------------------------
-
-
-def _parse(path: Path) -> onnx.ModelProto:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SourceInvalid(f"{path}: cannot be read: {error.strerror}") from error
-    if not content:
-        raise SourceInvalid(f"{path}: the file is empty; expected an ONNX model")
-    try:
-        model = onnx.load_model_from_string(content)
-    except (DecodeError, RuntimeError, ValueError) as error:
-        raise SourceInvalid(f"{path}: not an ONNX model, or truncated ({len(content)} bytes)") from error
-    if not model.graph.node or not model.graph.output or not model.opset_import:
-        raise SourceInvalid(f"{path}: not an ONNX model: it has no graph of operators")
-    if any(onnx.external_data_helper.uses_external_data(t) for t in model.graph.initializer):
-        try:
-            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise SourceInvalid(
-                f"{path}: weights kept in another file cannot be read: {_first_line(error)}"
-            ) from error
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    return model
-
-
-def _first_line(error: Exception) -> str:
-    """What a library's error says, in one line."""
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _opset(path: Path, model: onnx.ModelProto) -> int:
-    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    newest = onnx.defs.onnx_opset_version()
-    if not versions:
-        raise SourceInvalid(f"{path}: the file does not state the version of its operators")
-    if not OLDEST_OPSET <= versions[0] <= newest:
-        raise UnsupportedFeature(
-            f"{path}: opset {versions[0]}; expected {OLDEST_OPSET} to {newest}: export it with one of these"
-        )
-    return int(versions[0])
-
-
-def _array(tensor: onnx.TensorProto, what: str) -> Array:
-    try:
-        array: Array = onnx.numpy_helper.to_array(tensor)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise SourceInvalid(f"{what} {tensor.name!r} is damaged: {_first_line(error)}") from error
-    if array.dtype.kind == "f":
-        # a single infinity is a bound of Clip; in a weight it is damage
-        bad = ~np.isfinite(array) if array.size > 1 else np.isnan(array)
-        if bad.any():
-            raise SourceInvalid(
-                f"{what} {tensor.name!r} has {int(bad.sum())} elements that are NaN or infinite"
-            )
-    return array
-
-
-def _initializers(graph: onnx.GraphProto) -> dict[str, Array]:
-    if graph.sparse_initializer:
-        raise UnsupportedFeature(f"initializer {graph.sparse_initializer[0].values.name!r} is sparse")
-    return {t.name: _array(t, "initializer") for t in graph.initializer}
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    attrs: dict[str, Any] = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if attribute.type == onnx.AttributeProto.TENSOR:
-            value = _array(value, f"a tensor of node {node.name or node.output[0]!r}:")
-        elif isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        attrs[attribute.name] = value
-    return attrs
-
-
-def _calls(graph: onnx.GraphProto, opset: int) -> list[Call]:
-    calls = []
-    taken: set[str] = set()
-    for index, node in enumerate(graph.node):
-        if not all(isinstance(text, str) for text in (node.op_type, node.domain, node.name, *node.input)):
-            raise SourceInvalid(f"node {index} is damaged: one of its names is not text")
-        domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
-        name = node.name or next((o for o in node.output if o), f"{node.op_type}_{index}")
-        while name in taken:
-            name = f"{name}_{index}"
-        taken.add(name)
-        calls.append(
-            Call(domain + node.op_type, name, tuple(node.input), tuple(node.output), _attributes(node), opset)
-        )
-    return calls
-
-
-def _constant_value(call: Call) -> Array:
-    value = next(iter(call.attrs.values()))
-    if isinstance(value, np.ndarray):
-        return value
-    if "value_float" in call.attrs or "value_floats" in call.attrs:
-        return np.asarray(value, np.float32)
-    if "value_int" in call.attrs or "value_ints" in call.attrs:
-        return np.asarray(value, np.int64)
-    raise call.refuse(f"a constant of the form {next(iter(call.attrs))} is not supported")
 
 
 # --- what is refused before anything is done -----------------------------------------------------
@@ -255,7 +158,7 @@ def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
             onnx.checker.check_node(node, context)
         except (onnx.checker.ValidationError, ValueError) as error:
             raise SourceInvalid(
-                f"{path}: node {node.name!r} is not valid ONNX: {_first_line(error)}"
+                f"{path}: node {node.name!r} is not valid ONNX: {first_line(error)}"
             ) from error
 
 
@@ -280,7 +183,7 @@ def _import_call(builder: Builder, call: Call) -> None:
         results = HANDLERS[call.operator](builder, call)
     except (IndexError, KeyError, TypeError, ValueError) as error:
         # shapes or attributes that contradict each other, which ONNX's own check does not see
-        raise SourceInvalid(f"{call.source} is not consistent: {_first_line(error)}") from error
+        raise SourceInvalid(f"{call.source} is not consistent: {first_line(error)}") from error
     builder.bind(call, results if isinstance(results, list) else [results], start)
 
 
@@ -331,7 +234,7 @@ def _evaluate(builder: Builder, call: Call) -> list[Array]:
         with np.errstate(all="ignore"):
             values = ReferenceEvaluator(model).run(None, {name: builder.known[name] for name in unique})
     except (ValueError, TypeError, IndexError, RuntimeError, NotImplementedError, ArithmeticError) as error:
-        raise call.refuse(f"cannot be evaluated on its constant inputs: {_first_line(error)}") from error
+        raise call.refuse(f"cannot be evaluated on its constant inputs: {first_line(error)}") from error
     results = iter(values)
     return [np.asarray(next(results)) if name else np.zeros(0) for name in call.outputs]
 
@@ -340,39 +243,24 @@ def _evaluate(builder: Builder, call: Call) -> list[Array]:
 
 
 def _inputs(
-    graph: onnx.GraphProto, calls: Sequence[Call], constants: Mapping[str, Array], builder: Builder
+    graph: onnx.GraphProto,
+    calls: Sequence[Call],
+    constants: Mapping[str, Array],
+    builder: Builder,
+    fixed: FixedInputs,
 ) -> tuple[Port, ...]:
     ports = []
     for value in graph.input:
         if value.name in constants:
             continue
-        kind = value.type.tensor_type
-        if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
-            raise UnsupportedFeature(f"input {value.name!r} is not a tensor of known rank")
-        shape = tuple(_dimension(value.name, index, d) for index, d in enumerate(kind.shape.dim))
-        dtype = _input_dtype(value.name, kind.elem_type, calls)
+        shape = fixed.of(value.name, stated_shape(value))
+        dtype = _input_dtype(value.name, value.type.tensor_type.elem_type, calls)
         tensor = Tensor(builder.unique(value.name), shape, dtype)
         builder.tensors[tensor.name] = builder.values[value.name] = tensor
         ports.append(Port(value.name, tensor.name, shape))
     if not ports:
         raise SourceInvalid("the model has no inputs")
     return tuple(ports)
-
-
-def _dimension(name: str, index: int, dimension: Any) -> int:
-    fixed = dimension.dim_value if dimension.HasField("dim_value") else 0
-    if index == 0:
-        if fixed > 1:
-            raise UnsupportedFeature(
-                f"input {name!r} has a fixed batch of {fixed}; export the model with batch 1 or a dynamic one"
-            )
-        return 1
-    if fixed <= 0:
-        label = f" ({dimension.dim_param!r})" if dimension.dim_param else ""
-        raise UnsupportedFeature(
-            f"input {name!r} has dynamic dimension {index}{label}; only the batch may be: export fixed sizes"
-        )
-    return int(fixed)
 
 
 def _input_dtype(name: str, element_type: int, calls: Sequence[Call]) -> str:

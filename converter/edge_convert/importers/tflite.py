@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
+from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import DTYPES, Array, Graph, Port, Tensor, validate
 from edge_convert.importers.tflite_builder import Builder
 from edge_convert.importers.tflite_file import NUMPY_TYPES, ModelFile, OperatorRecord, TensorRecord, parse
@@ -27,8 +28,11 @@ _TRANSPARENT = frozenset({"DENSIFY", "DEQUANTIZE"})
 _SHAPE_QUESTIONS = frozenset({"SHAPE", "RANK"})
 
 
-def read(path: Path) -> Graph:
+def read(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Graph:
     """Read a file.
+
+    Args:
+        fixed: Sizes that the file leaves open.
 
     Raises:
         SourceInvalid: Not a model, truncated, quantized already, compiled, or with NaN weights.
@@ -40,18 +44,21 @@ def read(path: Path) -> Graph:
     except OSError as error:
         raise SourceInvalid(f"{path}: {error.strerror or error}") from error
     try:
-        return _graph(path.stem, parse(content))
+        return _graph(path.stem, parse(content), fixed)
     except ConvertError as error:
         raise type(error)(f"{path.name}: {error}") from error
 
 
-def _graph(name: str, file: ModelFile) -> Graph:
+def _graph(name: str, file: ModelFile, fixed: FixedInputs) -> Graph:
     _refuse_other_kinds(file)
+    if fixed.values:
+        raise UnsupportedFeature("values of inputs can be fixed in ONNX sources only")
+    fixed.check_used([file.tensors[index].name for index in file.inputs], ())
     builder = Builder(file)
     inputs = []
     for index in file.inputs:
         record = file.tensors[index]
-        tensor = builder.feed(index, _static_shape(record), _input_dtype(record))
+        tensor = builder.feed(index, _static_shape(record, fixed), _input_dtype(record))
         inputs.append(_port(record, tensor.name, tensor.shape))
     blocked = _walk(builder, file)
     if blocked:
@@ -156,21 +163,17 @@ def _listing(blocked: list[OperatorRecord]) -> str:
     return f"operators outside the supported set: {named}"
 
 
-def _static_shape(record: TensorRecord) -> tuple[int, ...]:
-    """The shape with a dynamic first axis fixed to 1."""
-    shape = list(record.shape)
-    for axis, size in enumerate(record.signature or ()):
-        if size >= 0 or axis >= len(shape):
-            continue
-        if axis > 0:
-            raise UnsupportedFeature(
-                f"input {record.name!r} has a dynamic axis {axis} (shape {list(record.signature or ())}); "
-                "only the batch axis may be dynamic: export it with a fixed size"
-            )
-        shape[0] = 1
-    if any(size < 1 for size in shape):
-        raise UnsupportedFeature(f"input {record.name!r} has shape {shape}; every dimension must be positive")
-    return tuple(shape)
+def _static_shape(record: TensorRecord, fixed: FixedInputs) -> tuple[int, ...]:
+    """The shape with what is dynamic in it fixed: the first axis to 1, others as the user says."""
+    signature = record.signature if record.signature and len(record.signature) == len(record.shape) else None
+    stated = [None if size < 0 else size for size in signature or record.shape]
+    if any(size is not None and size < 1 for size in stated):
+        raise UnsupportedFeature(
+            f"input {record.name!r} has shape {list(record.shape)}; every dimension must be positive"
+        )
+    if None not in stated and not fixed.shapes:
+        return record.shape  # the first axis, too: a file of this format is exported for what it is fed
+    return fixed.of(record.name, stated)
 
 
 def _input_dtype(record: TensorRecord) -> str:
