@@ -17,7 +17,7 @@ from edge_contracts.profile import Precision, RuntimeName
 from edge_contracts.sketch import Baseline
 
 FORMAT = "edgefleet.manifest/1"
-Task = Literal["classification", "detection", "reconstruction", "other"]
+Task = Literal["classification", "regression", "detection", "reconstruction", "other"]
 Dtype = Literal["float32", "int32", "int64", "int8", "uint8", "bool"]
 
 # Paths inside the archive: no drive, no root, no "..", nothing hidden.
@@ -126,6 +126,7 @@ class Score(Frozen):
         sqnr_db: Signal-to-quantization-noise ratio of the outputs; None when they are equal.
         metric: What the two figures are, such as "accuracy"; "" without labels.
         source, artifact: In the metric's own unit.
+        drop_interval: Where source - artifact lies with 95 % confidence; None where it cannot be told.
     """
 
     samples: int = Field(ge=1)
@@ -134,6 +135,7 @@ class Score(Frozen):
     metric: str = ""
     source: float | None = None
     artifact: float | None = None
+    drop_interval: tuple[float, float] | None = later(None)
 
 
 class Material(Frozen):

@@ -285,8 +285,8 @@ def _notes(source: Source, calibration: Samples, evaluation: Samples | None, evi
             f"ranges come from {len(evidence.split.ranges)} samples, {unused} more would take too long"
         )
     has_labels = (evaluation or calibration).labels is not None
-    if has_labels and evidence.task != "classification":
-        notes.append(f"y was not used: the task is {evidence.task}, not classification")
+    if has_labels and evidence.task in ("detection", "other"):
+        notes.append(f"y was not used: the task is {evidence.task}")
     return notes
 
 
@@ -314,7 +314,8 @@ def _data_facts(calibration: Samples, evaluation: Samples | None, evidence: Evid
         "ranges": len(evidence.split.ranges),
         "selection": len(evidence.split.selection),
         "held_out": len(evidence.held_out),
-        "labelled": evidence.held_out.classes is not None,
+        "labelled": evidence.held_out.truth is not None,
+        "slices": sorted(evidence.held_out.slices),
         "inputs": {
             name: {"minimum": float(values.min()), "maximum": float(values.max())}
             for name, values in calibration.feeds.items()

@@ -58,7 +58,21 @@ def _prune_amount(context: click.Context, parameter: click.Parameter, value: str
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Points of accuracy that may be lost.",
+    help="Points of accuracy (R2, AUC, mAP) that may be lost.",
+)
+@click.option(
+    "--max-slice-drop",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="Points that any class or slice may lose; one too small to tell is not judged, with a warning.",
+)
+@click.option(
+    "--judge-by",
+    type=click.Choice(["estimate", "interval"]),
+    default="estimate",
+    show_default=True,
+    help="What --max-drop is held against: the drop itself, or the far end of its 95 % interval.",
 )
 @click.option(
     "--min-agreement",
@@ -97,7 +111,7 @@ def _prune_amount(context: click.Context, parameter: click.Parameter, value: str
 )
 @click.option(
     "--task",
-    type=click.Choice(["classification", "detection", "reconstruction", "other"]),
+    type=click.Choice(["classification", "regression", "detection", "reconstruction", "other"]),
     help="What the model does; told from its outputs when not given.",
 )
 @click.option("--labels", type=PATH, help="Class names, one a line; they go into the bundle.")
@@ -115,6 +129,8 @@ def build(
     calibration: Path,
     evaluation: Path | None,
     max_drop: float,
+    max_slice_drop: float,
+    judge_by: str,
     min_agreement: float,
     min_sqnr: float,
     latency_gate: str,
@@ -135,7 +151,9 @@ def build(
     report.html in any case. Exits with 1 when a profile got no bundle; the others keep theirs.
 
     Data files are .npz: x is float32 in the model's own input space (several inputs by their tensor
-    names instead), y are class numbers. Without --evaluation a fifth of the calibration samples is
+    names instead), y are class numbers, or the right values (regression), or 1 for an anomaly
+    (reconstruction); boxes and box_classes are for detection; slice or slice_NAME says to which group
+    each sample belongs (docs/evidence.md). Without --evaluation a fifth of the calibration samples is
     kept back to measure on.
 
     \b
@@ -158,7 +176,15 @@ def build(
         version=version,
         calibration=calibration,
         evaluation=evaluation,
-        limits=Limits(max_drop, min_agreement, min_sqnr, max_latency_ratio, latency_gate),  # type: ignore[arg-type]
+        limits=Limits(
+            max_drop,
+            min_agreement,
+            min_sqnr,
+            max_latency_ratio,
+            latency_gate,  # type: ignore[arg-type]
+            max_slice_drop,
+            judge_by,  # type: ignore[arg-type]
+        ),
         prune=prune,  # type: ignore[arg-type]
         task=task,  # type: ignore[arg-type]
         labels=labels,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_contracts.manifest import Score, Task
-from edge_convert import score
+from edge_convert import intervals, score
 from edge_convert.gates import NOTHING_LEFT_DB
 from edge_convert.graph import Array
 
@@ -54,13 +54,17 @@ def compare(
     if task != "classification":
         return Score(samples=count, sqnr_db=noise, agreement=None if real else _equal(source, artifact))
     theirs, ours = (answers[first].reshape(count, -1) for answers in (source, artifact))
-    return Score(
-        samples=count,
-        agreement=score.agreement(theirs, ours),
-        sqnr_db=noise,
-        metric="" if classes is None else "accuracy",
-        source=None if classes is None else score.accuracy(theirs, classes),
-        artifact=None if classes is None else score.accuracy(ours, classes),
+    figures = Score(samples=count, agreement=score.agreement(theirs, ours), sqnr_db=noise)
+    if classes is None:
+        return figures
+    right = [answers.argmax(axis=1) == classes for answers in (theirs, ours)]
+    return figures.model_copy(
+        update={
+            "metric": "accuracy",
+            "source": score.accuracy(theirs, classes),
+            "artifact": score.accuracy(ours, classes),
+            "drop_interval": intervals.drop_interval(intervals.paired(*right)),
+        }
     )
 
 

@@ -1,14 +1,16 @@
 """Calibration and evaluation data: read, checked against the model's inputs, and split.
 
 The convention is that of `edge_contracts.arrays`: `x` for a model's only input (or one array for
-each input by its tensor name), in the source model's own input space, and `y` for labels. What is
-certainly wrong is refused here with the found and the expected; what is only odd becomes a note.
+each input by its tensor name), in the source model's own input space, and `y` for labels; `slice` or
+`slice_NAME` say to which group each sample belongs, `boxes` and `box_classes` what a detector should
+find (what they mean is `truth.py`'s matter). What is certainly wrong is refused here with the found
+and the expected; what is only odd becomes a note.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,9 @@ FEW_CALIBRATION = 64  # the study's ranges were still moving below this
 MAX_SPREAD_RATIO = 8.0
 MAX_MAGNITUDE = 1e9  # no model was trained on larger numbers; float32 convolutions of them overflow
 LABELS = "y"
+BOXES, BOX_CLASSES = "boxes", "box_classes"
+SLICE, SLICE_PREFIX = "slice", "slice_"
+MOST_GROUPS = 200  # more groups than this are no slices but an identity
 ONLY_INPUT = "x"
 
 
@@ -36,6 +41,8 @@ class Samples:
     Args:
         feeds: By the model's input name, [n, ...] in the source's layout, float32 where it is float.
         labels: As the file has them, n on the first axis, or None.
+        slices: By name of the column, [n] the name of each sample's group.
+        targets: `boxes` and `box_classes` as the file has them.
         notes: What was odd, one sentence each, for the report.
     """
 
@@ -44,6 +51,8 @@ class Samples:
     feeds: Mapping[str, Array]
     labels: Array | None
     notes: tuple[str, ...] = ()
+    slices: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    targets: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -129,10 +138,38 @@ def read_samples(path: Path, ports: Sequence[InputPort], minimum: int = 1) -> Sa
     if labels is not None and (labels.ndim == 0 or len(labels) != count):
         found = "a single number" if labels.ndim == 0 else f"{len(labels)} labels"
         raise DataInvalid(f"{name}: y holds {found} for {count} samples")
-    unused = sorted(set(arrays) - set(wanted.values()) - {LABELS})
+    others = {key: array for key, array in arrays.items() if key not in wanted.values() and key != LABELS}
+    slices = {
+        key.removeprefix(SLICE_PREFIX): _groups(array, key, count, name)
+        for key, array in sorted(others.items())
+        if key == SLICE or (key.startswith(SLICE_PREFIX) and len(key) > len(SLICE_PREFIX))
+    }
+    targets = {key: others[key] for key in (BOXES, BOX_CLASSES) if key in others}
+    unused = sorted(k for k in set(others) - set(targets) if k.removeprefix(SLICE_PREFIX) not in slices)
     if unused:
         notes.append(f"{name}: not used: {', '.join(unused)}")
-    return Samples(name, digest_of_file(path), feeds, labels, tuple(notes))
+    return Samples(name, digest_of_file(path), feeds, labels, tuple(notes), slices, targets)
+
+
+def _groups(array: Array, key: str, count: int, name: str) -> NDArray[np.str_]:
+    """The name of each sample's group, from a column of strings, whole numbers or booleans."""
+    if array.shape != (count,):
+        raise DataInvalid(f"{name}: {key!r} has shape {array.shape}; expected ({count},), one group a sample")
+    if array.dtype.kind not in "USiub":
+        raise DataInvalid(
+            f"{name}: {key!r} has dtype {array.dtype}; expected strings or whole numbers that name groups"
+        )
+    if array.dtype.kind == "S":
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError:
+            raise DataInvalid(f"{name}: {key!r} holds bytes that are not UTF-8; expected names") from None
+    groups = array.astype(np.str_)
+    if (found := len(np.unique(groups))) > MOST_GROUPS:
+        raise DataInvalid(
+            f"{name}: {key!r} names {found} groups for {count} samples; expected {MOST_GROUPS} at most"
+        )
+    return groups
 
 
 def _checked(array: Array, key: str, port: InputPort, name: str, notes: list[str]) -> Array:

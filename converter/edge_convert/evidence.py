@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from edge_contracts.manifest import Task
 from edge_convert import costs
 from edge_convert import task as tasks
 from edge_convert.binding import Model
-from edge_convert.data import Samples, Split, class_labels, split
+from edge_convert.data import Samples, Split, split
 from edge_convert.errors import DataInvalid
 from edge_convert.graph import Array, Graph
+from edge_convert.truth import Truth, looks_like_regression, read_truth
 
 MIN_RANGES = 64
 RANGE_MACS = 20e9
@@ -26,12 +27,19 @@ class Answered:
     """Samples and what the source answers to them.
 
     Args:
-        classes: The right class of each, where known.
+        truth: The right answers, where known.
+        slices: By name of the column, [n] the name of each sample's group.
     """
 
     feeds: Mapping[str, Array]
     answers: Mapping[str, Array]
-    classes: NDArray[np.intp] | None = None
+    truth: Truth | None = None
+    slices: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> NDArray[np.intp] | None:
+        """The right class of each, where known."""
+        return None if self.truth is None else self.truth.classes
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -42,7 +50,8 @@ class Answered:
         return Answered(
             {name: values[indices] for name, values in self.feeds.items()},
             {name: values[indices] for name, values in self.answers.items()},
-            None if self.classes is None else self.classes[indices],
+            None if self.truth is None else self.truth.part(indices),
+            {name: groups[indices] for name, groups in self.slices.items()},
         )
 
 
@@ -88,18 +97,25 @@ def gather(
     """
     answers = _answers(reference, calibration)
     labels = calibration.labels if evaluation is None else evaluation.labels
-    task = tasks.detect(graph, answers, labels is not None, asked)
+    like_values = labels is not None and looks_like_regression(labels, graph)
+    task = tasks.detect(graph, answers, labels is not None, asked, like_values)
     classes = tasks.classes_of(graph) if task == "classification" else 0
     _check_variety(answers, classes, calibration)
-    known = _classes(calibration, classes)
-    whole = Answered(calibration.feeds, answers, known)
+    whole = Answered(
+        calibration.feeds, answers, read_truth(calibration, task, graph, classes), calibration.slices
+    )
     # statistics and bias correction run in numpy: a large model gets as many samples as take minutes
     most = max(MIN_RANGES, int(RANGE_MACS / max(1, costs.macs(graph))))
     parts = split(len(calibration), evaluation is not None, most)
     if evaluation is None:
         held_out = whole.part(parts.score)
     else:
-        held_out = Answered(evaluation.feeds, _answers(reference, evaluation), _classes(evaluation, classes))
+        held_out = Answered(
+            evaluation.feeds,
+            _answers(reference, evaluation),
+            read_truth(evaluation, task, graph, classes),
+            evaluation.slices,
+        )
     return Evidence(task, classes, whole, parts, held_out)
 
 
@@ -116,12 +132,6 @@ def _check_variety(answers: Mapping[str, Array], classes: int, samples: Samples)
             f"the source gives class {winners[0]} to all {len(samples)} samples of {samples.path}; "
             "check that they are in the range that it was trained with"
         )
-
-
-def _classes(samples: Samples, classes: int) -> NDArray[np.intp] | None:
-    if samples.labels is None or not classes:
-        return None
-    return class_labels(samples.labels, classes, samples.path)
 
 
 def _answers(reference: Model, samples: Samples) -> dict[str, Array]:

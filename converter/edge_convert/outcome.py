@@ -14,6 +14,7 @@ from edge_contracts.keys import PrivateKey
 from edge_contracts.manifest import Material, Provenance
 from edge_contracts.profile import DeviceProfile
 from edge_convert import gates, golden, pack
+from edge_convert.assessment import Assessment, assess
 from edge_convert.candidates import Candidate, float_form
 from edge_convert.compare import compare
 from edge_convert.delivery import Delivery
@@ -91,12 +92,14 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
     bench = benches[0] if chosen is None else chosen.bench
     step(f"{profile.name}: what changed")
     first = bench.ranked(profile.precisions[0])[0].candidate
+    spoken_of = first if chosen is None else chosen.candidate
     outcome = replace(
         outcome,
         trials=tuple(trials),
         layers=bench.layers(first),
         depth=bench.depth(first),
-        explanation=job.explainer.of((first if chosen is None else chosen.candidate).model),
+        explanation=job.explainer.of(spoken_of.model),
+        assessment=_assessed(job, bench, spoken_of),
     )
     if chosen is None:
         return replace(outcome, summary=_why_not(trials))
@@ -163,6 +166,13 @@ def _search(job: Job, profile: DeviceProfile, bench: Workbench, trials: list[Tri
     return None
 
 
+def _assessed(job: Job, bench: Workbench, candidate: Candidate) -> Assessment:
+    """All there is to say about a candidate's answers."""
+    measured = bench.measured(candidate)
+    labels = job.identity.labels
+    return assess(candidate.recipe.name, measured.pair, measured.score, measured.slices, job.limits, labels)
+
+
 def _judged(
     trial: Trial, limits: Limits, profile: DeviceProfile, bench: Workbench, candidate: Candidate
 ) -> Trial:
@@ -177,7 +187,8 @@ def _judged(
             measured = bench.timed_again(candidate)
             speed = _speed(limits, profile, bench, measured)
     findings = (
-        gates.accuracy_drop(measured.score, limits.max_drop),
+        gates.accuracy_drop(measured.score, limits.max_drop, limits.judge_by),
+        gates.worst_slice(measured.slices, limits),
         gates.agreement(measured.score, limits.min_agreement),
         gates.signal(measured.score, limits.min_sqnr_db),
         size,

@@ -39,6 +39,7 @@ def build_text(result: BuildResult, output: Path) -> str:
     lines += [f"note: {note}" for note in result.notes]
     for outcome in result.outcomes:
         lines += [f"note: {outcome.profile}: {note}" for note in outcome.notes]
+        lines += [f"warning: {outcome.profile}: {text}" for text in outcome.assessment.warnings]
         if outcome.passed:
             lines.append(f"{outcome.profile}: {outcome.summary}: {output / outcome.bundle}")
     return "\n".join([*lines, f"report: {output / 'report.html'}"])

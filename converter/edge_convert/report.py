@@ -47,6 +47,8 @@ def as_json(result: BuildResult) -> dict[str, Any]:
             "min_sqnr_db": result.limits.min_sqnr_db,
             "max_latency_ratio": result.limits.max_latency_ratio,
             "latency_gate": result.limits.latency,
+            "max_slice_drop_points": result.limits.max_slice_drop,
+            "judge_by": result.limits.judge_by,
         },
         "findings": [_finding(f) for f in result.findings],
         "profiles": [_outcome(o) for o in result.outcomes],
@@ -80,6 +82,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         },
         "fit": [dict(row) for row in outcome.fit],
         "notes": list(outcome.notes),
+        **outcome.assessment.as_json(),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_contracts.manifest import Score, Task
 from edge_contracts.profile import Precision
+from edge_convert.assessment import NOTHING, Assessment
 from edge_convert.compare import Histogram
 from edge_convert.explain.explainer import Explanation
 from edge_convert.gates import Finding, Limits
@@ -56,6 +57,8 @@ class Outcome:
         summary: One sentence: what was chosen, or why nothing was.
         artifacts: Id, bytes, runtimes and compilation of what is in the bundle.
         layers: Most expensive first.
+        assessment: Metrics, slices, confidence and robustness of the chosen candidate, or of the best
+            that failed.
         depth: Noise that has come together by each layer, in running order.
         explanation: What changed in the answers of the chosen artifact, or of the one that came nearest.
     """
@@ -75,6 +78,7 @@ class Outcome:
     bundle: str = ""
     bundle_digest: str = ""
     notes: tuple[str, ...] = ()
+    assessment: Assessment = NOTHING
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,19 @@ def classes_of(graph: Graph) -> int:
     return shape[-1] if len(shape) >= 2 and all(d == 1 for d in shape[:-1]) and shape[-1] >= 2 else 0
 
 
-def detect(graph: Graph, outputs: Mapping[str, Array], has_labels: bool, asked: Task | None) -> Task:
+def detect(
+    graph: Graph,
+    outputs: Mapping[str, Array],
+    has_labels: bool,
+    asked: Task | None,
+    like_values: bool = False,
+) -> Task:
     """Tell the task.
 
     Args:
         outputs: The source's answers on calibration samples, by output name.
         asked: What the user says; believed, but checked against the shape.
+        like_values: Whether the labels are real numbers in the shape of the only output.
 
     Raises:
         DataInvalid: The user's word or the labels do not fit the model's outputs.
@@ -37,6 +44,10 @@ def detect(graph: Graph, outputs: Mapping[str, Array], has_labels: bool, asked: 
         raise DataInvalid(
             f"--task classification needs one row of scores; the first output has shape {shape}"
         )
+    if asked == "regression" and len(graph.outputs) != 1:
+        raise DataInvalid(
+            f"--task regression needs one output to hold against y; the model has {len(graph.outputs)}"
+        )
     if asked is not None:
         return asked
     if len(graph.outputs) == 1 and classes:
@@ -44,11 +55,11 @@ def detect(graph: Graph, outputs: Mapping[str, Array], has_labels: bool, asked: 
         like_softmax = bool(
             (rows >= -1e-6).all() and np.allclose(rows.sum(axis=1), 1, atol=_ROW_SUM_TOLERANCE)
         )
-        if like_softmax or (has_labels and not _same_shape(graph)):
+        if like_softmax or (has_labels and not like_values and not _same_shape(graph)):
             return "classification"
-    if len(graph.inputs) == 1 and _same_shape(graph):
-        return "reconstruction"
-    return "other"
+    if like_values:
+        return "regression"
+    return "reconstruction" if len(graph.inputs) == 1 and _same_shape(graph) else "other"
 
 
 def read_labels(path: Path, classes: int) -> tuple[str, ...]:

@@ -12,13 +12,16 @@ from statistics import median
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import DeviceProfile, Precision
-from edge_convert import candidates, costs, score
+from edge_convert import candidates, costs, pairs, score, slices
 from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
 from edge_convert.compare import Histogram, compare, error_histogram
 from edge_convert.evidence import Evidence
 from edge_convert.explain.depth import noise_by_depth
+from edge_convert.gates import SliceDrop
 from edge_convert.graph import Graph
+from edge_convert.metrics import FLOAT_FLOOR
+from edge_convert.pairs import Pair
 from edge_convert.quantize import rules_for
 from edge_convert.quantizer import Quantizer
 from edge_convert.score import LayerCost
@@ -43,6 +46,8 @@ class Measured:
     """A candidate's figures on samples that chose nothing.
 
     Args:
+        pair: Its answers beside the source's.
+        slices: What each class and slice loses.
         candidate_ms, source_ms: One inference in each interleaved round; empty when not timed.
     """
 
@@ -50,6 +55,8 @@ class Measured:
     histogram: Histogram | None
     candidate_ms: list[float]
     source_ms: list[float]
+    pair: Pair
+    slices: tuple[SliceDrop, ...]
 
     @property
     def medians(self) -> tuple[float | None, float | None, float | None]:
@@ -149,11 +156,14 @@ class Workbench:
             times: dict[str, list[float]] = {"candidate": [], "source": []}
             if self._timed:
                 times = self._time(candidate.model)
+            compared = pairs.pair(self._evidence.task, samples, answers, _floor(candidate.model))
             self._measured[name] = Measured(
-                compare(samples.answers, answers, self._evidence.task, samples.classes),
+                pairs.scored(compared),
                 error_histogram(samples.answers, answers),
                 times["candidate"],
                 times["source"],
+                compared,
+                slices.of(compared),
             )
         return self._measured[name]
 
@@ -199,6 +209,12 @@ class Workbench:
             feeds = {k: v[:LAYER_SAMPLES] for k, v in self._evidence.selection.feeds.items()}
             self._depth[name] = noise_by_depth(self.form.graph, candidate.quantization, feeds)
         return self._depth[name]
+
+
+def _floor(model: Model) -> float:
+    """The smallest probability that the first output can tell from 0: half a code where it has codes."""
+    scale = model.outputs[0].scale
+    return FLOAT_FLOOR if scale is None else scale / 2
 
 
 def _merit(figures: Score) -> tuple[float, float]:

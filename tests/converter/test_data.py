@@ -190,3 +190,49 @@ def test_labels_that_are_no_classes_are_refused(labels: Any, reason: str) -> Non
     with pytest.raises(DataInvalid) as caught:
         class_labels(labels, 3, "e.npz")
     assert reason in str(caught.value)
+
+
+def test_columns_that_name_groups_become_slices(tmp_path: Path) -> None:
+    path = saved(
+        tmp_path,
+        x=pictures(4),
+        slice=np.array([b"day", b"day", b"night", b"day"]),
+        slice_site=np.array([3, 3, 12, 3]),
+        slice_=np.zeros(4),
+    )
+    samples = read_samples(path, (PICTURE,))
+    assert {k: v.tolist() for k, v in samples.slices.items()} == {
+        "slice": ["day", "day", "night", "day"],
+        "site": ["3", "3", "12", "3"],
+    }
+    assert samples.notes == ("x.npz: not used: slice_",)
+
+
+def test_detection_arrays_are_kept_for_the_task_to_judge(tmp_path: Path) -> None:
+    samples = read_samples(saved(tmp_path, x=pictures(4), boxes=np.zeros((4, 1, 4))), (PICTURE,))
+    assert list(samples.targets) == ["boxes"] and samples.notes == ()
+    boxes = InputPort("boxes", (1, 4), "float32")
+    random = np.random.RandomState(0)
+    given = random.rand(4, 4).astype(np.float32)
+    samples = read_samples(saved(tmp_path, pixels=pictures(4), boxes=given), (PICTURE, boxes))
+    assert not samples.targets  # an input of that name is an input
+
+
+@pytest.mark.parametrize(
+    "column, message",
+    [
+        (np.array(["a", "b"]), r"'slice' has shape \(2,\); expected \(4,\), one group a sample"),
+        (np.zeros((4, 2), int), r"'slice' has shape \(4, 2\)"),
+        (np.zeros(4), "'slice' has dtype float64; expected strings or whole numbers"),
+        (np.array([b"\xff"] * 4), "bytes that are not UTF-8"),
+    ],
+)
+def test_a_column_that_names_no_groups_is_refused(tmp_path: Path, column: Any, message: str) -> None:
+    with pytest.raises(DataInvalid, match=message):
+        read_samples(saved(tmp_path, x=pictures(4), slice=column), (PICTURE,))
+
+
+def test_an_identity_is_no_slice(tmp_path: Path) -> None:
+    assert "names 201 groups for 201 samples; expected 200 at most" in refusal(
+        tmp_path, x=pictures(201), slice=np.arange(201)
+    )

@@ -27,13 +27,15 @@ from edge_convert.quantization import Quantization
 from edge_convert.quantize import rules_for
 from edge_convert.quantizer import Quantizer
 from edge_convert.recipe import load
+from edge_convert.truth import Truth
 
 NHWC = PictureAxes(0, 1, 2)
 
 
 def evidence(graph: Graph, feeds: Mapping[str, Array], task: Any, classes: Any = None) -> Evidence:
     none = np.zeros(0, np.intp)
-    answered = Answered(feeds, opened(graph).run(feeds), None if classes is None else np.asarray(classes))
+    truth = None if classes is None else Truth(classes=np.asarray(classes))
+    answered = Answered(feeds, opened(graph).run(feeds), truth)
     return Evidence(task, 0, answered, Split(none, none, none), answered)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edge_contracts.manifest import Score
@@ -12,7 +14,7 @@ LIMITS = Limits()
 CALM = [0.100, 0.101, 0.099, 0.100, 0.102, 0.100, 0.098]
 
 
-def scored(**fields: float) -> Score:
+def scored(**fields: Any) -> Score:
     return Score(samples=400, metric="accuracy", **fields)
 
 
@@ -23,6 +25,19 @@ def test_a_drop_up_to_the_limit_passes_and_one_beyond_fails() -> None:
     assert finding.found == pytest.approx(1.25)
     assert "88.75 %" in finding.reason
     assert "1.25 points, 1 allowed" in finding.reason
+
+
+def test_a_drop_states_its_interval_and_can_be_judged_by_it() -> None:
+    score = scored(source=0.90, artifact=0.895, drop_interval=(-0.004, 0.014))
+    finding = gates.accuracy_drop(score, 1.0)
+    assert finding.verdict is Verdict.PASS
+    assert "(between -0.40 and 1.40 with 95 % confidence)" in finding.reason
+    strict = gates.accuracy_drop(score, 1.0, "interval")
+    assert strict.verdict is Verdict.FAIL
+    assert strict.found == pytest.approx(1.4)
+    assert gates.accuracy_drop(score, 1.5, "interval").verdict is Verdict.PASS
+    unknown = gates.accuracy_drop(scored(source=0.90, artifact=0.90), 1.0, "interval")
+    assert unknown.verdict is Verdict.FAIL
 
 
 def test_better_than_the_source_is_no_drop() -> None:

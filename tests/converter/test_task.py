@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_nets import Net
 
 from edge_convert.errors import DataInvalid
-from edge_convert.graph import Graph, Port, Tensor
+from edge_convert.graph import Graph, Op, Port, Tensor
 from edge_convert.task import detect, read_labels
 
 
@@ -51,3 +52,20 @@ def test_class_names_are_one_a_line(tmp_path: Path) -> None:
         read_labels(file, 2)
     with pytest.raises(DataInvalid, match="No such file"):
         read_labels(tmp_path / "none", 2)
+
+
+def test_labels_that_are_real_numbers_make_a_regression() -> None:
+    net = Net({"x": (1, 4)})
+    graph = net.graph(net.node(Op.DENSE, ["x", net.weight(2, 4)], "y", activation="none"))
+    answers = {graph.outputs[0].name: np.random.RandomState(0).normal(0, 1, (9, 2))}
+    assert detect(graph, answers, True, None, like_values=True) == "regression"
+    assert detect(graph, answers, True, None) == "classification"
+    assert detect(graph, answers, True, "regression") == "regression"
+
+
+def test_a_regression_has_one_output() -> None:
+    net = Net({"x": (1, 4)})
+    first = net.node(Op.DENSE, ["x", net.weight(2, 4)], "a", activation="none")
+    second = net.node(Op.DENSE, ["x", net.weight(2, 4)], "b", activation="none")
+    with pytest.raises(DataInvalid, match="the model has 2"):
+        detect(net.graph(first, second), {}, True, "regression")
