@@ -36,11 +36,13 @@ class Channels:
             together have the same number.
         locked: By channel: whether it must stay.
         mixers: The nodes that read channels and mix them: (node, name of the tensor read).
+        made: The channels of each mixer's result.
     """
 
     ids: dict[str, Ids]
     locked: NDArray[np.bool_]
     mixers: tuple[tuple[Node, str], ...]
+    made: tuple[Ids, ...]
 
 
 def mixes(node: Node) -> bool:
@@ -59,6 +61,22 @@ def trace(graph: Graph) -> Channels:
         if not graph.tensor(name).is_constant:
             tracer.lock(name)
     return tracer.finish()
+
+
+def groups(channels: Channels) -> tuple[Ids, ...]:
+    """The channels that some layer makes, in sets that widths are chosen for: those of one layer, with those
+    that additions and the like have made one with them. Sets with a locked channel, or that nothing mixes,
+    are left out. In the order of their first channel."""
+    read = set(np.concatenate([channels.ids[name] for _, name in channels.mixers]).tolist())
+    sets: list[set[int]] = []
+    for made in channels.made:
+        new = set(made.tolist())
+        for other in [s for s in sets if s & new]:
+            sets.remove(other)
+            new |= other
+        sets.append(new)
+    free = [s for s in sets if s <= read and not channels.locked[list(s)].any()]
+    return tuple(np.array(sorted(s), np.int64) for s in sorted(free, key=min))
 
 
 class _Tracer:
@@ -156,7 +174,10 @@ class _Tracer:
         leaders = np.array([self.leader(i) for i in range(len(self.leaders))], np.int64)
         locked = np.zeros(len(leaders), bool)
         np.logical_or.at(locked, leaders, np.array(self.locked, bool))
-        return Channels({name: leaders[ids] for name, ids in self.ids.items()}, locked, tuple(self.mixers))
+        made = tuple(leaders[self.ids[node.output]] for node, _ in self.mixers)
+        return Channels(
+            {name: leaders[ids] for name, ids in self.ids.items()}, locked, tuple(self.mixers), made
+        )
 
 
 def _whole(graph: Graph, node: Node, same: bool) -> Ids | None:

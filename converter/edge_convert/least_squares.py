@@ -19,10 +19,10 @@ from edge_convert.shrink import with_weights
 from edge_convert.simulate import Values, activation, last_uses, operands, runs, without_activation
 
 # Rows of the normal equations, and their elements (128 MB): more of them only cost time and memory.
-_MOST_ROWS = 30_000
+MOST_ROWS = 30_000
 _MOST_ELEMENTS = 16 << 20
 # A layer with more inputs than this keeps its weights: its equations would take gigabytes.
-_MOST_INPUTS = 2_500
+MOST_INPUTS = 2_500
 # Pull towards the weights there are, relative to the inputs' mean power.
 _RIDGE = 1e-3
 
@@ -103,7 +103,7 @@ def _can_learn(graph: Graph, node: Node) -> bool:
         return bool(graph.tensor(node.inputs[0]).shape[3] == weights[3])
     if not mixes(node) or node.op is Op.TRANSPOSE_CONV2D:
         return False
-    return graph.tensor(node.inputs[1]).is_constant and int(np.prod(weights[1:])) <= _MOST_INPUTS
+    return graph.tensor(node.inputs[1]).is_constant and int(np.prod(weights[1:])) <= MOST_INPUTS
 
 
 def _fitted(
@@ -115,10 +115,10 @@ def _fitted(
     now = [weights] if bias is None else [weights, bias]
     missing = [w - reference.apply(linear, [x, *now], len(x)) for x, w in zip(inputs, wanted, strict=True)]
     results = sum(m.size // channels for m in missing)
-    step = max(1, results // min(_MOST_ROWS, _MOST_ELEMENTS // int(np.prod(weights.shape[1:]))))
+    step = max(1, results // min(MOST_ROWS, _MOST_ELEMENTS // int(np.prod(weights.shape[1:]))))
     # an odd step walks over rows and columns of an image alike
     step += step % 2 == 0
-    x = np.concatenate([_unfolded(node, weights, x, step) for x in inputs]).astype(np.float64)
+    x = np.concatenate([unfolded(node, weights, x, step) for x in inputs]).astype(np.float64)
     r = np.concatenate([m.reshape(-1, channels)[::step] for m in missing]).astype(np.float64)
     x_mean, r_mean = x.mean(axis=0), r.mean(axis=0)
     x, r = x - x_mean, r - r_mean
@@ -144,7 +144,7 @@ def _ridged(gram: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
     return gram + np.asarray(strength)[..., None, None] * np.eye(unknowns)
 
 
-def _unfolded(node: Node, weights: Array, x: Array, step: int) -> Array:
+def unfolded(node: Node, weights: Array, x: Array, step: int) -> Array:
     """What every `step`-th result is a weighted sum of, in the order of the weights: (results, inputs)."""
     if node.op is Op.DENSE:
         return x.reshape(-1, x.shape[-1])[::step]

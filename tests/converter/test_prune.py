@@ -14,7 +14,7 @@ from edge_convert.channels import trace
 from edge_convert.emitters import tflite
 from edge_convert.graph import Array, Graph, Op
 from edge_convert.least_squares import reconstruct
-from edge_convert.prune import prune
+from edge_convert.prune import LadderOptions, ladder, prune
 from edge_convert.shrink import kept_positions, with_weights
 
 
@@ -165,6 +165,47 @@ def test_auto_takes_nothing_that_costs_the_answers() -> None:
         np.testing.assert_allclose(answers(pruned.graph, unseen), answers(graph, unseen), atol=1e-5)
     else:
         assert (score.sqnr_db(answers(graph, unseen), answers(pruned.graph, unseen)) or 99.0) > 15.0
+
+
+def wide_net() -> Graph:
+    net = Net({"x": (1, 12, 12, 3)}, seed=2)
+    y = net.conv(net.conv("x", 32, 3, "first"), 24, 3, "second")
+    return net.graph(net.conv(y, 16, 3, "third"))
+
+
+def test_the_ladder_begins_without_loss_and_gets_faster_step_by_step() -> None:
+    graph, feeds = silenced(wide_net(), "second", [3, 4], 0.0), {"x": pictures(32)}
+    forms = list(ladder(graph, feeds, LadderOptions(shares=(0.9, 0.6, 0.01))))
+    first = forms[0]
+    assert first.lossless and first.dead == 2 and first.moves[0] == "2 dead channels removed"
+    np.testing.assert_allclose(answers(first.graph, feeds["x"]), answers(graph, feeds["x"]), atol=1e-5)
+    assert len(forms) == 3  # nothing comes down to a hundredth
+    times = [form.predicted_us_after for form in forms]
+    assert times[1] <= 0.9 * times[0] and times[2] <= 0.6 * times[0]
+    assert all(form.weak and not form.lossless for form in forms[1:])
+    assert "least squares" in forms[1].summary and "times as fast" in forms[1].summary
+
+
+def test_the_ladder_works_out_no_step_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("not asked for")
+
+    monkeypatch.setattr("edge_convert.sensitivity.measure", refuse)
+    forms = ladder(wide_net(), {"x": pictures(16)})
+    assert next(forms).lossless
+    with pytest.raises(AssertionError, match="not asked for"):
+        next(forms)
+
+
+def test_two_ladders_are_equal_to_the_last_bit() -> None:
+    a, b = (list(ladder(wide_net(), {"x": pictures(24)}, LadderOptions(shares=(0.7,)))) for _ in range(2))
+    assert [f.summary for f in a] == [f.summary for f in b]
+    assert [tflite.emit(f.graph) for f in a] == [tflite.emit(f.graph) for f in b]
+
+
+def test_a_share_is_that_of_the_removable_channels() -> None:
+    pruned = prune(wide_net(), {"x": pictures(24)}, 0.5)
+    assert pruned.weak >= 28 and pruned.amount == pruned.weak / 56  # 32 and 24; the output's are locked
 
 
 @pytest.mark.parametrize("amount", [-0.1, 1.0, 2.0])
