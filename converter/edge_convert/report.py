@@ -1,7 +1,7 @@
 """The report of a build: every number, as report.json for programs and report.html for people.
 
 Timings and names of this host are here and never in the manifest. How the page looks is
-`report_html.py`'s matter; it is made from the JSON form and nothing else.
+`page/`'s matter; it is made from the JSON form and nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_contracts.manifest import Score
-from edge_convert import report_html
+from edge_convert import page
 from edge_convert.explain import plain
 from edge_convert.gates import NOTHING_LEFT_DB, Finding
 from edge_convert.results import BuildResult, Outcome, Trial
@@ -27,7 +27,7 @@ def files(result: BuildResult) -> dict[str, bytes]:
     """Both forms of the report by file name."""
     document = as_json(result)
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    return {JSON_NAME: text.encode() + b"\n", HTML_NAME: report_html.render(document).encode()}
+    return {JSON_NAME: text.encode() + b"\n", HTML_NAME: page.render(document).encode()}
 
 
 def as_json(result: BuildResult) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_pictures_are_scaled_by_the_usual_range_that_holds_them() -> None:
     assert value_range(np.array([0.1, 0.9])) == (0.0, 1.0)
     assert value_range(np.array([-0.5, 0.9])) == (-1.0, 1.0)
     assert value_range(np.array([0.0, 200.0])) == (0.0, 255.0)
-    assert value_range(np.array([-300.0, 5.0])) == (-300.0, 5.0)
+    assert value_range(np.arange(-300.0, 701.0)) == (-290.0, 690.0)  # no usual range: all but 1 % at each end
     assert value_range(np.array([300.0, 300.0])) == (300.0, 301.0)
 
 

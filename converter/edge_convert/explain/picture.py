@@ -42,11 +42,16 @@ def picture_axes(port: Port) -> PictureAxes | None:
 
 
 def value_range(values: Array) -> tuple[float, float]:
-    """What is black and what is white: the usual range that holds all samples, else their own."""
+    """What is black and what is white: the usual range of pictures that holds all samples.
+
+    Features that only look like pictures have none: theirs is that of all but the outermost hundredths.
+    """
     low, high = float(values.min()), float(values.max())
     for usual in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-128.0, 127.0)):
         if usual[0] <= low and high <= usual[1]:
             return usual
+    inner_low, inner_high = (float(v) for v in np.quantile(values, (0.01, 0.99)))
+    low, high = (inner_low, inner_high) if inner_high > inner_low else (low, high)
     return (low, high) if high > low else (low, low + 1.0)
 
 
