@@ -6,19 +6,23 @@ report is written whatever is refused after the source has been read; a build th
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from threadpoolctl import threadpool_limits
+
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private
 from edge_contracts.manifest import Material, Task
 from edge_contracts.profile import DeviceProfile, load_profile
-from edge_convert import gates, pack, prune, report
+from edge_convert import gates, pack, report
+from edge_convert import recipe as recipes
 from edge_convert import task as tasks
-from edge_convert.binding import Model
+from edge_convert.budget import Budget
 from edge_convert.candidates import float_form
 from edge_convert.data import (
     FEW_CALIBRATION,
@@ -29,24 +33,22 @@ from edge_convert.data import (
     read_samples,
 )
 from edge_convert.delivery import Delivery
-from edge_convert.engine import LiteRtEngine, OpenVinoEngine
 from edge_convert.errors import ConvertError, DataInvalid
 from edge_convert.evidence import Answered, Evidence, gather
 from edge_convert.explain.explainer import Explainer
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.gates import Finding, Limits, Verdict
-from edge_convert.graph import Graph
 from edge_convert.materials import NOWHERE, Origin, of_file
 from edge_convert.outcome import Job, decide, tools_used
-from edge_convert.quantize import Rules, rules_for
-from edge_convert.quantizer import Quantizer
-from edge_convert.results import BuildResult, Outcome
+from edge_convert.preference import Prefer
+from edge_convert.results import BuildResult, Outcome, Searched
+from edge_convert.search import Forms
+from edge_convert.searches import Amount, Searches, Shared, forms_of
 from edge_convert.source import Source, read_source
-from edge_convert.workbench import NOT_PRUNED, Form, Step, Workbench
+from edge_convert.terminal import Step, silent
+from edge_convert.workbench import NOT_PRUNED
 
 FIDELITY_SAMPLES = 32
-# target of a profile -> what runs its files on this host, and then times the source itself
-RUNTIME = {"tflite": LiteRtEngine.runtime, "openvino": OpenVinoEngine.runtime}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class BuildOptions:
     """What the user asked for.
 
     Args:
-        prune: "none", "auto", or the share of the channels to remove, 0 to below 1.
+        recipe: "auto" to search, or the name of the only one to try.
+        prune: "none", "auto", or the share of the channels to remove, 0 to below 1; None is "auto" for a
+            search and "none" for a recipe by name.
+        prefer: What the best of those that pass is.
         task: None to tell it from the outputs.
         origin: Where the model was fetched from.
         fixed: Sizes that the source leaves open, and inputs that become constants.
@@ -68,7 +73,9 @@ class BuildOptions:
     sign_key: Path
     output: Path
     evaluation: Path | None = None
-    prune: Literal["none", "auto"] | float = "none"
+    recipe: str = "auto"
+    prune: Amount | None = None
+    prefer: Prefer = "balanced"
     limits: Limits = field(default_factory=Limits)
     task: Task | None = None
     labels: Path | None = None
@@ -77,11 +84,12 @@ class BuildOptions:
     fixed: FixedInputs = NOTHING_FIXED
 
 
-def build(options: BuildOptions, step: Step) -> BuildResult:
+def build(options: BuildOptions, step: Step = silent, budget: Budget | None = None) -> BuildResult:
     """Convert, judge, sign and write.
 
     Args:
         step: Told what is being done, before it is done.
+        budget: Ends the search when it is spent; None tries everything.
 
     Returns:
         What was found out; a bundle is there for each outcome that passed. Reports are written.
@@ -92,11 +100,12 @@ def build(options: BuildOptions, step: Step) -> BuildResult:
         OSError: The output folder cannot be written; nothing in it has changed.
     """
     profiles = [load_profile(name) for name in dict.fromkeys(options.profiles)]
+    if options.recipe != "auto":
+        recipes.load(options.recipe)
+    budget = budget or Budget()
     key = read_private(options.sign_key)
     step(f"reading {options.model.name}")
-    source = read_source(options.model)
     source = read_source(options.model, options.fixed)
-    options.output.mkdir(parents=True, exist_ok=True)
     result = BuildResult(
         options.name,
         options.version,
@@ -110,9 +119,10 @@ def build(options: BuildOptions, step: Step) -> BuildResult:
             "python": platform.python_version(),
         },
     )
-    with Delivery(options.output) as delivery:
+    # one thread: the last bits of a sum must not depend on the number of cores
+    with threadpool_limits(limits=1), Delivery(options.output) as delivery:
         try:
-            result = _convert(options, profiles, key, source, result, delivery, step)
+            result = _convert(options, profiles, key, source, result, delivery, step, budget)
         except (ContractError, ConvertError) as error:
             _deliver(replace(result, refusal=str(error)), delivery)
             raise
@@ -136,6 +146,7 @@ def _convert(
     result: BuildResult,
     delivery: Delivery,
     step: Step,
+    budget: Budget,
 ) -> BuildResult:
     ports = ports_of(source.graph)
     step("reading data")
@@ -159,8 +170,6 @@ def _convert(
     )
     if sanity.verdict is Verdict.FAIL:
         return replace(result, refusal=sanity.reason)
-    forms = _forms(options, source.graph, evidence, step)
-    pruning = tuple(f"pruning: {form.pruning}" for form in forms if form.pruning != NOT_PRUNED)
     few = {name: values[:FIDELITY_SAMPLES] for name, values in evidence.selection.feeds.items()}
     job = Job(
         source=source,
@@ -168,6 +177,7 @@ def _convert(
         evidence=evidence,
         identity=identity,
         limits=options.limits,
+        prefer=options.prefer,
         calibration_digest=calibration.digest,
         evaluation_digest=None if evaluation is None else evaluation.digest,
         materials=_materials(options, source, calibration, evaluation),
@@ -175,11 +185,29 @@ def _convert(
         delivery=delivery,
         explainer=Explainer(source.graph, reference, evidence, identity.labels, identity.color_order),
     )
-    benches = Benches(forms, evidence, own, options.limits, step)
-    outcomes = tuple(
-        _with_leftover(decide(job, profile, benches.of(profile), step), options) for profile in profiles
-    )
-    return replace(result, outcomes=outcomes, notes=result.notes + pruning)
+    amount = options.prune
+    if amount is None:
+        amount = "auto" if options.recipe == "auto" else "none"
+    forms = Forms(forms_of(source.graph, evidence.ranges.feeds, amount, step))
+    only = () if options.recipe == "auto" else (options.recipe,)
+    searches = Searches(forms, Shared(evidence, own, options.limits, only, step))
+    of_profile = {profile.name: searches.of(profile) for profile in profiles}
+    outcomes = []
+    for profile in profiles:
+        search = of_profile[profile.name]
+        found = searches.found(search, profile, budget)
+        outcome = decide(job, profile, search, found, step)
+        searched = Searched(
+            options.recipe,
+            options.prefer,
+            None if math.isinf(budget.seconds) else budget.seconds,
+            len(outcome.trials),
+            round(budget.used_s, 1),
+            found.ended,
+        )
+        outcomes.append(_with_leftover(replace(outcome, searched=searched), options))
+    pruning = tuple(f"pruning: {form.pruning}" for form in forms.made if form.pruning != NOT_PRUNED)
+    return replace(result, outcomes=tuple(outcomes), notes=result.notes + pruning)
 
 
 def _with_leftover(outcome: Outcome, options: BuildOptions) -> Outcome:
@@ -188,52 +216,6 @@ def _with_leftover(outcome: Outcome, options: BuildOptions) -> Outcome:
     if outcome.passed or not (options.output / name).exists():
         return outcome
     return replace(outcome, notes=(*outcome.notes, f"{name} is still there, from an earlier build"))
-
-
-class Benches:
-    """Workbenches, shared by profiles whose targets make demands that come to the same for this model."""
-
-    def __init__(
-        self, forms: Sequence[Form], evidence: Evidence, own: Model, limits: Limits, step: Step
-    ) -> None:
-        """Set up; nothing is made before it is asked for."""
-        self._forms, self._evidence, self._own = forms, evidence, own
-        self._timed, self._step = limits.latency != "off", step
-        feeds = evidence.ranges.feeds
-        self._quantizers = [Quantizer(form.graph, feeds) for form in forms]
-        self._known: list[tuple[str, Rules, list[Workbench]]] = []
-
-    def of(self, profile: DeviceProfile) -> list[Workbench]:
-        """The workbenches for a profile, one for each form of the graph that is to be tried."""
-        rules = rules_for(profile)
-        for target, demands, benches in self._known:
-            if target == profile.target and all(q.same_for(demands, rules) for q in self._quantizers):
-                return benches
-        same_runtime = RUNTIME[profile.target] == self._own.engine.runtime
-        benches = [
-            Workbench(
-                form,
-                profile,
-                self._evidence,
-                quantizer,
-                self._own if same_runtime else None,
-                self._timed,
-                self._step,
-            )
-            for form, quantizer in zip(self._forms, self._quantizers, strict=True)
-        ]
-        self._known.append((profile.target, rules, benches))
-        return benches
-
-
-def _forms(options: BuildOptions, graph: Graph, evidence: Evidence, step: Step) -> list[Form]:
-    """The forms of the graph to try, in order; automatic pruning may be given up for none."""
-    if options.prune == "none":
-        return [Form(graph)]
-    step("pruning")
-    pruned = prune.prune(graph, evidence.ranges.feeds, options.prune)
-    form = Form(pruned.graph, f"{options.prune}: {pruned.summary}", bool(pruned.removed))
-    return [form, Form(graph)] if options.prune == "auto" and form.pruned else [form]
 
 
 def _identity(options: BuildOptions, evidence: Evidence) -> pack.Identity:

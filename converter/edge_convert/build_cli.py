@@ -8,7 +8,9 @@ import click
 
 from edge_contracts.model import ID_PATTERN, VERSION_PATTERN
 from edge_convert import printing
+from edge_convert.budget import Budget
 from edge_convert.fixed_inputs import FixedInputs
+from edge_convert.interrupt import ended_by_hand
 from edge_convert.options import (
     PATH,
     input_shape_option,
@@ -20,8 +22,10 @@ from edge_convert.options import (
 from edge_convert.terminal import progress
 
 
-def _prune_amount(context: click.Context, parameter: click.Parameter, value: str) -> str | float:
-    if value in ("none", "auto"):
+def _prune_amount(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | float | None:
+    if value is None or value in ("none", "auto"):
         return value
     try:
         share = float(value)
@@ -103,11 +107,30 @@ def _prune_amount(context: click.Context, parameter: click.Parameter, value: str
     help="Tolerance of that gate.",
 )
 @click.option(
+    "--recipe",
+    default="auto",
+    show_default=True,
+    help="auto searches over recipes, pruning and precisions; or one by name (edge-convert recipes).",
+)
+@click.option(
+    "--prefer",
+    type=click.Choice(["balanced", "accuracy", "speed", "size"]),
+    default="balanced",
+    show_default=True,
+    help="Which of those that pass is best; balanced: the fastest that uses half of what the gates allow.",
+)
+@click.option(
+    "--time-budget",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds for the search; it then goes on with the best so far, as it does on Ctrl-C.",
+)
+@click.option(
     "--prune",
     callback=_prune_amount,
-    default="none",
-    show_default=True,
-    help="auto, none, or the share of the channels to remove (0 removes dead ones only).",
+    help="auto, none, or the share of the channels to remove (0 removes dead ones only).  "
+    "[default: auto, none with a recipe by name]",
 )
 @click.option(
     "--task",
@@ -135,7 +158,10 @@ def build(
     min_sqnr: float,
     latency_gate: str,
     max_latency_ratio: float,
-    prune: str | float,
+    recipe: str,
+    prefer: str,
+    time_budget: float,
+    prune: str | float | None,
     task: str | None,
     labels: Path | None,
     shapes: FixedInputs,
@@ -146,6 +172,9 @@ def build(
     as_json: bool,
 ) -> int:
     """Convert MODEL for each profile, judge the result, and sign what passes.
+
+    By default the best is searched for: int8 by several recipes, float forms, smaller and smaller forms of
+    the graph. The report shows everything that was tried and which candidates no other one beats.
 
     Writes OUTPUT/NAME-VERSION-PROFILE.bundle for every profile whose gates pass, and report.json and
     report.html in any case. Exits with 1 when a profile got no bundle; the others keep theirs.
@@ -185,6 +214,8 @@ def build(
             max_slice_drop,
             judge_by,  # type: ignore[arg-type]
         ),
+        recipe=recipe,
+        prefer=prefer,  # type: ignore[arg-type]
         prune=prune,  # type: ignore[arg-type]
         task=task,  # type: ignore[arg-type]
         labels=labels,
@@ -193,8 +224,9 @@ def build(
         sign_key=sign_key,
         output=output,
     )
-    with progress(f"building {name} {version}") as step:
-        result = convert(options, step)
+    budget = Budget(time_budget)
+    with progress(f"building {name} {version}", lambda: budget.share) as step, ended_by_hand(budget):
+        result = convert(options, step, budget)
     if as_json:
         print_json(report.as_json(result))
     else:

@@ -20,11 +20,11 @@ from edge_convert.errors import ConvertError
 from edge_convert.fixed_inputs import FixedInputs
 from edge_convert.options import PATH, input_shape_option, input_value_option, json_option, print_json
 from edge_convert.profiles_cli import profiles
-from edge_convert.terminal import progress
+from edge_convert.terminal import progress, table
 
 DONE, REFUSED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 # Import names of what `edgefleet[converter]` brings; any other missing module is a fault of ours.
-EXTRA = frozenset({"ai_edge_litert", "flatbuffers", "numpy", "onnx", "openvino", "rich"})
+EXTRA = frozenset({"ai_edge_litert", "flatbuffers", "numpy", "onnx", "openvino", "rich", "threadpoolctl"})
 
 
 def main() -> None:
@@ -119,6 +119,24 @@ def inspect(
     click.echo(printing.contents_text(found))
     for fit in fits:
         click.echo("\n" + printing.fit_text(fit))
+
+
+@edge_convert.command()
+@json_option
+def recipes(as_json: bool) -> None:
+    """List the recipes: ways to compress that build can try one by one or search among.
+
+    \b
+    Example:
+      edge-convert recipes
+    """
+    from edge_convert import recipe
+
+    known = [recipe.load(name) for name in recipe.names()]
+    if as_json:
+        print_json([one.model_dump(mode="json") for one in known])
+        return
+    click.echo(table(("name", "precision", "what it does"), [(r.name, r.precision, r.title) for r in known]))
 
 
 @edge_convert.command()

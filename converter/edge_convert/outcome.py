@@ -23,9 +23,12 @@ from edge_convert.explain.explainer import Explainer
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.materials import environment, of_recipe
 from edge_convert.parts import Refused, parts_for
+from edge_convert.preference import Prefer, front, ordered
 from edge_convert.results import Outcome, Trial, TrialState
+from edge_convert.search import Found, Search, Tried
 from edge_convert.source import Source
-from edge_convert.workbench import Measured, Step, Workbench
+from edge_convert.terminal import Step
+from edge_convert.workbench import Measured, Workbench
 
 # A hybrid file's own runtime quantizes activations as it goes; its dequantized form is the float source.
 HYBRID_FIDELITY_DB = 15.0
@@ -57,6 +60,7 @@ class Job:
     evidence: Evidence
     identity: pack.Identity
     limits: Limits
+    prefer: Prefer
     calibration_digest: str
     evaluation_digest: str | None
     materials: tuple[Material, ...]
@@ -65,16 +69,8 @@ class Job:
     explainer: Explainer
 
 
-@dataclass(frozen=True, eq=False)
-class _Choice:
-    """The candidate that passed, and where it was made."""
-
-    candidate: Candidate
-    bench: Workbench
-
-
-def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step: Step) -> Outcome:
-    """Try every form of the graph in the profile's precisions; deliver the first candidate that passes.
+def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step: Step) -> Outcome:
+    """Put what a search found before the gates, the best first; deliver the first that passes.
 
     Raises:
         OSError: The bundle cannot be written.
@@ -83,26 +79,25 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
     outcome = Outcome(profile.name, profile.title, False, "", findings=(fidelity,))
     if fidelity.verdict is Verdict.FAIL:
         return replace(outcome, summary=f"no bundle: {fidelity.reason}")
-    trials: list[Trial] = []
-    chosen: _Choice | None = None
-    for bench in benches:
-        chosen = _search(job, profile, bench, trials)
-        if chosen is not None:
-            break
-    bench = benches[0] if chosen is None else chosen.bench
+    trials, chosen = _judge(job, profile, search)
+    if not trials:
+        return replace(outcome, summary=f"no bundle: none of the recipes asked for makes {_listed(profile)}")
     step(f"{profile.name}: what changed")
-    first = bench.ranked(profile.precisions[0])[0].candidate
-    spoken_of = first if chosen is None else chosen.candidate
+    shown = _shown(search, profile, chosen)
+    spoken_of = chosen or shown
     outcome = replace(
         outcome,
-        trials=tuple(trials),
-        layers=bench.layers(first),
-        depth=bench.depth(first),
-        explanation=job.explainer.of(spoken_of.model),
-        assessment=_assessed(job, bench, spoken_of),
+        trials=trials,
+        layers=shown.bench.layers(shown.candidate),
+        depth=shown.bench.depth(shown.candidate),
+        explanation=job.explainer.of(spoken_of.candidate.model),
+        assessment=_assessed(job, spoken_of.bench, spoken_of.candidate),
     )
+    if found.ended:
+        outcome = replace(outcome, notes=(f"{found.ended}: {len(found.tried)} candidates were tried",))
     if chosen is None:
         return replace(outcome, summary=_why_not(trials))
+    bench = chosen.bench
     measured = bench.measured(chosen.candidate)
     outcome = replace(outcome, histogram=measured.histogram)
     try:
@@ -130,10 +125,22 @@ def decide(job: Job, profile: DeviceProfile, benches: Sequence[Workbench], step:
         summary=_chosen_sentence(chosen, trials, profile),
         artifacts=tuple(_artifact_facts(part) for part in made.parts),
         fit=made.fit,
-        notes=made.notes,
+        notes=(*outcome.notes, *made.notes),
         bundle=name,
         bundle_digest=digest,
     )
+
+
+def _listed(profile: DeviceProfile) -> str:
+    return f"{' or '.join(profile.precisions)}, which is what profile {profile.name} runs"
+
+
+def _shown(search: Search, profile: DeviceProfile, chosen: Tried | None) -> Tried:
+    """Whose layers the report shows: the chosen one's, or what was made in the first precision."""
+    if chosen is not None and chosen.candidate.quantization is not None:
+        return chosen
+    made = (t for precision in profile.precisions for t in search.of_precision(precision))
+    return next(made)
 
 
 def _fidelity(job: Job, profile: DeviceProfile) -> Finding:
@@ -143,27 +150,42 @@ def _fidelity(job: Job, profile: DeviceProfile) -> Finding:
     return gates.fidelity(compare(job.own.answers, ours, "other"), limit)
 
 
-def _search(job: Job, profile: DeviceProfile, bench: Workbench, trials: list[Trial]) -> _Choice | None:
-    """Put candidates before the gates until one passes; every candidate that was made is recorded."""
+def _judge(job: Job, profile: DeviceProfile, search: Search) -> tuple[tuple[Trial, ...], Tried | None]:
+    """Put candidates before the gates, precision by precision, until one passes.
+
+    Returns:
+        Every candidate that was made, in that order; and the one that passed.
+    """
+    trials: list[Trial] = []
+    chosen: Tried | None = None
     for precision in profile.precisions:
-        chosen: Candidate | None = None
-        for ranked in bench.ranked(precision):
-            candidate = ranked.candidate
-            trial = Trial(
-                candidate.recipe.name,
-                precision,
-                candidate.bytes,
-                ranked.selection,
-                TrialState.NOT_NEEDED,
-                pruned=bench.form.pruned,
-            )
+        if chosen is None:
+            search.need(precision)
+        tried = search.of_precision(precision)
+        for figures in ordered([t.figures for t in tried], job.limits, job.prefer):
+            one = next(t for t in tried if t.figures is figures)
+            trial = _trial(one)
             if chosen is None:
-                trial = _judged(trial, job.limits, profile, bench, candidate)
-                chosen = candidate if trial.state is TrialState.CHOSEN else None
+                trial = _judged(trial, job.limits, profile, one.bench, one.candidate)
+                chosen = one if trial.state is TrialState.CHOSEN else None
             trials.append(trial)
-        if chosen is not None:
-            return _Choice(chosen, bench)
-    return None
+    best = front([t.figures for p in profile.precisions for t in search.of_precision(p)])
+    return tuple(replace(t, on_front=t.name in best) for t in trials), chosen
+
+
+def _trial(tried: Tried) -> Trial:
+    form, candidate = tried.bench.form, tried.candidate
+    return Trial(
+        candidate.recipe.name,
+        candidate.recipe.precision,
+        candidate.bytes,
+        tried.selection,
+        TrialState.NOT_NEEDED,
+        name=tried.figures.name,
+        pruned=form.pruned,
+        pruning=form.pruning,
+        predicted_us=tried.figures.cost_us,
+    )
 
 
 def _assessed(job: Job, bench: Workbench, candidate: Candidate) -> Assessment:
@@ -192,7 +214,7 @@ def _judged(
         gates.agreement(measured.score, limits.min_agreement),
         gates.signal(measured.score, limits.min_sqnr_db),
         size,
-        gates.smaller(candidate.weight_bytes, bench.float_form.weight_bytes, candidate.recipe.precision),
+        gates.smaller(candidate.weight_bytes, bench.baseline.weight_bytes, candidate.recipe.precision),
         speed,
     )
     ours, theirs, ratio = measured.medians
@@ -208,14 +230,14 @@ def _judged(
 
 
 def _speed(limits: Limits, profile: DeviceProfile, bench: Workbench, measured: Measured) -> Finding:
-    where = f"{bench.runtime} ({bench.baseline_name})"
+    where = f"{bench.runtime} ({bench.baseline.name})"
     finding = gates.latency(measured.candidate_ms, measured.source_ms, where, limits)
     if profile.runtimes[0] == bench.runtime.lower():
         return finding
     return gates.of_other_runtime(finding, profile.runtimes[0], limits)
 
 
-def _provenance(job: Job, profile: DeviceProfile, chosen: _Choice) -> Provenance:
+def _provenance(job: Job, profile: DeviceProfile, chosen: Tried) -> Provenance:
     recipe = chosen.candidate.recipe
     return Provenance(
         source_name=job.source.name,
@@ -243,11 +265,10 @@ def _why_not(trials: Sequence[Trial]) -> str:
     last = failed[-1]
     reasons = [f.reason for f in last.findings if f.verdict is Verdict.FAIL]
     reason = reasons[0] if reasons else "no gate that compares answers could be judged"
-    hint = "; try --prune auto or none" if last.pruned else ""
-    return f"no bundle: {len(failed)} candidates failed; the last, {last.recipe}: {reason}{hint}"
+    return f"no bundle: {len(failed)} candidates failed; the last, {last.recipe}: {reason}"
 
 
-def _chosen_sentence(chosen: _Choice, trials: Sequence[Trial], profile: DeviceProfile) -> str:
+def _chosen_sentence(chosen: Tried, trials: Sequence[Trial], profile: DeviceProfile) -> str:
     recipe = chosen.candidate.recipe
     pruned = ", pruned" if chosen.bench.form.pruned else ""
     if recipe.precision == profile.precisions[0]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # these modules need the converter's extra, `verify` does not
 
 _BUILD_HEAD = (
     "profile",
-    "recipe",
+    "  recipe",
     "kB",
     "choosing dB",
     "held-out dB",
@@ -35,7 +35,7 @@ def build_text(result: BuildResult, output: Path) -> str:
     lines = []
     rows = [_trial_row(o.profile, trial) for o in result.outcomes for trial in o.trials]
     if rows:
-        lines += [table(_BUILD_HEAD, rows), ""]
+        lines += [table(_BUILD_HEAD, rows), "* no other candidate is as good, as fast and as small", ""]
     lines += [f"note: {note}" for note in result.notes]
     for outcome in result.outcomes:
         lines += [f"note: {outcome.profile}: {note}" for note in outcome.notes]
@@ -63,7 +63,7 @@ def _trial_row(profile: str, trial: Trial) -> tuple[str, ...]:
     score = trial.score
     return (
         profile,
-        trial.recipe + (" pruned" if trial.pruned else ""),
+        ("* " if trial.on_front else "  ") + trial.recipe + (" pruned" if trial.pruned else ""),
         f"{trial.bytes / 1000:.1f}",
         _ratio(trial.selection),
         _ratio(score),

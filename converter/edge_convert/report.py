@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from edge_contracts.manifest import Score
@@ -69,6 +70,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "bundle_digest": outcome.bundle_digest,
         "artifacts": [dict(a) for a in outcome.artifacts],
         "candidates": [_trial(t) for t in outcome.trials],
+        "pareto": [_point(t) for t in outcome.trials],
+        "search": None if outcome.searched is None else asdict(outcome.searched),
         "findings": [_finding(f) for f in outcome.findings],
         "layers": [_layer(c) for c in outcome.layers[:LAYERS_SHOWN]],
         "depth": [_layer(c) for c in outcome.depth],
@@ -99,6 +102,23 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "source_latency_ms": trial.source_ms,
         "latency_ratio": trial.latency_ratio,
         "findings": [_finding(f) for f in trial.findings],
+    }
+
+
+def _point(trial: Trial) -> dict[str, Any]:
+    """A candidate as a point of the plot of quality against speed and size."""
+    return {
+        "name": trial.name,
+        "recipe": trial.recipe,
+        "pruning": trial.pruning,
+        "precision": trial.precision,
+        "bytes": trial.bytes,
+        "predicted_us": trial.predicted_us,
+        "latency_ratio": trial.latency_ratio,
+        "sqnr_db": trial.selection.sqnr_db,
+        "agreement": trial.selection.agreement,
+        "state": trial.state.value,
+        "on_front": trial.on_front,
     }
 
 

@@ -29,10 +29,14 @@ class Trial:
     """One candidate for one profile.
 
     Args:
+        name: Tells it from the others of its profile.
         selection: Its figures on the samples that choose among candidates.
         score: Its figures on samples that chose nothing; None when it was not needed.
         latency_ms, source_ms: Medians of interleaved rounds on this host.
         latency_ratio: Median of the rounds' own ratios, which a neighbour's noise moves least.
+        pruning: What was done to the graph beforehand, as the provenance says it.
+        predicted_us: Predicted time of one inference; a figure to compare candidates by.
+        on_front: No other candidate is as good, as fast and as small, and better in one of them.
     """
 
     recipe: str
@@ -46,6 +50,28 @@ class Trial:
     source_ms: float | None = None
     latency_ratio: float | None = None
     findings: tuple[Finding, ...] = ()
+    name: str = ""
+    pruning: str = "none"
+    predicted_us: float = 0.0
+    on_front: bool = False
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How a search went.
+
+    Args:
+        tried: Candidates that were made.
+        ended: Why it ended before everything was tried, or "".
+        used_s: Seconds, on this host.
+    """
+
+    recipe: str
+    prefer: str
+    budget_s: float | None
+    tried: int
+    used_s: float
+    ended: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +105,7 @@ class Outcome:
     bundle_digest: str = ""
     notes: tuple[str, ...] = ()
     assessment: Assessment = NOTHING
+    searched: Searched | None = None
 
 
 @dataclass(frozen=True)

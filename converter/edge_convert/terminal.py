@@ -26,16 +26,32 @@ def _is_number(text: str) -> bool:
     return text[:1].isdigit() or text in ("", "-", "exact") or text[:2].lstrip("-")[:1].isdigit()
 
 
+# Is told what is being done, before it is done.
+Step = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """A `Step` that tells nobody."""
+
+
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[str], None]]:
-    """Show what is being done while it is done; silent when stderr is not a terminal."""
+def progress(title: str, share: Callable[[], float] | None = None) -> Iterator[Step]:
+    """Show what is being done while it is done; silent when stderr is not a terminal.
+
+    Args:
+        share: How much of the whole is done, 0 to 1; None where nobody knows.
+    """
     if not sys.stderr.isatty():
-        yield lambda text: None
+        yield silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda text: bar.update(task, description=text, refresh=True)
+        task = bar.add_task(title, total=None if share is None else 1.0)
+
+        def step(text: str) -> None:
+            bar.update(task, completed=share() if share else None, description=text, refresh=True)
+
+        yield step

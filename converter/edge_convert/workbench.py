@@ -6,12 +6,11 @@ differ. Everything slow happens here, and only when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 
 from edge_contracts.manifest import Score
-from edge_contracts.profile import DeviceProfile, Precision
+from edge_contracts.profile import DeviceProfile
 from edge_convert import candidates, costs, pairs, score, slices
 from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
@@ -24,21 +23,14 @@ from edge_convert.metrics import FLOAT_FLOOR
 from edge_convert.pairs import Pair
 from edge_convert.quantize import rules_for
 from edge_convert.quantizer import Quantizer
+from edge_convert.recipe import Recipe
 from edge_convert.score import LayerCost
+from edge_convert.terminal import Step
 from edge_convert.timing import interleaved_ms
 
-Step = Callable[[str], None]
 NOT_PRUNED = "none"
 LAYER_SAMPLES = 16
 LAYER_MACS = 20e9  # every layer runs the whole graph once more: seconds for small models, hours for large
-
-
-@dataclass(frozen=True, eq=False)
-class Ranked:
-    """A candidate with its figures on the samples that choose."""
-
-    candidate: Candidate
-    selection: Score
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +72,26 @@ class Form:
     pruning: str = NOT_PRUNED
     pruned: bool = False
 
+    @property
+    def said(self) -> str:
+        """How a line of progress tells it from the graph as it was."""
+        return ", pruned" if self.pruned else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """What candidates are held against.
+
+    Args:
+        model: Runs beside each candidate when it is timed.
+        weight_bytes: Of the float32 form.
+        name: For sentences.
+    """
+
+    model: Model
+    weight_bytes: int
+    name: str
+
 
 class Workbench:
     """Candidates for one form of the graph and one target's demands."""
@@ -90,7 +102,7 @@ class Workbench:
         profile: DeviceProfile,
         evidence: Evidence,
         quantizer: Quantizer,
-        source: Model | None,
+        baseline: Baseline | None,
         timed: bool,
         step: Step,
     ) -> None:
@@ -98,53 +110,56 @@ class Workbench:
 
         Args:
             quantizer: Of this form's graph.
-            source: The source itself when this target's runtime on this host runs it; otherwise its
-                float32 form stands for it in the timing.
+            baseline: What the candidates are held against in speed and size; None for this form's own
+                float32 form, which stands for a source that this target's runtime cannot run.
             timed: Whether to measure latency.
         """
         self.form, self._profile, self._evidence = form, profile, evidence
         self._quantizer, self._timed, self._step = quantizer, timed, step
-        self._ranked: dict[Precision, list[Ranked]] = {}
+        self._made: dict[str, Candidate] = {}
+        self._ranked: dict[str, Score] = {}
         self._measured: dict[str, Measured] = {}
         self._layers: dict[str, tuple[LayerCost, ...]] = {}
         self._depth: dict[str, tuple[LayerCost, ...]] = {}
         step(f"{profile.target}: writing float32")
         self.float_form = candidates.float_form(form.graph, profile.target)
-        self._baseline = source or self.float_form.model
-        self.baseline_name = "the source file" if source else "the source's float32 form"
+        self.baseline = baseline or Baseline(
+            self.float_form.model, self.float_form.weight_bytes, "the source's float32 form"
+        )
 
     @property
     def runtime(self) -> str:
         """What runs this target's files on this host."""
         return self.float_form.model.engine.runtime
 
-    def ranked(self, precision: Precision) -> list[Ranked]:
-        """All candidates of a precision, the best on the selection samples first."""
-        if precision not in self._ranked:
-            made = [self._rank(c) for c in self._make(precision)]
-            # equal figures go by name, so that two builds choose the same
-            made.sort(key=lambda r: (*_merit(r.selection), r.candidate.recipe.name))
-            self._ranked[precision] = made
-        return self._ranked[precision]
+    def made(self, recipe: Recipe) -> Candidate:
+        """The candidate of a recipe."""
+        if recipe.name not in self._made:
+            self._made[recipe.name] = self._make(recipe)
+        return self._made[recipe.name]
 
-    def _make(self, precision: Precision) -> list[Candidate]:
-        if precision == "float32":
-            return [self.float_form]
-        if precision == "float16":
-            self._step(f"{self._profile.target}: writing float16")
-            return [candidates.float_form(self.form.graph, self._profile.target, "float16")]
-        rules, target = rules_for(self._profile), self._profile.target
-        made = []
-        for recipe in candidates.recipes_for(precision):
-            self._step(f"{target}: recipe {recipe.name}")
-            quantization = self._quantizer.quantize(recipe, rules)
-            made.append(candidates.written(self.form.graph, target, recipe, quantization))
-        return made
+    def _make(self, recipe: Recipe) -> Candidate:
+        if recipe.precision == "float32":
+            return self.float_form
+        target = self._profile.target
+        self._step(f"{target}: recipe {recipe.name}{self.form.said}")
+        quantization = None
+        if recipe.precision == "int8":
+            quantization = self._quantizer.quantize(recipe, rules_for(self._profile))
+        return candidates.written(self.form.graph, target, recipe, quantization)
 
-    def _rank(self, candidate: Candidate) -> Ranked:
-        samples = self._evidence.selection
-        answers = candidate.model.run(samples.feeds)
-        return Ranked(candidate, compare(samples.answers, answers, self._evidence.task))
+    def ranked(self, candidate: Candidate) -> Score:
+        """A candidate's figures on the samples that choose."""
+        name = candidate.recipe.name
+        if name not in self._ranked:
+            samples = self._evidence.selection
+            answers = candidate.model.run(samples.feeds)
+            self._ranked[name] = compare(samples.answers, answers, self._evidence.task, samples.classes)
+        return self._ranked[name]
+
+    def predicted_us(self, candidate: Candidate) -> float:
+        """Predicted time of one inference, microseconds: to compare candidates, not to promise anything."""
+        return costs.predicted_us(self.form.graph, candidate.recipe.precision)
 
     def measured(self, candidate: Candidate) -> Measured:
         """Figures of a candidate on the held-out samples, and its speed beside the source's."""
@@ -179,7 +194,7 @@ class Workbench:
         sample = {name: values[:1] for name, values in self._evidence.held_out.feeds.items()}
         return interleaved_ms(
             {
-                "source": self._baseline.engine.repeat(self._baseline.encoded(sample)),
+                "source": self.baseline.model.engine.repeat(self.baseline.model.encoded(sample)),
                 "candidate": model.engine.repeat(model.encoded(sample)),
             }
         )
@@ -215,9 +230,3 @@ def _floor(model: Model) -> float:
     """The smallest probability that the first output can tell from 0: half a code where it has codes."""
     scale = model.outputs[0].scale
     return FLOAT_FLOOR if scale is None else scale / 2
-
-
-def _merit(figures: Score) -> tuple[float, float]:
-    """Figures to sort by, the best first: the least noise (none at all before any), then agreement."""
-    noise = float("inf") if figures.sqnr_db is None else figures.sqnr_db
-    return -noise, -(figures.agreement or 0.0)

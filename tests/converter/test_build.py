@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import platform
+import subprocess
+import sys
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +204,30 @@ def test_two_builds_give_the_same_bytes(digits: Bench, tmp_path: Path) -> None:
         assert (digits.options.output / name).read_bytes() == (moved / "out" / name).read_bytes()
 
 
+def test_the_number_of_threads_changes_no_byte(digits: Bench) -> None:
+    program = """
+        import sys
+        from pathlib import Path
+        import numpy
+        numpy.ones((512, 512)) @ numpy.ones((512, 512))
+        from edge_convert import convert
+        from edge_convert.gates import Limits
+        folder = Path(sys.argv[1])
+        convert(
+            folder / "digits.onnx", profiles=["arm-cpu"], name="digits", version="1",
+            calibration=folder / "calibration.npz", sign_key=folder / "private.pem",
+            output=folder / sys.argv[2], limits=Limits(latency="off"), recipe="wi8_ai8_mse_bc",
+        )
+    """
+    made = []
+    for threads in ("1", "4"):
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
+        command = [sys.executable, "-c", textwrap.dedent(program), str(digits.folder), threads]
+        subprocess.run(command, env=environment, check=True)
+        made.append((digits.folder / threads / "digits-1-arm-cpu.bundle").read_bytes())
+    assert made[0] == made[1]
+
+
 def test_float_is_the_fallback_where_int8_cannot_pass(digits: Bench) -> None:
     model = classifier(digits.folder / "spoilt.onnx", spoilt=True)
     result = digits.build(model=model, profiles=["arm-cpu", "coral-usb"])
@@ -222,12 +250,15 @@ def test_float_is_the_fallback_where_int8_cannot_pass(digits: Bench) -> None:
     assert layers[0]["sqnr_db"] < 5
 
 
-def test_the_best_on_the_selection_samples_is_tried_first(built: tuple[Bench, BuildResult]) -> None:
-    _, result = built
-    for outcome in result.outcomes:
-        ratios = [t.selection.sqnr_db for t in outcome.trials if t.precision == "int8"]
-        assert ratios == sorted(ratios, reverse=True, key=lambda r: float("inf") if r is None else r)
+def test_one_candidate_is_chosen_and_the_others_are_reported(built: tuple[Bench, BuildResult]) -> None:
+    made, result = built
+    for outcome, reported in zip(result.outcomes, made.report()["profiles"], strict=True):
         assert [t.state for t in outcome.trials].count(TrialState.CHOSEN) == 1
+        assert [p["name"] for p in reported["pareto"]] == [t.name for t in outcome.trials]
+        assert {p["precision"] for p in reported["pareto"]} >= {"int8"}
+        assert any(p["on_front"] for p in reported["pareto"])
+        assert reported["search"]["tried"] == len(outcome.trials)
+        assert reported["search"]["ended"] == ""
 
 
 def test_a_limit_that_nothing_meets_leaves_a_report_and_no_bundle(digits: Bench) -> None:

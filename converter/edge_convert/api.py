@@ -1,0 +1,102 @@
+"""`edge_convert.convert(...)`: a build from Python, with arrays where the command line has files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from edge_contracts.arrays import write_npz
+from edge_contracts.manifest import Task
+from edge_convert.budget import Budget
+from edge_convert.build import BuildOptions, build
+from edge_convert.data import ONLY_INPUT
+from edge_convert.gates import Limits
+from edge_convert.graph import Array
+from edge_convert.preference import Prefer
+from edge_convert.results import BuildResult
+from edge_convert.searches import Amount
+from edge_convert.terminal import Step, silent
+
+Data = Path | str | Array | Mapping[str, Array]
+DEFAULT_LIMITS = Limits()
+
+
+def convert(
+    model: Path | str,
+    *,
+    profiles: Sequence[str],
+    name: str,
+    version: str,
+    calibration: Data,
+    sign_key: Path | str,
+    output: Path | str,
+    evaluation: Data | None = None,
+    recipe: str = "auto",
+    prune: Amount | None = None,
+    prefer: Prefer = "balanced",
+    time_budget_s: float = 60.0,
+    limits: Limits = DEFAULT_LIMITS,
+    task: Task | None = None,
+    labels: Path | str | Sequence[str] | None = None,
+    color_order: Literal["", "RGB", "BGR"] = "",
+    step: Step = silent,
+) -> BuildResult:
+    """Convert a model for each profile, judge the result, and sign what passes.
+
+    Args:
+        model: The source file.
+        profiles: Names of device profiles, or paths of .toml files.
+        calibration: An .npz file, or what is in one: an array [n, ...] in the model's own input space, or
+            arrays by input name.
+        sign_key: A publisher's private.pem.
+        output: Folder for bundles and reports; it changes only when the build is through.
+        evaluation: Like calibration; a mapping may hold labels under "y".
+        recipe: "auto" to search, or the name of the only recipe to try.
+        prune: "auto", "none" or a share of the channels; None leaves it to the recipe.
+        time_budget_s: For the search; `math.inf` tries everything.
+        labels: Class names, or a text file with one a line.
+        step: Told what is being done.
+
+    Returns:
+        What was found out; `passed` says whether every profile has its bundle.
+
+    Raises:
+        ContractError, ConvertError: The inputs were refused.
+        OSError: The output folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="edge-convert-") as scratch:
+        folder = Path(scratch)
+        options = BuildOptions(
+            model=Path(model),
+            profiles=profiles,
+            name=name,
+            version=version,
+            calibration=_as_file(calibration, folder / "calibration.npz"),
+            evaluation=None if evaluation is None else _as_file(evaluation, folder / "evaluation.npz"),
+            sign_key=Path(sign_key),
+            output=Path(output),
+            recipe=recipe,
+            prune=prune,
+            prefer=prefer,
+            limits=limits,
+            task=task,
+            labels=_as_names(labels, folder / "labels.txt"),
+            color_order=color_order,
+        )
+        return build(options, step, Budget(time_budget_s))
+
+
+def _as_file(data: Data, path: Path) -> Path:
+    if isinstance(data, Path | str):
+        return Path(data)
+    path.write_bytes(write_npz(data if isinstance(data, Mapping) else {ONLY_INPUT: data}))
+    return path
+
+
+def _as_names(labels: Path | str | Sequence[str] | None, path: Path) -> Path | None:
+    if labels is None or isinstance(labels, Path | str):
+        return None if labels is None else Path(labels)
+    path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    return path

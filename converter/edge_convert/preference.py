@@ -1,0 +1,106 @@
+"""Which of several artifacts is best: pure functions of figures that do not depend on the moment.
+
+Quality is measured on the samples that choose, speed is predicted from the graph, size is counted. Timings
+of this host are not in here: they differ from run to run, and the same inputs must give the same bundle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_contracts.manifest import Score
+from edge_convert.gates import Limits
+
+Prefer = Literal["balanced", "accuracy", "speed", "size"]
+
+# "balanced" takes a faster artifact only if it uses up no more than this share of what the gates allow:
+# the samples that choose are few, and the gates will look at others.
+COMFORTABLE = 0.5
+# Predictions of speed and size that differ by less than this are equal: quality decides.
+SAME = 0.05
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One candidate as the choice sees it.
+
+    Args:
+        name: Unique among those compared; settles ties.
+        selection: Its answers against the source's, on the samples that choose.
+        cost_us: Predicted time of one inference.
+        bytes: Of its files.
+    """
+
+    name: str
+    selection: Score
+    cost_us: float
+    bytes: int
+
+    @property
+    def quality_db(self) -> float:
+        """Signal to noise; infinite when the answers are equal."""
+        return math.inf if self.selection.sqnr_db is None else self.selection.sqnr_db
+
+
+def allowance_used(selection: Score, limits: Limits) -> float:
+    """The largest share of what a gate allows that these figures use up; above 1 the gate would say no.
+
+    A share of n samples is taken at (k + 1/2) / (n + 1), Krichevsky and Trofimov's estimate: no miss among
+    ten says less than no miss among a thousand.
+    """
+    if selection.agreement is None:
+        if selection.sqnr_db is None:
+            return 0.0
+        return float(10 ** ((limits.min_sqnr_db - selection.sqnr_db) / 10))
+    missed = (1 - selection.agreement) * selection.samples
+    shares = [_share((missed + 0.5) / (selection.samples + 1), 1 - limits.min_agreement)]
+    if selection.source is not None and selection.artifact is not None and selection.metric == "accuracy":
+        shares.append(_share(max(0.0, 100 * (selection.source - selection.artifact)), limits.max_drop))
+    if selection.sqnr_db is None:
+        shares[0] = 0.0  # equal answers: nothing is missed, however few they are
+    return max(shares)
+
+
+def _share(found: float, allowed: float) -> float:
+    return found / allowed if allowed > 0 else (math.inf if found > 0 else 0.0)
+
+
+def front(candidates: Sequence[Figures]) -> set[str]:
+    """Names of those that no other one beats: as good, as fast and as small, and better in one of them."""
+    return {c.name for c in candidates if not any(_beats(other, c) for other in candidates)}
+
+
+def _beats(one: Figures, other: Figures) -> bool:
+    ours = (-one.quality_db, one.cost_us, one.bytes)
+    theirs = (-other.quality_db, other.cost_us, other.bytes)
+    return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+
+def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> list[Figures]:
+    """The order in which to put candidates before the gates.
+
+    "accuracy": the least noise first. "speed" and "size": of those that keep within the gates on the
+    samples that choose, the fastest or smallest first. "balanced": the fastest of those that use up half of
+    what the gates allow or less. Whoever does not qualify follows behind, the least noise first.
+    """
+
+    used = {c.name: allowance_used(c.selection, limits) for c in candidates}
+    most = {"accuracy": -1.0, "balanced": COMFORTABLE, "speed": 1.0, "size": 1.0}[prefer]
+    fitting = [c for c in candidates if used[c.name] <= most]
+    order: list[Figures] = []
+    while fitting:
+        wanted = {c.name: c.bytes if prefer == "size" else c.cost_us for c in fitting}
+        nearly = (1 + SAME) * min(wanted.values())
+        first = min((c for c in fitting if wanted[c.name] <= nearly), key=_by_quality)
+        order.append(first)
+        fitting.remove(first)
+    behind = [c for c in candidates if used[c.name] > most]
+    within = 1.0 if prefer != "accuracy" else math.inf
+    return order + sorted(behind, key=lambda c: (used[c.name] > within, *_by_quality(c)))
+
+
+def _by_quality(c: Figures) -> tuple[float, float, int, str]:
+    return -c.quality_db, c.cost_us, c.bytes, c.name

@@ -1,0 +1,70 @@
+"""Preferences: fronts and orders worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from edge_contracts.manifest import Score
+from edge_convert.gates import Limits
+from edge_convert.preference import Figures, Prefer, allowance_used, front, ordered
+
+LIMITS = Limits(max_drop=1.0, min_agreement=0.90, min_sqnr_db=15.0)
+
+
+def one(name: str, db: float | None, us: float, size: int, agreement: float | None = 1.0) -> Figures:
+    return Figures(name, Score(samples=1000, agreement=agreement, sqnr_db=db), us, size)
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    good, fast, small = one("good", 40, 10, 100), one("fast", 20, 5, 120), one("small", 20, 11, 50)
+    beaten, twin = one("beaten", 39, 10, 100), one("twin", 40, 10, 100)
+    assert front([good, fast, small, beaten]) == {"good", "fast", "small"}
+    assert front([good, twin]) == {"good", "twin"}  # equal ones do not beat each other
+    assert front([one("exact", None, 10, 100), good]) == {"exact"}
+
+
+def test_noise_uses_up_the_allowance_by_its_power() -> None:
+    assert allowance_used(Score(samples=9, sqnr_db=15.0), LIMITS) == pytest.approx(1.0)
+    assert allowance_used(Score(samples=9, sqnr_db=18.0103), LIMITS) == pytest.approx(0.5)
+    assert allowance_used(Score(samples=9, sqnr_db=5.0), LIMITS) == pytest.approx(10.0)
+    assert allowance_used(Score(samples=9), LIMITS) == 0.0
+
+
+def test_few_samples_use_up_more_than_many() -> None:
+    # (0 + 1/2) / (n + 1) of an allowance of a tenth
+    assert allowance_used(Score(samples=9, agreement=1.0, sqnr_db=20), LIMITS) == pytest.approx(0.5)
+    assert allowance_used(Score(samples=999, agreement=1.0, sqnr_db=20), LIMITS) == pytest.approx(0.005)
+    # 60 of 999 missed: 60.5 / 1000 / 0.1
+    missed = Score(samples=999, agreement=1 - 60 / 999, sqnr_db=20)
+    assert allowance_used(missed, LIMITS) == pytest.approx(0.605)
+
+
+def test_a_drop_of_accuracy_counts_where_it_is_known() -> None:
+    drop = Score(samples=999, agreement=1.0, sqnr_db=20, metric="accuracy", source=0.9, artifact=0.892)
+    assert allowance_used(drop, LIMITS) == pytest.approx(0.8)
+    assert allowance_used(drop, Limits(max_drop=0.0)) == math.inf
+
+
+def test_balanced_takes_the_fastest_that_leaves_half_of_the_allowance() -> None:
+    slow, fast = one("slow", 40, 100, 9), one("fast", 25, 50, 9)
+    bold = one("bold", 15, 20, 9, agreement=0.94)  # 60.5 of 100: more than half
+    wrong = one("wrong", 50, 1, 1, agreement=0.5)
+    names = [f.name for f in ordered([slow, fast, bold, wrong], LIMITS, "balanced")]
+    assert names == ["fast", "slow", "bold", "wrong"]
+
+
+def test_speeds_that_are_nearly_equal_leave_the_choice_to_quality() -> None:
+    assert ordered([one("a", 30, 100, 9), one("b", 35, 101, 9)], LIMITS, "balanced")[0].name == "b"
+
+
+def test_each_preference_puts_its_own_first() -> None:
+    good, fast, small = one("good", 40, 10, 100), one("fast", 20, 5, 120), one("small", 20, 11, 50)
+    wishes: tuple[Prefer, ...] = ("accuracy", "speed", "size")
+    found = {p: ordered([good, fast, small], LIMITS, p)[0].name for p in wishes}
+    assert found == {"accuracy": "good", "speed": "fast", "size": "small"}
+
+
+def test_equal_candidates_come_in_the_order_of_their_names() -> None:
+    assert [f.name for f in ordered([one("b", 9, 9, 9), one("a", 9, 9, 9)], LIMITS, "size")] == ["a", "b"]
