@@ -138,6 +138,32 @@ class Score(Frozen):
     drop_interval: tuple[float, float] | None = later(None)
 
 
+class Confidence(Frozen):
+    """How sure a classifying artifact is, and when it had better not answer.
+
+    Take the first output's row z: its logarithms, where they are `scores` "probabilities", of values
+    no smaller than `floor`. Its confidence is the largest of softmax(z / temperature). Below
+    `abstain_below` an answer is worth withholding.
+
+    Args:
+        temperature: Divides logits so that confidence is as often right as it says.
+        abstain_below: None when too few samples were there to find it.
+        coverage: Share of the samples that are still answered.
+        risk: What was shown with 95 % confidence of those: at most this share is wrong.
+        risk_of: Wrong against labels ("error") or against the float source ("disagreement").
+        samples: That found all this; they are not those that it was reported on.
+    """
+
+    scores: Literal["probabilities", "logits"]
+    floor: float = Field(ge=0, lt=1)
+    temperature: float = Field(gt=0)
+    abstain_below: float | None = Field(default=None, ge=0, le=1)
+    coverage: float | None = Field(default=None, ge=0, le=1)
+    risk: float | None = Field(default=None, ge=0, le=1)
+    risk_of: Literal["error", "disagreement"]
+    samples: int = Field(ge=1)
+
+
 class Material(Frozen):
     """One thing that went into a build, as it was found.
 
@@ -206,6 +232,7 @@ class Manifest(Frozen):
     golden: Golden
     baseline: Baseline
     evaluation: Mapping[str, Score]  # by artifact id
+    confidence: Mapping[str, Confidence] = later({})  # by artifact id; of classifiers
     gates: DeviceGates
     provenance: Provenance
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from edge_contracts.arrays import write_npz
 from edge_contracts.manifest import Task
+from edge_convert.assessment import ABSTAIN_RISK
 from edge_convert.budget import Budget
 from edge_convert.build import BuildOptions, build
 from edge_convert.data import ONLY_INPUT
@@ -41,6 +42,7 @@ def convert(
     task: Task | None = None,
     labels: Path | str | Sequence[str] | None = None,
     color_order: Literal["", "RGB", "BGR"] = "",
+    abstain_risk: float = ABSTAIN_RISK,
     step: Step = silent,
 ) -> BuildResult:
     """Convert a model for each profile, judge the result, and sign what passes.
@@ -56,6 +58,7 @@ def convert(
         recipe: "auto" to search, or the name of the only recipe to try.
         prune: "auto", "none" or a share of the channels; None leaves it to the recipe.
         time_budget_s: For the search; `math.inf` tries everything.
+        abstain_risk: Wrong share allowed among answers above the abstain threshold.
         labels: Class names, or a text file with one a line.
         step: Told what is being done.
 
@@ -84,6 +87,7 @@ def convert(
             task=task,
             labels=_as_names(labels, folder / "labels.txt"),
             color_order=color_order,
+            abstain_risk=abstain_risk,
         )
         return build(options, step, Budget(time_budget_s))
 

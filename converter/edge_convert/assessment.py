@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_contracts.manifest import Score
-from edge_convert import gates, intervals, pairs
+from edge_convert import confidence, gates, intervals, pairs
+from edge_convert.confidence import Confident
 from edge_convert.gates import Limits, SliceDrop
 from edge_convert.pairs import Pair, Row
 from edge_convert.slices import CLASS
+
+ABSTAIN_RISK = 0.05
 
 
 @dataclass(frozen=True)
@@ -21,24 +24,24 @@ class Assessment:
     """Everything that was found out about one artifact's answers.
 
     Args:
-        recipe: Of the candidate that it speaks of: the chosen one, or the best that failed.
+        candidate: Name of the one that it speaks of: the chosen one, or the best that failed.
         warnings: What the samples are too few to tell, one sentence each.
     """
 
-    recipe: str
+    candidate: str
     metrics: tuple[Row, ...] = ()
     slices: Mapping[str, Any] | None = None
-    confidence: Mapping[str, Any] | None = None
+    confidence: Confident | None = None
     robustness: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields of a profile in report.json."""
         return {
-            "assessed": self.recipe,
+            "assessed": self.candidate,
             "metrics": [row.as_json() for row in self.metrics],
             "slices": self.slices,
-            "confidence": self.confidence,
+            "confidence": None if self.confidence is None else self.confidence.document,
             "robustness": self.robustness,
             "warnings": list(self.warnings),
         }
@@ -47,28 +50,40 @@ class Assessment:
 NOTHING = Assessment("")
 
 
-def assess(
-    recipe: str,
-    compared: Pair,
-    score: Score,
-    parts: Sequence[SliceDrop],
-    limits: Limits,
-    labels: Sequence[str] = (),
-) -> Assessment:
-    """Find out everything about one artifact's answers to the held-out samples.
+class Assessor:
+    """Finds out everything about artifacts' answers; one for all profiles of a build."""
 
-    Args:
-        parts: What each class and slice loses.
-        labels: Class names in order, or empty.
-    """
-    right = compared.right()
-    counts = None if right is None else intervals.paired(*right)
-    return Assessment(
-        recipe,
-        pairs.rows(compared),
-        slices_json(parts, limits, labels),
-        warnings=tuple(gates.doubts(score, parts, limits, counts)),
-    )
+    def __init__(
+        self, limits: Limits, labels: Sequence[str] = (), abstain_risk: float = ABSTAIN_RISK
+    ) -> None:
+        """Set up.
+
+        Args:
+            labels: Class names in order, or empty.
+            abstain_risk: Share of wrong answers that is allowed among those that are not withheld.
+        """
+        self._limits, self._labels, self._abstain_risk = limits, labels, abstain_risk
+
+    def of(self, candidate: str, compared: Pair, score: Score, parts: Sequence[SliceDrop]) -> Assessment:
+        """Everything about one artifact.
+
+        Args:
+            compared: Its answers to the held-out samples beside the source's.
+            parts: What each class and slice loses.
+        """
+        right = compared.right()
+        counts = None if right is None else intervals.paired(*right)
+        confident = confidence.of(compared, self._abstain_risk)
+        return Assessment(
+            candidate,
+            pairs.rows(compared),
+            slices_json(parts, self._limits, self._labels),
+            confident,
+            warnings=(
+                *gates.doubts(score, parts, self._limits, counts),
+                *(confident.warnings if confident else ()),
+            ),
+        )
 
 
 def slices_json(

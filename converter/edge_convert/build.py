@@ -22,6 +22,7 @@ from edge_contracts.profile import DeviceProfile, load_profile
 from edge_convert import gates, pack, report
 from edge_convert import recipe as recipes
 from edge_convert import task as tasks
+from edge_convert.assessment import ABSTAIN_RISK, Assessor
 from edge_convert.budget import Budget
 from edge_convert.candidates import float_form
 from edge_convert.data import (
@@ -61,6 +62,7 @@ class BuildOptions:
             search and "none" for a recipe by name.
         prefer: What the best of those that pass is.
         task: None to tell it from the outputs.
+        abstain_risk: Share of wrong answers allowed among those above the abstain threshold.
         origin: Where the model was fetched from.
         fixed: Sizes that the source leaves open, and inputs that become constants.
     """
@@ -80,6 +82,7 @@ class BuildOptions:
     task: Task | None = None
     labels: Path | None = None
     color_order: Literal["", "RGB", "BGR"] = ""
+    abstain_risk: float = ABSTAIN_RISK
     origin: Origin = NOWHERE
     fixed: FixedInputs = NOTHING_FIXED
 
@@ -184,6 +187,7 @@ def _convert(
         key=key,
         delivery=delivery,
         explainer=Explainer(source.graph, reference, evidence, identity.labels, identity.color_order),
+        assessor=Assessor(options.limits, identity.labels, options.abstain_risk),
     )
     amount = options.prune
     if amount is None:

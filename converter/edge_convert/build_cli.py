@@ -137,6 +137,13 @@ def _prune_amount(
     type=click.Choice(["classification", "regression", "detection", "reconstruction", "other"]),
     help="What the model does; told from its outputs when not given.",
 )
+@click.option(
+    "--abstain-risk",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Wrong share of the answers above the abstain threshold, which goes into the bundle.",
+)
 @click.option("--labels", type=PATH, help="Class names, one a line; they go into the bundle.")
 @input_shape_option
 @input_value_option
@@ -163,6 +170,7 @@ def build(
     time_budget: float,
     prune: str | float | None,
     task: str | None,
+    abstain_risk: float,
     labels: Path | None,
     shapes: FixedInputs,
     values: FixedInputs,
@@ -219,6 +227,7 @@ def build(
         prune=prune,  # type: ignore[arg-type]
         task=task,  # type: ignore[arg-type]
         labels=labels,
+        abstain_risk=abstain_risk,
         color_order=color_order or "",  # type: ignore[arg-type]
         fixed=shapes | values,
         sign_key=sign_key,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_convert.errors import DataInvalid
 from edge_convert.graph import Array
-from edge_convert.intervals import Weights
+from edge_convert.intervals import Weights, weighted
 
 Floats = NDArray[np.float64]
 COCO_OVERLAPS = tuple(float(t) for t in np.linspace(0.5, 0.95, 10))
@@ -192,7 +192,7 @@ def _hits(shared: Floats, limits: Sequence[float]) -> NDArray[np.bool_]:
 
 
 def _areas(one: _Class, weights: Weights) -> list[float]:
-    total = float(weights @ one.boxes)
+    total = float(weighted(weights, one.boxes))
     if not total:
         return []
     mine = weights[one.samples]

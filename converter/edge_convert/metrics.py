@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_contracts.manifest import Task
 from edge_convert import detection
 from edge_convert.graph import Array
-from edge_convert.intervals import Weights
+from edge_convert.intervals import Weights, weighted
 from edge_convert.truth import Truth
 
 Floats = NDArray[np.float64]
@@ -158,7 +158,7 @@ def mean_of(values: Floats) -> Measure:
 
     def measure(weights: Weights) -> float | None:
         total = float(weights.sum())
-        return float(weights @ values) / total if total else None
+        return float(weighted(weights, values)) / total if total else None
 
     return measure
 
@@ -240,9 +240,11 @@ def _r2(answers: Reading, truth: Truth) -> Measure | None:
         total = float(weights.sum())
         if not total:
             return None
-        spread = weights @ np.square(right - (weights @ right) / total)
+        spread = weighted(weights, np.square(right - weighted(weights, right) / total))
         varies = spread > 0
-        return float(np.mean(1 - (weights @ squares)[varies] / spread[varies])) if varies.any() else None
+        return (
+            float(np.mean(1 - weighted(weights, squares)[varies] / spread[varies])) if varies.any() else None
+        )
 
     return measure
 
@@ -303,10 +305,10 @@ def auc(scores: Floats, positive: NDArray[np.bool_]) -> Measure:
 
     def measure(weights: Weights) -> float | None:
         sorted_weights = weights[order]
-        ups = np.bincount(group, sorted_weights * up, groups)
+        ups = np.bincount(group, sorted_weights * up, groups).astype(np.float64)
         downs = np.bincount(group, sorted_weights * ~up, groups)
         pairs = float(ups.sum() * downs.sum())
         below = np.cumsum(downs) - downs
-        return float(ups @ (below + downs / 2)) / pairs if pairs else None
+        return float(weighted(ups, below + downs / 2)) / pairs if pairs else None
 
     return measure

@@ -14,7 +14,7 @@ from edge_contracts.keys import PrivateKey
 from edge_contracts.manifest import Material, Provenance
 from edge_contracts.profile import DeviceProfile
 from edge_convert import gates, golden, pack
-from edge_convert.assessment import Assessment, assess
+from edge_convert.assessment import Assessment, Assessor
 from edge_convert.candidates import Candidate, float_form
 from edge_convert.compare import compare
 from edge_convert.delivery import Delivery
@@ -52,7 +52,7 @@ class Job:
         calibration_digest, evaluation_digest: Of the data files.
         materials: All that was read, the source first.
         delivery: Where bundles go.
-        explainer: Of the source, for the report.
+        explainer, assessor: Of the source and its answers, for the report.
     """
 
     source: Source
@@ -67,6 +67,7 @@ class Job:
     key: PrivateKey
     delivery: Delivery
     explainer: Explainer
+    assessor: Assessor
 
 
 def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step: Step) -> Outcome:
@@ -91,7 +92,7 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
         layers=shown.bench.layers(shown.candidate),
         depth=shown.bench.depth(shown.candidate),
         explanation=job.explainer.of(spoken_of.candidate.model),
-        assessment=_assessed(job, spoken_of.bench, spoken_of.candidate),
+        assessment=_assessed(job, spoken_of),
     )
     if found.ended:
         outcome = replace(outcome, notes=(f"{found.ended}: {len(found.tried)} candidates were tried",))
@@ -106,11 +107,12 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
         return replace(outcome, summary=f"no bundle: {refusal}", fit=refusal.fit)
     step(f"{profile.name}: signing")
     calibration = job.evidence.calibration
+    parts = tuple(_with_confidence(part, chosen.candidate, outcome.assessment) for part in made.parts)
     content = pack.assemble(
         job.identity,
         profile,
         bench.form.graph,
-        made.parts,
+        parts,
         calibration.feeds,
         calibration.answers,
         golden.choose(calibration.answers, job.evidence.task, golden.how_many(calibration.feeds)),
@@ -188,11 +190,10 @@ def _trial(tried: Tried) -> Trial:
     )
 
 
-def _assessed(job: Job, bench: Workbench, candidate: Candidate) -> Assessment:
-    """All there is to say about a candidate's answers."""
-    measured = bench.measured(candidate)
-    labels = job.identity.labels
-    return assess(candidate.recipe.name, measured.pair, measured.score, measured.slices, job.limits, labels)
+def _assessed(job: Job, tried: Tried) -> Assessment:
+    """All there is to say about a candidate's answers to the held-out samples."""
+    measured = tried.bench.measured(tried.candidate)
+    return job.assessor.of(tried.figures.name, measured.pair, measured.score, measured.slices)
 
 
 def _judged(
@@ -279,6 +280,13 @@ def _chosen_sentence(chosen: Tried, trials: Sequence[Trial], profile: DeviceProf
         f"fallback to {recipe.precision}{pruned}: all {len(failed)} candidates before it failed "
         f"({', '.join(failing)})"
     )
+
+
+def _with_confidence(part: pack.Part, candidate: Candidate, assessment: Assessment) -> pack.Part:
+    """The part with what is known of its confidence, where it is the candidate that was assessed."""
+    if assessment.confidence is None or part.model is not candidate.model:
+        return part
+    return replace(part, confidence=assessment.confidence.contract)
 
 
 def _artifact_facts(part: pack.Part) -> dict[str, Any]:

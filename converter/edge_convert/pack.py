@@ -19,6 +19,7 @@ from edge_contracts.features import features, make_baseline
 from edge_contracts.keys import PrivateKey
 from edge_contracts.manifest import (
     Artifact,
+    Confidence,
     DeviceGates,
     Dtype,
     FileRef,
@@ -75,6 +76,7 @@ class Part:
     score: Score
     compiled_for: str = ""
     not_compiled: str = ""
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +175,7 @@ def assemble(
         ),
         baseline=baseline_of(calibration, answers[parts[0].id], identity.task, classes),
         evaluation={part.id: part.score for part in parts},
+        confidence={part.id: part.confidence for part in parts if part.confidence is not None},
         gates=DeviceGates(latency_p95_ms=profile.latency_p95_ms),
         provenance=provenance,
     )

@@ -266,7 +266,7 @@ def _noise(compared: Pair) -> tuple[Row, ...]:
 def _decibels(
     powers: tuple[NDArray[np.float64], NDArray[np.float64]], weights: Weights
 ) -> tuple[float] | None:
-    signal, noise = (float(weights @ power) for power in powers)
+    signal, noise = (float(intervals.weighted(weights, power)) for power in powers)
     if noise == 0:
         return None
     return (max(NOTHING_LEFT_DB, 10 * np.log10(signal / noise)) if signal else NOTHING_LEFT_DB,)

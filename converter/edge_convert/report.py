@@ -91,6 +91,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
 
 def _trial(trial: Trial) -> dict[str, Any]:
     return {
+        "name": trial.name,
         "recipe": trial.recipe,
         "precision": trial.precision,
         "pruned": trial.pruned,

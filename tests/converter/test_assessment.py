@@ -65,7 +65,7 @@ def test_the_report_has_every_metric_of_both_models(profile: dict[str, Any]) -> 
         f1_score(y, answers(x).argmax(axis=1), average="macro"), abs=2e-3
     )
     (trial,) = [t for t in profile["candidates"] if t["state"] == "chosen"]
-    assert profile["assessed"] == trial["recipe"]
+    assert profile["assessed"] == trial["name"]
     assert rows["accuracy"]["artifact"] == trial["score"]["artifact"]
     assert rows["accuracy"]["intervals"]["difference"] == pytest.approx(
         [-end for end in reversed(trial["score"]["drop_interval"])]
@@ -100,11 +100,15 @@ def test_a_slice_that_breaks_keeps_the_bundle_back(tmp_path: Path) -> None:
     assert allowed.outcomes[0].trials[0].state == "chosen"
 
 
-def test_the_manifest_keeps_the_drops_interval(tmp_path: Path) -> None:
+def test_the_manifest_keeps_the_drops_interval_and_the_abstain_threshold(tmp_path: Path) -> None:
     made = options(tmp_path)
     built(made)
     manifest = open_bundle(made.output / "digits-1-arm-cpu.bundle").manifest
     (score,) = manifest.evaluation.values()
+    (promised,) = manifest.confidence.values()
+    assert promised.scores == "probabilities" and promised.floor == pytest.approx(1 / 512)
+    assert promised.abstain_below is not None and promised.risk is not None
+    assert promised.risk <= 0.05 and promised.risk_of == "error"
     assert score.drop_interval is not None and score.drop_interval[0] < score.drop_interval[1]
 
 
@@ -113,4 +117,4 @@ def test_judged_by_the_interval_a_drop_must_be_shown_to_be_small(tmp_path: Path)
     result, profile = built(made, limits=replace(UNTIMED, max_drop=0.2, judge_by="interval"))
     assert not result.passed
     assert profile["metrics"], "the best candidate that failed is assessed"
-    assert profile["assessed"] == profile["candidates"][0]["recipe"]
+    assert profile["assessed"] == profile["candidates"][0]["name"]
