@@ -169,7 +169,7 @@ def _convert(
         task=evidence.task,
         data=_data_facts(calibration, evaluation, evidence),
         findings=(sanity,),
-        notes=tuple(_notes(source, calibration, evaluation, evidence)),
+        notes=(*source.notes_on(own), *_notes(source, calibration, evaluation, evidence)),
     )
     if sanity.verdict is Verdict.FAIL:
         return replace(result, refusal=sanity.reason)

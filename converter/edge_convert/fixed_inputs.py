@@ -112,7 +112,7 @@ def _agreed(name: str, stated: Sequence[int | str | None], wanted: tuple[int, ..
 
 def _open(name: str, stated: Sequence[int | str | None], axis: int) -> str:
     label = f" ({stated[axis]!r})" if stated[axis] else ""
-    example = ",".join("1" if i == 0 else str(s) if isinstance(s, int) else "N" for i, s in enumerate(stated))
+    example = ",".join(str(s) if isinstance(s, int) else "1" if i == 0 else "N" for i, s in enumerate(stated))
     return (
         f"input {name!r} has shape {_readable(stated)}, dynamic dimension {axis}{label}; "
         f"fix it: {OPTION} {name}={example}"

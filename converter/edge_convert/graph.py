@@ -88,6 +88,17 @@ class Op(StrEnum):
     REDUCE_PROD = "reduce_prod"
     ARG_MAX = "arg_max"
     L2_NORMALIZE = "l2_normalize"
+    # comparisons give bool; SELECT takes from its second operand where the first is true
+    EQUAL = "equal"
+    NOT_EQUAL = "not_equal"
+    GREATER = "greater"
+    GREATER_EQUAL = "greater_equal"
+    LESS = "less"
+    LESS_EQUAL = "less_equal"
+    LOGICAL_AND = "logical_and"
+    LOGICAL_OR = "logical_or"
+    LOGICAL_NOT = "logical_not"
+    SELECT = "select"
     CAST = "cast"
 
 
@@ -152,7 +163,15 @@ SIGNATURES: dict[Op, Signature] = {
     Op.REDUCE_PROD: Signature((1, 1), ("axes", "keepdims")),
     Op.ARG_MAX: Signature((1, 1), ("axis",)),  # drops the axis; int64
     Op.CAST: Signature((1, 1), ("dtype",)),
-}
+    Op.SELECT: Signature((3, 3)),
+    **dict.fromkeys(
+        (
+            Op.EQUAL, Op.NOT_EQUAL, Op.GREATER, Op.GREATER_EQUAL, Op.LESS, Op.LESS_EQUAL,
+            Op.LOGICAL_AND, Op.LOGICAL_OR,
+        ),
+        Signature((2, 2)),
+    ),
+}  # fmt: skip
 for _op in Op:
     SIGNATURES.setdefault(_op, Signature((1, 1)))
 

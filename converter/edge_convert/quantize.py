@@ -207,7 +207,7 @@ def _may_clip(graph: Graph, name: str) -> bool:
     """
     rim = {port.tensor for port in (*graph.inputs, *graph.outputs)}
     tensor = graph.tensor(name)
-    return name not in rim and tensor.size > tensor.shape[-1]
+    return name not in rim and bool(tensor.shape) and tensor.size > tensor.shape[-1]
 
 
 def _activations(

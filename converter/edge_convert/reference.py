@@ -57,7 +57,7 @@ def _keeps_samples(graph: Graph, node: Node) -> bool:
     if not computed or out.shape[:1] != (1,) or any(t.shape[:1] != (1,) for t in computed):
         return False
     attrs, rank = node.attrs, len(out.shape)
-    if node.op in ELEMENTWISE_BINARY:
+    if node.op in ELEMENTWISE_BINARY or node.op is Op.SELECT:
         return all(len(t.shape) == rank for t in computed) and all(len(t.shape) <= rank for t in constants)
     if node.op is Op.MATMUL:
         # a matrix without leading axes would mix samples

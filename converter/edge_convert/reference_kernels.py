@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_convert import reference_logic
 from edge_convert.graph import Array, Op
 
 Kernel = Callable[[Sequence[Array], Mapping[str, Any]], Array]
@@ -404,4 +405,5 @@ KERNELS: dict[Op, Kernel] = {
     Op.ARG_MAX: lambda inputs, attrs: np.asarray(np.argmax(inputs[0], axis=attrs["axis"]), np.int64),
     Op.L2_NORMALIZE: _l2_normalize,
     Op.CAST: lambda inputs, attrs: inputs[0].astype(attrs["dtype"]),
+    **reference_logic.KERNELS,
 }

@@ -20,10 +20,14 @@ ELEMENTWISE_UNARY = frozenset(
     {
         Op.RELU, Op.RELU6, Op.RELU_N1_TO_1, Op.LEAKY_RELU, Op.ELU, Op.SIGMOID, Op.TANH, Op.HARD_SWISH,
         Op.GELU, Op.EXP, Op.LOG, Op.SQRT, Op.RSQRT, Op.ABS, Op.NEG, Op.FLOOR, Op.CEIL, Op.ROUND, Op.SIN,
-        Op.COS, Op.CAST,
+        Op.COS, Op.CAST, Op.LOGICAL_NOT,
     }
 )  # fmt: skip
-ELEMENTWISE_BINARY = frozenset({Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MINIMUM, Op.MAXIMUM, Op.POW})
+# These give bool, whatever they compare.
+COMPARISONS = frozenset({Op.EQUAL, Op.NOT_EQUAL, Op.GREATER, Op.GREATER_EQUAL, Op.LESS, Op.LESS_EQUAL})
+ELEMENTWISE_BINARY = COMPARISONS | {
+    Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.MINIMUM, Op.MAXIMUM, Op.POW, Op.LOGICAL_AND, Op.LOGICAL_OR,
+}  # fmt: skip
 REDUCTIONS = frozenset({Op.MEAN, Op.SUM, Op.REDUCE_MAX, Op.REDUCE_MIN, Op.REDUCE_PROD})
 
 
@@ -148,6 +152,7 @@ RULES: dict[Op, Rule] = {
     Op.SPACE_TO_DEPTH: _space_to_depth,
     Op.DEPTH_TO_SPACE: _depth_to_space,
     Op.ARG_MAX: _arg_max,
+    Op.SELECT: _broadcast,
     **dict.fromkeys(REDUCTIONS, _reduce),
     **dict.fromkeys(ELEMENTWISE_BINARY, _broadcast),
 }
@@ -165,6 +170,10 @@ def infer(op: Op, inputs: Sequence[Tensor], attrs: Mapping[str, Any]) -> tuple[S
         dtype = "int64"
     elif op is Op.CAST:
         dtype = attrs["dtype"]
+    elif op in COMPARISONS:
+        dtype = "bool"
+    elif op is Op.SELECT:
+        dtype = inputs[1].dtype
     return tuple(int(d) for d in shape), dtype
 
 

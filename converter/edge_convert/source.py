@@ -6,6 +6,7 @@ source's answers is a gate (`gates.fidelity`), asked in `build.py` with real sam
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edge_contracts.digest import digest_of
 from edge_convert import importers, passes
 from edge_convert.binding import Model, bind_source
 from edge_convert.engine import Engine, LiteRtEngine, OpenVinoEngine
+from edge_convert.errors import SourceInvalid
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import Graph
 from edge_convert.samples_axis import Framed, with_samples_axis
@@ -43,18 +45,34 @@ class Source:
     framed: frozenset[str] = frozenset()
 
     def open(self) -> Model:
-        """Open the file itself in its own runtime (.tflite in LiteRT, .onnx in OpenVINO)."""
-        engine: Engine
-        shapes = {p.name: p.shape[p.name in self.framed :] for p in self.graph.inputs}
-        if self.format == "tflite":
-            engine = LiteRtEngine(self.content, shapes)
-        elif self.fixed.values:
-            from edge_convert.importers.onnx_file import with_values
+        """Open the file itself in its own runtime.
 
-            engine = OpenVinoEngine(with_values(self.content, self.fixed), shapes=shapes)
-        else:
-            engine = OpenVinoEngine(self.content, shapes=shapes)
+        .tflite in LiteRT; .onnx in OpenVINO, or in ONNX's reference implementation where it refuses.
+        """
+        shapes = {p.name: p.shape[p.name in self.framed :] for p in self.graph.inputs}
+        is_tflite = self.format == "tflite"
+        engine: Engine = LiteRtEngine(self.content, shapes) if is_tflite else self._open_onnx(shapes)
         return bind_source(self.graph, Framed(engine, self.framed) if self.framed else engine)
+
+    def notes_on(self, own: Model) -> tuple[str, ...]:
+        """What is odd about the source running by itself; nothing, usually."""
+        if self.format != "onnx" or own.engine.runtime == OpenVinoEngine.runtime:
+            return ()
+        return (f"OpenVINO does not open the source; its answers are those of {own.engine.runtime}",)
+
+    def _open_onnx(self, shapes: Mapping[str, tuple[int, ...]]) -> Engine:
+        from edge_convert.engine_onnx import OnnxReferenceEngine
+        from edge_convert.importers.onnx_file import with_values
+
+        content = with_values(self.content, self.fixed) if self.fixed.values else self.content
+        try:
+            return OpenVinoEngine(content, shapes=shapes)
+        except SourceInvalid as refusal:
+            # it refuses some branches and some forms of recurrent layers that ONNX allows
+            try:
+                return OnnxReferenceEngine(content, shapes)
+            except SourceInvalid:
+                raise refusal from None
 
 
 def read_source(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Source:

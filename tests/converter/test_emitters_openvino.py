@@ -41,6 +41,7 @@ def behind_a_pool(graph: Graph) -> Graph:
     """The same with a pool of one pixel in front, so that the operator finds its input in NCHW."""
     source = graph.inputs[0].tensor
     shape = graph.tensor(source).shape
+    assert graph.tensor(source).dtype == "float32"
     front = Node(
         Op.MAX_POOL2D,
         "front",
@@ -70,7 +71,7 @@ def test_every_operator_gives_what_the_reference_gives(case: Case) -> None:
     check(graph_of(case, rng), feeds_of(case, rng))
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if is_image(c)], ids=lambda c: c.id)
+@pytest.mark.parametrize("case", [c for c in CASES if is_image(c) and not c.flags], ids=lambda c: c.id)
 def test_every_operator_gives_the_same_in_the_middle_of_a_chain(case: Case) -> None:
     rng = np.random.default_rng(6)
     check(behind_a_pool(graph_of(case, rng)), feeds_of(case, rng))

@@ -13,13 +13,16 @@ from onnx_models import CASES, Case, Network, floats, ints, onnx_run, openvino_r
 
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
 from edge_convert.fixed_inputs import FixedInputs
-from edge_convert.graph import Array
+from edge_convert.graph import Array, Op
 from edge_convert.importers import load
 from edge_convert.importers.onnx import HANDLERS, read
 from edge_convert.passes import simplify
 from edge_convert.reference import run
 from edge_convert.source import read_source
 
+LOGIC = {
+    "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not"
+}  # fmt: skip
 REAL = ["ic_resnet8", "vww_mobilenetv1", "kws_dscnn", "ad_autoencoder"]
 
 
@@ -34,7 +37,9 @@ def test_each_operator_gives_what_another_runtime_gives(case: Case, tmp_path: Pa
     path = saved(case.model(), tmp_path)
     feeds = case.feeds()
     want = openvino_run(path, feeds) if case.oracle == "openvino" else onnx_run(path, feeds)
-    graph = read(path)
+    # recurrent layers have no batch in front
+    fixed = FixedInputs({"": case.shapes[0]}) if case.shapes[0][0] != 1 else FixedInputs()
+    graph = read(path, fixed)
     for form in (graph, simplify(graph)):
         got = run(form, feeds)
         for value, expected in zip(got.values(), want, strict=True):
@@ -60,9 +65,128 @@ def test_softmax_before_opset_13_takes_all_axes_from_its_own_on(tmp_path: Path) 
 
 
 def test_every_handler_has_a_case() -> None:
-    # OneHot, Cast, Swish and RMSNormalization stand in tests of their own below
-    apart = {"OneHot", "Cast", "Swish", "RMSNormalization"}
+    # OneHot, Cast, Swish, RMSNormalization and logic stand in tests of their own below
+    apart = {"OneHot", "Cast", "Swish", "RMSNormalization", *LOGIC}
     assert set(HANDLERS) - {case.operator for case in CASES} == apart
+
+
+@pytest.mark.parametrize("operator", ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+def test_a_comparison_chooses_between_two_computed_values(operator: str, tmp_path: Path) -> None:
+    net = Network({"x": ["n", 3, 4, 5], "y": ["n", 3, 1, 5]})
+    condition = net.node(operator, net.node("Round", "x"), net.node("Round", "y"))
+    path = saved(net.model(net.node("Where", condition, "x", net.weight(np.float32(-2.0)))), tmp_path)
+    feeds = {"x": 2 * floats(1, 3, 4, 5), "y": 2 * floats(1, 3, 1, 5, seed=1)}
+    for form in (read(path), simplify(read(path))):
+        (got,) = run(form, feeds).values()
+        np.testing.assert_array_equal(got, openvino_run(path, feeds)[0])
+
+
+def test_logic_joins_conditions(tmp_path: Path) -> None:
+    net = Network({"x": ["n", 6]})
+    big = net.node("Greater", "x", net.weight(np.float32(0.5)))
+    small = net.node("Not", net.node("Greater", "x", net.weight(np.float32(-0.5))))
+    either = net.node("And", net.node("Or", big, small), net.node("Xor", big, small))
+    path = saved(net.model(net.node("Where", either, "x", net.weight(np.float32(-np.inf)))), tmp_path)
+    x = np.asarray([[-1, -0.5, -0.2, 0.2, 0.6, 3]], np.float32)
+    (got,) = run(read(path), {"x": x}).values()
+    assert got[0, [0, 1, 4, 5]].tolist() == x[0, [0, 1, 4, 5]].tolist()
+    assert (got[0, 2:4] < -1e37).all()  # minus infinity, as far as a graph's constant can say it
+
+
+def branching(condition: str, folder: Path) -> Path:
+    """If with a constant condition, one that shapes decide, or one that the input decides."""
+    net = Network({"x": ["n", 4]})
+    then = helper.make_graph(
+        [
+            helper.make_node("Constant", [], ["two"], value_float=2.0),
+            helper.make_node("Mul", ["x", "two"], ["inner"]),
+            helper.make_node("Neg", ["inner"], ["result"]),
+        ],
+        "then", [], [helper.make_tensor_value_info("result", onnx.TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    otherwise = helper.make_graph(
+        [helper.make_node("Tanh", ["x"], ["inner"]), helper.make_node("Abs", ["inner"], ["result"])],
+        "otherwise", [], [helper.make_tensor_value_info("result", onnx.TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    if condition == "constant":
+        name = net.weight(np.asarray(False))
+    elif condition == "shape":
+        size = net.node("Gather", net.node("Shape", "x"), net.weight(ints(1)[0]))
+        name = net.node("Equal", size, net.weight(ints(4)[0]))
+    else:
+        total = net.node("ReduceSum", "x", net.weight(ints(0, 1)), keepdims=0)
+        name = net.node("Greater", total, net.weight(np.float32(0)))
+    return saved(net.model(net.node("If", name, then_branch=then, else_branch=otherwise)), folder)
+
+
+@pytest.mark.parametrize("condition", ["constant", "shape", "input"])
+def test_a_branch_gives_what_openvino_gives(condition: str, tmp_path: Path) -> None:
+    path = branching(condition, tmp_path)
+    graph = simplify(read(path))
+    assert any(node.op is Op.SELECT for node in graph.nodes) == (condition == "input")
+    for sign in (1, -1):
+        feeds = {"x": sign * np.abs(floats(1, 4))}
+        (got,) = run(graph, feeds).values()
+        assert_near(got, openvino_run(path, feeds)[0])
+
+
+def test_an_operator_inside_a_branch_is_refused_by_name(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Det", ["x"], ["y"], name="inner")],
+        "body", [], [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    net = Network({"x": ["n", 2, 2]})
+    net.node("If", net.weight(np.asarray(True)), then_branch=body, else_branch=body)
+    with pytest.raises(UnsupportedOperator, match="operator Det of node 'inner'"):
+        read(saved(net.model("if0_out"), tmp_path))
+
+
+def test_a_loop_is_refused_by_name(tmp_path: Path) -> None:
+    body = helper.make_graph([], "body", [], [])
+    net = Network({"x": ["n", 2]})
+    net.node("Loop", net.weight(ints(3)), "", "x", body=body, name="again")
+    with pytest.raises(UnsupportedOperator, match="operator Loop of node 'again'"):
+        read(saved(net.model("again_out"), tmp_path))
+
+
+def recurrent(folder: Path, steps: int = 4, lengths: int | None = None, **attrs: Any) -> Path:
+    net = Network({"x": [steps, 1, 3]})
+    known = [] if lengths is None else ["", net.weight(np.asarray([lengths], np.int32))]
+    weights = net.weight(floats(1, 16, 3)), net.weight(floats(1, 16, 4))
+    y = net.node("LSTM", "x", *weights, *known, hidden_size=4, outputs=3, name="rnn", **attrs)
+    return saved(net.model(y[1]), folder)
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        ({"lengths": 3}, r"sequence_lens \(3,\) differ from the 4 steps"),
+        ({"clip": 1.0}, "clip and input_forget"),
+        ({"activations": ["Sigmoid", "Affine", "Tanh"]}, "activations .*Affine"),
+        ({"steps": 5000}, "5000 steps would be unrolled into about 70000 operators, at most 20000"),
+    ],
+)
+def test_a_recurrent_layer_that_cannot_be_unrolled_says_why(
+    use: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    path = recurrent(tmp_path, **use)
+    with pytest.raises(UnsupportedFeature, match=f"LSTM 'rnn': {words}"):
+        read(path, FixedInputs({"": (use.get("steps", 4), 1, 3)}))
+
+
+def test_layers_with_the_batch_first_are_unrolled_alike(tmp_path: Path) -> None:
+    # OpenVINO does not know layout 1: the same weights with the axes turned are its oracle
+    results = []
+    for layout in (0, 1):
+        net = Network({"x": [2, 5, 3] if layout else [5, 2, 3]}, opset=14)
+        weights = net.weight(floats(1, 12, 3)), net.weight(floats(1, 12, 4))
+        y = net.node("GRU", "x", *weights, hidden_size=4, outputs=2, layout=layout)
+        path = saved(net.model(*y), tmp_path, f"{layout}.onnx")
+        x = floats(2, 5, 3)
+        fed = x if layout else x.transpose(1, 0, 2)
+        results.append(list(run(read(path, FixedInputs({"": fed.shape})), {"x": fed}).values()))
+    assert_near(results[1][0], results[0][0].transpose(2, 0, 1, 3))
+    assert_near(results[1][1], results[0][1].transpose(1, 0, 2))
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -154,12 +278,14 @@ def test_an_operator_of_another_domain_is_refused(tmp_path: Path) -> None:
         read(saved(net.model(y), tmp_path))
 
 
-def test_a_recurrent_network_is_refused_by_name(tmp_path: Path) -> None:
-    net = Network({"x": [3, "n", 4]})
-    weights = [net.weight(floats(*s)) for s in ((1, 8, 4), (1, 8, 2))]
-    y = net.node("LSTM", "x", *weights, name="lstm_1", hidden_size=2)
-    with pytest.raises(UnsupportedOperator, match="operator LSTM of node 'lstm_1' is not supported"):
-        read(saved(net.model(y), tmp_path))
+def test_bounds_that_are_computed_clip_too(tmp_path: Path) -> None:
+    net = Network({"x": ["n", 6]})
+    top = net.node("ReduceMax", "x", keepdims=0)
+    low = net.node("Sub", top, net.weight(np.float32(1.5)))
+    path = saved(net.model(net.node("Clip", "x", low, net.weight(np.float32(np.inf)))), tmp_path)
+    feeds = {"x": floats(1, 6)}
+    (got,) = run(read(path), feeds).values()
+    assert_near(got, openvino_run(path, feeds)[0])
 
 
 def test_a_quantized_model_is_refused_with_that_reason(tmp_path: Path) -> None:

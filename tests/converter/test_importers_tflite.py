@@ -284,6 +284,8 @@ SOURCES = [
     S("RELU_0_TO_1", [X], [X]),
     S("PADV2", [(1, 3), i32([0, 0], [1, 2]), np.array([-4.5], np.float32)], [(1, 6)], "PadV2"),
     S("MEAN", [X, i32(-2, 1)], [(1, 4)], "Reducer", {"keepDims": False}, "axes from the back"),
+    S("EQUAL", [X, np.array(0, np.float32)], [X], "Equal", types=["bool"]),
+    S("LESS", [X, X], [X], "Less", types=["bool"]),
     S("ARG_MIN", [(1, 7), np.array(1, np.int32)], [(1,)], "ArgMin", {"outputType": 4}, types=["int64"]),
     S("ARG_MAX", [(1, 7), np.array(-1, np.int32)], [(1,)], "ArgMax", {"outputType": 2}, "int32", ["int32"]),
 ]

@@ -243,6 +243,7 @@ ELEMENTWISE = [
     _case("Min of two", (IMAGE, IMAGE)),
     _case("Sum of three", (IMAGE, IMAGE, IMAGE)),
     _case("Mean of three", (IMAGE, IMAGE, IMAGE)),
+    _case("Max with a lower limit that never wins", (IMAGE, IMAGE), _f(-np.inf)[0]),
     _case("Where constant", (IMAGE, IMAGE), rng().random((7, 9)) > 0.5, constants_first=True),
 ]
 
@@ -350,6 +351,31 @@ RESIZES = [
     _case("Resize one-dimensional", LINE, None, _f(1, 1, 2), mode="linear"),
 ]
 
+LAYERS = [
+    _case(
+        f"{kind} {direction}{' with state' if state else ''}",
+        (5, 2, 3),
+        floats(2 if direction == "bidirectional" else 1, gates * 4, 3),
+        floats(2 if direction == "bidirectional" else 1, gates * 4, 4, seed=1),
+        *((floats(2 if direction == "bidirectional" else 1, gates * 8, seed=2),) if state else ()),
+        *((None, *(floats(1, 2, 4, seed=3 + i) for i in range(states))) if state else ()),
+        hidden_size=4,
+        direction=direction,
+        outputs=1 + states,
+        **({"linear_before_reset": 1} if kind == "GRU" and state else {}),
+    )
+    for kind, gates, states in (("LSTM", 4, 2), ("GRU", 3, 1), ("RNN", 1, 1))
+    for direction, state in (
+        ("forward", True), ("forward", False), ("reverse", False), ("bidirectional", False)
+    )
+] + [
+    # one step from a state is what streaming models do
+    _case("GRU plain with a state", (1, 1, 3), floats(1, 12, 3), floats(1, 12, 4, seed=1), None, None,
+          floats(1, 1, 4, seed=2), hidden_size=4, outputs=2),
+    _case("LSTM of other functions", (2, 1, 3), floats(1, 16, 3), floats(1, 16, 4, seed=1), hidden_size=4,
+          activations=["Sigmoid", "Relu", "Relu"], outputs=3),
+]  # fmt: skip
+
 CASES = [
-    *CONVOLUTIONS, *POOLS, *ELEMENTWISE, *MATRICES, *NORMALISATIONS, *REDUCTIONS, *MOVES, *RESIZES
+    *CONVOLUTIONS, *POOLS, *ELEMENTWISE, *MATRICES, *NORMALISATIONS, *REDUCTIONS, *MOVES, *RESIZES, *LAYERS
 ]  # fmt: skip

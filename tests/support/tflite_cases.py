@@ -13,7 +13,7 @@ from edge_convert.emitters.tflite_rules import FIXED_OUTPUT, SAME_PARAMS, WEIGHT
 from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
 from edge_convert.quantization import Quantization, QuantParams
 from edge_convert.reference import apply
-from edge_convert.shapes import infer
+from edge_convert.shapes import COMPARISONS, infer
 
 NO_PADS = (0, 0, 0, 0)
 
@@ -26,7 +26,8 @@ class Case:
         label: Tells uses of one operator apart.
         shapes: Of the inputs that are fed.
         constants: Elements, or the shape of random ones, of the inputs that follow.
-        low, high: Range of the fed values.
+        low, high: Range of the fed values; they are whole where equality is asked.
+        flags: How many of the fed inputs, from the first on, are bool.
     """
 
     op: Op
@@ -36,6 +37,7 @@ class Case:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     low: float = -3.0
     high: float = 3.0
+    flags: int = 0
 
     @property
     def id(self) -> str:
@@ -180,11 +182,27 @@ CASES = [
     C(Op.ARG_MAX, "", [(1, 10)], [], {"axis": 1}),
     C(Op.L2_NORMALIZE, "", [(1, 12)]),
     C(Op.CAST, "", [IMAGE], [], {"dtype": "int32"}),
+    C(Op.EQUAL, "", [IMAGE, IMAGE]),
+    C(Op.EQUAL, "constant", [IMAGE], [np.float32(0.0)]),
+    C(Op.NOT_EQUAL, "", [IMAGE, IMAGE]),
+    C(Op.GREATER, "", [IMAGE, IMAGE]),
+    C(Op.GREATER, "broadcast", [IMAGE, (1, 1, 1, 4)]),
+    C(Op.GREATER_EQUAL, "constant", [IMAGE], [(4,)]),
+    C(Op.LESS, "", [IMAGE, IMAGE]),
+    C(Op.LESS_EQUAL, "", [IMAGE, IMAGE]),
+    C(Op.LOGICAL_AND, "", [IMAGE, IMAGE], flags=2),
+    C(Op.LOGICAL_OR, "", [IMAGE, IMAGE], flags=2),
+    C(Op.LOGICAL_NOT, "", [IMAGE], flags=1),
+    C(Op.SELECT, "", [IMAGE, IMAGE, IMAGE], flags=1),
+    C(Op.SELECT, "of a constant", [IMAGE, IMAGE], [np.float32(-7.0)], flags=1),
+    C(Op.SELECT, "broadcast", [(1, 1, 1, 4), IMAGE, (1, 7, 6, 1)], flags=1),
 ]  # fmt: skip
 
 
 def graph_of(case: Case, rng: np.random.Generator) -> Graph:
-    tensors: list[Tensor] = [Tensor(f"x{i}", shape) for i, shape in enumerate(case.shapes)]
+    tensors: list[Tensor] = [
+        Tensor(f"x{i}", shape, "bool" if i < case.flags else "float32") for i, shape in enumerate(case.shapes)
+    ]
     for i, value in enumerate(case.constants):
         data = rng.uniform(-1, 1, value).astype(np.float32) if isinstance(value, tuple) else np.asarray(value)
         tensors.append(constant(f"c{i}", data))
@@ -208,7 +226,10 @@ def run(
 
 
 def feeds_of(case: Case, rng: np.random.Generator) -> list[Array]:
-    return [rng.uniform(case.low, case.high, shape).astype(np.float32) for shape in case.shapes]
+    drawn = [rng.uniform(case.low, case.high, shape).astype(np.float32) for shape in case.shapes]
+    if case.op in COMPARISONS:
+        drawn = [np.rint(values) for values in drawn]
+    return [values > 0 if i < case.flags else values for i, values in enumerate(drawn)]
 
 
 def operands(graph: Graph, feeds: Sequence[Array]) -> list[Array]:

@@ -480,6 +480,16 @@ WRITERS: dict[Op, tuple[FormRule, Writer]] = {
     Op.ARG_MAX: (_follows_if_order_is_kept, _arg_max),
     Op.L2_NORMALIZE: (_follows, _l2_normalize),
     Op.CAST: (_follows, _cast),
+    Op.EQUAL: (_follows, _binary(ops.equal)),
+    Op.NOT_EQUAL: (_follows, _binary(ops.not_equal)),
+    Op.GREATER: (_follows, _binary(ops.greater)),
+    Op.GREATER_EQUAL: (_follows, _binary(ops.greater_equal)),
+    Op.LESS: (_follows, _binary(ops.less)),
+    Op.LESS_EQUAL: (_follows, _binary(ops.less_equal)),
+    Op.LOGICAL_AND: (_follows, _binary(ops.logical_and)),
+    Op.LOGICAL_OR: (_follows, _binary(ops.logical_or)),
+    Op.LOGICAL_NOT: (_follows, _unary(ops.logical_not)),
+    Op.SELECT: (_follows, _binary(ops.select)),
 }
 
 

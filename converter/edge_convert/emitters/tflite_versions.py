@@ -228,6 +228,7 @@ _SINCE: dict[tuple[str, int], str] = {
     ("RESIZE_BILINEAR", 3): "2.2.0",
     ("RESIZE_NEAREST_NEIGHBOR", 3): "2.3.0",
     ("RSQRT", 2): "2.5.0",
+    ("SELECT_V2", 1): "2.2.0",
     ("SLICE", 5): "2.5.0",
     ("STRIDED_SLICE", 3): "2.1.0",
     ("STRIDED_SLICE", 4): "2.2.0",

@@ -9,7 +9,7 @@ convolution; `passes.simplify` removes them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,11 @@ from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import Array, Graph, Port, Tensor, validate
 from edge_convert.importers import (
     onnx_conv,
+    onnx_logic,
     onnx_math,
     onnx_matrix,
     onnx_norm,
+    onnx_recurrent,
     onnx_reduce,
     onnx_resize,
     onnx_shape,
@@ -43,9 +45,11 @@ from edge_convert.importers.onnx_gelu import join_gelu
 
 HANDLERS: dict[str, Handler] = {
     **onnx_conv.HANDLERS,
+    **onnx_logic.HANDLERS,
     **onnx_math.HANDLERS,
     **onnx_matrix.HANDLERS,
     **onnx_norm.HANDLERS,
+    **onnx_recurrent.HANDLERS,
     **onnx_reduce.HANDLERS,
     **onnx_resize.HANDLERS,
     **onnx_shape.HANDLERS,
@@ -53,6 +57,8 @@ HANDLERS: dict[str, Handler] = {
 
 # Known whatever their input is, because every shape is.
 SHAPE_READERS = frozenset({"Shape", "Size"})
+
+BRANCH = "If"
 
 QUANTIZED = frozenset(
     {
@@ -99,12 +105,8 @@ def read(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Graph:
     model, opset = upgraded(path, parsed(path))
     constants = initializers(model.graph)
     constants |= fixed_values(model.graph, constants, fixed)
-    calls = calls_of(model.graph, opset)
     outputs = [o.name for o in model.graph.output]
-    for call in calls:
-        if call.operator == "Constant":
-            constants[call.outputs[0]] = constant_value(call)
-    calls = join_gelu([c for c in calls if c.operator != "Constant"], constants, outputs)
+    calls = _computing(model.graph, opset, constants)
     _refuse_unsupported(calls, constants)
     _check_nodes(path, model)
 
@@ -115,6 +117,16 @@ def read(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Graph:
     ports = tuple(_output_port(builder, name) for name in outputs)
     graph = Graph(path.stem, inputs, ports, tuple(builder.nodes), builder.tensors)
     return validate(graph.rewritten(graph.nodes))
+
+
+def _computing(graph: onnx.GraphProto, opset: int, constants: dict[str, Array]) -> list[Call]:
+    """The calls that compute something; elements of the Constant nodes go to `constants`."""
+    calls = calls_of(graph, opset)
+    for call in calls:
+        if call.operator == "Constant":
+            constants[call.outputs[0]] = constant_value(call)
+    outputs = [o.name for o in graph.output]
+    return join_gelu([c for c in calls if c.operator != "Constant"], constants, outputs)
 
 
 # --- what is refused before anything is done -----------------------------------------------------
@@ -131,7 +143,7 @@ def _refuse_unsupported(calls: Sequence[Call], constants: Mapping[str, Array]) -
             known.update(call.outputs)
         elif call.operator in QUANTIZED:
             quantized.setdefault(call.operator, call.name)
-        elif call.operator not in HANDLERS:
+        elif call.operator not in HANDLERS and call.operator != BRANCH:
             unsupported.setdefault(call.operator, call.name)
     if quantized:
         found = ", ".join(f"{operator} '{name}'" for operator, name in quantized.items())
@@ -153,13 +165,23 @@ def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
     context = onnx.checker.C.CheckerContext()
     context.ir_version = model.ir_version
     context.opset_imports = {o.domain: o.version for o in model.opset_import}
-    for node in model.graph.node:
+    for node in _nodes_without_bodies(model.graph.node):
         try:
             onnx.checker.check_node(node, context)
         except (onnx.checker.ValidationError, ValueError) as error:
             raise SourceInvalid(
                 f"{path}: node {node.name!r} is not valid ONNX: {first_line(error)}"
             ) from error
+
+
+def _nodes_without_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of branches too; not those with a branch, which reads what is out of sight."""
+    for node in nodes:
+        bodies = [a.g for a in node.attribute if a.HasField("g")]
+        if not bodies:
+            yield node
+        for body in bodies:
+            yield from _nodes_without_bodies(body.node)
 
 
 def _has_body(call: Call) -> bool:
@@ -173,10 +195,17 @@ def _import_call(builder: Builder, call: Call) -> None:
     if call.operator in SHAPE_READERS and call.inputs[0] not in builder.known:
         builder.known[call.outputs[0]] = _shape_value(call, builder.values[call.inputs[0]].shape)
         return
+    if call.operator == BRANCH:
+        _import_branch(builder, call)
+        return
+    if _has_body(call):
+        raise UnsupportedOperator(f"operator {call.operator} of node '{call.name}' is not supported")
     if all(name in builder.known for name in call.inputs if name):
         for name, value in zip(call.outputs, _evaluate(builder, call), strict=False):
             builder.known[name] = value
         return
+    if call.operator not in HANDLERS:  # of a branch; those of the model itself were looked at before
+        raise UnsupportedOperator(f"operator {call.operator} of node '{call.name}' is not supported")
     builder.call = call
     start = len(builder.nodes)
     try:
@@ -185,6 +214,54 @@ def _import_call(builder: Builder, call: Call) -> None:
         # shapes or attributes that contradict each other, which ONNX's own check does not see
         raise SourceInvalid(f"{call.source} is not consistent: {first_line(error)}") from error
     builder.bind(call, results if isinstance(results, list) else [results], start)
+
+
+def _import_branch(builder: Builder, call: Call) -> None:
+    """If: the branch that a known condition takes; else both, and a SELECT of what they give."""
+    condition = call.inputs[0]
+    if condition in builder.known:
+        taken = "then_branch" if builder.known[condition].all() else "else_branch"
+        for name, result in zip(call.outputs, _inlined(builder, call, taken), strict=False):
+            if isinstance(result, Tensor):
+                builder.values[name] = result
+            else:
+                builder.known[name] = result
+        return
+    sides = [_inlined(builder, call, branch) for branch in ("then_branch", "else_branch")]
+    builder.call = call
+    start = len(builder.nodes)
+    chosen = []
+    for output, pair in zip(call.outputs, zip(*sides, strict=False), strict=False):
+        x, y = (r if isinstance(r, Tensor) else builder.constant(r, f"{output}:side") for r in pair)
+        if x.shape != y.shape:
+            raise call.refuse(f"its branches give {x.shape} and {y.shape}; they must be the same")
+        chosen.append(onnx_logic.choose(builder, builder.operand(call, 0), x, y))
+    builder.bind(call, chosen, start)
+
+
+def _inlined(builder: Builder, call: Call, branch: str) -> list[Tensor | Array]:
+    """What a branch gives; names that are its own are forgotten, for the other branch may have them too."""
+    body = call.attrs.get(branch)
+    if not isinstance(body, onnx.GraphProto):
+        raise SourceInvalid(f"{call.source} has no {branch}")
+    values, known = dict(builder.values), dict(builder.known)
+    constants = initializers(body)
+    calls = _computing(body, call.opset, constants)
+    builder.known |= constants
+    for inner in calls:
+        _import_call(builder, inner)
+    results: list[Tensor | Array] = []
+    for output in body.output:
+        if output.name in builder.known:
+            results.append(builder.known[output.name])
+        elif output.name in builder.values:
+            results.append(builder.values[output.name])
+        else:
+            raise SourceInvalid(
+                f"{call.source}: output {output.name!r} of its {branch} is computed by no node"
+            )
+    builder.values, builder.known = values, known
+    return results
 
 
 def _shape_value(call: Call, shape: tuple[int, ...]) -> Array:

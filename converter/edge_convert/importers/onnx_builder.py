@@ -65,6 +65,7 @@ class Builder:
     known: dict[str, Array] = field(default_factory=dict)
     call: Call | None = None
     _names: set[str] = field(default_factory=set)
+    _shared: dict[str, Tensor] = field(default_factory=dict)
 
     # --- reading ONNX values ---
 
@@ -100,6 +101,10 @@ class Builder:
         """A constant list of integers (axes, sizes, pads)."""
         return tuple(int(v) for v in np.ravel(self.elements(call, index, what)))
 
+    def refuse(self, why: str) -> UnsupportedFeature:
+        """The refusal of this use of the current operator, to be raised."""
+        return self._current().refuse(why)
+
     # --- making nodes ---
 
     def unique(self, wanted: str) -> str:
@@ -130,6 +135,12 @@ class Builder:
         self.tensors[tensor.name] = tensor
         return tensor
 
+    def shared(self, data: Array, name: str) -> Tensor:
+        """The constant of this name, made when it is first asked for; `name` must tell all apart."""
+        if name not in self._shared:
+            self._shared[name] = self.constant(data, name)
+        return self._shared[name]
+
     def scalar(self, value: float, like: Tensor) -> Tensor:
         """A constant of rank 0 in the element type of `like`."""
         call = self._current()
@@ -156,7 +167,7 @@ class Builder:
             raise self._current().refuse(f"operands have element types {a.dtype} and {b.dtype}")
         rank = max(len(a.shape), len(b.shape))
         attrs = {"activation": "none"} if op in (Op.ADD, Op.SUB, Op.MUL, Op.DIV) else {}
-        return self.add(op, self._ranked(a, rank), self._ranked(b, rank), **attrs)
+        return self.add(op, self.ranked(a, rank), self.ranked(b, rank), **attrs)
 
     def reshape(self, x: Tensor, shape: Shape) -> Tensor:
         """RESHAPE, or `x` itself when it has the shape."""
@@ -232,7 +243,8 @@ class Builder:
             )
         return self.tensors[name]
 
-    def _ranked(self, x: Tensor, rank: int) -> Tensor:
+    def ranked(self, x: Tensor, rank: int) -> Tensor:
+        """The tensor with axes of 1 in front, up to this rank; a single number stays one."""
         if not x.shape or len(x.shape) == rank:
             return x
         return self.reshape(x, (1,) * (rank - len(x.shape)) + x.shape)

@@ -94,9 +94,9 @@ def _array(tensor: onnx.TensorProto, what: str) -> Array:
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise SourceInvalid(f"{what} {tensor.name!r} is damaged: {first_line(error)}") from error
     if array.dtype.kind == "f":
-        # a single infinity is a bound of Clip; in a weight it is damage
-        bad = ~np.isfinite(array) if array.size > 1 else np.isnan(array)
-        if bad.any():
+        # a single infinity is a bound of Clip, a single NaN what a choice never takes; else damage
+        bad = ~np.isfinite(array)
+        if array.size > 1 and bad.any():
             raise SourceInvalid(
                 f"{what} {tensor.name!r} has {int(bad.sum())} elements that are NaN or infinite"
             )

@@ -32,14 +32,25 @@ def _chain(op: Op, mean: bool = False) -> Handler:
     """Operators of any number of operands (Sum, Max, Min, Mean), from left to right."""
 
     def handler(b: Builder, call: Call) -> Tensor:
-        total = b.operand(call, 0)
-        for index in range(1, len(call.inputs)):
+        first, *rest = [i for i in range(len(call.inputs)) if not _is_neutral(b, call, i, op)] or [0]
+        total = b.operand(call, first)
+        for index in rest:
             total = b.binary(op, total, b.operand(call, index))
         if mean and len(call.inputs) > 1:
             total = b.binary(Op.MUL, total, b.scalar(1.0 / len(call.inputs), total))
         return total
 
     return handler
+
+
+def _is_neutral(b: Builder, call: Call, index: int, op: Op) -> bool:
+    """Whether an operand is the infinity that never wins a maximum or a minimum."""
+    infinity = {Op.MAXIMUM: -math.inf, Op.MINIMUM: math.inf}.get(op)
+    return (
+        infinity is not None
+        and b.is_known(call, index)
+        and bool((b.known[call.inputs[index]] == infinity).all())
+    )
 
 
 def _times(b: Builder, x: Tensor, factor: float) -> Tensor:
@@ -72,7 +83,14 @@ def clip_between(b: Builder, x: Tensor, low: float, high: float) -> Tensor:
 
 
 def clip(b: Builder, call: Call) -> Tensor:
-    """Clip with constant bounds, absent ones included."""
+    """Clip between bounds, absent ones included; computed ones are a MAXIMUM and a MINIMUM."""
+    computed = [i for i in (1, 2) if call.has(i) and not b.is_known(call, i)]
+    if computed:
+        x = b.operand(call, 0)
+        for index, op in ((1, Op.MAXIMUM), (2, Op.MINIMUM)):
+            if call.has(index) and not _is_neutral(b, call, index, op):
+                x = b.binary(op, x, b.operand(call, index))
+        return x
     low = float(b.elements(call, 1, "the lower bound").item()) if call.has(1) else -math.inf
     high = float(b.elements(call, 2, "the upper bound").item()) if call.has(2) else math.inf
     return clip_between(b, b.operand(call, 0), low, high)
@@ -224,28 +242,6 @@ def tangent(b: Builder, call: Call) -> Tensor:
     return b.binary(Op.DIV, b.add(Op.SIN, x), b.add(Op.COS, x))
 
 
-def where(b: Builder, call: Call) -> Tensor:
-    """Where with a constant condition is a blend by a mask of ones and zeros."""
-    condition = b.elements(call, 0, "the condition").astype(bool)
-    x, y = b.operand(call, 1), b.operand(call, 2)
-    if x.dtype != "float32" or y.dtype != "float32":
-        raise call.refuse(f"operands of element type {x.dtype}; only float32 is supported")
-    if condition.all() or not condition.any():
-        chosen = x if condition.all() else y
-        shape = np.broadcast_shapes(condition.shape, x.shape, y.shape)
-        return chosen if chosen.shape == shape else b.add(Op.BROADCAST_TO, chosen, shape=shape)
-    sides = []
-    for side, mask in ((x, condition), (y, ~condition)):
-        if side.data is not None:
-            # masked here, so that an infinity in the part that is not taken does no harm
-            taken = np.where(mask, side.data, np.float32(0))
-            lowest = np.finfo(np.float32).max / 4
-            sides.append(b.constant(np.clip(taken, -lowest, lowest), side.name))
-        else:
-            sides.append(b.binary(Op.MUL, side, b.constant(mask.astype(np.float32), f"{call.name}:mask")))
-    return b.binary(Op.ADD, sides[0], sides[1])
-
-
 _CAST_TO = {1: "float32", 10: "float32", 11: "float32", 16: "float32", 6: "int32", 7: "int64", 9: "bool"}
 
 
@@ -312,7 +308,6 @@ HANDLERS: dict[str, Handler] = {
     "Gelu": gelu,
     "Tan": tangent,
     "Clip": clip,
-    "Where": where,
     "Cast": cast,
     "Identity": identity,
     "Dropout": dropout,

@@ -75,7 +75,8 @@ def transpose(b: Builder, call: Call) -> Tensor:
 
 def concat(b: Builder, call: Call) -> Tensor:
     """Concat."""
-    parts = [b.operand(call, i) for i in range(len(call.inputs))]
+    empty = [i for i, name in enumerate(call.inputs) if name in b.known and not b.known[name].size]
+    parts = [b.operand(call, i) for i in range(len(call.inputs)) if i not in empty]
     axis = axis_of(call, int(call.attrs["axis"]), len(parts[0].shape))
     if len({p.shape[:axis] + p.shape[axis + 1 :] for p in parts}) > 1 or len({p.dtype for p in parts}) > 1:
         raise call.refuse(f"parts of shape {[p.shape for p in parts]} cannot be joined along axis {axis}")

@@ -16,11 +16,16 @@ import numpy as np
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import DTYPES, Array, Graph, Port, Tensor, validate
-from edge_convert.importers.tflite_builder import Builder
+from edge_convert.importers import tflite_custom, tflite_logic, tflite_ops
+from edge_convert.importers.tflite_builder import Builder, Handler
 from edge_convert.importers.tflite_file import NUMPY_TYPES, ModelFile, OperatorRecord, TensorRecord, parse
 from edge_convert.importers.tflite_folds import FOLDS, fold
-from edge_convert.importers.tflite_ops import HANDLERS
 
+HANDLERS: dict[str, Handler] = {
+    **tflite_ops.HANDLERS,
+    **tflite_logic.HANDLERS,
+    **tflite_custom.HANDLERS,
+}
 _COMPILED_FOR_EDGE_TPU = "edgetpu-custom-op"
 _QUANTIZED_TYPES = {"INT4": "int4", "INT8": "int8", "UINT8": "uint8", "INT16": "int16"}
 # These hand a stored tensor on; `Builder` gives the float elements of it anyway.
@@ -86,19 +91,19 @@ def _walk(builder: Builder, file: ModelFile) -> list[OperatorRecord]:
         folded = None if depends else _fold(builder, call)
         if folded is not None:
             builder.known.update(zip(call.outputs, folded, strict=False))
-        elif call.code in HANDLERS and not depends:
+        elif call.kind in HANDLERS and not depends:
             start = len(builder.nodes)
             builder.bind(_handled(builder, call), start)
         else:
             unknown.update(i for i in call.outputs if i >= 0)
-            if call.code not in HANDLERS and not (depends and _may_fold(file, call)):
+            if call.kind not in HANDLERS and not (depends and _may_fold(file, call)):
                 blocked.append(call)
     return blocked
 
 
 def _handled(builder: Builder, call: OperatorRecord) -> list[Tensor]:
     try:
-        made = HANDLERS[call.code](builder, call.options)
+        made = HANDLERS[call.kind](builder, call.options)
     except AttributeError as error:
         if error.obj is not call.options:
             raise

@@ -8,6 +8,7 @@ elements, and become a graph constant only when a node reads them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,6 +58,11 @@ class Builder:
         """Whether the current operator's optional input is given."""
         call = self._current()
         return position < len(call.inputs) and call.inputs[position] >= 0
+
+    @property
+    def code(self) -> str:
+        """Name of the current operator."""
+        return self._current().code
 
     @property
     def outputs(self) -> int:
@@ -264,6 +270,9 @@ class Builder:
     def _current(self) -> OperatorRecord:
         assert self.call is not None
         return self.call
+
+
+Handler = Callable[[Builder, Any], Tensor | list[Tensor]]
 
 
 def stored_elements(record: TensorRecord) -> Array:

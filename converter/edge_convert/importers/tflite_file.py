@@ -115,7 +115,7 @@ class OperatorRecord:
         code: Name of the built-in ("CONV_2D"), or "CUSTOM".
         custom: Name of a custom operator, else "".
         inputs: Tensor indices; -1 is an absent optional.
-        options: Its options of the flatbuffer object API, or None.
+        options: Its options of the flatbuffer object API, or None; of a custom operator, raw bytes.
     """
 
     index: int
@@ -125,6 +125,11 @@ class OperatorRecord:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Any
+
+    @property
+    def kind(self) -> str:
+        """What a table of handlers knows it by."""
+        return self.custom or self.code
 
     @property
     def label(self) -> str:
@@ -214,7 +219,10 @@ def _operator(codes: list[tuple[str, str, int]], tensors: int, index: int, opera
     for wanted in (*inputs, *outputs):
         if not -1 <= wanted < tensors:
             raise SourceInvalid(f"{name} #{index} names tensor {wanted} of {tensors}")
-    return OperatorRecord(index, name, custom, version, inputs, outputs, record.builtinOptions)
+    options = record.builtinOptions
+    if custom:
+        options = b"" if record.customOptions is None else bytes(bytearray(record.customOptions))
+    return OperatorRecord(index, name, custom, version, inputs, outputs, options)
 
 
 def _tensor(content: bytes, model: Any, buffers: int, index: int, tensor: Any) -> TensorRecord:

@@ -7,7 +7,6 @@ a reshape or a slice becomes the one way of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -16,10 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge_convert.emitters.tflite_padding import NO_PADS, Pads, same_pads
 from edge_convert.graph import DTYPES, Op, Tensor
-from edge_convert.importers.tflite_builder import Builder
+from edge_convert.importers.tflite_builder import Builder, Handler
 from edge_convert.importers.tflite_folds import strided_slice_index
-
-Handler = Callable[[Builder, Any], Tensor | list[Tensor]]
 
 # SAME padding grows with the window: a forged one must not become gigabytes of zeros
 _LARGEST_WINDOW = 4096

@@ -21,7 +21,17 @@ _ON_PICTURES = frozenset(
 _KEEP_AXES = (
     ELEMENTWISE_UNARY
     | ELEMENTWISE_BINARY
-    | {Op.PAD, Op.MIRROR_PAD, Op.CONCAT, Op.SLICE, Op.PRELU, Op.SOFTMAX, Op.LOG_SOFTMAX, Op.L2_NORMALIZE}
+    | {
+        Op.PAD,
+        Op.MIRROR_PAD,
+        Op.CONCAT,
+        Op.SLICE,
+        Op.PRELU,
+        Op.SELECT,
+        Op.SOFTMAX,
+        Op.LOG_SOFTMAX,
+        Op.L2_NORMALIZE,
+    }
 )
 
 

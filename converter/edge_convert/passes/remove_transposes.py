@@ -351,7 +351,7 @@ def _pointwise(sweep: _Sweep, node: Node) -> bool:
 
 SINKS: dict[Op, Sink] = {
     **dict.fromkeys(ELEMENTWISE_UNARY, _unary),
-    **dict.fromkeys(ELEMENTWISE_BINARY, _elementwise),
+    **dict.fromkeys(ELEMENTWISE_BINARY | {Op.SELECT}, _elementwise),
     **dict.fromkeys(REDUCTIONS, _reduce),
     Op.PRELU: _prelu,
     Op.CONCAT: _concat,
