@@ -43,8 +43,7 @@ from edge_convert.materials import NOWHERE, Origin, of_file
 from edge_convert.outcome import Job, decide, tools_used
 from edge_convert.preference import Prefer
 from edge_convert.results import BuildResult, Outcome, Searched
-from edge_convert.search import Forms
-from edge_convert.searches import Amount, Searches, Shared, forms_of
+from edge_convert.searches import Amount, Searches, Shared
 from edge_convert.source import Source, read_source
 from edge_convert.terminal import Step, silent
 from edge_convert.workbench import NOT_PRUNED
@@ -192,9 +191,8 @@ def _convert(
     amount = options.prune
     if amount is None:
         amount = "auto" if options.recipe == "auto" else "none"
-    forms = Forms(forms_of(source.graph, evidence.ranges.feeds, amount, step))
     only = () if options.recipe == "auto" else (options.recipe,)
-    searches = Searches(forms, Shared(evidence, own, options.limits, only, step))
+    searches = Searches(Shared(source.graph, evidence, own, amount, options.limits, only, step))
     of_profile = {profile.name: searches.of(profile) for profile in profiles}
     outcomes = []
     for profile in profiles:
@@ -210,7 +208,7 @@ def _convert(
             found.ended,
         )
         outcomes.append(_with_leftover(replace(outcome, searched=searched), options))
-    pruning = tuple(f"pruning: {form.pruning}" for form in forms.made if form.pruning != NOT_PRUNED)
+    pruning = tuple(f"pruning: {form.pruning}" for form in searches.forms if form.pruning != NOT_PRUNED)
     return replace(result, outcomes=tuple(outcomes), notes=result.notes + pruning)
 
 

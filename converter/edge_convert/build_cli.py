@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ from edge_convert.terminal import progress
 def _prune_amount(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> str | float | None:
-    if value is None or value in ("none", "auto"):
+    if value is None or re.fullmatch(r"none|auto|lossless|step-[1-9]\d?", value):
         return value
     try:
         share = float(value)
@@ -33,7 +34,9 @@ def _prune_amount(
         share = -1.0
     if not 0 <= share < 1:
         raise click.BadParameter(
-            f"{value!r}: expected auto, none or a share from 0 to below 1", context, parameter
+            f"{value!r}: expected auto, none, lossless, step-1 ... or a share from 0 to below 1",
+            context,
+            parameter,
         )
     return share
 
@@ -129,7 +132,7 @@ def _prune_amount(
 @click.option(
     "--prune",
     callback=_prune_amount,
-    help="auto, none, or the share of the channels to remove (0 removes dead ones only).  "
+    help="auto, none, lossless, the name of a step as the report gives it, or a share of the channels.  "
     "[default: auto, none with a recipe by name]",
 )
 @click.option(
@@ -224,7 +227,7 @@ def build(
         ),
         recipe=recipe,
         prefer=prefer,  # type: ignore[arg-type]
-        prune=prune,  # type: ignore[arg-type]
+        prune=prune,
         task=task,  # type: ignore[arg-type]
         labels=labels,
         abstain_risk=abstain_risk,

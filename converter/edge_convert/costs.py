@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from edge_contracts.profile import Precision
 from edge_convert.graph import Graph, Node, Op
 
 # Multiply-accumulates per element of the output (or of the input, for the transposed convolution);
@@ -31,18 +30,6 @@ def macs_of(graph: Graph, node: Node) -> int:
 def macs(graph: Graph) -> int:
     """Multiply-accumulates of one inference."""
     return sum(macs_of(graph, node) for node in graph.nodes)
-
-
-# Multiply-accumulates and moved elements per microsecond of one core, by precision: only their ratios
-# matter, and these are those of LiteRT on small models (benchmarks/conversion_latency.py).
-_MACS_PER_US: Mapping[Precision, float] = {"int8": 150e3, "float16": 45e3, "float32": 45e3}
-_MOVED_PER_US: Mapping[Precision, float] = {"int8": 16e3, "float16": 4e3, "float32": 4e3}
-
-
-def predicted_us(graph: Graph, precision: Precision) -> float:
-    """Predicted time of one inference on one core, microseconds; for comparing forms of one model."""
-    moved = sum(graph.tensor(node.output).size for node in graph.nodes)
-    return macs(graph) / _MACS_PER_US[precision] + moved / _MOVED_PER_US[precision]
 
 
 def peak_activation_bytes(graph: Graph, bytes_per_element: int) -> int:

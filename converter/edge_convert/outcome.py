@@ -84,7 +84,7 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
     if not trials:
         return replace(outcome, summary=f"no bundle: none of the recipes asked for makes {_listed(profile)}")
     step(f"{profile.name}: what changed")
-    shown = _shown(search, profile, chosen)
+    shown = _shown(search, trials, chosen)
     spoken_of = chosen or shown
     outcome = replace(
         outcome,
@@ -98,6 +98,9 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
         outcome = replace(outcome, notes=(f"{found.ended}: {len(found.tried)} candidates were tried",))
     if chosen is None:
         return replace(outcome, summary=_why_not(trials))
+    if looked := [t.name for t in trials if t.state is TrialState.FAILED]:
+        says = f"{len(looked)} candidates failed on the same samples before this one passed"
+        outcome = replace(outcome, notes=(*outcome.notes, says))
     bench = chosen.bench
     measured = bench.measured(chosen.candidate)
     outcome = replace(outcome, histogram=measured.histogram)
@@ -137,12 +140,11 @@ def _listed(profile: DeviceProfile) -> str:
     return f"{' or '.join(profile.precisions)}, which is what profile {profile.name} runs"
 
 
-def _shown(search: Search, profile: DeviceProfile, chosen: Tried | None) -> Tried:
-    """Whose layers the report shows: the chosen one's, or what was made in the first precision."""
+def _shown(search: Search, trials: Sequence[Trial], chosen: Tried | None) -> Tried:
+    """Whose layers the report shows: the chosen one's where it has integers, else the first choice's."""
     if chosen is not None and chosen.candidate.quantization is not None:
         return chosen
-    made = (t for precision in profile.precisions for t in search.of_precision(precision))
-    return next(made)
+    return search.named(trials[0].name)
 
 
 def _fidelity(job: Job, profile: DeviceProfile) -> Finding:
@@ -165,7 +167,7 @@ def _judge(job: Job, profile: DeviceProfile, search: Search) -> tuple[tuple[Tria
             search.need(precision)
         tried = search.of_precision(precision)
         for figures in ordered([t.figures for t in tried], job.limits, job.prefer):
-            one = next(t for t in tried if t.figures is figures)
+            one = search.named(figures.name)
             trial = _trial(one)
             if chosen is None:
                 trial = _judged(trial, job.limits, profile, one.bench, one.candidate)

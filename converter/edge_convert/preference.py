@@ -19,6 +19,8 @@ Prefer = Literal["balanced", "accuracy", "speed", "size"]
 # "balanced" takes a faster artifact only if it uses up no more than this share of what the gates allow:
 # the samples that choose are few, and the gates will look at others.
 COMFORTABLE = 0.5
+# A limit on noise says what is still useful, and not that a tenth more of it is worth a tenth more speed.
+HALVED_BY_DB = 10.0
 # Predictions of speed and size that differ by less than this are equal: quality decides.
 SAME = 0.05
 
@@ -48,13 +50,14 @@ class Figures:
 def allowance_used(selection: Score, limits: Limits) -> float:
     """The largest share of what a gate allows that these figures use up; above 1 the gate would say no.
 
+    Noise at the gate's limit uses up all of it, every 10 dB less halve that.
     A share of n samples is taken at (k + 1/2) / (n + 1), Krichevsky and Trofimov's estimate: no miss among
     ten says less than no miss among a thousand.
     """
     if selection.agreement is None:
         if selection.sqnr_db is None:
             return 0.0
-        return float(10 ** ((limits.min_sqnr_db - selection.sqnr_db) / 10))
+        return float(2 ** ((limits.min_sqnr_db - selection.sqnr_db) / HALVED_BY_DB))
     missed = (1 - selection.agreement) * selection.samples
     shares = [_share((missed + 0.5) / (selection.samples + 1), 1 - limits.min_agreement)]
     if selection.source is not None and selection.artifact is not None and selection.metric == "accuracy":

@@ -21,7 +21,7 @@ from edge_convert.candidates import Candidate
 from edge_convert.gates import Limits
 from edge_convert.preference import Figures, allowance_used, ordered
 from edge_convert.recipe import Recipe
-from edge_convert.workbench import Form, Workbench
+from edge_convert.workbench import NOT_PRUNED, Form, Workbench
 
 # So many of the recipes that did best on the whole graph are tried on its smaller forms.
 GOOD_RECIPES = 2
@@ -109,6 +109,10 @@ class Search:
             for recipe in self._recipes(precision):
                 self._try(0, recipe)
 
+    def named(self, name: str) -> Tried:
+        """A candidate that was made."""
+        return self._tried[name]
+
     def of_precision(self, precision: Precision) -> list[Tried]:
         """The candidates of a precision that were made."""
         return [t for t in self._tried.values() if t.candidate.recipe.precision == precision]
@@ -161,7 +165,8 @@ class Search:
     def _try(self, index: int, recipe: Recipe) -> None:
         bench = self._bench(index)
         candidate = bench.made(recipe)
-        name = recipe.name if index == 0 else f"{recipe.name}/{index}"
+        form = bench.form.name
+        name = recipe.name if form == NOT_PRUNED else f"{recipe.name}/{form}"
         if name not in self._tried:
             figures = Figures(name, bench.ranked(candidate), bench.predicted_us(candidate), candidate.bytes)
             self._tried[name] = Tried(bench, candidate, figures)

@@ -5,27 +5,33 @@ Forms of the graph and what is known about their tensors are shared by all of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from edge_contracts.profile import DeviceProfile
-from edge_convert import prune
+from edge_convert import prune, reference
 from edge_convert.binding import Model
 from edge_convert.budget import Budget
 from edge_convert.engine import LiteRtEngine, OpenVinoEngine
-from edge_convert.evidence import Evidence
+from edge_convert.errors import DataInvalid
+from edge_convert.evidence import Answered, Evidence
 from edge_convert.gates import Limits
-from edge_convert.graph import Array, Graph
+from edge_convert.graph import Graph
 from edge_convert.quantize import Rules, rules_for
 from edge_convert.quantizer import Quantizer
+from edge_convert.score import worst_sqnr_db
 from edge_convert.search import Forms, Found, Search
 from edge_convert.terminal import Step
-from edge_convert.workbench import Baseline, Form, Workbench
+from edge_convert.workbench import NOT_PRUNED, Baseline, Form, Workbench
 
 # target of a profile -> what runs its files on this host, and then times the source itself
 RUNTIME = {"tflite": LiteRtEngine.runtime, "openvino": OpenVinoEngine.runtime}
-Amount = Literal["none", "auto"] | float
+# A form that was made without loss must show it on samples of its own: float32's rounding is below this.
+LOSSLESS_DB = 80.0
+LOSSLESS_SAMPLES = 16
+LOSSLESS = "lossless"
+# "none", "auto", "lossless", "step-1", "step-2" ..., or a share of the channels
+Amount = str | float
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +39,16 @@ class Shared:
     """What all searches of a build work from.
 
     Args:
+        graph: The whole of it, in float.
         own: The source in its own runtime.
+        pruning: Which forms of the graph to try.
         recipe_names: The only recipes to try; empty for all.
     """
 
+    graph: Graph
     evidence: Evidence
     own: Model
+    pruning: Amount
     limits: Limits
     recipe_names: tuple[str, ...]
     step: Step
@@ -47,25 +57,37 @@ class Shared:
 class Searches:
     """Makes and runs the searches."""
 
-    def __init__(self, forms: Forms, shared: Shared) -> None:
+    def __init__(self, shared: Shared) -> None:
         """Set up; nothing is made before it is asked for."""
-        self._forms, self._shared = forms, shared
+        self._shared = shared
+        self._forms: dict[bool, Forms] = {}
         self._quantizers: dict[Form, Quantizer] = {}
-        self._known: list[tuple[str, Rules, Search]] = []
+        self._known: list[tuple[str, bool, Rules, Search]] = []
         self._found: dict[Search, Found] = {}
+        self._whole = Form(shared.graph)
 
     def of(self, profile: DeviceProfile) -> Search:
         """The search for a profile; nothing runs yet."""
-        rules = rules_for(profile)
-        whole = self._forms.at(0)
-        assert whole is not None, "there is no form of the graph"
-        for target, demands, search in self._known:
-            if target == profile.target and self._quantizer(whole).same_for(demands, rules):
+        rules, fold = rules_for(profile), _may_fold(profile)
+        for target, folds, demands, search in self._known:
+            if (target, folds) == (profile.target, fold) and self._same(demands, rules):
                 return search
+        if fold not in self._forms:
+            shared = self._shared
+            forms = forms_of(shared.graph, shared.evidence, shared.pruning, fold, shared.step)
+            self._forms[fold] = Forms(forms)
         benches = _Benches(profile, self._shared, self._quantizer)
-        search = Search(self._forms, benches.of, self._shared.recipe_names, self._shared.limits)
-        self._known.append((profile.target, rules, search))
+        search = Search(self._forms[fold], benches.of, self._shared.recipe_names, self._shared.limits)
+        self._known.append((profile.target, fold, rules, search))
         return search
+
+    def _same(self, one: Rules, other: Rules) -> bool:
+        return one == other or self._quantizer(self._whole).same_for(one, other)
+
+    @property
+    def forms(self) -> list[Form]:
+        """Every form of the graph that was made."""
+        return [form for forms in self._forms.values() for form in forms.made]
 
     def found(self, search: Search, profile: DeviceProfile, budget: Budget) -> Found:
         """Run a search, once; those that are still to come get their equal shares of what is left."""
@@ -78,6 +100,11 @@ class Searches:
         if form not in self._quantizers:
             self._quantizers[form] = Quantizer(form.graph, self._shared.evidence.ranges.feeds)
         return self._quantizers[form]
+
+
+def _may_fold(profile: DeviceProfile) -> bool:
+    """Whether folding the first convolution pays: on a CPU, whose kernels the gain was measured on."""
+    return profile.target == "tflite" and profile.accelerator is None
 
 
 class _Benches:
@@ -109,20 +136,54 @@ class _Benches:
         return bench
 
 
-def forms_of(graph: Graph, feeds: Mapping[str, Array], amount: Amount, step: Step) -> Iterator[Form]:
+def forms_of(graph: Graph, evidence: Evidence, amount: Amount, fold: bool, step: Step) -> Iterator[Form]:
     """The forms of the graph to try, in order.
 
     Args:
-        feeds: Calibration samples by input port name.
-        amount: "none" for the graph alone, "auto" for smaller and smaller forms behind it, a share of the
-            channels for the one form without them.
+        amount: "none" for the graph alone, "auto" for faster and faster forms of it, the name of one of
+            these, or a share of the channels for the one form without them.
+        fold: Whether the first convolution may be folded over columns.
+
+    Raises:
+        DataInvalid: There is no form of that name.
     """
-    if amount in ("none", "auto"):
-        yield Form(graph)
     if amount == "none":
+        yield Form(graph)
         return
     step("pruning")
-    pruned = prune.prune(graph, feeds, amount)
-    form = Form(pruned.graph, f"{amount}: {pruned.summary}", bool(pruned.removed))
-    if form.pruned or amount != "auto":
-        yield form
+    options = prune.LadderOptions(fold=fold)
+    if isinstance(amount, float):
+        yield _form(str(amount), prune.prune(graph, evidence.ranges.feeds, amount, options))
+        return
+    last = NOT_PRUNED
+    for form in _faster_and_faster(graph, evidence, options):
+        last = form.name
+        if amount in ("auto", form.name):
+            yield form
+            if amount != "auto":
+                return
+            step("pruning further")
+    if amount != "auto":
+        raise DataInvalid(f"--prune {amount}: this model has no such step, the last one is {last!r}")
+
+
+def _faster_and_faster(graph: Graph, evidence: Evidence, options: prune.LadderOptions) -> Iterator[Form]:
+    forms = prune.ladder(graph, evidence.ranges.feeds, options)
+    lean = next(forms)
+    if not lean.moves or not _without_loss(graph, lean.graph, evidence.selection):
+        yield Form(graph)
+    if lean.moves:
+        yield _form(LOSSLESS, lean)
+    for index, pruned in enumerate(forms, 1):
+        yield _form(f"step-{index}", pruned)
+
+
+def _form(name: str, pruned: prune.Pruned) -> Form:
+    return Form(pruned.graph, f"{name}: {pruned.summary}", bool(pruned.moves), name)
+
+
+def _without_loss(graph: Graph, lean: Graph, samples: Answered) -> bool:
+    """Whether two graphs answer the same to samples that neither was made from."""
+    few = {name: values[:LOSSLESS_SAMPLES] for name, values in samples.feeds.items()}
+    noise = worst_sqnr_db(reference.run(graph, few), reference.run(lean, few))
+    return noise is None or noise >= LOSSLESS_DB

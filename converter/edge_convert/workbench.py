@@ -11,7 +11,7 @@ from statistics import median
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import DeviceProfile
-from edge_convert import candidates, costs, pairs, score, slices
+from edge_convert import candidates, costs, pairs, score, slices, time_model
 from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
 from edge_convert.compare import Histogram, compare, error_histogram
@@ -64,6 +64,7 @@ class Form:
     """The graph as it is to be compressed.
 
     Args:
+        name: "none" for the graph as it is, else as `--prune` takes it.
         pruning: What pruning did, as the provenance says it; NOT_PRUNED when it was not asked for.
         pruned: Whether anything was removed.
     """
@@ -71,11 +72,12 @@ class Form:
     graph: Graph
     pruning: str = NOT_PRUNED
     pruned: bool = False
+    name: str = NOT_PRUNED
 
     @property
     def said(self) -> str:
         """How a line of progress tells it from the graph as it was."""
-        return ", pruned" if self.pruned else ""
+        return "" if self.name == NOT_PRUNED else f", pruning {self.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +161,7 @@ class Workbench:
 
     def predicted_us(self, candidate: Candidate) -> float:
         """Predicted time of one inference, microseconds: to compare candidates, not to promise anything."""
-        return costs.predicted_us(self.form.graph, candidate.recipe.precision)
+        return time_model.predicted_us(self.form.graph, candidate.recipe.precision)
 
     def measured(self, candidate: Candidate) -> Measured:
         """Figures of a candidate on the held-out samples, and its speed beside the source's."""

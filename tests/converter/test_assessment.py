@@ -41,6 +41,7 @@ def options(folder: Path) -> BuildOptions:
         sign_key=folder / "private.pem",
         output=folder / "out",
         limits=UNTIMED,
+        prune="none",
     )
 
 

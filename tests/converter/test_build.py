@@ -70,6 +70,7 @@ def bench(folder: Path) -> Bench:
         sign_key=folder / "private.pem",
         output=folder / "out",
         limits=UNTIMED,
+        prune="none",
     )
     return Bench(folder, key, options)
 
@@ -82,7 +83,7 @@ def digits(tmp_path: Path) -> Bench:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, BuildResult]:
     made = bench(tmp_path_factory.mktemp("built"))
-    return made, made.build(profiles=["arm-cpu", "coral-usb", "intel-npu", "x86-cpu"])
+    return made, made.build(profiles=["arm-cpu", "coral-usb", "intel-npu", "x86-cpu"], prune="auto")
 
 
 def opened(built: tuple[Bench, BuildResult], profile: str) -> Bundle:
@@ -166,14 +167,15 @@ def test_the_baseline_counts_every_calibration_sample_as_the_device_would(
 
 
 def test_provenance_names_everything_by_digest(built: tuple[Bench, BuildResult]) -> None:
-    made, _ = built
+    made, result = built
     origin = opened(built, "arm-cpu").manifest.provenance
     assert origin.source_digest == digest_of_file(made.options.model)
     assert origin.calibration == digest_of_file(made.options.calibration)
     assert made.options.evaluation is not None
     assert origin.evaluation == digest_of_file(made.options.evaluation)
     assert origin.recipe.startswith("wi8_")
-    assert origin.pruning == "none"
+    (chosen,) = [t for t in result.outcomes[0].trials if t.state is TrialState.CHOSEN]
+    assert origin.pruning == chosen.pruning
     assert {"numpy", "onnx", "ai-edge-litert"} <= set(origin.tools)
 
 

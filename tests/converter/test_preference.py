@@ -25,10 +25,10 @@ def test_the_front_holds_what_nothing_beats() -> None:
     assert front([one("exact", None, 10, 100), good]) == {"exact"}
 
 
-def test_noise_uses_up_the_allowance_by_its_power() -> None:
+def test_ten_decibels_halve_what_noise_uses_up() -> None:
     assert allowance_used(Score(samples=9, sqnr_db=15.0), LIMITS) == pytest.approx(1.0)
-    assert allowance_used(Score(samples=9, sqnr_db=18.0103), LIMITS) == pytest.approx(0.5)
-    assert allowance_used(Score(samples=9, sqnr_db=5.0), LIMITS) == pytest.approx(10.0)
+    assert allowance_used(Score(samples=9, sqnr_db=25.0), LIMITS) == pytest.approx(0.5)
+    assert allowance_used(Score(samples=9, sqnr_db=5.0), LIMITS) == pytest.approx(2.0)
     assert allowance_used(Score(samples=9), LIMITS) == 0.0
 
 

@@ -19,7 +19,7 @@ from edge_contracts.keys import PrivateKey, write_private
 from edge_convert import convert
 from edge_convert.budget import Budget
 from edge_convert.build import BuildOptions, build
-from edge_convert.errors import RecipeInvalid
+from edge_convert.errors import DataInvalid, RecipeInvalid
 from edge_convert.gates import Limits
 from edge_convert.results import TrialState
 from edge_convert.search import Forms
@@ -83,6 +83,7 @@ def test_a_fallback_is_made_even_when_the_time_is_up(options: BuildOptions, tmp_
 def test_a_search_that_is_not_cut_off_tries_every_precision_and_smaller_forms(options: BuildOptions) -> None:
     (outcome,) = build(options).outcomes
     assert {t.precision for t in outcome.trials} == {"int8", "float16", "float32"}
+    assert {t.pruned for t in outcome.trials} == {True, False}
     assert len({t.name for t in outcome.trials}) == len(outcome.trials)
 
 
@@ -107,6 +108,24 @@ def test_the_chosen_candidate_can_be_made_again_by_its_name(options: BuildOption
     again = replace(options, recipe=chosen.recipe, output=options.output / "again")
     assert build(again).passed
     assert (again.output / outcome.bundle).read_bytes() == (options.output / outcome.bundle).read_bytes()
+
+
+def test_a_pruned_candidate_can_be_made_again_by_its_names(options: BuildOptions) -> None:
+    fast = replace(options, prefer="speed", limits=replace(UNTIMED, max_drop=60.0, min_agreement=0.3))
+    (outcome,) = build(fast).outcomes
+    (chosen,) = [t for t in outcome.trials if t.state is TrialState.CHOSEN]
+    recipe, step = chosen.name.split("/")
+    again = replace(fast, recipe=recipe, prune=step, output=options.output / "again")
+    assert build(again).passed
+    assert (again.output / outcome.bundle).read_bytes() == (options.output / outcome.bundle).read_bytes()
+    with pytest.raises(DataInvalid, match="no such step, the last one is 'step-"):
+        build(replace(again, prune="step-99"))
+
+
+def test_an_accelerators_forms_keep_their_first_convolution(options: BuildOptions) -> None:
+    (outcome,) = build(replace(options, profiles=["coral-usb"])).outcomes
+    assert {t.pruned for t in outcome.trials} == {True, False}
+    assert not [t for t in outcome.trials if "folded" in t.pruning]
 
 
 def test_preferring_accuracy_gives_the_least_noise(options: BuildOptions) -> None:
