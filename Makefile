@@ -1,6 +1,7 @@
 # make demo          the whole main job on this machine, real parts, about four minutes after the download
 # make demo KEEP=1   the same, and the console and the devices stay up
 # make test          every test
+# make frameworks    TensorFlow, PyTorch and MLflow beside the rest (3 GB), for the tests that run them
 # make lint types    ruff, mypy --strict
 # make benchmarks    every figure, as tables; on a machine that does nothing else
 # make coverage      real models out of public packages: which convert, how well (downloads about 350 MB)
@@ -13,13 +14,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test lint types benchmarks coverage arm clean
+.PHONY: demo test frameworks lint types benchmarks coverage arm clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+frameworks: $(VENV)/.frameworks
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
@@ -48,6 +51,11 @@ $(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
 	@echo "installing edgefleet[dev] into $(VENV)"
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.frameworks: $(VENV)/.dev
+	@echo "installing edgefleet[frameworks] into $(VENV)"
+	$(PIP) install -c constraints.txt -e '.[frameworks]'
+	@touch $@
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

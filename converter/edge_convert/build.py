@@ -64,6 +64,7 @@ class BuildOptions:
         abstain_risk: Share of wrong answers allowed among those above the abstain threshold.
         origin: Where the model was fetched from.
         fixed: Sizes that the source leaves open, and inputs that become constants.
+        signature: Which function of a SavedModel; "" for its only one, or "serving_default".
     """
 
     model: Path
@@ -84,6 +85,7 @@ class BuildOptions:
     abstain_risk: float = ABSTAIN_RISK
     origin: Origin = NOWHERE
     fixed: FixedInputs = NOTHING_FIXED
+    signature: str = ""
 
 
 def build(options: BuildOptions, step: Step = silent, budget: Budget | None = None) -> BuildResult:
@@ -107,14 +109,14 @@ def build(options: BuildOptions, step: Step = silent, budget: Budget | None = No
     budget = budget or Budget()
     key = read_private(options.sign_key)
     step(f"reading {options.model.name}")
-    source = read_source(options.model, options.fixed)
+    source = read_source(options.model, options.fixed, options.signature)
     result = BuildResult(
         options.name,
         options.version,
         _source_facts(source),
         {},
         options.limits,
-        tools_used(source.format, *(profile.target for profile in profiles)),
+        tools_used(source, *(profile.target for profile in profiles)),
         host={
             "machine": platform.machine(),
             "system": platform.system(),
@@ -233,7 +235,7 @@ def _materials(
     options: BuildOptions, source: Source, calibration: Samples, evaluation: Samples | None
 ) -> tuple[Material, ...]:
     read = [
-        of_file("source", options.model, source.digest, options.origin),
+        of_file("source", options.model, source.digest, source.size, options.origin),
         of_file("calibration", options.calibration, calibration.digest),
     ]
     if options.evaluation is not None and evaluation is not None:
@@ -279,7 +281,7 @@ def _source_facts(source: Source) -> dict[str, Any]:
     return {
         "name": source.name,
         "digest": source.digest,
-        "bytes": len(source.content),
+        "bytes": source.size,
         "format": source.format,
         "operators": len(graph.nodes),
         "parameters": graph.parameters(),

@@ -19,6 +19,7 @@ from edge_convert.options import (
     json_option,
     matching,
     print_json,
+    signature_option,
 )
 from edge_convert.terminal import progress
 
@@ -147,6 +148,7 @@ def _prune_amount(
     show_default=True,
     help="Wrong share of the answers above the abstain threshold, which goes into the bundle.",
 )
+@signature_option
 @click.option("--labels", type=PATH, help="Class names, one a line; they go into the bundle.")
 @input_shape_option
 @input_value_option
@@ -177,6 +179,7 @@ def build(
     labels: Path | None,
     shapes: FixedInputs,
     values: FixedInputs,
+    signature: str,
     color_order: str | None,
     sign_key: Path,
     output: Path,
@@ -233,6 +236,7 @@ def build(
         abstain_risk=abstain_risk,
         color_order=color_order or "",  # type: ignore[arg-type]
         fixed=shapes | values,
+        signature=signature,
         sign_key=sign_key,
         output=output,
     )

@@ -18,13 +18,28 @@ from edge_convert.arm_cli import arm_userland
 from edge_convert.build_cli import build
 from edge_convert.errors import ConvertError
 from edge_convert.fixed_inputs import FixedInputs
-from edge_convert.options import PATH, input_shape_option, input_value_option, json_option, print_json
+from edge_convert.options import (
+    PATH,
+    input_shape_option,
+    input_value_option,
+    json_option,
+    print_json,
+    signature_option,
+)
 from edge_convert.profiles_cli import profiles
 from edge_convert.terminal import progress, table
 
 DONE, REFUSED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 # Import names of what `edgefleet[converter]` brings; any other missing module is a fault of ours.
 EXTRA = frozenset({"ai_edge_litert", "flatbuffers", "numpy", "onnx", "openvino", "rich", "threadpoolctl"})
+# ... and what the extras of single sources bring
+EXTRA_OF = {
+    "h5py": "tf",
+    "keras": "tf",
+    "tensorflow": "tf",
+    "onnxscript": "torch",
+    "torch": "torch",
+}
 
 
 def main() -> None:
@@ -47,9 +62,10 @@ def run(arguments: Sequence[str]) -> int:
         return _fail("stopped", INTERRUPTED)
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
-        if missing not in EXTRA:
+        if missing not in EXTRA and missing not in EXTRA_OF:
             raise
-        return _fail(f"{missing} is not installed: pip install 'edgefleet[converter]'", WRONG_USAGE)
+        extra = EXTRA_OF.get(missing, "converter")
+        return _fail(f"{missing} is not installed: pip install 'edgefleet[{extra}]'", WRONG_USAGE)
     except BrokenPipeError:
         sys.stderr.close()  # nobody reads on: say nothing more, not even at exit
         return REFUSED
@@ -90,11 +106,19 @@ def edge_convert() -> None:
 @click.option("--profile", "profile_names", multiple=True, help="Judge the fit on this profile; repeatable.")
 @input_shape_option
 @input_value_option
+@signature_option
 @json_option
 def inspect(
-    model: Path, profile_names: tuple[str, ...], shapes: FixedInputs, values: FixedInputs, as_json: bool
+    model: Path,
+    profile_names: tuple[str, ...],
+    shapes: FixedInputs,
+    values: FixedInputs,
+    signature: str,
+    as_json: bool,
 ) -> None:
-    """Show what is in MODEL (.onnx or .tflite), and what would run where on a profile.
+    """Show what is in MODEL, and what would run where on a profile.
+
+    MODEL is a file (.onnx .tflite .keras .h5 .pt2) or a SavedModel folder.
 
     \b
     Examples:
@@ -110,7 +134,7 @@ def inspect(
     from edge_convert import inspect as inspection
     from edge_convert.source import read_source
 
-    source = read_source(model, shapes | values)
+    source = read_source(model, shapes | values, signature)
     found = inspection.contents(source)
     fits = [inspection.fit(source.graph, profile) for profile in loaded]
     if as_json:

@@ -81,7 +81,7 @@ def contents(source: Source) -> Contents:
     return Contents(
         source.name,
         source.digest,
-        len(source.content),
+        source.size,
         source.format,
         source.hybrid,
         tuple(Tensor(p.name, p.shape, graph.tensor(p.tensor).dtype, p.layout) for p in graph.inputs),

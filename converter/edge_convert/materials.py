@@ -36,17 +36,20 @@ class Origin:
 NOWHERE = Origin()
 
 
-def of_file(role: Role, path: Path, digest: str = "", origin: Origin = NOWHERE) -> Material:
-    """A file that a build reads.
+def of_file(
+    role: Role, path: Path, digest: str = "", size: int | None = None, origin: Origin = NOWHERE
+) -> Material:
+    """A file or folder that a build reads.
 
     Args:
         digest: When it is known already; "" reads the file.
+        size: Bytes, when they are known; those of a folder must be.
     """
     return Material(
         role=role,
         name=path.name,
         digest=digest or digest_of_file(path),
-        bytes=path.stat().st_size,
+        bytes=path.stat().st_size if size is None else size,
         uri=origin.uri,
         annotations=origin.annotations,
     )

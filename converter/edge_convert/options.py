@@ -54,6 +54,9 @@ input_value_option = click.option(
     callback=_parsed_values,
     help="INPUT=NUMBER makes an input a constant (a sampling rate, say); ONNX only; repeatable.",
 )
+signature_option = click.option(
+    "--signature", default="", help="Function of a SavedModel, when it has several and no serving_default."
+)
 
 
 def matching(pattern: str, expected: str) -> Any:

@@ -40,6 +40,10 @@ PACKAGES = {
     "onnx": {"onnx", "openvino"},
     "tflite": {"ai-edge-litert"},
     "openvino": {"openvino"},
+    # the framework itself says its version (`Source.tools`); these write and read what it makes of the file
+    "keras": {"ai-edge-litert"},
+    "savedmodel": {"ai-edge-litert"},
+    "pt2": {"onnx"},
 }
 
 
@@ -245,22 +249,23 @@ def _provenance(job: Job, profile: DeviceProfile, chosen: Tried) -> Provenance:
     return Provenance(
         source_name=job.source.name,
         source_digest=job.source.digest,
-        source_bytes=len(job.source.content),
+        source_bytes=job.source.size,
         calibration=job.calibration_digest,
         evaluation=job.evaluation_digest,
         recipe=f"{recipe.name}@{recipe.digest}",
         pruning=chosen.bench.form.pruning,
-        tools=tools_used(job.source.format, profile.target),
+        tools=tools_used(job.source, profile.target),
         materials=(*job.materials, of_recipe(recipe)),
     )
 
 
-def tools_used(source_format: str, *targets: str) -> dict[str, str]:
+def tools_used(source: Source, *targets: str) -> dict[str, str]:
     """Versions of what takes part in making artifacts for these targets; other profiles change nothing."""
     packages = {"edgefleet", "numpy"}
-    for taken in (source_format, *targets):
+    for taken in (source.format, *targets):
         packages |= PACKAGES[taken]
-    return {name: metadata.version(name) for name in sorted(packages)}
+    versions = {name: metadata.version(name) for name in packages} | dict(source.tools)
+    return dict(sorted(versions.items()))
 
 
 def _why_not(trials: Sequence[Trial]) -> str:

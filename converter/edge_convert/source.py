@@ -7,7 +7,7 @@ source's answers is a gate (`gates.fidelity`), asked in `build.py` with real sam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_contracts.digest import digest_of
@@ -16,6 +16,7 @@ from edge_convert.binding import Model, bind_source
 from edge_convert.engine import Engine, LiteRtEngine, OpenVinoEngine
 from edge_convert.errors import SourceInvalid
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
+from edge_convert.frameworks import reading
 from edge_convert.graph import Graph
 from edge_convert.samples_axis import Framed, with_samples_axis
 
@@ -30,9 +31,12 @@ class Source:
         name: File name without its folder.
         graph: After all exact simplifications; its ports are the contract.
         hybrid: Weights are integers in the file, so its own runtime adds noise to float answers.
-        content: The file's bytes.
+        content: The file's bytes; b"" where a framework reads it.
         fixed: What the user fixed of it.
         framed: Ports that have an axis of 1 more in front than the file's tensors.
+        size: Bytes of the file, or of all files of the folder.
+        tools: Versions of the framework that read it, where one did.
+        framework: The model opened by that framework.
     """
 
     name: str
@@ -43,15 +47,24 @@ class Source:
     content: bytes
     fixed: FixedInputs = NOTHING_FIXED
     framed: frozenset[str] = frozenset()
+    size: int = 0
+    tools: Mapping[str, str] = field(default_factory=dict)
+    framework: Engine | None = None
 
     def open(self) -> Model:
-        """Open the file itself in its own runtime.
+        """Open the model itself in its own runtime.
 
-        .tflite in LiteRT; .onnx in OpenVINO, or in ONNX's reference implementation where it refuses.
+        .tflite in LiteRT; .onnx in OpenVINO, or in ONNX's reference implementation where it refuses; else
+        its framework.
         """
         shapes = {p.name: p.shape[p.name in self.framed :] for p in self.graph.inputs}
-        is_tflite = self.format == "tflite"
-        engine: Engine = LiteRtEngine(self.content, shapes) if is_tflite else self._open_onnx(shapes)
+        engine: Engine
+        if self.framework is not None:
+            engine = self.framework
+        elif self.format == "tflite":
+            engine = LiteRtEngine(self.content, shapes)
+        else:
+            engine = self._open_onnx(shapes)
         return bind_source(self.graph, Framed(engine, self.framed) if self.framed else engine)
 
     def notes_on(self, own: Model) -> tuple[str, ...]:
@@ -75,16 +88,23 @@ class Source:
                 raise refusal from None
 
 
-def read_source(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Source:
-    """Read a model file.
+def read_source(path: Path, fixed: FixedInputs = NOTHING_FIXED, signature: str = "") -> Source:
+    """Read a model file, or a SavedModel folder.
 
     Args:
         fixed: Sizes that the file leaves open, and inputs that become constants.
+        signature: Which of a SavedModel's functions; "" for its only one, or "serving_default".
 
     Raises:
         SourceInvalid: Not there, of another kind, truncated, with NaN weights, or with operators
             outside the set.
+        ModuleNotFoundError: The framework that it needs is not installed.
     """
+    kind = reading.kind_of(path)
+    if signature and kind != "savedmodel":
+        raise SourceInvalid(f"{path.name}: --signature is for SavedModel folders; this file has one function")
+    if kind:
+        return _of_framework(path, reading.read(path, fixed, signature), fixed)
     graph, framed = with_samples_axis(importers.load(path, fixed))
     graph = passes.simplify(graph)
     content = path.read_bytes()
@@ -99,6 +119,24 @@ def read_source(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Source:
         content=content,
         fixed=fixed,
         framed=framed,
+        size=len(content),
+    )
+
+
+def _of_framework(path: Path, read: reading.Read, fixed: FixedInputs) -> Source:
+    graph, framed = with_samples_axis(read.graph)
+    return Source(
+        name=path.name,
+        digest=read.digest,
+        format=read.format,
+        graph=replace(passes.simplify(graph), name=path.stem),
+        hybrid=False,
+        content=b"",
+        fixed=fixed,
+        framed=framed,
+        size=read.size,
+        tools=read.tools,
+        framework=read.engine,
     )
 
 

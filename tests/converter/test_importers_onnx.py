@@ -421,9 +421,9 @@ def test_a_node_with_too_few_inputs_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix_and_a_missing_file_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"PK")
-    with pytest.raises(SourceInvalid, match=r"unknown suffix '\.pt'; expected a model file: \.lite, \.onnx"):
-        load(tmp_path / "model.pt")
+    (tmp_path / "model.txt").write_bytes(b"PK")
+    with pytest.raises(SourceInvalid, match=r"unknown suffix '\.txt'; expected a model: \.lite, \.onnx"):
+        load(tmp_path / "model.txt")
     with pytest.raises(SourceInvalid, match="no such file"):
         load(tmp_path / "absent.onnx")
 

@@ -15,6 +15,10 @@ from edge_convert.graph import Graph
 # suffix -> module of this package
 BY_SUFFIX = {".onnx": "onnx", ".tflite": "tflite", ".lite": "tflite"}
 
+# read by their frameworks (`frameworks/reading.py`); named here for messages
+OF_FRAMEWORKS = (".keras", ".h5", ".pt2", "a SavedModel folder")
+PICKLES = frozenset({".pt", ".pth", ".ckpt", ".pkl"})
+
 TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of a TensorFlow Lite flatbuffer
 
 
@@ -42,6 +46,10 @@ def _format(path: Path) -> str:
         return "tflite"
     if path.suffix.lower() in BY_SUFFIX:
         return BY_SUFFIX[path.suffix.lower()]
-    raise SourceInvalid(
-        f"{path}: unknown suffix {path.suffix!r}; expected a model file: {', '.join(sorted(BY_SUFFIX))}"
-    )
+    if path.suffix.lower() in PICKLES:
+        raise SourceInvalid(
+            f"{path}: a pickle holds no program, and may run code when it is opened; write the model with "
+            "torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2')"
+        )
+    known = ", ".join((*sorted(BY_SUFFIX), *OF_FRAMEWORKS))
+    raise SourceInvalid(f"{path}: unknown suffix {path.suffix!r}; expected a model: {known}")
