@@ -37,8 +37,8 @@ class GoldenResult:
     """How well a model agrees with its golden answers.
 
     Args:
-        total: Golden inputs asked.
-        agree: Those with the expected top-1 class (classification), else those whose own answer
+        total: Golden inputs asked that the manifest calls sure: all of them where it tells no kinds.
+        agree: Those of them with the expected top-1 class (classification), else those whose own answer
             reaches the manifest's signal-to-noise ratio.
         sqnr_db: Of the worst output over all inputs; infinite when the answers are equal.
         reason: "" when it passed; else what was found and what is needed.
@@ -91,15 +91,16 @@ def compare(expected: ArraysByName, found: ArraysByName, task: Task, limits: Gol
         expected, found: By output name in the contract's order, shape (count, ...).
     """
     first = next(iter(expected))
-    total = int(expected[first].shape[0])
+    count = int(expected[first].shape[0])
+    sure = np.array([kind == "sure" for kind in limits.kinds or ("sure",) * count])
     if task == "classification":
         same = _top(expected[first]) == _top(found[first])
     else:
-        same = np.full(total, True)
+        same = np.full(count, True)
         for name in expected:
             per_sample = [sqnr_db(e, f) for e, f in zip(expected[name], found[name], strict=True)]
             same &= np.array(per_sample) >= limits.min_sqnr_db
-    agree = int(same.sum())
+    total, agree = int(sure.sum()), int((same & sure).sum())
     ratio = min(sqnr_db(expected[name], found[name]) for name in expected)
     faults = []
     if agree < limits.min_agreement * total:

@@ -18,6 +18,7 @@ from edge_contracts.sketch import Baseline
 
 FORMAT = "edgefleet.manifest/1"
 Task = Literal["classification", "regression", "detection", "reconstruction", "other"]
+GoldenKind = Literal["sure", "boundary"]
 Dtype = Literal["float32", "int32", "int64", "int8", "uint8", "bool"]
 
 # Paths inside the archive: no drive, no root, no "..", nothing hidden.
@@ -108,14 +109,27 @@ class Golden(Frozen):
     `expected/<artifact id>/<tensor>`: what that artifact answered where it was made.
 
     Args:
-        min_agreement: Smallest share of inputs whose top-1 class equals the expected (classification).
-        min_sqnr_db: Smallest ratio of the expected outputs' power to the difference's, decibels.
+        min_agreement: Smallest share of the sure inputs whose top-1 class equals the expected
+            (classification), or whose own answer is within min_sqnr_db.
+        min_sqnr_db: Smallest ratio of the expected outputs' power to the difference's, over all inputs,
+            decibels.
+        kinds: Of each input: from a "boundary" one, which another CPU's rounding may flip, no agreement is
+            demanded. Empty where all are sure.
     """
 
     file: FileRef
     count: int = Field(ge=1, le=4096)
     min_agreement: float = Field(ge=0, le=1)
     min_sqnr_db: float
+    kinds: tuple[GoldenKind, ...] = later(())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Golden:
+        if self.kinds and len(self.kinds) != self.count:
+            raise ValueError(f"{len(self.kinds)} kinds of {self.count} golden inputs")
+        if self.kinds and "sure" not in self.kinds:
+            raise ValueError("no golden input is sure: nothing would be demanded")
+        return self
 
 
 class Score(Frozen):

@@ -99,20 +99,29 @@ class LiteRtEngine:
 
     runtime = "LiteRT"
 
-    def __init__(self, content: bytes, shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        delegate: bool = True,
+    ) -> None:
         """Open the file.
 
         Args:
             shapes: Static shapes by input name, for models that leave some open.
+            delegate: Whether to run in XNNPACK, LiteRT's default, or in its own kernels.
 
         Raises:
             SourceInvalid: LiteRT cannot prepare it.
         """
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+        kernels = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
             with _quiet():
-                self._interpreter: Any = Interpreter(model_content=content, num_threads=1)
+                self._interpreter: Any = Interpreter(
+                    model_content=content, num_threads=1, experimental_op_resolver_type=kernels
+                )
                 for detail in self._interpreter.get_input_details():
                     shape = (shapes or {}).get(detail["name"])
                     if shape is not None and shape != tuple(detail["shape"]):

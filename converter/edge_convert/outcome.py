@@ -13,7 +13,7 @@ from typing import Any
 from edge_contracts.keys import PrivateKey
 from edge_contracts.manifest import Material, Provenance
 from edge_contracts.profile import DeviceProfile
-from edge_convert import gates, golden, pack
+from edge_convert import gates, pack
 from edge_convert.assessment import Assessment, Assessor
 from edge_convert.candidates import Candidate, float_form
 from edge_convert.compare import compare
@@ -122,7 +122,6 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
         parts,
         calibration.feeds,
         calibration.answers,
-        golden.choose(calibration.answers, job.evidence.task, golden.how_many(calibration.feeds)),
         job.evidence.classes,
         _provenance(job, profile, chosen),
     )

@@ -7,7 +7,7 @@ in has been decided before; the archive's own rules are `edge_contracts.bundle`'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -34,11 +34,15 @@ from edge_contracts.model import canonical_json
 from edge_contracts.profile import DeviceProfile, Precision
 from edge_contracts.signing import sign_manifest
 from edge_contracts.sketch import Baseline
-from edge_convert import golden
+from edge_convert import costs, golden
 from edge_convert.binding import Model
+from edge_convert.engine import LiteRtEngine
 from edge_convert.graph import Array, Graph, Port
+from edge_convert.score import worst_sqnr_db
 
 GOLDEN_PATH = "golden.npz"
+OTHER_KERNEL_SAMPLES = 64
+OTHER_KERNEL_MACS = 2e9  # a few seconds in kernels that are several times slower than XNNPACK's
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,6 @@ def assemble(
     parts: Sequence[Part],
     calibration: Mapping[str, Array],
     source_outputs: Mapping[str, Array],
-    golden_indices: NDArray[np.intp],
     classes: int,
     provenance: Provenance,
 ) -> Content:
@@ -145,14 +148,16 @@ def assemble(
         parts: In order of preference; at least one.
         calibration: All calibration samples, by input name.
         source_outputs: The source's answers to them.
-        golden_indices: Which of them become golden inputs.
     """
     inputs, outputs = tensor_specs(graph, calibration, source_outputs, identity.color_order)
     answers = {part.id: part.model.run(calibration) for part in parts}
-    golden_bytes = golden.archive(
-        {name: values[golden_indices] for name, values in calibration.items()},
-        {i: {name: v[golden_indices] for name, v in outputs.items()} for i, outputs in answers.items()},
-    )
+    count = golden.how_many(calibration, source_outputs, identity.task)
+    chosen = golden.choose(calibration, source_outputs, list(answers.values()), identity.task, count)
+    asked = {name: values[chosen.indices] for name, values in calibration.items()}
+    expected = {
+        i: {name: values[chosen.indices] for name, values in answer.items()} for i, answer in answers.items()
+    }
+    golden_bytes = golden.archive(asked, expected)
     files = {path: content for part in parts for path, content in part.files.items()}
     files[GOLDEN_PATH] = golden_bytes
     names = "".join(f"{label}\n" for label in identity.labels)
@@ -169,9 +174,10 @@ def assemble(
         artifacts=tuple(_artifact(part) for part in parts),
         golden=Golden(
             file=_file(GOLDEN_PATH, golden_bytes),
-            count=len(golden_indices),
+            count=len(chosen.indices),
             min_agreement=golden.MIN_AGREEMENT,
-            min_sqnr_db=golden.MIN_SQNR_DB,
+            min_sqnr_db=golden.limit_db(_between_kernels(profile, graph, parts, calibration, chosen.indices)),
+            kinds=chosen.kinds,
         ),
         baseline=baseline_of(calibration, answers[parts[0].id], identity.task, classes),
         evaluation={part.id: part.score for part in parts},
@@ -180,6 +186,32 @@ def assemble(
         provenance=provenance,
     )
     return Content(manifest, files)
+
+
+def _between_kernels(
+    profile: DeviceProfile,
+    graph: Graph,
+    parts: Sequence[Part],
+    calibration: Mapping[str, Array],
+    golden_indices: NDArray[np.intp],
+) -> list[float | None]:
+    """How near LiteRT's own kernels are to XNNPACK; empty where the device has other arithmetic than both.
+
+    An accelerator's arithmetic, and an OpenVINO device's, can only be measured there. Beside the golden
+    inputs as many others are run as are cheap: few samples may agree by chance.
+    """
+    if profile.accelerator is not None or any(part.format != "tflite" for part in parts):
+        return []
+    others = min(OTHER_KERNEL_SAMPLES, int(OTHER_KERNEL_MACS / max(1, costs.macs(graph))))
+    ratios: list[float | None] = []
+    for part in parts:
+        (content,) = part.files.values()
+        slow = replace(part.model, engine=LiteRtEngine(content, delegate=False))
+        for indices in (golden_indices, np.arange(min(others, len(next(iter(calibration.values())))))):
+            few = {name: values[indices] for name, values in calibration.items()}
+            if len(indices):
+                ratios.append(worst_sqnr_db(part.model.run(few), slow.run(few)))
+    return ratios
 
 
 def _artifact(part: Part) -> Artifact:

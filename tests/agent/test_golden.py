@@ -122,3 +122,31 @@ def test_golden_answers_of_the_wrong_number_are_refused(tmp_path: Path) -> None:
     bundle, folder = opened(tmp_path, "float32", expected=few)
     with pytest.raises(FormatInvalid, match=r"shape \(3, 3\), expected \(16, 3\)"):
         read_golden(folder, bundle.manifest, "float32")
+
+
+def test_a_close_call_may_flip_and_a_sure_one_may_not() -> None:
+    limits = LIMITS.model_copy(update={"kinds": ("sure", "sure", "sure", "boundary"), "min_agreement": 1.0})
+    flipped = SCORES.copy()
+    flipped[3] = [0.51, 0.49]
+    result = compare({"s": SCORES}, {"s": flipped}, "classification", limits)
+    assert (result.total, result.agree, result.passed) == (3, 3, True)
+    flipped = SCORES.copy()
+    flipped[1] = [0.49, 0.51]
+    result = compare({"s": SCORES}, {"s": flipped}, "classification", limits)
+    assert (result.total, result.agree, result.passed) == (3, 2, False)
+    assert result.reason == "2 of 3 golden answers agree, needed 100.0%"
+
+
+def test_noise_counts_on_close_calls_too() -> None:
+    limits = LIMITS.model_copy(update={"kinds": ("sure", "sure", "sure", "boundary")})
+    found = SCORES.copy()
+    found[3] = [-3, 3]
+    result = compare({"s": SCORES}, {"s": found}, "classification", limits)
+    assert result.agree == 3
+    assert "dB from the expected" in result.reason
+
+
+def test_a_manifest_without_kinds_demands_all() -> None:
+    flipped = SCORES.copy()
+    flipped[3] = [0.51, 0.49]
+    assert compare({"s": SCORES}, {"s": flipped}, "classification", LIMITS).total == 4

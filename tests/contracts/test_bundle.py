@@ -12,7 +12,7 @@ import pytest
 import samples
 
 from edge_contracts.bundle import MAX_MANIFEST_BYTES, open_bundle, open_folder
-from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatTooNew
+from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid, FormatTooNew
 
 
 def rebuilt(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> bytes:
@@ -134,3 +134,13 @@ def test_a_newer_format_says_so() -> None:
 def test_a_manifest_in_another_spelling_is_refused() -> None:
     with pytest.raises(BundleInvalid, match="canonical"):
         open_bundle(rebuilt(lambda files: files | {"manifest.json": b" " + files["manifest.json"]}))
+
+
+def test_kinds_of_golden_inputs_are_for_all_of_them_or_none() -> None:
+    golden = samples.manifest_fields()["golden"]
+    assert "kinds" not in samples.manifest().model_dump(mode="json")["golden"]  # as before there were any
+    assert samples.manifest(golden=golden | {"kinds": ["sure"]}).golden.kinds == ("sure",)
+    with pytest.raises(FormatInvalid, match="2 kinds of 1 golden inputs"):
+        samples.manifest(golden=golden | {"kinds": ["sure", "boundary"]})
+    with pytest.raises(FormatInvalid, match="nothing would be demanded"):
+        samples.manifest(golden=golden | {"kinds": ["boundary"]})

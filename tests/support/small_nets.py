@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_convert import importers, passes
+from edge_convert import importers, passes, reference
 from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
 from edge_convert.shapes import result
 
@@ -100,6 +100,21 @@ def picture_net(seed: int = 0) -> Graph:
     y = net.node(Op.RESHAPE, [y], "flat", shape=(1, 16))
     y = net.node(Op.DENSE, [y, net.weight(10, 16, gain=3.0)], "logits", activation="none")
     return net.graph(y)
+
+
+def picture_classifier(seed: int = 0) -> Graph:
+    """Pictures to a softmax over four classes that all occur: a readout of random features, standardised."""
+    net = Net({"x": (1, 12, 12, 3)}, seed)
+    y = net.conv("x", 16, 3, "first", strides=(2, 2), pads=(0, 1, 0, 1))
+    y = net.conv(net.depthwise(y, "spatial"), 16, name="pointwise")
+    flat = net.node(Op.RESHAPE, [y], "flat", shape=(1, 16 * 36))
+    features = reference.evaluate(net.graph(flat), {"x": pictures(300, seed)})[flat].astype(np.float64)
+    readout = net.rng.normal(0, 1, (4, features.shape[1]))
+    scores = features @ readout.T
+    weights, bias = 3 * readout / scores.std(axis=0)[:, None], -3 * scores.mean(axis=0) / scores.std(axis=0)
+    constants = [net.constant(values.astype(np.float32)) for values in (weights, bias)]
+    logits = net.node(Op.DENSE, [flat, *constants], "logits", activation="none")
+    return net.graph(net.node(Op.SOFTMAX, [logits], "scores", beta=1.0))
 
 
 def pictures(count: int, seed: int = 0, size: int = 12) -> Array:
