@@ -157,7 +157,7 @@ def broken_models(folder: Path) -> dict[str, Path]:
         "text.tflite": b"hello",
         "empty.onnx": b"",
         "truncated.onnx": whole[: len(whole) // 2],
-        "model.h5": whole,
+        "model.pb": whole,
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -165,7 +165,7 @@ def broken_models(folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    "name", ["text.onnx", "text.tflite", "empty.onnx", "truncated.onnx", "model.h5", "missing.onnx"]
+    "name", ["text.onnx", "text.tflite", "empty.onnx", "truncated.onnx", "model.pb", "missing.onnx"]
 )
 def test_a_file_that_is_no_model_is_refused_and_nothing_is_written(
     desk: Path, tmp_path: Path, terminal: Terminal, name: str
