@@ -138,7 +138,8 @@ def inspect(
     found = inspection.contents(source)
     fits = [inspection.fit(source.graph, profile) for profile in loaded]
     if as_json:
-        print_json({**asdict(found), "profiles": [asdict(fit) for fit in fits]})
+        profiles = [{**fit.summary_fields(), "fit": fit.row_fields()} for fit in fits]
+        print_json({**asdict(found), "profiles": profiles})
         return
     click.echo(printing.contents_text(found))
     for fit in fits:

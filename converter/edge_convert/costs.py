@@ -32,19 +32,6 @@ def macs(graph: Graph) -> int:
     return sum(macs_of(graph, node) for node in graph.nodes)
 
 
-def peak_activation_bytes(graph: Graph, bytes_per_element: int) -> int:
-    """Largest sum of tensors alive at once when nodes run in order, without any sharing of memory."""
-    last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
-    last_use |= {name: len(graph.nodes) for name in graph.output_tensors()}
-    alive = {port.tensor: graph.tensor(port.tensor).size for port in graph.inputs}
-    peak = sum(alive.values())
-    for index, node in enumerate(graph.nodes):
-        alive[node.output] = graph.tensor(node.output).size
-        peak = max(peak, sum(alive.values()))
-        alive = {name: size for name, size in alive.items() if last_use.get(name, -1) > index}
-    return peak * bytes_per_element
-
-
 def _weights(graph: Graph, node: Node) -> tuple[int, ...]:
     return graph.tensor(node.inputs[1]).shape
 

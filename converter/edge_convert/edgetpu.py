@@ -13,14 +13,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_convert.edgetpu_rules import UNCERTAIN, Reason, beyond_compiler, refusal, use_of
+from edge_convert.edgetpu_rules import PARTITION, UNCERTAIN, Reason, beyond_compiler, refusal, use_of
 from edge_convert.importers.tflite_file import ModelFile, OperatorRecord, parse
 
 PROGRAM = "edgetpu_compiler"
 NOT_COMPILED = f"not compiled: {PROGRAM} is not on PATH"
-_CUSTOM_OPERATOR = "edgetpu-custom-op"
+CUSTOM_OPERATOR = "edgetpu-custom-op"
 _BEHIND = "a result of {} comes from the CPU, and the compiler maps one part from the start"
-_PARTITION = "coral.ai/docs/edgetpu/models-intro/#compiling"
 _COMPILE_TIMEOUT_S = 600.0  # large models take minutes
 
 
@@ -97,7 +96,7 @@ def check(tflite: bytes, memory_bytes: int | None = None) -> EdgeTpuReport:
         if (reason := beyond_compiler(operator)) is not None
     }
     return EdgeTpuReport(
-        compiled=any(o.custom == _CUSTOM_OPERATOR for o in file.operators),
+        compiled=any(o.custom == CUSTOM_OPERATOR for o in file.operators),
         operators=verdicts,
         refused=tuple(sorted(refused)),
         parameter_bytes=_parameter_bytes(file, verdicts),
@@ -112,13 +111,13 @@ def _verdicts(file: ModelFile) -> tuple[OperatorVerdict, ...]:
     verdicts: list[OperatorVerdict] = []
     from_cpu: dict[int, OperatorRecord] = {}  # tensor -> the operator that computes it on the CPU
     for operator in file.operators:
-        if operator.custom == _CUSTOM_OPERATOR:
+        if operator.custom == CUSTOM_OPERATOR:
             verdicts.append(OperatorVerdict(operator.index, operator.custom, operator.version, True))
             continue
         reason = refusal(use_of(file, operator))
         blocking = next((from_cpu[i] for i in operator.inputs if i in from_cpu), None)
         if reason is None and blocking is not None:
-            reason = Reason(_BEHIND.format(blocking.label), _PARTITION)
+            reason = Reason(_BEHIND.format(blocking.label), PARTITION)
         name = operator.custom or operator.code
         note = UNCERTAIN.get(operator.code, "") if reason is None else ""
         verdicts.append(OperatorVerdict(operator.index, name, operator.version, reason is None, reason, note))
@@ -155,6 +154,8 @@ class CompileResult:
         log: Its whole output, and its operation log.
         artifact: The compiled file, or None when it failed.
         operators, operators_mapped: Its own count, or None when the log does not say.
+        subgraphs: Parts that it made for the Edge TPU, or None when the log does not say.
+        on_chip, streamed: Memory for parameters on the chip and off it, in its own words ("3.46MiB").
     """
 
     version: str
@@ -162,6 +163,9 @@ class CompileResult:
     artifact: bytes | None
     operators: int | None
     operators_mapped: int | None
+    subgraphs: int | None = None
+    on_chip: str = ""
+    streamed: str = ""
 
 
 def compile_with_edgetpu_compiler(
@@ -191,7 +195,16 @@ def compile_with_edgetpu_compiler(
     if mapped is None and artifact is not None:
         mapped = total  # it counts the two kinds only when there are both
     version = re.search(r"Edge TPU Compiler version (\S+)", log)
-    return CompileResult(version.group(1) if version else "", log.strip(), artifact, total, mapped)
+    return CompileResult(
+        version.group(1) if version else "",
+        log.strip(),
+        artifact,
+        total,
+        mapped,
+        _number(r"Number of Edge TPU subgraphs:\s*(\d+)", log),
+        _text(r"On-chip memory used for caching model parameters:\s*(\S+)", log),
+        _text(r"Off-chip memory used for streaming uncached model parameters:\s*(\S+)", log),
+    )
 
 
 def _run(command: list[str], timeout_s: float) -> tuple[bool, str]:
@@ -218,3 +231,8 @@ def _run(command: list[str], timeout_s: float) -> tuple[bool, str]:
 def _number(pattern: str, text: str) -> int | None:
     found = re.search(pattern, text)
     return int(found.group(1)) if found else None
+
+
+def _text(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    return found.group(1) if found else ""

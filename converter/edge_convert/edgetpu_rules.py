@@ -1,10 +1,12 @@
 """What the Edge TPU compiler maps, as far as it is documented: one table, one reason for each refusal.
 
 Sources. [ops] coral.ai/docs/edgetpu/models-intro/#supported-operations, the table for runtime 14, and
-its section "Model requirements". [versions] the operator versions that TensorFlow 2.5 registers, which
-is what compiler 16.0.384591198 (the last one) is built from: reports of "Didn't find op for builtin
-opcode X version N" agree (google-coral/edgetpu issues 631, 845, 879; libedgetpu issue 71). The compiler
-is closed: an operator that passes here may still be left on the CPU.
+its section "Model requirements"; developer.axis.com/computer-vision (ARTPEC-7, supported ops) has the
+same table. [versions] the operator versions that TensorFlow 2.5 registers, which is what compiler
+16.0.384591198 (the last one) is built from: reports of "Didn't find op for builtin opcode X version N"
+agree (google-coral/edgetpu issues 631, 845, 879; libedgetpu issue 71). [parts] google-coral/edgetpu
+issues 317, 461: one part from the start; what follows the first operator left out stays on the CPU. The
+compiler is closed: an operator that passes here may still be left on the CPU.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ COMPILER_VERSION = "16.0.384591198"
 OPS = "coral.ai/docs/edgetpu/models-intro/#supported-operations"
 REQUIREMENTS = "coral.ai/docs/edgetpu/models-intro/#model-requirements"
 VERSIONS = "TensorFlow 2.5 lite/kernels/register.cc"
+# One part from the start, unless the compiler is told otherwise: google-coral/edgetpu issue 461
+PARTITION = "coral.ai/docs/edgetpu/models-intro/#compiling"
 
 _INTEGERS = ("INT8", "UINT8")
 _LARGEST_SOFTMAX = 16_000

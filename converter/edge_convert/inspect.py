@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edge_contracts.profile import DeviceProfile
-from edge_convert import candidates, costs, edgetpu
-from edge_convert.emitters.tflite_rules import INT8_KERNELS
+from edge_convert import candidates, costs, fit_rows
+from edge_convert.candidates import Candidate
+from edge_convert.fit import Fit
 from edge_convert.graph import Array, Graph
-from edge_convert.parts import NPU_NOT_COMPILED, operator_rows
 from edge_convert.quantize import choose, rules_for
 from edge_convert.source import Source
 from edge_convert.statistics import collect
@@ -51,25 +50,6 @@ class Contents:
     macs: int
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What a profile would make of a model.
-
-    Args:
-        fits: Whether an artifact could be installed there.
-        reasons: Sentences for people, the decisive ones first.
-        operators: Row by row where a static check of the accelerator was possible.
-        predicted_ms: By precision, from the profile's sustained rate: a prediction, no measurement.
-    """
-
-    profile: str
-    title: str
-    fits: bool
-    reasons: tuple[str, ...]
-    operators: tuple[Mapping[str, Any], ...]
-    predicted_ms: Mapping[str, float]
-
-
 def contents(source: Source) -> Contents:
     """Count what is in a model."""
     graph = source.graph
@@ -93,43 +73,15 @@ def contents(source: Source) -> Contents:
 
 
 def fit(graph: Graph, profile: DeviceProfile) -> Fit:
-    """Judge by sizes and operators alone; a build judges by measuring."""
+    """How a file of the model would fit in the profile's first precision; a build judges by measuring."""
+    return fit_rows.of_candidate(graph, _probe(graph, profile), profile)
+
+
+def _probe(graph: Graph, profile: DeviceProfile) -> Candidate:
+    """A file of the model on made-up inputs: its operators are right, its ranges are not."""
     precision = profile.precisions[0]
-    width = {"int8": 1, "float16": 2, "float32": 4}[precision]
-    size = graph.parameters() * width
-    running = size + costs.peak_activation_bytes(graph, width)
-    reasons = []
-    fits = size <= profile.artifact_bytes and running <= profile.memory_bytes
-    reasons.append(f"about {size} bytes of weights in {precision}, {profile.artifact_bytes} allowed")
-    reasons.append(f"about {running} bytes with activations, {profile.memory_bytes} allowed")
-    rows: tuple[Mapping[str, Any], ...] = ()
-    kind = profile.accelerator.kind if profile.accelerator else ""
-    if profile.accelerator is not None and kind == "edge-tpu":
-        report = edgetpu.check(_probe(graph, profile), profile.accelerator.memory_bytes)
-        least = profile.accelerator.min_mapped_share
-        fits = fits and report.mapped_share >= least
-        reasons.insert(
-            0, f"{report.mapped_share:.0%} of the operators map onto the Edge TPU, {least:.0%} asked for"
-        )
-        rows = operator_rows(report)
-    elif profile.target == "tflite" and precision == "int8":
-        in_float = Counter(node.op.value for node in graph.nodes if node.op not in INT8_KERNELS)
-        if in_float:
-            named = ", ".join(f"{op} ({count})" for op, count in sorted(in_float.items()))
-            reasons.append(f"stay in float, for want of an int8 kernel: {named}")
-        else:
-            reasons.append("every operator has an int8 kernel")
-    if kind == "intel-npu":
-        reasons.append(NPU_NOT_COMPILED)
-    work = costs.macs(graph)
-    predicted = {
-        str(name): 1000 * work / rate for name, rate in sorted(profile.macs_per_second.items()) if rate > 0
-    }
-    return Fit(profile.name, profile.title, fits, tuple(reasons), rows, predicted)
-
-
-def _probe(graph: Graph, profile: DeviceProfile) -> bytes:
-    """An int8 file of the model on made-up inputs: its operators are right, its ranges are not."""
+    if precision != "int8":
+        return candidates.float_form(graph, profile.target, precision)
     random = np.random.RandomState(0)
     feeds: dict[str, Array] = {}
     for port in graph.inputs:
@@ -142,5 +94,4 @@ def _probe(graph: Graph, profile: DeviceProfile) -> bytes:
         )
     recipe = candidates.recipes_for("int8")[0]
     quantization = choose(graph, collect(graph, feeds), recipe, rules_for(profile))
-    made = candidates.written(graph, profile.target, recipe, quantization)
-    return made.files[".tflite"]
+    return candidates.written(graph, profile.target, recipe, quantization)

@@ -109,7 +109,7 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
     measured = bench.measured(chosen.candidate)
     outcome = replace(outcome, histogram=measured.histogram)
     try:
-        made = parts_for(profile, chosen.candidate, measured.score)
+        made = parts_for(profile, bench.form.graph, chosen.candidate, measured.score)
     except Refused as refusal:
         return replace(outcome, summary=f"no bundle: {refusal}", fit=refusal.fit)
     step(f"{profile.name}: signing")

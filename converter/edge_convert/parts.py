@@ -5,15 +5,16 @@ What was not compiled says so, in the report and in the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import Accelerator, DeviceProfile
-from edge_convert import edgetpu
+from edge_convert import edgetpu, fit_rows
 from edge_convert.candidates import Candidate
 from edge_convert.errors import DoesNotFit
+from edge_convert.fit import Fit, Place
+from edge_convert.graph import Graph
 from edge_convert.pack import Part
 
 NPU_NOT_COMPILED = (
@@ -23,10 +24,10 @@ NPU_NOT_COMPILED = (
 
 
 class Refused(DoesNotFit):
-    """The accelerator would run too little of the artifact."""
+    """The accelerator would run too little of the artifact, or the device cannot run it at all."""
 
-    def __init__(self, message: str, fit: tuple[Mapping[str, Any], ...]) -> None:
-        """Keep what the report shows: operators and why they do not map."""
+    def __init__(self, message: str, fit: Fit) -> None:
+        """Keep what the report shows: operators, and why they do not run where they should."""
         super().__init__(message)
         self.fit = fit
 
@@ -37,23 +38,30 @@ class Made:
 
     Args:
         parts: In order of preference.
-        fit: By operator: whether the accelerator runs it, and why not.
+        fit: Of the artifact that a device without its accelerator falls back to.
     """
 
     parts: tuple[Part, ...]
-    fit: tuple[Mapping[str, Any], ...] = ()
+    fit: Fit
     notes: tuple[str, ...] = ()
 
 
-def parts_for(profile: DeviceProfile, candidate: Candidate, score: Score) -> Made:
+def parts_for(profile: DeviceProfile, graph: Graph, candidate: Candidate, score: Score) -> Made:
     """Make the artifacts of a profile's bundle.
 
+    Args:
+        graph: What the candidate was written from.
+
     Raises:
-        Refused: Fewer operators than the profile asks for would run on its accelerator.
+        Refused: Fewer operators than the profile asks for would run on its accelerator, or some nowhere.
     """
+    fit = fit_rows.of_candidate(graph, candidate, profile)
+    nowhere = next((row for row in fit.rows if row.place is Place.NOWHERE), None)
+    if nowhere is not None:
+        raise Refused(f"{nowhere.operator} runs nowhere on profile {profile.name}: {nowhere.rule}", fit)
     if profile.accelerator is None:
-        return Made((_part(candidate, score, profile.runtimes),))
-    return COMPILE[profile.accelerator.kind](profile, profile.accelerator, candidate, score)
+        return Made((_part(candidate, score, profile.runtimes),), fit)
+    return COMPILE[profile.accelerator.kind](profile, profile.accelerator, candidate, score, fit)
 
 
 def _part(candidate: Candidate, score: Score, runtimes: tuple[str, ...], not_compiled: str = "") -> Part:
@@ -70,30 +78,32 @@ def _part(candidate: Candidate, score: Score, runtimes: tuple[str, ...], not_com
     )
 
 
-def _intel_npu(profile: DeviceProfile, accelerator: Accelerator, candidate: Candidate, score: Score) -> Made:
-    return Made((_part(candidate, score, profile.runtimes, NPU_NOT_COMPILED),), notes=(NPU_NOT_COMPILED,))
+def _intel_npu(
+    profile: DeviceProfile, accelerator: Accelerator, candidate: Candidate, score: Score, fit: Fit
+) -> Made:
+    part = _part(candidate, score, profile.runtimes, NPU_NOT_COMPILED)
+    return Made((part,), fit, (NPU_NOT_COMPILED,))
 
 
-def _edge_tpu(profile: DeviceProfile, accelerator: Accelerator, candidate: Candidate, score: Score) -> Made:
+def _edge_tpu(
+    profile: DeviceProfile, accelerator: Accelerator, candidate: Candidate, score: Score, fit: Fit
+) -> Made:
     """The compiled file first, where the compiler is installed; the CPU twin in any case."""
     content = candidate.files[".tflite"]
-    fit = edgetpu.check(content, accelerator.memory_bytes)
-    rows = operator_rows(fit)
-    if fit.mapped_share < accelerator.min_mapped_share:
-        first = fit.first_unmapped
-        why = fit.refused[0] if fit.refused else ""
-        if not why and first is not None and first.reason is not None:
-            why = f"{first.code} #{first.index}: {first.reason.text}"
+    share = fit.share(Place.ACCELERATOR)
+    if share < accelerator.min_mapped_share or fit.blocked:
+        first = next((row for row in fit.rows if row.place is not Place.ACCELERATOR), None)
+        why = fit.blocked[0] if fit.blocked else f"{first.operator}: {first.rule}" if first else "it is empty"
         raise Refused(
-            f"{fit.mapped_share:.0%} of the operators would run on the Edge TPU, profile {profile.name} "
+            f"{share:.0%} of the operators would run on the Edge TPU, profile {profile.name} "
             f"asks for {accelerator.min_mapped_share:.0%}; {why}",
-            rows,
+            fit,
         )
-    notes = [f"{fit.mapped_share:.0%} of the operators map onto the Edge TPU by the documents"]
-    if not fit.fits_memory:
+    notes = [f"{share:.0%} of the operators map onto the Edge TPU by the documents"]
+    if fit.on_chip is not None and fit.on_chip.streamed_bytes:
         notes.append(
-            f"parameters take {fit.parameter_bytes} bytes, the Edge TPU holds {fit.memory_bytes}; "
-            "the rest is streamed at every inference"
+            f"parameters take {fit.on_chip.parameter_bytes} bytes, the Edge TPU holds "
+            f"{fit.on_chip.memory_bytes}; the rest is streamed at every inference"
         )
     result = edgetpu.compile_with_edgetpu_compiler(content)
     if result is None or result.artifact is None:
@@ -102,10 +112,14 @@ def _edge_tpu(profile: DeviceProfile, accelerator: Accelerator, candidate: Candi
             said = result.log.splitlines()
             reason = f"not compiled: {edgetpu.PROGRAM} failed: {said[-1] if said else 'it said nothing'}"
         # the accelerator stays first in the list, so that a device without it is told why it does without
-        return Made((_part(candidate, score, profile.runtimes, reason),), rows, (*notes, reason))
+        return Made((_part(candidate, score, profile.runtimes, reason),), fit, (*notes, reason))
     mapped = (
         f"{result.operators_mapped} of {result.operators} operators by {edgetpu.PROGRAM} {result.version}"
     )
+    if result.subgraphs is not None:
+        mapped += f", {result.subgraphs} sub-graphs"
+    if result.on_chip:
+        mapped += f", {result.on_chip} of parameters on the chip, {result.streamed or 'none'} streamed"
     compiled = Part(
         id="int8-edgetpu",
         format="tflite",
@@ -117,24 +131,11 @@ def _edge_tpu(profile: DeviceProfile, accelerator: Accelerator, candidate: Candi
         compiled_for="edge-tpu",
     )
     twin = _part(candidate, score, tuple(r for r in profile.runtimes if r != "edgetpu"))
-    return Made((compiled, twin), rows, (*notes, f"compiled: {mapped}"))
-
-
-def operator_rows(fit: edgetpu.EdgeTpuReport) -> tuple[Mapping[str, Any], ...]:
-    """One line per operator of a static check, for reports."""
-    return tuple(
-        {
-            "operator": f"{verdict.code} #{verdict.index}",
-            "mapped": verdict.mapped,
-            "reason": verdict.reason.text if verdict.reason else verdict.note,
-            "source": verdict.reason.source if verdict.reason else "",
-        }
-        for verdict in fit.operators
-    )
+    return Made((compiled, twin), fit, (*notes, f"compiled: {mapped}"))
 
 
 # kind of accelerator -> how its artifacts are made
-COMPILE: dict[str, Callable[[DeviceProfile, Accelerator, Candidate, Score], Made]] = {
+COMPILE: dict[str, Callable[[DeviceProfile, Accelerator, Candidate, Score, Fit], Made]] = {
     "edge-tpu": _edge_tpu,
     "intel-npu": _intel_npu,
 }

@@ -12,7 +12,8 @@ from edge_convert.terminal import table
 if TYPE_CHECKING:  # these modules need the converter's extra, `verify` does not
     from edge_contracts.signing import VerifiedManifest
     from edge_convert.benchmark import Timing
-    from edge_convert.inspect import Contents, Fit
+    from edge_convert.fit import Fit
+    from edge_convert.inspect import Contents
     from edge_convert.results import BuildResult, Trial
 
 _BUILD_HEAD = (
@@ -104,17 +105,27 @@ def contents_text(found: Contents) -> str:
 
 
 def fit_text(fit: Fit) -> str:
-    """What a profile would make of a model."""
+    """How a model fits a profile: every operator, where it runs and by which rule."""
     lines = [f"{fit.profile} ({fit.title}): {'fits' if fit.fits else 'DOES NOT FIT'}"]
     lines += [f"  {reason}" for reason in fit.reasons]
     lines += [
-        f"  {precision}: about {milliseconds:.3g} ms by the profile's rate (a prediction)"
-        for precision, milliseconds in fit.predicted_ms.items()
+        f"  {precision}: about {milliseconds:.3g} ms by the profile's rate (a prediction, not measured)"
+        for precision, milliseconds in (fit.predicted_ms or {}).items()
     ]
-    on_cpu = [(f"  {row['operator']}", row["reason"]) for row in fit.operators if not row["mapped"]]
-    if on_cpu:
-        lines.append(table(("  on the CPU", "why"), on_cpu))
-    return "\n".join(lines)
+    rows = [
+        (
+            f"  {row.operator}",
+            row.place.value,
+            row.precision,
+            str(row.parameter_bytes),
+            str(row.macs),
+            row.rule,
+            row.source,
+        )
+        for row in fit.rows
+    ]
+    head = ("  operator", "runs on", "in", "bytes", "MACs", "rule", "source of the rule")
+    return "\n".join([*lines, "", table(head, rows)])
 
 
 def verified_text(verified: VerifiedManifest) -> str:

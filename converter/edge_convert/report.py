@@ -83,7 +83,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
             "edges": list(histogram.edges),
             "counts": list(histogram.counts),
         },
-        "fit": [dict(row) for row in outcome.fit],
+        "fit": [] if outcome.fit is None else outcome.fit.row_fields(),
+        "fit_summary": None if outcome.fit is None else outcome.fit.summary_fields(),
         "notes": list(outcome.notes),
         **outcome.assessment.as_json(),
     }

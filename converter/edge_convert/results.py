@@ -12,6 +12,7 @@ from edge_contracts.profile import Precision
 from edge_convert.assessment import NOTHING, Assessment
 from edge_convert.compare import Histogram
 from edge_convert.explain.explainer import Explanation
+from edge_convert.fit import Fit
 from edge_convert.gates import Finding, Limits
 from edge_convert.score import LayerCost
 
@@ -83,6 +84,7 @@ class Outcome:
         summary: One sentence: what was chosen, or why nothing was.
         artifacts: Id, bytes, runtimes and compilation of what is in the bundle.
         layers: Most expensive first.
+        fit: How the artifact fits the class of device, operator by operator.
         assessment: Metrics, slices, confidence and robustness of the chosen candidate, or of the best
             that failed.
         depth: Noise that has come together by each layer, in running order.
@@ -100,7 +102,7 @@ class Outcome:
     explanation: Explanation | None = None
     histogram: Histogram | None = None
     artifacts: tuple[Mapping[str, Any], ...] = ()
-    fit: tuple[Mapping[str, Any], ...] = ()
+    fit: Fit | None = None
     bundle: str = ""
     bundle_digest: str = ""
     notes: tuple[str, ...] = ()

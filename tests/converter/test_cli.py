@@ -304,7 +304,8 @@ def test_inspect_counts_what_is_in_a_model(desk: Path, terminal: Terminal) -> No
     assert found["operators"]["conv2d"] == [1, 5184]
     coral, raspberry, _ = found["profiles"]
     assert coral["fits"]
-    assert all(row["mapped"] for row in coral["operators"])
+    assert all(row["mapped"] for row in coral["fit"])
+    assert coral["shares"]["accelerator"] == 1.0
     # the profile says 6e9 multiply-accumulates a second in int8
     assert raspberry["predicted_ms"]["int8"] == pytest.approx(1000 * found["macs"] / 6.0e9)
     assert terminal("inspect", desk / "digits.onnx", *profiles) == 0

@@ -13,6 +13,8 @@ from edge_contracts.manifest import Score
 from edge_contracts.profile import Accelerator, DeviceProfile, load_profile
 from edge_convert import candidates
 from edge_convert.candidates import Candidate
+from edge_convert.fit import Place
+from edge_convert.graph import Graph
 from edge_convert.parts import Refused, parts_for
 from edge_convert.quantize import quantize, rules_for
 from edge_convert.source import read_source
@@ -29,8 +31,12 @@ FAILS = "#!/bin/sh\necho 'Internal compiler error. Aborting!'\nexit 1\n"
 
 
 @pytest.fixture(scope="module")
-def int8(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
-    graph = read_source(classifier(tmp_path_factory.mktemp("parts") / "digits.onnx")).graph
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return read_source(classifier(tmp_path_factory.mktemp("parts") / "digits.onnx")).graph
+
+
+@pytest.fixture(scope="module")
+def int8(graph: Graph) -> Candidate:
     feeds = {"pixels": parts()["calibration"][0][:50]}
     profile = load_profile("coral-tpu")
     recipe = candidates.recipes_for("int8")[0]
@@ -49,8 +55,8 @@ def install(program: Path, text: str) -> None:
     program.chmod(0o755)
 
 
-def test_without_a_compiler_only_the_cpu_twin_is_made(int8: Candidate, program: Path) -> None:
-    made = parts_for(load_profile("coral-usb"), int8, SCORE)
+def test_without_a_compiler_only_the_cpu_twin_is_made(graph: Graph, int8: Candidate, program: Path) -> None:
+    made = parts_for(load_profile("coral-usb"), graph, int8, SCORE)
     (twin,) = made.parts
     # the accelerator stays first: a device then reports that, and why, it does without
     assert (twin.id, twin.runtimes, twin.compiled_for) == ("int8", ("edgetpu", "litert"), "")
@@ -58,9 +64,11 @@ def test_without_a_compiler_only_the_cpu_twin_is_made(int8: Candidate, program: 
     assert twin.not_compiled in made.notes
 
 
-def test_a_compiled_artifact_comes_first_and_keeps_its_twin(int8: Candidate, program: Path) -> None:
+def test_a_compiled_artifact_comes_first_and_keeps_its_twin(
+    graph: Graph, int8: Candidate, program: Path
+) -> None:
     install(program, COMPILES)
-    made = parts_for(load_profile("coral-usb"), int8, SCORE)
+    made = parts_for(load_profile("coral-usb"), graph, int8, SCORE)
     compiled, twin = made.parts
     assert (compiled.id, compiled.runtimes, compiled.compiled_for) == (
         "int8-edgetpu",
@@ -71,33 +79,32 @@ def test_a_compiled_artifact_comes_first_and_keeps_its_twin(int8: Candidate, pro
     assert "compiled: 4 of 4 operators by edgetpu_compiler 16.0.384591198" in made.notes
 
 
-def test_a_compiler_that_fails_is_quoted(int8: Candidate, program: Path) -> None:
+def test_a_compiler_that_fails_is_quoted(graph: Graph, int8: Candidate, program: Path) -> None:
     install(program, FAILS)
-    (twin,) = parts_for(load_profile("coral-usb"), int8, SCORE).parts
+    (twin,) = parts_for(load_profile("coral-usb"), graph, int8, SCORE).parts
     assert (
         twin.not_compiled == "not compiled: edgetpu_compiler failed: edgetpu_compiler ended with exit code 1"
     )
 
 
 def test_an_artifact_that_would_stay_on_the_cpu_is_refused_with_the_reason(
-    int8: Candidate, tmp_path: Path
+    graph: Graph, int8: Candidate
 ) -> None:
-    graph = read_source(classifier(tmp_path / "digits.onnx")).graph
     floating = candidates.float_form(graph, "tflite")
     in_float = replace(int8, files=floating.files)
     with pytest.raises(
         Refused, match=r"0% of the operators would run on the Edge TPU, .* asks for 50%"
     ) as caught:
-        parts_for(load_profile("coral-usb"), in_float, SCORE)
-    assert caught.value.fit
-    assert not any(row["mapped"] for row in caught.value.fit)
+        parts_for(load_profile("coral-usb"), graph, in_float, SCORE)
+    assert caught.value.fit.rows
+    assert caught.value.fit.share(Place.ACCELERATOR) == 0
 
 
-def test_parameters_beyond_the_chip_are_noted(int8: Candidate, program: Path) -> None:
+def test_parameters_beyond_the_chip_are_noted(graph: Graph, int8: Candidate, program: Path) -> None:
     small = load_profile("coral-usb").model_copy(
         update={"accelerator": Accelerator(kind="edge-tpu", memory_bytes=1000)}
     )
-    assert any("the rest is streamed" in note for note in parts_for(small, int8, SCORE).notes)
+    assert any("the rest is streamed" in note for note in parts_for(small, graph, int8, SCORE).notes)
 
 
 def test_every_accelerator_of_a_profile_has_its_maker() -> None:

@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 from typing import Any
 
 from edge_contracts.manifest import Score
+from edge_contracts.profile import load_profile
 from edge_convert import report
 from edge_convert.compare import Histogram
+from edge_convert.fit import Place, Row, judge
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.results import BuildResult, Outcome, Trial, TrialState
 from edge_convert.score import LayerCost
@@ -40,7 +42,7 @@ def result(**changes: Any) -> BuildResult:
         ),
         layers=(LayerCost(HOSTILE, "conv2d", HOSTILE, 12.0), LayerCost("b", "dense", "", float("-inf"))),
         histogram=Histogram(HOSTILE, (-1.0, 0.0, 1.0), (3, 4)),
-        fit=({"operator": HOSTILE, "mapped": False, "reason": HOSTILE, "source": ""},),
+        fit=judge(load_profile("coral-usb"), [Row(HOSTILE, Place.CPU, HOSTILE, HOSTILE)], 1, 1, 1),
         notes=(HOSTILE,),
     )
     made = BuildResult(
