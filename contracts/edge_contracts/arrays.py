@@ -22,6 +22,8 @@ from edge_contracts.errors import FormatInvalid
 Arrays = dict[str, NDArray[Any]]
 # What numpy and zipfile raise on a damaged array; a header may also claim more elements than memory holds.
 DAMAGE = (ValueError, EOFError, NotImplementedError, MemoryError, tokenize.TokenError, zlib.error)
+# Deflate packs nothing but repetition more than 1,032-fold; samples that anybody measured do not come near.
+BOMB_BYTES, BOMB_RATIO = 256 << 20, 200
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip can hold; a real one would change the bytes
 
 
@@ -41,6 +43,12 @@ def read_npz(source: Path | bytes, what: str | None = None, max_bytes: int = 4 <
             total = sum(entry.file_size for entry in archive.infolist())
             if total > max_bytes:
                 raise FormatInvalid(f"{name} unpacks to {total} bytes, at most {max_bytes} are read")
+            packed = sum(entry.compress_size for entry in archive.infolist())
+            if total > BOMB_BYTES and total > BOMB_RATIO * packed:
+                raise FormatInvalid(
+                    f"{name} unpacks to {total} bytes, {total // max(1, packed)} times its size; "
+                    f"at most {BOMB_RATIO} times is read: store it uncompressed if that is meant"
+                )
             arrays: Arrays = {}
             for entry in archive.infolist():
                 key = entry.filename.removesuffix(".npy")
