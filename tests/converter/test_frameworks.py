@@ -280,7 +280,7 @@ def test_a_missing_extra_is_one_line_that_names_it(
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr("m/models/model.json", json.dumps(content))
     else:
-        (tmp_path / name).write_bytes(b"whatever: the extra is asked for first")
+        (tmp_path / name).write_bytes(b"PK\x03\x04")
     done = subprocess.run(
         [Path(sys.executable).with_name("edge-convert"), "inspect", tmp_path / name],
         env=os.environ | {"PYTHONPATH": str(tmp_path / "hook")},

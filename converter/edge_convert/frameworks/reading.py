@@ -23,6 +23,8 @@ from edge_convert.importers import torch_archive
 
 SAVED_MODEL = "saved_model.pb"
 SUFFIXES = {".keras": "keras", ".h5": "keras", ".hdf5": "keras", ".pt2": "pt2"}
+_HDF5 = (b"\x89HDF\r\n\x1a\n", "an HDF5 file")  # HDF5 file format specification, section II.A
+BEGINNINGS = {".keras": (b"PK\x03\x04", "a zip archive"), ".h5": _HDF5, ".hdf5": _HDF5}
 _TENSORFLOW = ("edge_convert.frameworks.tensorflow_worker", "TensorFlow")
 _TORCH = ("edge_convert.frameworks.torch_worker", "PyTorch")
 
@@ -92,6 +94,7 @@ def _tensorflow(path: Path, kind: str, fixed: FixedInputs, signature: str) -> Re
         digest, size = folder.digest_of_folder(path), folder.size_of_folder(path)
     else:
         content = path.read_bytes()
+        _check_beginning(path, content)
         digest, size = digest_of(content), len(content)
     worker = Worker(*_TENSORFLOW, size)
     reply, results = worker.ask(
@@ -106,6 +109,13 @@ def _tensorflow(path: Path, kind: str, fixed: FixedInputs, signature: str) -> Re
     graph = _imported(content_of(results), path.stem, ".tflite", NOTHING_FIXED)
     graph = _renamed(graph, reply["inputs"], reply["outputs"])
     return Read(kind, graph, FrameworkEngine(worker, graph), digest, size, dict(reply["tools"]))
+
+
+def _check_beginning(path: Path, content: bytes) -> None:
+    """Refuse what is no Keras file at all, before its framework is asked for."""
+    beginning, kind = BEGINNINGS[path.suffix.lower()]
+    if not content.startswith(beginning):
+        raise SourceInvalid(f"not {kind}: it begins with {content[:8]!r}, expected {beginning!r}")
 
 
 def _imported(content: bytes, stem: str, suffix: str, fixed: FixedInputs) -> Graph:
