@@ -58,19 +58,8 @@ class BiasCorrection:
         self._readers = graph.consumers()
         self._ends = last_uses(graph)
 
-    @cached_property
-    def _picked(self) -> dict[str, Array]:
-        count = len(next(iter(self._feeds.values())))
-        most = min(count, _MOST_SAMPLES, max(8, _MOST_ELEMENTS // self._largest))
-        index = np.linspace(0, count - 1, most).round().astype(np.int64)
-        return {name: np.asarray(array)[index] for name, array in self._feeds.items()}
-
-    @property
-    def _largest(self) -> int:
-        return max(self._graph.tensor(node.output).size for node in self._graph.nodes)
-
     def _runs(self) -> list[Run]:
-        return runs(self._graph, self._picked, max(1, _TOGETHER // self._largest))
+        return few_at_a_time(self._graph, self._feeds, _MOST_SAMPLES)
 
     @cached_property
     def _wanted(self) -> Means:
@@ -84,7 +73,7 @@ class BiasCorrection:
                 read = operands(node, values, constants)
                 if node.op in WEIGHT_AXIS:
                     result = reference.apply(without_activation(node), read, run.samples)
-                    sums, count = _channel_sums(result)
+                    sums, count = channel_sums(result)
                     totals[node.name] = totals.get(node.name, 0.0) + sums
                     counts[node.name] = counts.get(node.name, 0) + count
                     values[node.output] = activation(node)(result)
@@ -107,7 +96,9 @@ class BiasCorrection:
         for node in self._graph.nodes:
             shared = len(node.inputs) == 3 and len(self._readers[node.inputs[2]]) > 1
             if multiplies_codes(quantization, node) and not shared:
-                codes[bias_name(node)] = self._step(quantization, node, coarse)
+                codes[bias_name(node)] = corrected_step(
+                    self._graph, quantization, node, coarse, self._wanted[node.name]
+                )
             else:
                 constants = constants_of(self._graph, quantization, node)
                 for run in coarse:
@@ -118,33 +109,47 @@ class BiasCorrection:
                     del run.values[name]
         return replace(quantization, codes=codes)
 
-    def _step(self, quantization: Quantization, node: Node, coarse: list[Run]) -> NDArray[np.int32]:
-        """Run one node and make the means of its results those of the float network, channel by channel.
 
-        Returns:
-            Codes of the corrected bias, shape (channels,).
-        """
-        linear, finish = without_activation(node), activation(node)
-        constants = constants_of(self._graph, quantization, node)
-        total, count = np.zeros(self._graph.tensor(node.output).shape[-1]), 0
-        for run in coarse:
-            result = reference.apply(linear, operands(node, run.values, constants), run.samples)
-            run.values[node.output] = result
-            sums, elements = _channel_sums(result)
-            total, count = total + sums, count + elements
-        bias = constants.get(bias_name(node), np.zeros(len(total), np.float32)).reshape(-1)
-        grid = bias_params(quantization, node)
-        error = self._wanted[node.name] - total / count
-        codes = quantize(np.asarray(bias + error, np.float32), grid)
-        moved = (codes * grid.scale.astype(np.float64) - bias).astype(np.float32)
-        for run in coarse:
-            run.values[node.output] = on_grid(
-                quantization, node.output, finish(run.values[node.output] + moved)
-            )
-        return codes.astype(np.int32)
+def few_at_a_time(graph: Graph, feeds: Mapping[str, Array], most_samples: int) -> list[Run]:
+    """Evenly picked samples, no more than memory bears, in runs whose tensors stay in the cache."""
+    largest = max(graph.tensor(node.output).size for node in graph.nodes)
+    count = len(next(iter(feeds.values())))
+    most = min(count, most_samples, max(8, _MOST_ELEMENTS // largest))
+    index = np.linspace(0, count - 1, most).round().astype(np.int64)
+    picked = {name: np.asarray(array)[index] for name, array in feeds.items()}
+    return runs(graph, picked, max(1, _TOGETHER // largest))
 
 
-def _channel_sums(values: Array) -> tuple[NDArray[np.float64], int]:
+def corrected_step(
+    graph: Graph, quantization: Quantization, node: Node, coarse: list[Run], wanted: NDArray[np.float64]
+) -> NDArray[np.int32]:
+    """Run one node of the quantized network with a bias that gives the wanted means before the activation.
+
+    Args:
+        coarse: Values of the quantized network so far; the node's result is added.
+        wanted: By channel.
+
+    Returns:
+        Codes of the corrected bias, shape (channels,).
+    """
+    linear, finish = without_activation(node), activation(node)
+    constants = constants_of(graph, quantization, node)
+    total, count = np.zeros(graph.tensor(node.output).shape[-1]), 0
+    for run in coarse:
+        result = reference.apply(linear, operands(node, run.values, constants), run.samples)
+        run.values[node.output] = result
+        sums, elements = channel_sums(result)
+        total, count = total + sums, count + elements
+    bias = constants.get(bias_name(node), np.zeros(len(total), np.float32)).reshape(-1)
+    grid = bias_params(quantization, node)
+    codes = quantize(np.asarray(bias + wanted - total / count, np.float32), grid)
+    moved = (codes * grid.scale.astype(np.float64) - bias).astype(np.float32)
+    for run in coarse:
+        run.values[node.output] = on_grid(quantization, node.output, finish(run.values[node.output] + moved))
+    return codes.astype(np.int32)
+
+
+def channel_sums(values: Array) -> tuple[NDArray[np.float64], int]:
     """Sums over all but the last axis, and how many elements are in each.
 
     The lines of a picture are added first, in float32, as long vectors; then their pixels in float64.

@@ -1,8 +1,9 @@
 """Which tensors of a graph become integers, and with what parameters: statistics and a recipe in, a
 `Quantization` out.
 
-The pieces: `ranges.py` (one tensor's range and scale), `bias_correction.py` (what is done about the
-errors' means), and a target's `Rules` (what its kernels demand). Nothing here writes a file.
+The pieces: `ranges.py` (one tensor's range and scale) and a target's `Rules` (what its kernels demand). What
+is done about the errors afterwards, by biases and by rounding, is for `quantizer.py` to call. Nothing here
+writes a file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_contracts.profile import DeviceProfile
-from edge_convert.bias_correction import BiasCorrection
 from edge_convert.emitters import openvino_rules, tflite_rules
 from edge_convert.graph import Array, Graph, Node, Op
 from edge_convert.quantization import Quantization, QuantParams
@@ -81,23 +81,6 @@ def _for_edge_tpu(graph: Graph, node: Node) -> bool:
     same operator in float only stays on the CPU.
     """
     return node.op not in tflite_rules.BEYOND_EDGE_TPU and tflite_rules.has_int8_form(graph, node)
-
-
-def quantize(
-    graph: Graph, statistics: Statistics, recipe: Recipe, rules: Rules, feeds: Mapping[str, Array]
-) -> Quantization:
-    """Choose parameters for every tensor that the target can have as an integer, and correct the biases.
-
-    Args:
-        statistics: Of this very graph.
-        recipe: One for int8.
-        feeds: The calibration samples again, by input port name; read only to correct biases.
-
-    Raises:
-        AssertionError: The recipe is not for int8.
-    """
-    chosen = choose(graph, statistics, recipe, rules)
-    return BiasCorrection(graph, feeds).corrected(chosen) if recipe.bias_correction else chosen
 
 
 def choose(graph: Graph, statistics: Statistics, recipe: Recipe, rules: Rules) -> Quantization:

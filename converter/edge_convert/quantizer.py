@@ -13,6 +13,7 @@ from edge_convert import recipe as recipes
 from edge_convert import statistics
 from edge_convert.bias_correction import BiasCorrection
 from edge_convert.graph import Array, Graph
+from edge_convert.layer_rounding import LayerRounding
 from edge_convert.quantization import Quantization, equal
 from edge_convert.quantize import Rules, choose
 from edge_convert.recipe import Recipe
@@ -30,6 +31,7 @@ class Quantizer:
         """
         self._graph, self._feeds = graph, feeds
         self._correction = BiasCorrection(graph, feeds)
+        self._rounding = LayerRounding(graph, feeds)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -39,6 +41,8 @@ class Quantizer:
     def quantize(self, recipe: Recipe, rules: Rules) -> Quantization:
         """Quantize by a recipe for int8; deterministic."""
         chosen = choose(self._graph, self.statistics, recipe, rules)
+        if recipe.weights.rounding == "least_squares":
+            return self._rounding.rounded(chosen)
         return self._correction.corrected(chosen) if recipe.bias_correction else chosen
 
     def same_for(self, one: Rules, other: Rules) -> bool:

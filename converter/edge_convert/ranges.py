@@ -19,7 +19,7 @@ from edge_convert.statistics import TensorStatistics
 Range = tuple[float, float]
 
 _LEVELS = 256
-_LARGEST_WEIGHT_CODE = 127  # symmetric: -128 is left out, so that negating a weight never saturates
+LARGEST_WEIGHT_CODE = 127  # symmetric: -128 is left out, so that negating a weight never saturates
 # The smallest step a scale may have: below it integer kernels cannot express the rescaling (XNNPACK
 # wants input * weight / output scale above 2**-32).
 _SMALLEST_SCALE = 2.0**-60
@@ -111,7 +111,7 @@ def weight_params(
         else np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
     )
     largest = np.abs(rows).max(axis=1).astype(np.float64)
-    scale = largest / _LARGEST_WEIGHT_CODE
+    scale = largest / LARGEST_WEIGHT_CODE
     if rule.range == "mse":
         scale = scale * _best_shrink(rows.astype(np.float64), largest)
     floor = max(float(scale.max()) * _CHANNEL_SPREAD, _SMALLEST_SCALE)
@@ -130,8 +130,8 @@ def _best_shrink(rows: NDArray[np.float64], largest: NDArray[np.float64]) -> NDA
     best = np.ones(len(rows))
     best_error = np.full(len(rows), np.inf)
     for factor in np.arange(64, 31, -1) / 64.0:
-        scale = np.where(largest > 0, largest * factor / _LARGEST_WEIGHT_CODE, 1.0)[:, None]
-        codes = np.clip(np.rint(rows / scale), -_LARGEST_WEIGHT_CODE, _LARGEST_WEIGHT_CODE)
+        scale = np.where(largest > 0, largest * factor / LARGEST_WEIGHT_CODE, 1.0)[:, None]
+        codes = np.clip(np.rint(rows / scale), -LARGEST_WEIGHT_CODE, LARGEST_WEIGHT_CODE)
         error = ((codes * scale - rows) ** 2).sum(axis=1)
         better = error < best_error
         best = np.where(better, factor, best)
@@ -145,4 +145,4 @@ def weight_codes(weights: Array, params: QuantParams) -> NDArray[np.int8]:
     if params.axis is not None:
         shape[params.axis] = -1
     codes = np.rint(weights.astype(np.float64) / params.scale.astype(np.float64).reshape(shape))
-    return np.clip(codes, -_LARGEST_WEIGHT_CODE, _LARGEST_WEIGHT_CODE).astype(np.int8)
+    return np.clip(codes, -LARGEST_WEIGHT_CODE, LARGEST_WEIGHT_CODE).astype(np.int8)

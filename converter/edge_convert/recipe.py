@@ -3,9 +3,10 @@
 Listing the folder is the registration. A recipe's name can be decoded, and a file whose name says
 something else than its content is refused:
 
-    w<weights>[m][_a<activations>_<range rule>][_bc]
+    w<weights>[m][_a<activations>_<range rule>][_bc | _lsr]
     wi8_ai8_p9999_bc   int8 weights and activations, ranges at the 99.99th percentile, biases corrected
     wi8m_ai8_mse       int8 with weight scales, too, by least squared error
+    wi8_ai8_minmax_lsr weights rounded by least squares of their layer's results, biases corrected
     wf16               float16 weights, float activations
 
 What the words do is `quantize.py`'s matter.
@@ -60,9 +61,11 @@ class WeightRule(Frozen):
     Args:
         range: "absmax" lands the largest weight on the last code; "mse" may saturate a few weights
             for finer steps.
+        rounding: "nearest" code, or "least_squares" of the layer's results on calibration samples.
     """
 
     range: Literal["absmax", "mse"] = "absmax"
+    rounding: Literal["nearest", "least_squares"] = "nearest"
 
 
 class Recipe(Frozen):
@@ -88,8 +91,10 @@ class Recipe(Frozen):
     def _says_what_it_is(self) -> Recipe:
         if (self.activations is not None) != (self.precision == "int8"):
             raise ValueError("activations must be stated for precision 'int8' and for no other")
-        if self.precision != "int8" and (self.bias_correction or self.weights.range != "absmax"):
+        if self.precision != "int8" and (self.bias_correction or self.weights != WeightRule()):
             raise ValueError("bias_correction and a weight rule are for precision 'int8' only")
+        if self.weights.rounding != "nearest" and not self.bias_correction:
+            raise ValueError("rounding by least squares leaves the means to bias_correction, which is off")
         if self.name != self.decodable_name:
             raise ValueError(f"a recipe with this content is named {self.decodable_name!r}")
         return self
@@ -100,7 +105,10 @@ class Recipe(Frozen):
         if self.activations is None:
             return {"float16": "wf16", "float32": "wf32"}[self.precision]
         weights = "wi8m" if self.weights.range == "mse" else "wi8"
-        return f"{weights}_ai8_{self.activations.word}" + ("_bc" if self.bias_correction else "")
+        ending = "_bc" if self.bias_correction else ""
+        if self.weights.rounding == "least_squares":
+            ending = "_lsr"
+        return f"{weights}_ai8_{self.activations.word}{ending}"
 
     @property
     def digest(self) -> str:

@@ -20,8 +20,8 @@ from edge_convert import recipe, reference, score, simulate
 from edge_convert.emitters.openvino import emit
 from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, validate
 from edge_convert.quantization import Quantization
-from edge_convert.quantize import quantize, rules_for
-from edge_convert.statistics import collect
+from edge_convert.quantize import rules_for
+from edge_convert.quantizer import Quantizer
 
 CORE = openvino.Core()
 NPU = rules_for(load_profile("intel-npu"))
@@ -96,7 +96,7 @@ def test_padding_is_written_as_numbers_and_shapes_are_static() -> None:
 
 def quantized(graph: Graph, x: Array, name: str = "wi8_ai8_minmax_bc") -> Quantization:
     feeds = {graph.inputs[0].name: x}
-    return quantize(graph, collect(graph, feeds), recipe.load(name), NPU, feeds)
+    return Quantizer(graph, feeds).quantize(recipe.load(name), NPU)
 
 
 def test_int8_convolutions_run_as_int8_on_the_cpu() -> None:
@@ -141,11 +141,12 @@ from small_nets import picture_net, pictures
 from edge_contracts.profile import load_profile
 from edge_convert import recipe
 from edge_convert.emitters.openvino import emit
-from edge_convert.quantize import quantize, rules_for
+from edge_convert.quantize import rules_for
+from edge_convert.quantizer import Quantizer
 from edge_convert.statistics import collect
 graph, feeds = picture_net(), {"x": pictures(32)}
 rules = rules_for(load_profile("intel-npu"))
-result = quantize(graph, collect(graph, feeds), recipe.load("wi8_ai8_minmax_bc"), rules, feeds)
+result = Quantizer(graph, feeds).quantize(recipe.load("wi8_ai8_minmax_bc"), rules)
 print(hashlib.sha256(b"".join(emit(graph, result))).hexdigest())
 """
 

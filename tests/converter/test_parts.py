@@ -16,9 +16,9 @@ from edge_convert.candidates import Candidate
 from edge_convert.fit import Place
 from edge_convert.graph import Graph
 from edge_convert.parts import Refused, parts_for
-from edge_convert.quantize import quantize, rules_for
+from edge_convert.quantize import rules_for
+from edge_convert.quantizer import Quantizer
 from edge_convert.source import read_source
-from edge_convert.statistics import collect
 
 SCORE = Score(samples=10, agreement=1.0)
 # Stands where Google's closed compiler would: it cannot be had here (studies/converter.md, section 4).
@@ -40,7 +40,7 @@ def int8(graph: Graph) -> Candidate:
     feeds = {"pixels": parts()["calibration"][0][:50]}
     profile = load_profile("coral-tpu")
     recipe = candidates.recipes_for("int8")[0]
-    quantization = quantize(graph, collect(graph, feeds), recipe, rules_for(profile), feeds)
+    quantization = Quantizer(graph, feeds).quantize(recipe, rules_for(profile))
     return candidates.written(graph, profile.target, recipe, quantization)
 
 

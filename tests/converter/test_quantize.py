@@ -18,7 +18,8 @@ from edge_convert.graph import Array, Graph, Op
 from edge_convert.passes import simplify
 from edge_convert.quantization import Quantization, dequantize
 from edge_convert.quantization import quantize as to_codes
-from edge_convert.quantize import Rules, quantize, rules_for
+from edge_convert.quantize import Rules, rules_for
+from edge_convert.quantizer import Quantizer
 from edge_convert.ranges import activation_params, least_squares, weight_codes, weight_params
 from edge_convert.recipe import ActivationRule, WeightRule
 from edge_convert.statistics import TensorStatistics, collect
@@ -31,7 +32,7 @@ MINMAX = recipe.load("wi8_ai8_minmax")
 
 def quantized(graph: Graph, x: Array, rules: Rules = ARM, name: str = "wi8_ai8_minmax") -> Quantization:
     feeds = {graph.inputs[0].name: x}
-    return quantize(graph, collect(graph, feeds), recipe.load(name), rules, feeds)
+    return Quantizer(graph, feeds).quantize(recipe.load(name), rules)
 
 
 # --- scales and codes ----------------------------------------------------------------------------
@@ -230,7 +231,7 @@ def test_a_whole_image_average_gets_a_scale_of_its_own() -> None:
 def test_a_float_recipe_is_a_mistake_of_the_caller() -> None:
     graph, feeds = picture_net(), {"x": pictures(4)}
     with pytest.raises(AssertionError, match="wf16"):
-        quantize(graph, collect(graph, feeds), recipe.load("wf16"), ARM, feeds)
+        Quantizer(graph, feeds).quantize(recipe.load("wf16"), ARM)
 
 
 # --- bias correction -----------------------------------------------------------------------------

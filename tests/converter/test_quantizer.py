@@ -12,9 +12,8 @@ from edge_contracts.profile import load_profile
 from edge_convert import bias_correction, recipe
 from edge_convert.graph import Op
 from edge_convert.quantization import Quantization, QuantParams, dequantize, equal
-from edge_convert.quantize import quantize, rules_for
+from edge_convert.quantize import rules_for
 from edge_convert.quantizer import Quantizer
-from edge_convert.statistics import collect
 
 ARM = rules_for(load_profile("arm-cpu"))
 CORAL = rules_for(load_profile("coral-tpu"))
@@ -27,7 +26,7 @@ def test_each_recipe_gives_what_it_gives_alone_whatever_was_asked_before() -> No
     shared = Quantizer(graph, feeds)
     shared.quantize(recipe.load("wi8_ai8_minmax_bc"), NPU)
     for name in ("wi8_ai8_mse_bc", "wi8_ai8_minmax"):
-        alone = quantize(graph, collect(graph, feeds), recipe.load(name), ARM, feeds)
+        alone = Quantizer(graph, feeds).quantize(recipe.load(name), ARM)
         assert equal(shared.quantize(recipe.load(name), ARM), alone)
 
 

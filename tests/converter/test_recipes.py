@@ -6,10 +6,11 @@ import pytest
 from small_nets import litert_run, picture_net, pictures
 
 from edge_contracts.profile import load_profile
-from edge_convert import recipe, reference, score, statistics
+from edge_convert import recipe, reference, score
 from edge_convert.emitters import tflite
 from edge_convert.errors import RecipeInvalid
-from edge_convert.quantize import quantize, rules_for
+from edge_convert.quantize import rules_for
+from edge_convert.quantizer import Quantizer
 
 GOOD = b"""format = "edgefleet.recipe/1"
 name = "wi8_ai8_p999_bc"
@@ -30,8 +31,7 @@ def test_every_recipe_reaches_its_stated_tolerance_in_the_real_runtime(name: str
     if chosen.precision == "int8":
         feeds = {"x": calibration}
         rules = rules_for(load_profile("arm-cpu"))
-        seen = statistics.collect(graph, feeds)
-        content = tflite.emit(graph, quantize(graph, seen, chosen, rules, feeds))
+        content = tflite.emit(graph, Quantizer(graph, feeds).quantize(chosen, rules))
     else:
         content = tflite.emit(graph, weights=chosen.precision)
     exact = reference.run(graph, {"x": unseen})[graph.outputs[0].name]

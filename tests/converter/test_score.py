@@ -7,8 +7,9 @@ import pytest
 from small_nets import picture_net, pictures
 
 from edge_contracts.profile import load_profile
-from edge_convert import recipe, score, statistics
-from edge_convert.quantize import quantize, rules_for
+from edge_convert import recipe, score
+from edge_convert.quantize import rules_for
+from edge_convert.quantizer import Quantizer
 
 
 def test_a_tenth_of_the_amplitude_wrong_is_twenty_decibels() -> None:
@@ -46,9 +47,8 @@ def test_agreement_and_accuracy_count_top_one() -> None:
 
 def test_the_layer_with_a_ruined_weight_costs_most() -> None:
     graph, feeds = picture_net(), {"x": pictures(40)}
-    seen = statistics.collect(graph, feeds)
     rules = rules_for(load_profile("arm-cpu"))
-    quantization = quantize(graph, seen, recipe.load("wi8_ai8_minmax"), rules, feeds)
+    quantization = Quantizer(graph, feeds).quantize(recipe.load("wi8_ai8_minmax"), rules)
     fair = score.layer_costs(graph, quantization, feeds)
     assert [c.sqnr_db for c in fair] == sorted(c.sqnr_db or 0.0 for c in fair)
     assert {"x", "first", "branch", "logits"} <= {c.node for c in fair}
