@@ -173,7 +173,7 @@ def test_provenance_names_everything_by_digest(built: tuple[Bench, BuildResult])
     assert origin.calibration == digest_of_file(made.options.calibration)
     assert made.options.evaluation is not None
     assert origin.evaluation == digest_of_file(made.options.evaluation)
-    assert origin.recipe.startswith("wi8_")
+    assert origin.recipe.startswith("wi8")
     (chosen,) = [t for t in result.outcomes[0].trials if t.state is TrialState.CHOSEN]
     assert origin.pruning == chosen.pruning
     assert {"numpy", "onnx", "ai-edge-litert"} <= set(origin.tools)
