@@ -158,6 +158,7 @@ def _convert(
     evaluation = None if options.evaluation is None else read_samples(options.evaluation, ports)
     if evaluation is not None:
         compare_ranges(calibration, evaluation)
+    materials = _materials(options, source, calibration, evaluation)
     step(f"running {source.name} on {len(calibration) + len(evaluation or ())} samples")
     own = source.open()
     # a hybrid file's own answers are noisy: what it would say in float is what an artifact is held to
@@ -184,7 +185,7 @@ def _convert(
         prefer=options.prefer,
         calibration_digest=calibration.digest,
         evaluation_digest=None if evaluation is None else evaluation.digest,
-        materials=_materials(options, source, calibration, evaluation),
+        materials=materials,
         key=key,
         delivery=delivery,
         explainer=Explainer(source.graph, reference, evidence, identity.labels, identity.color_order),

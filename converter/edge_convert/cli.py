@@ -27,11 +27,14 @@ from edge_convert.options import (
     signature_option,
 )
 from edge_convert.profiles_cli import profiles
+from edge_convert.sbom_cli import sbom
 from edge_convert.terminal import progress, table
 
 DONE, REFUSED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 # Import names of what `edgefleet[converter]` brings; any other missing module is a fault of ours.
-EXTRA = frozenset({"ai_edge_litert", "flatbuffers", "numpy", "onnx", "openvino", "rich", "threadpoolctl"})
+EXTRA = frozenset(
+    {"ai_edge_litert", "flatbuffers", "numpy", "onnx", "openvino", "rich", "threadpoolctl", "yaml"}
+)
 # ... and what the extras of single sources bring
 EXTRA_OF = {
     "h5py": "tf",
@@ -259,5 +262,5 @@ def keygen(output: Path, as_json: bool) -> None:
     )
 
 
-for _command in (profiles, build, arm_userland):
+for _command in (profiles, build, arm_userland, sbom):
     edge_convert.add_command(_command)

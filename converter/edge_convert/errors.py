@@ -6,6 +6,7 @@ ConvertError                    every refusal; its text is one line, found and e
  |   +- UnsupportedFeature      an operator inside the set, used in a way that is not (dynamic shape ...)
  +- GraphInvalid                a graph that breaks the rules of graph.py
  +- DataInvalid                 calibration or evaluation data of the wrong shape, dtype or range
+ +- VersionMismatch             a file that is not the version which its DVC file states
  +- DoesNotFit                  the graph cannot run on this profile
  +- GateFailed                  a gate said no; the report is written, the bundle is not
  +- RecipeInvalid               a recipe file that does not parse
@@ -36,6 +37,10 @@ class GraphInvalid(ConvertError):
 
 class DataInvalid(ConvertError):
     """Calibration or evaluation data that does not belong to the model."""
+
+
+class VersionMismatch(ConvertError):
+    """A file that is not the version which its keeper states."""
 
 
 class DoesNotFit(ConvertError):

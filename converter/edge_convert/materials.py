@@ -15,6 +15,7 @@ from typing import Literal
 from edge_contracts.digest import digest_of_file
 from edge_contracts.manifest import Material
 from edge_contracts.model import canonical_json
+from edge_convert import dvc
 from edge_convert.recipe import Recipe
 
 Role = Literal["source", "calibration", "evaluation", "labels"]
@@ -39,12 +40,19 @@ NOWHERE = Origin()
 def of_file(
     role: Role, path: Path, digest: str = "", size: int | None = None, origin: Origin = NOWHERE
 ) -> Material:
-    """A file or folder that a build reads.
+    """A file or folder that a build reads, with its version where DVC tracks it.
 
     Args:
         digest: When it is known already; "" reads the file.
         size: Bytes, when they are known; those of a folder must be.
+
+    Raises:
+        VersionMismatch: DVC tracks it and states another content.
     """
+    version = dvc.version_of(path)
+    if version is not None:
+        uri = origin.uri or f"dvc:md5:{version.md5}"
+        origin = Origin(uri, {**version.annotations, "dvc_md5": version.md5, **origin.annotations})
     return Material(
         role=role,
         name=path.name,
