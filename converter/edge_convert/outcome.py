@@ -14,6 +14,7 @@ from edge_contracts.keys import PrivateKey
 from edge_contracts.manifest import Material, Provenance
 from edge_contracts.profile import DeviceProfile
 from edge_convert import gates, pack
+from edge_convert.advice import advice
 from edge_convert.assessment import Assessment, Assessor
 from edge_convert.candidates import Candidate, float_form
 from edge_convert.compare import compare
@@ -101,7 +102,11 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
     if found.ended:
         outcome = replace(outcome, notes=(f"{found.ended}: {len(found.tried)} candidates were tried",))
     if chosen is None:
-        return replace(outcome, summary=_why_not(trials))
+        tips = advice(
+            trials, profile, outcome.layers, len(job.evidence.calibration), ended_early=bool(found.ended)
+        )
+        helps = tuple(f"what would help: {tip}" for tip in tips)
+        return replace(outcome, summary=_why_not(trials), notes=(*outcome.notes, *helps))
     if looked := [t.name for t in trials if t.state is TrialState.FAILED]:
         says = f"{len(looked)} candidates failed on the same samples before this one passed"
         outcome = replace(outcome, notes=(*outcome.notes, says))
