@@ -33,8 +33,8 @@ from edge_convert.build import BuildOptions, build
 from edge_convert.data import ports_of
 from edge_convert.errors import ConvertError
 from edge_convert.fixed_inputs import parse
-from edge_convert.gates import Limits
-from edge_convert.results import Outcome
+from edge_convert.gates import Limits, Verdict
+from edge_convert.results import Outcome, TrialState
 from edge_convert.source import read_source
 
 PROFILES = ("arm-cpu", "intel-npu", "coral-tpu")
@@ -64,6 +64,7 @@ def convert(entry: Entry, cache: Path) -> dict[str, Any]:
                 evaluation=work / "evaluation.npz",
                 sign_key=work / "private.pem",
                 output=work / "out",
+                prune="none",
                 limits=Limits(latency="off"),
                 fixed=fixed,
             )
@@ -79,15 +80,16 @@ def convert(entry: Entry, cache: Path) -> dict[str, Any]:
 
 
 def _figures(outcome: Outcome) -> dict[str, Any]:
-    fidelity = [f.found for f in outcome.findings if f.gate == "fidelity"]
+    (fidelity,) = (f for f in outcome.findings if f.gate == "fidelity")
     trials = [t for t in outcome.trials if t.precision == "int8"]
-    best = max(trials, key=lambda t: t.selection.sqnr_db or float("inf"), default=None)
+    chosen = [t for t in trials if t.state is TrialState.CHOSEN]
+    best = max(chosen or trials, key=lambda t: t.selection.sqnr_db or float("inf"), default=None)
     score = None if best is None else best.score or best.selection
     return {
         "passed": outcome.passed,
         "summary": outcome.summary,
         "precision": outcome.artifacts[0]["precision"] if outcome.artifacts else "",
-        "fidelity_db": fidelity[0] if fidelity else None,
+        "fidelity": "itself" if fidelity.verdict is Verdict.NOT_JUDGED else _decibels(fidelity.found),
         "sqnr_db": None if score is None else score.sqnr_db,
         "agreement": None if score is None else score.agreement,
     }
@@ -114,7 +116,7 @@ def row(entry: Entry, result: dict[str, Any]) -> str:
         cells = ["-", "-", *["refused"] * len(PROFILES)]
     else:
         figures = result["profiles"]
-        cells = [str(result["operators"]), _decibels(figures[PROFILES[0]]["fidelity_db"])]
+        cells = [str(result["operators"]), figures[PROFILES[0]]["fidelity"]]
         cells += [_cell(figures[profile]) for profile in PROFILES]
     return f"| {entry.name}{made_up} | {' | '.join(cells)} | {result['seconds']:.0f} |"
 

@@ -19,7 +19,7 @@ from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private
 from edge_contracts.manifest import Material, Task
 from edge_contracts.profile import DeviceProfile, load_profile
-from edge_convert import gates, pack, report
+from edge_convert import gates, pack, report, taken
 from edge_convert import recipe as recipes
 from edge_convert import task as tasks
 from edge_convert.assessment import ABSTAIN_RISK, Assessor
@@ -196,9 +196,13 @@ def _convert(
         amount = "auto" if options.recipe == "auto" else "none"
     only = () if options.recipe == "auto" else (options.recipe,)
     searches = Searches(Shared(source.graph, evidence, own, amount, options.limits, only, step))
-    of_profile = {profile.name: searches.of(profile) for profile in profiles}
+    as_it_is = [p.name for p in profiles if taken.applies(source, p, options.recipe)]
+    of_profile = {p.name: searches.of(p) for p in profiles if p.name not in as_it_is}
     outcomes = []
     for profile in profiles:
+        if profile.name in as_it_is:
+            outcomes.append(_with_leftover(taken.decide(job, profile, step), options))
+            continue
         search = of_profile[profile.name]
         found = searches.found(search, profile, budget)
         outcome = decide(job, profile, search, found, step)

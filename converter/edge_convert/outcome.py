@@ -22,9 +22,11 @@ from edge_convert.delivery import Delivery
 from edge_convert.evidence import Answered, Evidence
 from edge_convert.explain.explainer import Explainer
 from edge_convert.gates import Finding, Limits, Verdict
+from edge_convert.graph import Graph
 from edge_convert.materials import environment, of_recipe
 from edge_convert.parts import Refused, parts_for
 from edge_convert.preference import Prefer, front, ordered
+from edge_convert.recipe import Recipe
 from edge_convert.results import Outcome, Trial, TrialState
 from edge_convert.search import Found, Search, Tried
 from edge_convert.source import Source
@@ -118,25 +120,14 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
     except Refused as refusal:
         return replace(outcome, summary=f"no bundle: {refusal}", fit=refusal.fit)
     step(f"{profile.name}: signing")
-    calibration = job.evidence.calibration
     parts = tuple(_with_confidence(part, chosen.candidate, outcome.assessment) for part in made.parts)
-    content = pack.assemble(
-        job.identity,
-        profile,
-        bench.form.graph,
-        parts,
-        calibration.feeds,
-        calibration.answers,
-        job.evidence.classes,
-        _provenance(job, profile, chosen),
-    )
-    name, packed, digest = pack.signed(content, job.key, environment())
-    job.delivery.add(name, packed)
+    recipe, form = chosen.candidate.recipe, bench.form
+    name, digest = bundled(job, profile, form.graph, parts, recipe, form.pruning)
     return replace(
         outcome,
         passed=True,
         summary=_chosen_sentence(chosen, trials, profile),
-        artifacts=tuple(_artifact_facts(part) for part in made.parts),
+        artifacts=tuple(artifact_facts(part) for part in made.parts),
         fit=made.fit,
         notes=(*outcome.notes, *made.notes),
         bundle=name,
@@ -248,8 +239,27 @@ def _speed(limits: Limits, profile: DeviceProfile, bench: Workbench, measured: M
     return gates.of_other_runtime(finding, profile.runtimes[0], limits)
 
 
-def _provenance(job: Job, profile: DeviceProfile, chosen: Tried) -> Provenance:
-    recipe = chosen.candidate.recipe
+def bundled(
+    job: Job, profile: DeviceProfile, graph: Graph, parts: Sequence[pack.Part], recipe: Recipe, pruning: str
+) -> tuple[str, str]:
+    """Sign what was chosen and hand it to the delivery: the bundle's file name, and its digest."""
+    calibration = job.evidence.calibration
+    content = pack.assemble(
+        job.identity,
+        profile,
+        graph,
+        parts,
+        calibration.feeds,
+        calibration.answers,
+        job.evidence.classes,
+        _provenance(job, profile, recipe, pruning),
+    )
+    name, packed, digest = pack.signed(content, job.key, environment())
+    job.delivery.add(name, packed)
+    return name, digest
+
+
+def _provenance(job: Job, profile: DeviceProfile, recipe: Recipe, pruning: str) -> Provenance:
     return Provenance(
         source_name=job.source.name,
         source_digest=job.source.digest,
@@ -257,7 +267,7 @@ def _provenance(job: Job, profile: DeviceProfile, chosen: Tried) -> Provenance:
         calibration=job.calibration_digest,
         evaluation=job.evaluation_digest,
         recipe=f"{recipe.name}@{recipe.digest}",
-        pruning=chosen.bench.form.pruning,
+        pruning=pruning,
         tools=tools_used(job.source, profile.target),
         materials=(*job.materials, of_recipe(recipe)),
     )
@@ -300,7 +310,8 @@ def _with_confidence(part: pack.Part, candidate: Candidate, assessment: Assessme
     return replace(part, confidence=assessment.confidence.contract)
 
 
-def _artifact_facts(part: pack.Part) -> dict[str, Any]:
+def artifact_facts(part: pack.Part) -> dict[str, Any]:
+    """An artifact as the report prints it."""
     return {
         "id": part.id,
         "format": part.format,

@@ -30,9 +30,11 @@ class Source:
     Args:
         name: File name without its folder.
         graph: After all exact simplifications; its ports are the contract.
-        hybrid: Weights are integers in the file, so its own runtime adds noise to float answers.
+        hybrid: Weights or activations are integers in the file, so its own runtime adds noise to what
+            the float graph, which is dequantized, answers.
         content: The file's bytes; b"" where a framework reads it.
         fixed: What the user fixed of it.
+        codes: It computes in integers throughout, and may be an artifact as it is.
         framed: Ports that have an axis of 1 more in front than the file's tensors.
         size: Bytes of the file, or of all files of the folder.
         tools: Versions of the framework that read it, where one did.
@@ -47,6 +49,7 @@ class Source:
     content: bytes
     fixed: FixedInputs = NOTHING_FIXED
     framed: frozenset[str] = frozenset()
+    codes: bool = False
     size: int = 0
     tools: Mapping[str, str] = field(default_factory=dict)
     framework: Engine | None = None
@@ -115,10 +118,11 @@ def read_source(path: Path, fixed: FixedInputs = NOTHING_FIXED, signature: str =
         format="tflite" if is_tflite else "onnx",
         # the graph's name reaches the artifacts: it must not depend on where the file lies
         graph=replace(graph, name=path.stem),
-        hybrid=is_tflite and _has_integer_weights(content),
+        hybrid=_has_integer_weights(content) if is_tflite else _rounds(content),
         content=content,
         fixed=fixed,
         framed=framed,
+        codes=is_tflite and not framed and _computes_in_codes(content),
         size=len(content),
     )
 
@@ -138,6 +142,20 @@ def _of_framework(path: Path, read: reading.Read, fixed: FixedInputs) -> Source:
         tools=read.tools,
         framework=read.engine,
     )
+
+
+def _computes_in_codes(content: bytes) -> bool:
+    from edge_convert.importers.tflite_file import parse
+    from edge_convert.importers.tflite_quantized import is_codes
+
+    file = parse(content)
+    return any(is_codes(file.tensors[i]) for i in (*file.inputs, *file.outputs))
+
+
+def _rounds(content: bytes) -> bool:
+    from edge_convert.importers.onnx_file import is_quantized
+
+    return is_quantized(content)
 
 
 def _has_integer_weights(content: bytes) -> bool:

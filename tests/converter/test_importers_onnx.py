@@ -14,7 +14,7 @@ from onnx_models import CASES, Case, Network, floats, ints, onnx_run, openvino_r
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
 from edge_convert.fixed_inputs import FixedInputs
 from edge_convert.graph import Array, Op
-from edge_convert.importers import load
+from edge_convert.importers import load, onnx_quantized
 from edge_convert.importers.onnx import HANDLERS, read
 from edge_convert.passes import simplify
 from edge_convert.reference import run
@@ -66,7 +66,7 @@ def test_softmax_before_opset_13_takes_all_axes_from_its_own_on(tmp_path: Path) 
 
 def test_every_handler_has_a_case() -> None:
     # OneHot, Cast, Swish, RMSNormalization and logic stand in tests of their own below
-    apart = {"OneHot", "Cast", "Swish", "RMSNormalization", *LOGIC}
+    apart = {"OneHot", "Cast", "Swish", "RMSNormalization", *LOGIC, *onnx_quantized.HANDLERS}
     assert set(HANDLERS) - {case.operator for case in CASES} == apart
 
 
@@ -286,14 +286,6 @@ def test_bounds_that_are_computed_clip_too(tmp_path: Path) -> None:
     feeds = {"x": floats(1, 6)}
     (got,) = run(read(path), feeds).values()
     assert_near(got, openvino_run(path, feeds)[0])
-
-
-def test_a_quantized_model_is_refused_with_that_reason(tmp_path: Path) -> None:
-    net = Network({"x": ["n", 8]})
-    scale, zero = net.weight(np.float32(0.1)), net.weight(np.int8(0))
-    y = net.node("DequantizeLinear", net.node("QuantizeLinear", "x", scale, zero, name="q"), scale, zero)
-    with pytest.raises(UnsupportedFeature, match=r"already quantized \(QuantizeLinear 'q'"):
-        read(saved(net.model(y), tmp_path))
 
 
 def test_weights_kept_as_integers_are_dequantized(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from edge_convert.fixed_inputs import FixedInputs
 from edge_convert.graph import Array, Graph, Op
 from edge_convert.importers.tflite import read
 from edge_convert.importers.tflite_sparsity import densify
-from edge_convert.quantization import QuantParams
 from edge_convert.reference import apply
 from edge_convert.reference import run as reference_run
 from edge_convert.source import read_source
@@ -90,9 +89,6 @@ def test_ports_are_the_sources_own(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("models/ic_resnet8_int8_ref.tflite", r"already quantised \(int8 activations.*float source"),
-        ("models/ad_autoencoder_int8_ref.tflite", r"already quantised \(int8 activations"),
-        ("coral/mobilenet_v1_0.25_128_quant.tflite", r"already quantised \(uint8 activations"),
         (
             "coral/mobilenet_v1_0.25_128_quant_edgetpu.tflite",
             r"compiled for the Edge TPU, cannot be a source",
@@ -526,18 +522,6 @@ def test_a_dynamic_size_is_what_the_user_says(tmp_path: Path) -> None:
     x = np.random.default_rng(1).standard_normal((2, 9, 5, 4)).astype(np.float32)
     for answers in (reference_run(source.graph, {"x0": x}), source.open().run({"x0": x})):
         np.testing.assert_array_equal(next(iter(answers.values())), np.maximum(x, 0))
-
-
-def test_int8_between_float_ends_is_refused(tmp_path: Path) -> None:
-    writer = ModelWriter("test")
-    params = QuantParams(np.asarray(0.1, np.float32), np.asarray(0, np.int32))
-    x, y = (writer.tensor(n, (1, 4), "float32") for n in "xy")
-    q, r = (writer.tensor(n, (1, 4), "int8", params=params) for n in "qr")
-    writer.operator("QUANTIZE", [x], [q])
-    writer.operator("RELU", [q], [r])
-    writer.operator("DEQUANTIZE", [r], [y])
-    with pytest.raises(SourceInvalid, match=r"already quantised \(int8 activations, first 'q'\)"):
-        read(saved(tmp_path, writer.finish([("x", x)], [("y", y)])))
 
 
 @pytest.mark.parametrize(

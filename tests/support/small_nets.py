@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_convert import importers, passes, reference
+from edge_contracts.profile import load_profile
+from edge_convert import importers, passes, recipe, reference
+from edge_convert.emitters.tflite import emit
 from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
+from edge_convert.quantize import rules_for
+from edge_convert.quantizer import Quantizer
 from edge_convert.shapes import result
 
 REAL_MODELS = {
@@ -123,6 +127,17 @@ def pictures(count: int, seed: int = 0, size: int = 12) -> Array:
     coarse = rng.uniform(0, 1, (count, 4, 4, 3))
     fine = coarse.repeat(size // 4, axis=1).repeat(size // 4, axis=2)
     return (0.8 * fine + 0.2 * rng.uniform(0, 1, fine.shape)).astype(np.float32)
+
+
+def integer_file(folder: Path) -> tuple[Path, Graph]:
+    """A classifier in int8 from end to end, and the float graph that it was made from."""
+    graph = picture_net()
+    feeds = {"x": pictures(32)}
+    rules = rules_for(load_profile("coral-tpu"))
+    quantization = Quantizer(graph, feeds).quantize(recipe.load("wi8_ai8_minmax"), rules)
+    path = folder / "int8.tflite"
+    path.write_bytes(emit(graph, quantization))
+    return path, graph
 
 
 def litert_run(content: bytes, x: Array) -> Array:

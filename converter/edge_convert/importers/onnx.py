@@ -25,6 +25,7 @@ from edge_convert.importers import (
     onnx_math,
     onnx_matrix,
     onnx_norm,
+    onnx_quantized,
     onnx_recurrent,
     onnx_reduce,
     onnx_resize,
@@ -49,6 +50,7 @@ HANDLERS: dict[str, Handler] = {
     **onnx_math.HANDLERS,
     **onnx_matrix.HANDLERS,
     **onnx_norm.HANDLERS,
+    **onnx_quantized.HANDLERS,
     **onnx_recurrent.HANDLERS,
     **onnx_reduce.HANDLERS,
     **onnx_resize.HANDLERS,
@@ -59,13 +61,6 @@ HANDLERS: dict[str, Handler] = {
 SHAPE_READERS = frozenset({"Shape", "Size"})
 
 BRANCH = "If"
-
-QUANTIZED = frozenset(
-    {
-        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
-        "ConvInteger", "MatMulInteger",
-    }
-)  # fmt: skip
 
 _FLOATS = (
     onnx.TensorProto.FLOAT,
@@ -99,8 +94,7 @@ def read(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Graph:
             that are not finite.
         UnsupportedOperator: Names every operator that has no place in the graph, with a node.
         UnsupportedFeature: An open size other than the batch that `fixed` does not give, an opset too
-            old or too new, a model that is already quantized, or a use of an operator that cannot be
-            expressed.
+            old or too new, or a use of an operator that cannot be expressed.
     """
     model, opset = upgraded(path, parsed(path))
     constants = initializers(model.graph)
@@ -136,20 +130,12 @@ def _refuse_unsupported(calls: Sequence[Call], constants: Mapping[str, Array]) -
     """Name every operator that depends on the model's inputs and has no handler."""
     known = {"", *constants}
     unsupported: dict[str, str] = {}
-    quantized: dict[str, str] = {}
     for call in calls:
         evaluated = all(n in known for n in call.inputs) and "." not in call.operator
         if call.operator in SHAPE_READERS or (evaluated and not _has_body(call)):
             known.update(call.outputs)
-        elif call.operator in QUANTIZED:
-            quantized.setdefault(call.operator, call.name)
         elif call.operator not in HANDLERS and call.operator != BRANCH:
             unsupported.setdefault(call.operator, call.name)
-    if quantized:
-        found = ", ".join(f"{operator} '{name}'" for operator, name in quantized.items())
-        raise UnsupportedFeature(
-            f"the model is already quantized ({found}); convert the float model that it was made from"
-        )
     if unsupported:
         raise UnsupportedOperator(
             "; ".join(f"operator {op} of node '{name}' is not supported" for op, name in unsupported.items())
@@ -206,6 +192,7 @@ def _import_call(builder: Builder, call: Call) -> None:
         return
     if call.operator not in HANDLERS:  # of a branch; those of the model itself were looked at before
         raise UnsupportedOperator(f"operator {call.operator} of node '{call.name}' is not supported")
+    onnx_quantized.check_codes(builder, call)
     builder.call = call
     start = len(builder.nodes)
     try:

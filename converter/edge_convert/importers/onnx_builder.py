@@ -49,6 +49,19 @@ class Call:
         return UnsupportedFeature(f"{self.source}: {why}")
 
 
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """What integers mean: (code - zero) * scale.
+
+    Args:
+        dtype: numpy's name of the codes' element type.
+    """
+
+    scale: Array
+    zero: Array
+    dtype: str
+
+
 @dataclass
 class Builder:
     """Nodes and tensors so far, and what each ONNX value is.
@@ -57,15 +70,19 @@ class Builder:
         values: Graph tensor of each computed ONNX value (inputs of the model included).
         known: Elements of each ONNX value that does not depend on the model's inputs, in ONNX's
             own element type; it becomes a graph constant only when a node reads it.
+        codes: Of ONNX values that are integers standing for real numbers; their graph tensor is the
+            real number.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Tensor] = field(default_factory=dict)
     known: dict[str, Array] = field(default_factory=dict)
+    codes: dict[str, Codes] = field(default_factory=dict)
     call: Call | None = None
     _names: set[str] = field(default_factory=set)
     _shared: dict[str, Tensor] = field(default_factory=dict)
+    _makers: dict[str, Node] = field(default_factory=dict)
 
     # --- reading ONNX values ---
 
@@ -104,6 +121,17 @@ class Builder:
     def refuse(self, why: str) -> UnsupportedFeature:
         """The refusal of this use of the current operator, to be raised."""
         return self._current().refuse(why)
+
+    def is_input(self, x: Tensor) -> bool:
+        """Whether nothing computes the tensor."""
+        return x.data is None and self.producer_of(x) is None
+
+    def producer_of(self, x: Tensor) -> Op | None:
+        """The operator that computes a tensor, behind nodes that only move elements."""
+        node = self._makers.get(x.name)
+        while node is not None and node.op in (Op.RESHAPE, Op.TRANSPOSE, Op.SLICE, Op.MAX_POOL2D):
+            node = self._makers.get(node.inputs[0])
+        return None if node is None else node.op
 
     # --- making nodes ---
 
@@ -159,6 +187,7 @@ class Builder:
             raise call.refuse(f"the result would have shape {tensor.shape}; every dimension must be positive")
         self.nodes.append(node)
         self.tensors[tensor.name] = tensor
+        self._makers[tensor.name] = node
         return tensor
 
     def binary(self, op: Op, a: Tensor, b: Tensor) -> Tensor:
@@ -241,6 +270,7 @@ class Builder:
                 inputs=tuple(name if n == tensor.name else n for n in node.inputs),
                 outputs=tuple(name if n == tensor.name else n for n in node.outputs),
             )
+            self._makers[self.nodes[index].output] = self.nodes[index]
         return self.tensors[name]
 
     def ranked(self, x: Tensor, rank: int) -> Tensor:

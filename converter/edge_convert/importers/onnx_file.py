@@ -197,6 +197,16 @@ def fixed_values(
     return values
 
 
+# Any of these computing from the model's inputs makes its own answers noisy.
+_QUANTIZING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
+
+
+def is_quantized(content: bytes) -> bool:
+    """Whether the model rounds its activations to codes."""
+    model = onnx.load_model_from_string(content)
+    return any(node.op_type in _QUANTIZING for node in model.graph.node)
+
+
 def with_values(content: bytes, fixed: FixedInputs) -> bytes:
     """The same file with inputs turned into constants, for a runtime that is to run it so."""
     model = onnx.load_model_from_string(content)

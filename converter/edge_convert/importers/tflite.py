@@ -1,8 +1,9 @@
 """A float TensorFlow Lite file as a graph.
 
 Old files (one-byte operator field, no signature), weights in half precision, in 8 bits or sparse, and
-a dynamic batch axis are brought to the one form. Refused are files whose activations are quantized
-already, files compiled for the Edge TPU, and whatever keeps state or branches. The parts:
+a dynamic batch axis are brought to the one form; files that are quantized throughout become the float
+model that they stand for. Refused are files compiled for the Edge TPU, and whatever keeps state or
+branches. The parts:
 `tflite_file.py` (bytes), `tflite_builder.py` and `tflite_ops.py` (operators), `tflite_folds.py` (shape
 arithmetic), `tflite_sparsity.py`.
 """
@@ -16,7 +17,7 @@ import numpy as np
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import DTYPES, Array, Graph, Port, Tensor, validate
-from edge_convert.importers import tflite_custom, tflite_logic, tflite_ops
+from edge_convert.importers import tflite_custom, tflite_logic, tflite_ops, tflite_quantized
 from edge_convert.importers.tflite_builder import Builder, Handler
 from edge_convert.importers.tflite_file import NUMPY_TYPES, ModelFile, OperatorRecord, TensorRecord, parse
 from edge_convert.importers.tflite_folds import FOLDS, fold
@@ -25,11 +26,12 @@ HANDLERS: dict[str, Handler] = {
     **tflite_ops.HANDLERS,
     **tflite_logic.HANDLERS,
     **tflite_custom.HANDLERS,
+    **tflite_quantized.HANDLERS,
 }
 _COMPILED_FOR_EDGE_TPU = "edgetpu-custom-op"
-_QUANTIZED_TYPES = {"INT4": "int4", "INT8": "int8", "UINT8": "uint8", "INT16": "int16"}
 # These hand a stored tensor on; `Builder` gives the float elements of it anyway.
 _TRANSPARENT = frozenset({"DENSIFY", "DEQUANTIZE"})
+_STATE = frozenset({"CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 _SHAPE_QUESTIONS = frozenset({"SHAPE", "RANK"})
 
 
@@ -40,7 +42,7 @@ def read(path: Path, fixed: FixedInputs = NOTHING_FIXED) -> Graph:
         fixed: Sizes that the file leaves open.
 
     Raises:
-        SourceInvalid: Not a model, truncated, quantized already, compiled, or with NaN weights.
+        SourceInvalid: Not a model, truncated, compiled, or with NaN weights.
         UnsupportedOperator: Operators outside the set; all of them are named.
         UnsupportedFeature: A use of an operator that the graph cannot say.
     """
@@ -108,7 +110,9 @@ def _handled(builder: Builder, call: OperatorRecord) -> list[Tensor]:
         if error.obj is not call.options:
             raise
         raise SourceInvalid(f"{call.label}: its options are missing or of another operator") from error
-    return made if isinstance(made, list) else [made]
+    results = made if isinstance(made, list) else [made]
+    records = [builder.file.tensors[index] for index in call.outputs]
+    return [tflite_quantized.saturated(builder, x, r) for x, r in zip(results, records, strict=False)]
 
 
 def _fold(builder: Builder, call: OperatorRecord) -> list[Array] | None:
@@ -147,17 +151,13 @@ def _refuse_other_kinds(file: ModelFile) -> None:
         raise SourceInvalid(
             "compiled for the Edge TPU, cannot be a source; give the model that it was compiled from"
         )
-    computed = {i for call in file.operators if call.code not in _TRANSPARENT for i in call.outputs if i >= 0}
-    for index in (*file.inputs, *sorted(computed)):
-        record = file.tensors[index]
-        if record.type in _QUANTIZED_TYPES and record.quantization is not None:
-            raise SourceInvalid(
-                f"already quantised ({_QUANTIZED_TYPES[record.type]} activations, first {record.name!r}); "
-                "give the float source"
-            )
-    stateful = [record.name for record in file.tensors if record.is_variable]
+    stateful = [f"tensor {record.name!r}" for record in file.tensors if record.is_variable]
+    stateful += [call.label for call in file.operators if call.code in _STATE]
     if stateful:
-        raise UnsupportedFeature(f"tensor {stateful[0]!r} keeps state between inferences; expected none")
+        raise UnsupportedFeature(
+            f"{stateful[0]} keeps state between inferences, so that no golden input has one answer; "
+            "export the model with its state as an input and an output"
+        )
 
 
 def _listing(blocked: list[OperatorRecord]) -> str:
@@ -182,6 +182,8 @@ def _static_shape(record: TensorRecord, fixed: FixedInputs) -> tuple[int, ...]:
 
 
 def _input_dtype(record: TensorRecord) -> str:
+    if tflite_quantized.is_codes(record):
+        return "float32"
     dtype = record.type.lower()
     if dtype not in DTYPES:
         raise UnsupportedFeature(

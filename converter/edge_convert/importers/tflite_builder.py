@@ -51,6 +51,7 @@ class Builder:
     call: OperatorRecord | None = None
     _names: set[str] = field(default_factory=set)
     _constants: dict[int, Tensor] = field(default_factory=dict)
+    _makers: dict[str, Node] = field(default_factory=dict)
 
     # --- reading tensors of the file ---
 
@@ -132,6 +133,10 @@ class Builder:
         """The refusal of this use of the current operator, to be raised."""
         return UnsupportedFeature(f"{self._current().label}: {why}")
 
+    def maker(self, name: str) -> Node | None:
+        """The node that computes a graph tensor."""
+        return self._makers.get(name)
+
     # --- making nodes ---
 
     def unique(self, wanted: str) -> str:
@@ -197,6 +202,7 @@ class Builder:
             )
         self.nodes.append(node)
         self.tensors[tensor.name] = tensor
+        self._makers[tensor.name] = node
         return tensor
 
     def activated(self, op: Op, activation: str, *inputs: Tensor, **attrs: Any) -> Tensor:
@@ -246,6 +252,7 @@ class Builder:
                 inputs=tuple(name if n == tensor.name else n for n in node.inputs),
                 outputs=tuple(name if n == tensor.name else n for n in node.outputs),
             )
+            self._makers[self.nodes[position].output] = self.nodes[position]
         return self.tensors[name]
 
     def _is_stored(self, index: int) -> bool:

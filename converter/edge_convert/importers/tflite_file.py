@@ -22,6 +22,7 @@ _SMALLEST_FILE = 16
 # table, from costing minutes.
 _MOST_ENTRIES = 100_000
 _MOST_OUTPUTS = 1024  # of one operator
+_WITHOUT_RESULT = frozenset({"CALL_ONCE", "ASSIGN_VARIABLE"})
 # What the generated accessors raise when an offset leads out of the file or into nonsense.
 READ_ERRORS = (struct.error, ValueError, IndexError, TypeError, OverflowError, KeyError, AttributeError)
 
@@ -214,7 +215,7 @@ def _operator(codes: list[tuple[str, str, int]], tensors: int, index: int, opera
         raise SourceInvalid(f"operator #{index} names code {record.opcodeIndex} of {len(codes)}")
     name, custom, version = codes[record.opcodeIndex]
     inputs, outputs = _indices(record.inputs), _indices(record.outputs)
-    if not 1 <= len(outputs) <= _MOST_OUTPUTS:
+    if not (name not in _WITHOUT_RESULT) <= len(outputs) <= _MOST_OUTPUTS:
         raise SourceInvalid(f"{name} #{index} has {len(outputs)} outputs; expected 1 to {_MOST_OUTPUTS}")
     for wanted in (*inputs, *outputs):
         if not -1 <= wanted < tensors:
