@@ -10,6 +10,7 @@ ConvertError                    every refusal; its text is one line, found and e
  +- DoesNotFit                  the graph cannot run on this profile
  +- GateFailed                  a gate said no; the report is written, the bundle is not
  +- RecipeInvalid               a recipe file that does not parse
+ +- DistillationRefused         no gradients for this graph, too few samples, or the extra is missing
  +- EmulationMissing            no aarch64 userland, or one that lacks what was asked of it
  +- EmulationFailed             a file does not run in the emulation, or answers otherwise there
 """
@@ -53,6 +54,10 @@ class GateFailed(ConvertError):
 
 class RecipeInvalid(ConvertError):
     """A recipe that does not parse or names something unknown."""
+
+
+class DistillationRefused(ConvertError):
+    """A graph that cannot be distilled here; the message says what stands in the way."""
 
 
 class EmulationMissing(ConvertError):

@@ -28,6 +28,15 @@ _RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Every `step`-th pixel, beginning at these."""
+
+    step: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
 class _Pair:
     """The same samples in the full network and in the smaller one."""
 
@@ -37,14 +46,20 @@ class _Pair:
 
 
 def reconstruct(
-    full: Graph, small: Graph, kept: Mapping[str, NDArray[np.int64]], feeds: Mapping[str, Array]
+    full: Graph,
+    small: Graph,
+    kept: Mapping[str, NDArray[np.int64]],
+    feeds: Mapping[str, Array],
+    grids: Mapping[str, Grid] | None = None,
 ) -> Graph:
     """The smaller graph with weights and biases fitted to the full one's results.
 
     Args:
         small: The same nodes as `full`, by name.
         kept: By tensor name: which of the full one's channels are left.
+        grids: By tensor name: which of the full one's pixels are left; all where it is not named.
     """
+    grids = grids or {}
     pairs = [
         _Pair(a.samples, a.values, b.values)
         for a, b in zip(runs(full, feeds), runs(small, feeds), strict=True)
@@ -58,13 +73,16 @@ def reconstruct(
         inputs = [operands(twin, pair.small, constants) for pair in pairs]
         wanted = [_apply(full, without_activation(node), pair.full, pair.samples) for pair in pairs]
         if _can_learn(small, twin):
-            shortcuts = [_lost_beside(full, node, pair, kept) for pair in pairs]
+            shortcuts = [_lost_beside(full, node, pair, kept, grids) for pair in pairs]
             weights, bias = _fitted(
                 twin,
                 small.constant(twin.inputs[1]),
                 constants[twin.inputs[2]].reshape(-1) if len(twin.inputs) == 3 else None,
                 [pair.small[twin.inputs[0]] for pair in pairs],
-                [w[..., kept[node.output]] + lost for w, lost in zip(wanted, shortcuts, strict=True)],
+                [
+                    _left(w, node.output, kept, grids) + lost
+                    for w, lost in zip(wanted, shortcuts, strict=True)
+                ],
             )
             changed[node.name] = weights, bias
             inputs = [[pair.small[twin.inputs[0]], weights, bias] for pair in pairs]
@@ -82,7 +100,11 @@ def _apply(graph: Graph, node: Node, values: Values, samples: int) -> Array:
 
 
 def _lost_beside(
-    full: Graph, node: Node, pair: _Pair, kept: Mapping[str, NDArray[np.int64]]
+    full: Graph,
+    node: Node,
+    pair: _Pair,
+    kept: Mapping[str, NDArray[np.int64]],
+    grids: Mapping[str, Grid],
 ) -> Array | float:
     """What the other operand of the addition behind this node lacks; 0 if there is no such thing."""
     readers = full.consumers()[node.output]
@@ -94,7 +116,17 @@ def _lost_beside(
     wanted, found = pair.full[others[0]], pair.small[others[0]]
     if full.tensor(others[0]).shape != full.tensor(node.output).shape:
         return 0.0  # broadcast
-    return np.asarray(wanted[..., kept[others[0]]] - found)
+    return np.asarray(_left(wanted, others[0], kept, grids) - found)
+
+
+def _left(
+    values: Array, name: str, kept: Mapping[str, NDArray[np.int64]], grids: Mapping[str, Grid]
+) -> Array:
+    """What of a tensor of the full network the smaller one has."""
+    if name in grids:
+        grid = grids[name]
+        values = values[:, grid.top :: grid.step, grid.left :: grid.step]
+    return values[..., kept[name]]
 
 
 def _can_learn(graph: Graph, node: Node) -> bool:

@@ -8,23 +8,23 @@ label is ever asked for. `ladder` gives form after form, `prune` the one that wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from edge_contracts.profile import Precision
-from edge_convert import dead_channels, reference, score, sensitivity, time_model
+from edge_convert import balance, dead_channels, reference, score, sensitivity, stride_hoist, time_model
 from edge_convert.allocation import Allocation, allocate
-from edge_convert.channels import Channels, Ids, groups, mixes, trace
+from edge_convert.channels import Ids, groups, mixes, trace
+from edge_convert.distill import DistillOptions, distill
 from edge_convert.graph import Array, Graph, Op
 from edge_convert.least_squares import reconstruct
-from edge_convert.sensitivity import Narrowing
 from edge_convert.shrink import kept_positions
 from edge_convert.statistics import sample_count
 from edge_convert.stem_fold import fold_stem
+from edge_convert.stride_hoist import Hoist
 
 # Shares of the lean form's predicted time that the ladder's steps come to, and "auto" tries from the last.
 SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
@@ -32,7 +32,10 @@ SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
 _AUTO_MIN_AGREEMENT = 0.99
 _AUTO_MIN_SQNR_DB = 20.0
 # Least squares needs no more samples than this.
-_MOST_SAMPLES = 128
+_MOST_SAMPLES = 192
+# Samples of each class that choose the state that distillation keeps, and nothing else.
+_KEPT_BACK, _MOST_KEPT_BACK = 0.25, 160
+_LEAST_SQUARES = "layers taught again by least squares"
 # A folded first layer may bring the parameters up to this many times those of the source.
 _MOST_GROWTH = 17 / 16
 
@@ -56,6 +59,7 @@ class Pruned:
         amount: Share of the living channels that could go and were removed; 0 when only dead ones were.
         dead: Channels removed because they never change.
         weak: Channels removed although they do.
+        lossless: Whether nothing was done that changes the answers beyond rounding.
         parameters_before, parameters_after: Float constants' elements.
         predicted_us_before, predicted_us_after: Of one inference, by `time_model.py`.
     """
@@ -66,6 +70,7 @@ class Pruned:
     amount: float
     dead: int
     weak: int
+    lossless: bool
     parameters_before: int
     parameters_after: int
     predicted_us_before: float
@@ -75,11 +80,6 @@ class Pruned:
     def speedup(self) -> float:
         """Of the whole graph, predicted."""
         return self.predicted_us_before / max(self.predicted_us_after, 1e-9)
-
-    @property
-    def lossless(self) -> bool:
-        """Whether nothing was done that changes answers beyond rounding."""
-        return self.weak == 0
 
     @property
     def summary(self) -> str:
@@ -99,11 +99,16 @@ class LadderOptions:
         shares: Of the lean form's predicted time; a form for each, falling.
         precision: That the forms are to run in: what time is predicted for.
         fold: Whether the first convolution may be folded; for LiteRT on a CPU only.
+        hoist: Whether a stride may be moved to an earlier layer; costs much unless it is distilled.
+        distill: How long each lossy form is taught, beginning with what the one before has learnt; None for
+            least squares alone.
     """
 
     shares: tuple[float, ...] = SHARES
     precision: Precision = "int8"
     fold: bool = True
+    hoist: bool = False
+    distill: DistillOptions | None = None
 
 
 def ladder(
@@ -112,20 +117,18 @@ def ladder(
     """Faster and faster forms of a graph, each worked out when it is asked for; deterministic.
 
     The first is without loss: dead channels removed, the first convolution folded. The others lose more
-    and more. It ends where nothing saves time any more; a step that equals the one before is left out.
+    and more. It ends where nothing saves time any more; a step that equals the one before is left out. With
+    `hoist` the form with the moved stride comes where its time has its place, and the faster ones come of it.
 
     Args:
         feeds: Calibration samples by input port name; labels are not needed.
+
+    Raises:
+        DistillationRefused: It was asked for and cannot be done here.
     """
-    pruner = _Pruner(graph, feeds, options or LadderOptions())
-    yield pruner.lean_form
-    steps = iter(pruner.path)
-    for share in (options or LadderOptions()).shares:
-        target = share * pruner.lean_us
-        step = next((s for s in steps if s.predicted_us <= target), None)
-        if step is None:
-            return
-        yield pruner.form(step)
+    pruner = Pruner(graph, feeds, options or LadderOptions())
+    yield pruner.form(pruner.lean)
+    yield from pruner.steps()
 
 
 def prune(
@@ -154,46 +157,31 @@ def prune(
         raise ValueError(f"the share of channels to remove is {amount}; expected 0 to below 1")
     if amount == "auto":
         return _fastest_within_limits(graph, feeds, options)
-    pruner = _Pruner(graph, feeds, options)
-    if amount == 0.0:
-        return pruner.lean_form
-    wanted = round(amount * pruner.removable)
-    last: Allocation | None = None
-    for step in pruner.path:
-        last = step
-        if len(step.removed) >= wanted:
-            break
-    return pruner.lean_form if last is None else pruner.form(last)
+    pruner = Pruner(graph, feeds, options)
+    return pruner.form(pruner.without(pruner.lean, float(amount)))
 
 
 def _unpruned(graph: Graph, options: LadderOptions) -> Pruned:
     time, size = time_model.predicted_us(graph, options.precision), graph.parameters()
-    return Pruned(graph, (), (), 0.0, 0, 0, size, size, time, time)
+    return Pruned(graph, (), (), 0.0, 0, 0, True, size, size, time, time)
 
 
 def _fastest_within_limits(graph: Graph, feeds: Mapping[str, Array], options: LadderOptions) -> Pruned:
     count = sample_count(feeds)
     # the last quarter, not every fourth: neighbours in a data set are often near copies
     back = np.arange(count) >= count - count // 4
-    whole = _Pruner(graph, feeds, options)
+    whole = Pruner(graph, feeds, options)
+    best = whole.form(whole.lean)  # its dead channels are dead on all samples
     if not back.any():
-        return whole.lean_form
+        return best
     learn = {name: np.asarray(array)[~back] for name, array in feeds.items()}
     judge = {name: np.asarray(array)[back] for name, array in feeds.items()}
     wanted = reference.run(graph, judge)
-    best = whole.lean_form  # its dead channels are dead on all samples
-    for form in ladder(whole.lean, learn, options):
-        if not form.lossless:
-            if not _near(wanted, reference.run(form.graph, judge)):
-                break
-            best = replace(
-                form,
-                moves=(*whole.lean_moves, *form.moves),
-                removed=_narrowed(graph, form.graph),
-                dead=whole.dead + form.dead,
-                parameters_before=graph.parameters(),
-                predicted_us_before=whole.lean_form.predicted_us_before,
-            )
+    few = Pruner(graph, learn, options, whole.lean)
+    for form in few.steps():
+        if not _near(wanted, reference.run(form.graph, judge)):
+            break
+        best = form
     return best
 
 
@@ -203,91 +191,168 @@ def _near(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> bool:
     return (ratio is None or ratio >= _AUTO_MIN_SQNR_DB) and agree >= _AUTO_MIN_AGREEMENT
 
 
-class _Pruner:
-    """One graph with what all its forms share, worked out when it is asked for."""
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A graph on the way, before its first convolution is folded.
 
-    def __init__(self, graph: Graph, feeds: Mapping[str, Array], options: LadderOptions) -> None:
-        self._graph, self._options = graph, options
-        self._few = {name: np.asarray(array)[:_MOST_SAMPLES] for name, array in feeds.items()}
-        self.lean, self.dead = dead_channels.remove(graph, feeds)
-        self.lean_moves = (f"{self.dead} dead channels removed",) if self.dead else ()
+    Args:
+        kept: By tensor of the lean graph: which of its channels are left.
+        weak: Living channels that went.
+        lossless: Whether it answers as the source does, up to rounding.
+    """
+
+    graph: Graph
+    kept: Mapping[str, Ids]
+    moves: tuple[str, ...]
+    dead: int
+    weak: int = 0
+    lossless: bool = False
+
+
+class Pruner:
+    """One graph with its samples, and the stages that come of it."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        feeds: Mapping[str, Array],
+        options: LadderOptions,
+        lean: Stage | None = None,
+    ) -> None:
+        """Remove the dead channels, unless that has been done.
+
+        Args:
+            lean: The graph without its dead channels.
+        """
+        self._graph, self._feeds, self._options = graph, feeds, options
+        answers = balance.kinds(reference.run(graph, feeds))
+        back = np.zeros(len(answers), bool)
+        if options.distill:
+            back = balance.kept_back(answers, _KEPT_BACK, _MOST_KEPT_BACK)
+        self._check = {name: np.asarray(array)[back] for name, array in feeds.items()}
+        self._learn = {name: np.asarray(array)[~back] for name, array in feeds.items()}
+        few = balance.spread_out(answers[~back], _MOST_SAMPLES)
+        self._few = {name: array[few] for name, array in self._learn.items()}
         self._most_parameters = int(_MOST_GROWTH * graph.parameters()) if options.fold else 0
+        self.lean = lean or self._lean()
 
-    @cached_property
-    def lean_form(self) -> Pruned:
-        """Dead channels gone, the first convolution folded."""
-        return self._finished(self.lean, self.lean_moves, 0)
+    def _lean(self) -> Stage:
+        graph, dead = dead_channels.remove(self._graph, self._feeds)
+        moves = (f"{dead} dead channels removed",) if dead else ()
+        return Stage(graph, _all_channels(graph), moves, dead, lossless=True)
 
-    @property
-    def lean_us(self) -> float:
-        """Predicted time of the lean form."""
-        return self.lean_form.predicted_us_after
+    def steps(self) -> Iterator[Pruned]:
+        """The ladder behind its first form."""
+        lean_us = self.form(self.lean).predicted_us_after
+        hoist = stride_hoist.best(self.lean.graph, self._options.precision) if self._options.hoist else None
+        above = [s for s in self._options.shares if hoist is None or s * lean_us > hoist.predicted_us]
+        yield from self._narrower(self.lean, [share * lean_us for share in above])
+        if hoist is not None:
+            moved = self.hoisted(self.lean, hoist)
+            yield self.form(moved)
+            below = [s for s in self._options.shares if s not in above]
+            yield from self._narrower(moved, [share * lean_us for share in below])
 
-    @cached_property
-    def _channels(self) -> Channels:
-        return trace(self.lean)
+    def _narrower(self, stage: Stage, targets: Sequence[float]) -> Iterator[Pruned]:
+        """A form for each predicted time."""
+        path: list[Allocation] | None = None
+        for target in targets:
+            if self._folded_us(stage.graph) <= target:
+                continue
+            path = path or list(self._path(stage))
+            step = next((s for s in path if s.predicted_us <= target), None)
+            if step is None:
+                return
+            made = self._cut(stage, step)
+            yield self.form(made)
+            if self._options.distill:
+                stage, path = made, None
 
-    @cached_property
-    def _groups(self) -> tuple[Ids, ...]:
-        return groups(self._channels)
-
-    @property
-    def removable(self) -> int:
-        """Living channels that are in a group."""
-        return sum(len(group) for group in self._groups)
-
-    @cached_property
-    def _narrowings(self) -> list[Narrowing]:
-        return sensitivity.measure(self.lean, self._channels, self._groups, self._few)
-
-    @cached_property
-    def path(self) -> tuple[Allocation, ...]:
-        """Every choice of widths from the lean form to the narrowest."""
-        return tuple(
-            allocate(
-                self.lean,
-                self._channels,
-                self._groups,
-                self._narrowings,
-                self._options.precision,
-                self._most_parameters,
-            )
-        )
-
-    def form(self, step: Allocation) -> Pruned:
-        """The graph with the widths of one step, taught again."""
-        gone = np.zeros(len(self._channels.locked), bool)
-        gone[step.removed] = True
-        seen = dead_channels.spreads(self.lean, self._few, {name for _, name in self._channels.mixers})
-        means = {name: spread.mean for name, spread in seen.items()}
-        small = dead_channels.cut(self.lean, self._channels, gone, means)
-        taught = reconstruct(self.lean, small, kept_positions(self._channels, gone), self._few)
-        moves = (
-            *self.lean_moves,
-            f"{len(step.removed)} weak channels removed",
-            "layers taught again by least squares",
-        )
-        return self._finished(taught, moves, len(step.removed))
-
-    def _finished(self, graph: Graph, moves: tuple[str, ...], weak: int) -> Pruned:
-        precision = self._options.precision
-        folded = graph
+    def _folded_us(self, graph: Graph) -> float:
         if self._options.fold:
-            folded = fold_stem(graph, precision, self._most_parameters)
-        if folded is not graph:
+            graph = fold_stem(graph, self._options.precision, self._most_parameters)
+        return time_model.predicted_us(graph, self._options.precision)
+
+    def _path(self, stage: Stage) -> Iterator[Allocation]:
+        """Every choice of widths, faster and faster."""
+        channels = trace(stage.graph)
+        sets = groups(channels)
+        found = sensitivity.measure(stage.graph, channels, sets, self._few)
+        return allocate(stage.graph, channels, sets, found, self._options.precision, self._most_parameters)
+
+    def without(self, stage: Stage, share: float) -> Stage:
+        """The stage with at least this share of its removable channels gone, or as many as save time."""
+        if share == 0.0:
+            return stage
+        wanted = round(share * _removable(stage.graph))
+        last: Allocation | None = None
+        for step in self._path(stage):
+            last = step
+            if len(step.removed) >= wanted:
+                break
+        return stage if last is None else self._cut(stage, last)
+
+    def _cut(self, stage: Stage, step: Allocation) -> Stage:
+        """The stage with the widths of one step, taught again."""
+        graph = stage.graph
+        channels = trace(graph)
+        gone = np.zeros(len(channels.locked), bool)
+        gone[step.removed] = True
+        seen = dead_channels.spreads(graph, self._few, {name for _, name in channels.mixers})
+        means = {name: spread.mean for name, spread in seen.items()}
+        left = kept_positions(channels, gone)
+        small = dead_channels.cut(graph, channels, gone, means)
+        taught = reconstruct(graph, small, left, self._few)
+        count = len(step.removed)
+        moves = (*stage.moves, f"{count} weak channels removed", _LEAST_SQUARES)
+        kept = {name: places[left[name]] for name, places in stage.kept.items() if name in left}
+        return self._distilled(Stage(taught, kept, moves, stage.dead, stage.weak + count))
+
+    def hoisted(self, stage: Stage, hoist: Hoist) -> Stage:
+        """The stage with a stride moved, taught again."""
+        whole = {name: np.arange(len(places)) for name, places in stage.kept.items()}
+        taught = reconstruct(stage.graph, hoist.graph, whole, self._few, hoist.grids)
+        moves = (*stage.moves, hoist.summary, _LEAST_SQUARES)
+        return self._distilled(Stage(taught, stage.kept, moves, stage.dead, stage.weak))
+
+    def _distilled(self, stage: Stage) -> Stage:
+        if self._options.distill is None:
+            return stage
+        taught = distill(
+            self.lean.graph, stage.graph, self._learn, self._check, self._options.distill, stage.kept
+        )
+        return replace(stage, graph=taught.graph, moves=(*stage.moves, taught.summary))
+
+    def form(self, stage: Stage) -> Pruned:
+        """The stage as it is handed on: its first convolution folded where that pays."""
+        precision, folded, moves = self._options.precision, stage.graph, stage.moves
+        if self._options.fold:
+            folded = fold_stem(folded, precision, self._most_parameters)
+        if folded is not stage.graph:
             moves = (*moves, "first convolution folded")
         return Pruned(
             folded,
             moves,
-            _narrowed(self._graph, graph),
-            weak / max(1, self.removable) if weak else 0.0,
-            self.dead,
-            weak,
+            _narrowed(self._graph, stage.graph),
+            stage.weak / max(1, _removable(self.lean.graph)) if stage.weak else 0.0,
+            stage.dead,
+            stage.weak,
+            stage.lossless,
             self._graph.parameters(),
             folded.parameters(),
             time_model.predicted_us(self._graph, precision),
             time_model.predicted_us(folded, precision),
         )
+
+
+def _all_channels(graph: Graph) -> dict[str, Ids]:
+    channels = trace(graph)
+    return kept_positions(channels, np.zeros(len(channels.locked), bool))
+
+
+def _removable(graph: Graph) -> int:
+    """Channels that are in a group."""
+    return sum(len(group) for group in groups(trace(graph)))
 
 
 def _narrowed(before: Graph, after: Graph) -> tuple[Removed, ...]:

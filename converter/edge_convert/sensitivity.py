@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_convert import block_obs, costs, reference
+from edge_convert import balance, block_obs, costs, reference
 from edge_convert.block_obs import Cut
 from edge_convert.channels import Channels, Ids
 from edge_convert.graph import Array, Graph
@@ -23,7 +24,6 @@ WIDTH_STEP = 8
 _MOST_MACS = 60e9
 _MOST_SAMPLES = 64
 _FEWEST_SAMPLES = 8
-_ROW_SUM_TOLERANCE = 1e-3  # softmax in float32 and a source's rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,27 +45,20 @@ class Narrowing:
 def distance(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> float:
     """How far answers are from those wanted, 0 when equal; of several outputs, the mean.
 
-    For rows that are probabilities, the Kullback-Leibler divergence in nats; else the squared error
-    relative to the variance of what is wanted.
+    For rows that are probabilities, the Kullback-Leibler divergence in nats, each class that is wanted
+    counting as much as another; else the squared error relative to the variance of what is wanted.
     """
-    return float(np.mean([_distance(array, found[name]) for name, array in wanted.items()]))
+    weights = balance.weights(balance.kinds(wanted))
+    return float(np.mean([_distance(array, found[name], weights) for name, array in wanted.items()]))
 
 
-def _distance(wanted: Array, found: Array) -> float:
+def _distance(wanted: Array, found: Array, weights: NDArray[np.float64]) -> float:
     p, q = np.asarray(wanted, np.float64), np.asarray(found, np.float64)
-    if _are_probabilities(p):
+    if balance.are_probabilities(p):
         floor = 1e-12
-        return float((p * np.log(np.maximum(p, floor) / np.maximum(q, floor))).sum(axis=-1).mean())
+        rows = (p * np.log(np.maximum(p, floor) / np.maximum(q, floor))).sum(axis=-1)
+        return max(0.0, float(weights @ rows.reshape(len(rows), -1).mean(axis=1)))  # rounding
     return float(((p - q) ** 2).sum() / max(float(((p - p.mean(axis=0)) ** 2).sum()), 1e-30))
-
-
-def _are_probabilities(rows: Array) -> bool:
-    return bool(
-        rows.ndim >= 2
-        and rows.shape[-1] >= 2
-        and (rows >= 0).all()
-        and (np.abs(rows.sum(axis=-1) - 1) <= _ROW_SUM_TOLERANCE).all()
-    )
 
 
 def measure(
