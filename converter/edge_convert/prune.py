@@ -256,6 +256,7 @@ class Pruner:
     def _narrower(self, stage: Stage, targets: Sequence[float]) -> Iterator[Pruned]:
         """A form for each predicted time."""
         path: list[Allocation] | None = None
+        last: Allocation | None = None
         for target in targets:
             if self._folded_us(stage.graph) <= target:
                 continue
@@ -263,6 +264,9 @@ class Pruner:
             step = next((s for s in path if s.predicted_us <= target), None)
             if step is None:
                 return
+            if step is last:
+                continue
+            last = step
             made = self._cut(stage, step)
             yield self.form(made)
             if self._options.distill:
