@@ -19,9 +19,10 @@ from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private
 from edge_contracts.manifest import Material, Task
 from edge_contracts.profile import DeviceProfile, load_profile
-from edge_convert import gates, pack, report, taken
+from edge_convert import arm, gates, npu_choice, pack, report, taken
 from edge_convert import recipe as recipes
 from edge_convert import task as tasks
+from edge_convert.arm import Userland
 from edge_convert.assessment import ABSTAIN_RISK, Assessor
 from edge_convert.budget import Budget
 from edge_convert.candidates import float_form
@@ -65,6 +66,7 @@ class BuildOptions:
         origin: Where the model was fetched from.
         fixed: Sizes that the source leaves open, and inputs that become constants.
         signature: Which function of a SavedModel; "" for its only one, or "serving_default".
+        verify_arm: Hold LiteRT artifacts to their answers on emulated ARM CPUs.
     """
 
     model: Path
@@ -86,6 +88,7 @@ class BuildOptions:
     origin: Origin = NOWHERE
     fixed: FixedInputs = NOTHING_FIXED
     signature: str = ""
+    verify_arm: bool = False
 
 
 def build(options: BuildOptions, step: Step = silent, budget: Budget | None = None) -> BuildResult:
@@ -106,6 +109,9 @@ def build(options: BuildOptions, step: Step = silent, budget: Budget | None = No
     profiles = [load_profile(name) for name in dict.fromkeys(options.profiles)]
     if options.recipe != "auto":
         recipes.load(options.recipe)
+    for profile in profiles:
+        npu_choice.compiler_for(profile)  # one that is named and missing is refused before the work begins
+    userland = arm.find() if options.verify_arm else None
     budget = budget or Budget()
     key = read_private(options.sign_key)
     step(f"reading {options.model.name}")
@@ -126,7 +132,7 @@ def build(options: BuildOptions, step: Step = silent, budget: Budget | None = No
     # one thread: the last bits of a sum must not depend on the number of cores
     with threadpool_limits(limits=1), Delivery(options.output) as delivery:
         try:
-            result = _convert(options, profiles, key, source, result, delivery, step, budget)
+            result = _convert(options, profiles, key, source, result, delivery, step, budget, userland)
         except (ContractError, ConvertError) as error:
             _deliver(replace(result, refusal=str(error)), delivery)
             raise
@@ -151,6 +157,7 @@ def _convert(
     delivery: Delivery,
     step: Step,
     budget: Budget,
+    userland: Userland | None,
 ) -> BuildResult:
     ports = ports_of(source.graph)
     step("reading data")
@@ -190,6 +197,7 @@ def _convert(
         delivery=delivery,
         explainer=Explainer(source.graph, reference, evidence, identity.labels, identity.color_order),
         assessor=Assessor(options.limits, identity.labels, options.abstain_risk),
+        arm=userland,
     )
     amount = options.prune
     if amount is None:

@@ -153,6 +153,11 @@ def _prune_amount(
 @input_shape_option
 @input_value_option
 @click.option("--color-order", type=click.Choice(["RGB", "BGR"]), help="Of picture inputs; for the contract.")
+@click.option(
+    "--verify-arm",
+    is_flag=True,
+    help="Run ARM artifacts on emulated CPUs (edge-convert arm-userland): the same answers, and their cost.",
+)
 @click.option("--sign-key", type=PATH, required=True, help="private.pem of edge-convert keygen.")
 @click.option("--output", type=PATH, required=True, help="Folder for bundles and the report.")
 @json_option
@@ -181,6 +186,7 @@ def build(
     values: FixedInputs,
     signature: str,
     color_order: str | None,
+    verify_arm: bool,
     sign_key: Path,
     output: Path,
     as_json: bool,
@@ -237,6 +243,7 @@ def build(
         color_order=color_order or "",  # type: ignore[arg-type]
         fixed=shapes | values,
         signature=signature,
+        verify_arm=verify_arm,
         sign_key=sign_key,
         output=output,
     )

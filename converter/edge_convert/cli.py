@@ -14,7 +14,7 @@ import click
 
 from edge_contracts.errors import ContractError
 from edge_convert import printing
-from edge_convert.arm_cli import arm_userland
+from edge_convert.arm_cli import arm_userland, verify_arm
 from edge_convert.build_cli import build
 from edge_convert.errors import ConvertError
 from edge_convert.fixed_inputs import FixedInputs
@@ -262,5 +262,5 @@ def keygen(output: Path, as_json: bool) -> None:
     )
 
 
-for _command in (profiles, build, arm_userland, sbom):
+for _command in (profiles, build, arm_userland, verify_arm, sbom):
     edge_convert.add_command(_command)

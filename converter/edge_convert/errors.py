@@ -13,6 +13,7 @@ ConvertError                    every refusal; its text is one line, found and e
  +- DistillationRefused         no gradients for this graph, too few samples, or the extra is missing
  +- EmulationMissing            no aarch64 userland, or one that lacks what was asked of it
  +- EmulationFailed             a file does not run in the emulation, or answers otherwise there
+ +- CompilerMissing             an accelerator's compiler that was named is not there
 """
 
 
@@ -66,3 +67,7 @@ class EmulationMissing(ConvertError):
 
 class EmulationFailed(ConvertError):
     """A file does not run on an emulated ARM CPU."""
+
+
+class CompilerMissing(ConvertError):
+    """An accelerator's compiler that the environment names cannot be found."""

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from typing import Any
 
 from edge_contracts.keys import PrivateKey
 from edge_contracts.manifest import Material, Provenance
-from edge_contracts.profile import DeviceProfile
-from edge_convert import gates, pack
+from edge_contracts.profile import DeviceProfile, Precision
+from edge_convert import arm_check, gates, npu_choice, pack
 from edge_convert.advice import advice
+from edge_convert.arm import Userland
 from edge_convert.assessment import Assessment, Assessor
 from edge_convert.candidates import Candidate, float_form
 from edge_convert.compare import compare
@@ -60,6 +62,7 @@ class Job:
         materials: All that was read, the source first.
         delivery: Where bundles go.
         explainer, assessor: Of the source and its answers, for the report.
+        arm: To verify ARM artifacts with, when that was asked for.
     """
 
     source: Source
@@ -75,6 +78,7 @@ class Job:
     delivery: Delivery
     explainer: Explainer
     assessor: Assessor
+    arm: Userland | None = None
 
 
 def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step: Step) -> Outcome:
@@ -88,6 +92,12 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
     if fidelity.verdict is Verdict.FAIL:
         return replace(outcome, summary=f"no bundle: {fidelity.reason}")
     trials, chosen = _judge(job, profile, search)
+    compiler = npu_choice.compiler_for(profile)
+    npu: npu_choice.Estimates | None = None
+    if chosen is not None and compiler is not None:
+        step(f"{profile.name}: compiling for the NPU")
+        rivals = partial(_first_passing, job, profile, search)
+        trials, chosen, npu = npu_choice.by_estimate(compiler, profile, trials, chosen, rivals)
     if not trials:
         return replace(outcome, summary=f"no bundle: none of the recipes asked for makes {_listed(profile)}")
     step(f"{profile.name}: what changed")
@@ -114,25 +124,24 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
         outcome = replace(outcome, notes=(*outcome.notes, says))
     bench = chosen.bench
     measured = bench.measured(chosen.candidate)
-    outcome = replace(outcome, histogram=measured.histogram)
+    outcome = replace(outcome, histogram=measured.histogram, npu=tuple(npu.fields()) if npu else ())
     try:
-        made = parts_for(profile, bench.form.graph, chosen.candidate, measured.score)
+        checked = npu.results[chosen.candidate.recipe.precision] if npu else ()
+        made = parts_for(profile, bench.form.graph, chosen.candidate, measured.score, checked)
     except Refused as refusal:
         return replace(outcome, summary=f"no bundle: {refusal}", fit=refusal.fit)
     step(f"{profile.name}: signing")
     parts = tuple(_with_confidence(part, chosen.candidate, outcome.assessment) for part in made.parts)
     recipe, form = chosen.candidate.recipe, bench.form
-    name, digest = bundled(job, profile, form.graph, parts, recipe, form.pruning)
-    return replace(
+    outcome = replace(
         outcome,
         passed=True,
-        summary=_chosen_sentence(chosen, trials, profile),
+        summary=npu_choice.sentence(chosen, npu) or _chosen_sentence(chosen, trials, profile),
         artifacts=tuple(artifact_facts(part) for part in made.parts),
         fit=made.fit,
         notes=(*outcome.notes, *made.notes),
-        bundle=name,
-        bundle_digest=digest,
     )
+    return bundled(job, profile, form.graph, parts, recipe, form.pruning, outcome)
 
 
 def _listed(profile: DeviceProfile) -> str:
@@ -174,6 +183,21 @@ def _judge(job: Job, profile: DeviceProfile, search: Search) -> tuple[tuple[Tria
             trials.append(trial)
     best = front([t.figures for p in profile.precisions for t in search.of_precision(p)])
     return tuple(replace(t, on_front=t.name in best) for t in trials), chosen
+
+
+def _first_passing(
+    job: Job, profile: DeviceProfile, search: Search, precision: Precision
+) -> tuple[list[Trial], Tried | None]:
+    """Put the candidates of one precision before the gates until one passes."""
+    search.need(precision)
+    tried = search.of_precision(precision)
+    trials: list[Trial] = []
+    for figures in ordered([t.figures for t in tried], job.limits, job.prefer):
+        one = next(t for t in tried if t.figures is figures)
+        trials.append(_judged(_trial(one), job.limits, profile, one.bench, one.candidate))
+        if trials[-1].state is TrialState.CHOSEN:
+            return trials, one
+    return trials, None
 
 
 def _trial(tried: Tried) -> Trial:
@@ -240,9 +264,22 @@ def _speed(limits: Limits, profile: DeviceProfile, bench: Workbench, measured: M
 
 
 def bundled(
-    job: Job, profile: DeviceProfile, graph: Graph, parts: Sequence[pack.Part], recipe: Recipe, pruning: str
-) -> tuple[str, str]:
-    """Sign what was chosen and hand it to the delivery: the bundle's file name, and its digest."""
+    job: Job,
+    profile: DeviceProfile,
+    graph: Graph,
+    parts: Sequence[pack.Part],
+    recipe: Recipe,
+    pruning: str,
+    outcome: Outcome,
+) -> Outcome:
+    """Sign what was chosen and hand it to the delivery, when an ARM CPU that was asked for agrees.
+
+    Args:
+        outcome: As it is when nothing speaks against the bundle.
+
+    Returns:
+        The outcome with the bundle's file name and digest; or without, and why.
+    """
     calibration = job.evidence.calibration
     content = pack.assemble(
         job.identity,
@@ -254,9 +291,16 @@ def bundled(
         job.evidence.classes,
         _provenance(job, profile, recipe, pruning),
     )
+    if job.arm is not None and arm_check.concerns(profile):
+        checks = arm_check.of_files(content.manifest, content.files, job.arm)
+        verified = arm_check.finding(checks)
+        shown = tuple(one.fields() for one in checks)
+        outcome = replace(outcome, findings=(*outcome.findings, verified), arm=shown)
+        if verified.verdict is Verdict.FAIL:
+            return replace(outcome, passed=False, summary=f"no bundle: {verified.reason}", artifacts=())
     name, packed, digest = pack.signed(content, job.key, environment())
     job.delivery.add(name, packed)
-    return name, digest
+    return replace(outcome, bundle=name, bundle_digest=digest)
 
 
 def _provenance(job: Job, profile: DeviceProfile, recipe: Recipe, pruning: str) -> Provenance:

@@ -5,22 +5,18 @@ What was not compiled says so, in the report and in the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import Accelerator, DeviceProfile
-from edge_convert import edgetpu, fit_rows
+from edge_convert import edgetpu, fit_rows, npu
 from edge_convert.candidates import Candidate
 from edge_convert.errors import DoesNotFit
 from edge_convert.fit import Fit, Place
 from edge_convert.graph import Graph
+from edge_convert.npu import Compiled
 from edge_convert.pack import Part
-
-NPU_NOT_COMPILED = (
-    "not compiled: OpenVINO's NPU compiler is not part of its Linux package; "
-    "the device's driver compiles the model when it is loaded"
-)
 
 
 class Refused(DoesNotFit):
@@ -46,11 +42,18 @@ class Made:
     notes: tuple[str, ...] = ()
 
 
-def parts_for(profile: DeviceProfile, graph: Graph, candidate: Candidate, score: Score) -> Made:
+def parts_for(
+    profile: DeviceProfile,
+    graph: Graph,
+    candidate: Candidate,
+    score: Score,
+    checked: Sequence[Compiled] = (),
+) -> Made:
     """Make the artifacts of a profile's bundle.
 
     Args:
         graph: What the candidate was written from.
+        checked: What an NPU compiler made of the candidate, where there is one.
 
     Raises:
         Refused: Fewer operators than the profile asks for would run on its accelerator, or some nowhere.
@@ -61,7 +64,7 @@ def parts_for(profile: DeviceProfile, graph: Graph, candidate: Candidate, score:
         raise Refused(f"{nowhere.operator} runs nowhere on profile {profile.name}: {nowhere.rule}", fit)
     if profile.accelerator is None:
         return Made((_part(candidate, score, profile.runtimes),), fit)
-    return COMPILE[profile.accelerator.kind](profile, profile.accelerator, candidate, score, fit)
+    return COMPILE[profile.accelerator.kind](profile, profile.accelerator, candidate, score, fit, checked)
 
 
 def _part(candidate: Candidate, score: Score, runtimes: tuple[str, ...], not_compiled: str = "") -> Part:
@@ -79,14 +82,33 @@ def _part(candidate: Candidate, score: Score, runtimes: tuple[str, ...], not_com
 
 
 def _intel_npu(
-    profile: DeviceProfile, accelerator: Accelerator, candidate: Candidate, score: Score, fit: Fit
+    profile: DeviceProfile,
+    accelerator: Accelerator,
+    candidate: Candidate,
+    score: Score,
+    fit: Fit,
+    checked: Sequence[Compiled],
 ) -> Made:
-    part = _part(candidate, score, profile.runtimes, NPU_NOT_COMPILED)
-    return Made((part,), fit, (NPU_NOT_COMPILED,))
+    """The model as it is, which the device's driver compiles; what a compiler here thinks of it is said."""
+    said = npu.sentence(checked) if checked else npu.NOT_COMPILED
+    share = fit.share(Place.ACCELERATOR)
+    if not checked and share < accelerator.min_mapped_share:
+        first = next(row for row in fit.rows if row.place is not Place.ACCELERATOR)
+        raise Refused(
+            f"{share:.0%} of the operators would run on the NPU, profile {profile.name} asks for "
+            f"{accelerator.min_mapped_share:.0%}; {first.operator}: {first.rule}",
+            fit,
+        )
+    return Made((_part(candidate, score, profile.runtimes, said),), fit, (said,))
 
 
 def _edge_tpu(
-    profile: DeviceProfile, accelerator: Accelerator, candidate: Candidate, score: Score, fit: Fit
+    profile: DeviceProfile,
+    accelerator: Accelerator,
+    candidate: Candidate,
+    score: Score,
+    fit: Fit,
+    checked: Sequence[Compiled],
 ) -> Made:
     """The compiled file first, where the compiler is installed; the CPU twin in any case."""
     content = candidate.files[".tflite"]
@@ -135,7 +157,8 @@ def _edge_tpu(
 
 
 # kind of accelerator -> how its artifacts are made
-COMPILE: dict[str, Callable[[DeviceProfile, Accelerator, Candidate, Score, Fit], Made]] = {
+_Maker = Callable[[DeviceProfile, Accelerator, Candidate, Score, Fit, Sequence[Compiled]], Made]
+COMPILE: dict[str, _Maker] = {
     "edge-tpu": _edge_tpu,
     "intel-npu": _intel_npu,
 }

@@ -84,6 +84,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
             "counts": list(histogram.counts),
         },
         "fit": [] if outcome.fit is None else outcome.fit.row_fields(),
+        "arm_checks": [dict(one) for one in outcome.arm],
+        "npu_compilations": [dict(one) for one in outcome.npu],
         "fit_summary": None if outcome.fit is None else outcome.fit.summary_fields(),
         "notes": list(outcome.notes),
         **outcome.assessment.as_json(),

@@ -85,6 +85,8 @@ class Outcome:
         artifacts: Id, bytes, runtimes and compilation of what is in the bundle.
         layers: Most expensive first.
         fit: How the artifact fits the class of device, operator by operator.
+        arm: How the artifacts answered on emulated ARM CPUs, when that was asked for.
+        npu: What an NPU compiler made of each form for each platform, where there is one.
         assessment: Metrics, slices, confidence and robustness of the chosen candidate, or of the best
             that failed.
         depth: Noise that has come together by each layer, in running order.
@@ -103,6 +105,8 @@ class Outcome:
     histogram: Histogram | None = None
     artifacts: tuple[Mapping[str, Any], ...] = ()
     fit: Fit | None = None
+    npu: tuple[Mapping[str, Any], ...] = ()
+    arm: tuple[Mapping[str, Any], ...] = ()
     bundle: str = ""
     bundle_digest: str = ""
     notes: tuple[str, ...] = ()

@@ -97,17 +97,15 @@ def decide(job: Job, profile: DeviceProfile, step: Step) -> Outcome:
         made = parts_for(profile, job.source.graph, candidate, score)
     except Refused as refusal:
         return replace(outcome, summary=f"no bundle: {refusal}", fit=refusal.fit)
-    name, digest = bundled(job, profile, job.source.graph, made.parts, AS_IT_IS, "none")
-    return replace(
+    outcome = replace(
         outcome,
         passed=True,
         summary="int8, taken as it is: the source is quantized already",
         artifacts=tuple(artifact_facts(part) for part in made.parts),
         fit=made.fit,
         notes=made.notes,
-        bundle=name,
-        bundle_digest=digest,
     )
+    return bundled(job, profile, job.source.graph, made.parts, AS_IT_IS, "none", outcome)
 
 
 def _known(score: Score) -> tuple[Finding, ...]:
