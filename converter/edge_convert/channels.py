@@ -52,7 +52,7 @@ def mixes(node: Node) -> bool:
 
 def trace(graph: Graph) -> Channels:
     """Follow the channels through the graph."""
-    tracer = _Tracer(graph)
+    tracer = Tracer(graph)
     for port in graph.inputs:
         tracer.give(port.tensor, tracer.fresh(port.tensor), locked=True)
     for node in graph.nodes:
@@ -79,10 +79,11 @@ def groups(channels: Channels) -> tuple[Ids, ...]:
     return tuple(np.array(sorted(s), np.int64) for s in sorted(free, key=min))
 
 
-class _Tracer:
-    """Channel numbers so far: union-find over integers."""
+class Tracer:
+    """Channel numbers so far: union-find over integers. A subclass may follow them by other rules."""
 
     def __init__(self, graph: Graph) -> None:
+        """Begin with no channel known."""
         self.graph = graph
         self.ids: dict[str, Ids] = {}
         self.leaders: list[int] = []
@@ -109,6 +110,7 @@ class _Tracer:
             self.locked[channel] = True
 
     def leader(self, channel: int) -> int:
+        """The number that stands for all channels made one with this."""
         while self.leaders[channel] != channel:
             self.leaders[channel] = self.leaders[self.leaders[channel]]
             channel = self.leaders[channel]

@@ -7,10 +7,12 @@ not named here stays float.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_convert.graph import Graph, constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +44,23 @@ class Quantization:
             rounding of the float constant (adaptive rounding, bias correction).
         float_nodes: Names of nodes that stay in float; the emitter puts conversions around them.
         whole: Names of nodes that are written as one operator, whatever a CPU runs faster.
+        constants: Float constants by name that take the place of the graph's own, in float nodes, too: the
+            same network with its channels scaled (`equalize.py`).
     """
 
     params: Mapping[str, QuantParams]
     codes: Mapping[str, NDArray[np.int32] | NDArray[np.int8]] = field(default_factory=dict)
     float_nodes: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
+    constants: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+def with_constants(graph: Graph, quantization: Quantization) -> Graph:
+    """The float network that a quantization belongs to: the graph with the constants that it brings."""
+    if not quantization.constants:
+        return graph
+    made = {name: constant(name, data) for name, data in quantization.constants.items()}
+    return replace(graph, tensors=dict(graph.tensors) | made)
 
 
 def equal(one: Quantization, other: Quantization) -> bool:
@@ -58,6 +71,8 @@ def equal(one: Quantization, other: Quantization) -> bool:
         and one.codes.keys() == other.codes.keys()
         and all(_equal_params(params, other.params[name]) for name, params in one.params.items())
         and all(np.array_equal(codes, other.codes[name]) for name, codes in one.codes.items())
+        and one.constants.keys() == other.constants.keys()
+        and all(np.array_equal(data, other.constants[name]) for name, data in one.constants.items())
     )
 
 

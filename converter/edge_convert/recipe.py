@@ -3,10 +3,11 @@
 Listing the folder is the registration. A recipe's name can be decoded, and a file whose name says
 something else than its content is refused:
 
-    w<weights>[m][_a<activations>_<range rule>][_bc | _lsr]
+    w<weights>[m][_a<activations>_<range rule>][_eq][_bc | _lsr]
     wi8_ai8_p9999_bc   int8 weights and activations, ranges at the 99.99th percentile, biases corrected
     wi8m_ai8_mse       int8 with weight scales, too, by least squared error
     wi8_ai8_minmax_lsr weights rounded by least squares of their layer's results, biases corrected
+    wi8_ai8_mse_eq_lsr channels scaled to fill their tensor's range first
     wf16               float16 weights, float activations
 
 What the words do is `quantize.py`'s matter.
@@ -74,6 +75,7 @@ class Recipe(Frozen):
     Args:
         precision: Of the artifact it makes; a profile lists which it can run.
         activations: For int8 only.
+        equalize: Whether channels are scaled to fill their tensor's range before it is quantized.
         bias_correction: Whether biases take up the mean error of their node's outputs.
         min_sqnr_db: What it must reach on the fixture model of the tests, decibels.
     """
@@ -84,6 +86,7 @@ class Recipe(Frozen):
     precision: Precision
     weights: WeightRule = WeightRule()
     activations: ActivationRule | None = None
+    equalize: bool = False
     bias_correction: bool = False
     min_sqnr_db: float
 
@@ -91,8 +94,10 @@ class Recipe(Frozen):
     def _says_what_it_is(self) -> Recipe:
         if (self.activations is not None) != (self.precision == "int8"):
             raise ValueError("activations must be stated for precision 'int8' and for no other")
-        if self.precision != "int8" and (self.bias_correction or self.weights != WeightRule()):
-            raise ValueError("bias_correction and a weight rule are for precision 'int8' only")
+        if self.precision != "int8" and (
+            self.equalize or self.bias_correction or self.weights != WeightRule()
+        ):
+            raise ValueError("equalize, bias_correction and a weight rule are for precision 'int8' only")
         if self.weights.rounding != "nearest" and not self.bias_correction:
             raise ValueError("rounding by least squares leaves the means to bias_correction, which is off")
         if self.name != self.decodable_name:
@@ -108,7 +113,7 @@ class Recipe(Frozen):
         ending = "_bc" if self.bias_correction else ""
         if self.weights.rounding == "least_squares":
             ending = "_lsr"
-        return f"{weights}_ai8_{self.activations.word}{ending}"
+        return f"{weights}_ai8_{self.activations.word}{'_eq' * self.equalize}{ending}"
 
     @property
     def digest(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from edge_convert import reference
 from edge_convert.emitters.tflite_rules import WEIGHT_AXIS
 from edge_convert.graph import Array, Graph, Node, Op
-from edge_convert.quantization import Quantization, QuantParams, dequantize, quantize
+from edge_convert.quantization import Quantization, QuantParams, dequantize, quantize, with_constants
 
 Values = dict[str, Array]
 
@@ -157,6 +157,7 @@ def evaluate(
     Returns:
         Real values by tensor name, in the graph's layout.
     """
+    graph = with_constants(graph, quantization)
     results: list[Values] = []
     ends = last_uses(graph)
     for run in runs(graph, feeds):

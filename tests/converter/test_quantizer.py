@@ -77,5 +77,6 @@ def test_quantizations_are_equal_to_the_last_bit_or_not_at_all() -> None:
         replace(one, codes={}),
         replace(one, float_nodes=frozenset()),
         replace(one, whole=frozenset({"n"})),
+        replace(one, constants={"w": np.ones(3, np.float32)}),
     ):
         assert not equal(one, other)

@@ -20,7 +20,7 @@ import openvino.opset13 as ops
 from edge_convert.emitters.openvino_lowering import Form, Lowering
 from edge_convert.emitters.openvino_ops import write
 from edge_convert.graph import Graph
-from edge_convert.quantization import Quantization
+from edge_convert.quantization import Quantization, with_constants
 
 # Who wrote the file is for the provenance to say; here it would change the digest with every release.
 _VERSION_LINE = re.compile(rb'[ \t]*<info name="OpenVINO Runtime"[^>]*/>\n')
@@ -51,6 +51,8 @@ def emit(
 
 def build(graph: Graph, quantization: Quantization | None = None) -> Any:
     """The graph as an `openvino.Model` in memory."""
+    if quantization is not None:
+        graph = with_constants(graph, quantization)
     lowering = Lowering(graph, quantization)
     parameters = []
     for port in graph.inputs:

@@ -14,7 +14,7 @@ from edge_convert.emitters.tflite_ops import WRITERS, Step
 from edge_convert.emitters.tflite_rules import broken_rules
 from edge_convert.emitters.tflite_writer import ModelWriter
 from edge_convert.graph import Graph
-from edge_convert.quantization import Quantization
+from edge_convert.quantization import Quantization, with_constants
 
 _DESCRIPTION = "edge-convert"
 
@@ -40,6 +40,7 @@ def emit(
         AssertionError: The quantization breaks a rule of `tflite_rules.py`.
     """
     if quantization is not None:
+        graph = with_constants(graph, quantization)
         broken = broken_rules(graph, quantization)
         assert not broken, "; ".join(broken)
     lowering = Lowering(graph, quantization, ModelWriter(_DESCRIPTION), weights == "float16")

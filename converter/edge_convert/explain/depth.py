@@ -33,7 +33,7 @@ def noise_by_depth(
     signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for index in range(len(next(iter(feeds.values())))):
         one = {name: values[index : index + 1] for name, values in feeds.items()}
-        exact = simulate.evaluate(graph, Quantization({}), one, names)
+        exact = simulate.evaluate(graph, Quantization({}, constants=quantization.constants), one, names)
         rounded = simulate.evaluate(graph, quantization, one, names)
         for name in names:
             values = exact[name].astype(np.float64)
