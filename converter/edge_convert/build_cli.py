@@ -121,7 +121,7 @@ def _prune_amount(
     type=click.Choice(["balanced", "accuracy", "speed", "size"]),
     default="balanced",
     show_default=True,
-    help="Which of those that pass is best; balanced: the fastest that uses half of what the gates allow.",
+    help="Which of those that pass is best; balanced: half the time is worth half of what the gates allow.",
 )
 @click.option(
     "--time-budget",

@@ -21,8 +21,10 @@ Prefer = Literal["balanced", "accuracy", "speed", "size"]
 COMFORTABLE = 0.5
 # A limit on noise says what is still useful, and not that a tenth more of it is worth a tenth more speed.
 HALVED_BY_DB = 10.0
-# Predictions of speed and size that differ by less than this are equal: quality decides.
-SAME = 0.05
+# What half of the time is worth: this share of what the gates allow.
+HALF_THE_TIME = 0.5
+# Doublings of speed or size that differ by less than this (5 %) are equal: quality decides.
+SAME = 0.07
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
     """The order in which to put candidates before the gates.
 
     "accuracy": the least noise first. "speed" and "size": of those that keep within the gates on the
-    samples that choose, the fastest or smallest first. "balanced": the fastest of those that use up half of
-    what the gates allow or less. Whoever does not qualify follows behind, the least noise first.
+    samples that choose, the fastest or smallest first. "balanced": of those that use up half of what the
+    gates allow or less, the best trade: half of the time is worth half of the allowance. Whoever does not
+    qualify follows behind, the least noise first.
     """
 
     used = {c.name: allowance_used(c.selection, limits) for c in candidates}
@@ -95,14 +98,22 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
     fitting = [c for c in candidates if used[c.name] <= most]
     order: list[Figures] = []
     while fitting:
-        wanted = {c.name: c.bytes if prefer == "size" else c.cost_us for c in fitting}
-        nearly = (1 + SAME) * min(wanted.values())
-        first = min((c for c in fitting if wanted[c.name] <= nearly), key=_by_quality)
+        cost = {c.name: _cost(c, used[c.name], prefer) for c in fitting}
+        nearly = min(cost.values()) + SAME
+        first = min((c for c in fitting if cost[c.name] <= nearly), key=_by_quality)
         order.append(first)
         fitting.remove(first)
     behind = [c for c in candidates if used[c.name] > most]
     within = 1.0 if prefer != "accuracy" else math.inf
     return order + sorted(behind, key=lambda c: (used[c.name] > within, *_by_quality(c)))
+
+
+def _cost(c: Figures, used: float, prefer: Prefer) -> float:
+    """What is to be small: doublings of time or size; for "balanced", of time against the allowance."""
+    if prefer == "size":
+        return math.log2(max(c.bytes, 1))
+    doublings = math.log2(max(c.cost_us, 1e-9))
+    return doublings + used / HALF_THE_TIME if prefer == "balanced" else doublings
 
 
 def _by_quality(c: Figures) -> tuple[float, float, int, str]:

@@ -47,12 +47,19 @@ def test_a_drop_of_accuracy_counts_where_it_is_known() -> None:
     assert allowance_used(drop, Limits(max_drop=0.0)) == math.inf
 
 
-def test_balanced_takes_the_fastest_that_leaves_half_of_the_allowance() -> None:
-    slow, fast = one("slow", 40, 100, 9), one("fast", 25, 50, 9)
-    bold = one("bold", 15, 20, 9, agreement=0.94)  # 60.5 of 100: more than half
+def test_balanced_trades_half_of_the_time_for_half_of_the_allowance() -> None:
+    # used up: 0.5 / 1001 / 0.1 = 0.005, and 20.5 / 1001 / 0.1 = 0.205: 0.2 more is worth 0.4 doublings, 1.32x
+    slow = one("slow", 40, 100, 9)
+    assert ordered([slow, one("fast", 25, 70, 9, agreement=0.98)], LIMITS, "balanced")[0].name == "fast"
+    assert ordered([slow, one("fast", 25, 80, 9, agreement=0.98)], LIMITS, "balanced")[0].name == "slow"
+
+
+def test_balanced_takes_nothing_that_uses_up_more_than_half() -> None:
+    slow = one("slow", 40, 100, 9)
+    bold = one("bold", 15, 1, 9, agreement=0.94)  # 60.5 of 100
     wrong = one("wrong", 50, 1, 1, agreement=0.5)
-    names = [f.name for f in ordered([slow, fast, bold, wrong], LIMITS, "balanced")]
-    assert names == ["fast", "slow", "bold", "wrong"]
+    names = [f.name for f in ordered([wrong, bold, slow], LIMITS, "balanced")]
+    assert names == ["slow", "bold", "wrong"]
 
 
 def test_speeds_that_are_nearly_equal_leave_the_choice_to_quality() -> None:
