@@ -20,6 +20,7 @@ from conversion_cases import Case, Contestant, cases, converted, shipped
 from edge_contracts.manifest import Score
 from edge_convert import arm
 from edge_convert.arm import CPUS, Userland
+from edge_convert.errors import EmulationMissing
 from edge_convert.terminal import table
 
 Amount = Literal["none", "auto"] | float
@@ -39,7 +40,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prune", type=_amount, default="none")
     prune: Amount = parser.parse_args().prune
-    userland = arm.find(LOCAL if LOCAL.is_dir() else None)
+    try:
+        userland = arm.find(LOCAL if LOCAL.is_dir() else None)
+    except EmulationMissing as error:
+        print(f"not counted: {error}")
+        return
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         for case in cases():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from edge_convert.options import json_option, print_json
-from edge_convert.terminal import table
+from edge_contracts.errors import ProfileInvalid
+from edge_convert.options import PATH, json_option, print_json
+from edge_convert.terminal import progress, table
 
 
 @click.group(invoke_without_command=True)
@@ -21,6 +23,7 @@ def profiles(context: click.Context, as_json: bool) -> None:
       edge-convert profiles
       edge-convert profiles show coral-usb
       edge-convert profiles show ./my-board.toml
+      edge-convert profiles new my-board --probe
     """
     if context.invoked_subcommand is not None:
         return
@@ -52,6 +55,54 @@ def show(name: str, as_json: bool) -> None:
     rows = [(key, _plain(value)) for key, value in document.items() if key not in ("format", "extends")]
     rows.insert(2, ("extends", " -> ".join(lineage(name)[1:]) or "-"))
     click.echo(table(("key", "value"), rows))
+
+
+@profiles.command()
+@click.argument("name")
+@click.option("--output", type=PATH, help="File to write; NAME.toml when not given. Never overwritten.")
+@click.option("--like", default="arm-cpu", show_default=True, help="Profile to begin with, without --probe.")
+@click.option("--probe", is_flag=True, help="Find out about this machine and measure it, about two seconds.")
+@json_option
+def new(name: str, output: Path | None, like: str, probe: bool, as_json: bool) -> None:
+    """Write a commented profile NAME for a class of device; every field is explained in the file.
+
+    With --probe it describes this machine: processor, memory, accelerators that can be seen, runtimes that
+    are installed, and the multiply-accumulates per second that a small network reaches in LiteRT.
+
+    \b
+    Examples:
+      edge-convert profiles new my-board --like raspberry-pi-5
+      edge-convert profiles new this-gateway --probe --output profiles/this-gateway.toml
+    """
+    from edge_convert import profile_new, profile_text
+
+    path = output or Path(f"{name}.toml")
+    machine = None
+    if probe:
+        from edge_convert import probe as probing
+        from edge_convert.probe_rate import rates
+
+        machine = probing.machine()
+        with progress("measuring") as step:
+            step("timing a small network in LiteRT")
+            made = profile_new.of_machine(name, machine, rates())
+    else:
+        made = profile_new.like(name, like)
+    text = profile_text.to_toml(made, profile_new.head_of(machine))
+    try:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise ProfileInvalid(f"{path} is there already; profiles are not overwritten") from None
+    if as_json:
+        print_json({"file": str(path), "profile": made.model_dump(mode="json")})
+        return
+    click.echo(f"{path}: use it with --profile {_as_argument(path)}")
+
+
+def _as_argument(path: Path) -> str:
+    """A name that ends in .toml is read as a file."""
+    return str(path) if path.suffix == ".toml" else f"{path} (rename it to end in .toml)"
 
 
 def _plain(value: Any) -> str:
