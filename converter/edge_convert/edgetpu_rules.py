@@ -325,6 +325,18 @@ def _unit_strides(use: Use) -> str | None:
     return None
 
 
+def _leading_ones(use: Use) -> str | None:
+    """A squeeze without moving anything: all that goes stands before the first dimension that is not 1."""
+    shape = use.inputs[0].shape
+    leading = next((i for i, d in enumerate(shape) if d > 1), len(shape))
+    asked = use.operator.options.squeezeDims
+    axes = [int(a) % len(shape) for a in asked] if asked is not None and len(asked) else []
+    gone = axes or [i for i, d in enumerate(shape) if d == 1]
+    if any(axis > leading for axis in gone):
+        return f"it squeezes {list(shape)} behind its first dimension above 1; only leading ones may go"
+    return None
+
+
 _CONVOLUTION: Sequence[Rule] = (_constant_weights, _even_dilation)
 RULES: dict[str, Sequence[Rule]] = {
     "ADD": (),
@@ -361,7 +373,7 @@ RULES: dict[str, Sequence[Rule]] = {
     "SPLIT": (_split_axis(0, 1),),
     "SPLIT_V": (_split_axis(2, 0),),
     "SQUARED_DIFFERENCE": (),
-    "SQUEEZE": (),
+    "SQUEEZE": (_leading_ones,),
     "STRIDED_SLICE": (_unit_strides,),
     "SUB": (),
     "SUM": (_keeps_batch,),
@@ -373,6 +385,7 @@ RULES: dict[str, Sequence[Rule]] = {
 
 # Documented as "may not be mapped", depending on sizes that only the compiler knows.
 UNCERTAIN = {
+    "MEAN": "large inputs may stay on the CPU (google-coral/edgetpu issue 461: 1x256x128x3)",
     "RESHAPE": "may stay on the CPU for large tensors",
     "RESIZE_BILINEAR": "may stay on the CPU, depending on its sizes, to keep precision",
     "RESIZE_NEAREST_NEIGHBOR": "may stay on the CPU, depending on its sizes, to keep precision",

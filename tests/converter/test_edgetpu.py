@@ -199,6 +199,29 @@ def test_a_concatenation_with_constant_zeros_is_mapped() -> None:
     assert check(joined(0)).mapped_share == 0.0
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes", "mapped"),
+    [
+        ((1, 1, 5, 10), [0, 1], True),
+        ((1, 5, 1, 10), [2], False),
+        ((1, 5, 1, 10), [], False),
+        ((1, 1, 1, 10), [], True),
+        ((1, 5, 10), [-3], True),
+    ],
+)
+def test_only_leading_ones_may_be_squeezed_away(
+    shape: tuple[int, ...], axes: list[int], mapped: bool
+) -> None:
+    writer = ModelWriter("test")
+    x = writer.tensor("x", shape, "int8", params=PARAMS)
+    gone = {a % len(shape) for a in axes} or {i for i, d in enumerate(shape) if d == 1}
+    y = writer.tensor("y", tuple(d for i, d in enumerate(shape) if i not in gone), "int8", params=PARAMS)
+    options = schema.SqueezeOptionsT()
+    options.squeezeDims = np.array(axes, np.int32)
+    writer.operator("SQUEEZE", [x], [y], options)
+    assert (check(writer.finish([("x", x)], [("y", y)])).mapped_share == 1.0) is mapped
+
+
 def test_bytes_that_are_no_model_are_refused() -> None:
     with pytest.raises(SourceInvalid, match="not a TensorFlow Lite file"):
         check(b"x" * 100)
