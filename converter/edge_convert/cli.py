@@ -139,7 +139,7 @@ def inspect(
 
     source = read_source(model, shapes | values, signature)
     found = inspection.contents(source)
-    fits = [inspection.fit(source.graph, profile) for profile in loaded]
+    fits = [inspection.fit_source(source, profile) for profile in loaded]
     if as_json:
         profiles = [{**fit.summary_fields(), "fit": fit.row_fields()} for fit in fits]
         print_json({**asdict(found), "profiles": profiles})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_contracts.profile import DeviceProfile
-from edge_convert import candidates, costs, fit_rows
+from edge_convert import candidates, costs, fit_rows, taken
 from edge_convert.candidates import Candidate
 from edge_convert.fit import Fit
 from edge_convert.graph import Array, Graph
@@ -70,6 +70,13 @@ def contents(source: Source) -> Contents:
         graph.parameters(),
         costs.macs(graph),
     )
+
+
+def fit_source(source: Source, profile: DeviceProfile) -> Fit:
+    """How what a build would make of a source fits: of one that is quantized already, the file itself."""
+    if taken.applies(source, profile, "auto"):
+        return fit_rows.of_tflite(source.content, profile)
+    return fit(source.graph, profile)
 
 
 def fit(graph: Graph, profile: DeviceProfile) -> Fit:

@@ -18,6 +18,7 @@ from edge_convert.emitters.tflite_writer import ModelWriter
 from edge_convert.fit import Place, Row, judge, predicted_ms
 from edge_convert.graph import Op
 from edge_convert.quantization import QuantParams
+from edge_convert.source import read_source
 
 CORAL = load_profile("coral-usb")
 ARM = load_profile("raspberry-pi-5")
@@ -149,6 +150,14 @@ def test_the_published_coral_files(shared_data: Path) -> None:
     assert fit_rows.of_tflite(compiled, ARM).rows[0].place is Place.NOWHERE
     broken = fit_rows.of_tflite((folder / "model_invoking_error.tflite").read_bytes(), CORAL)
     assert not broken.fits and "fake-op-double" in broken.rows[0].operator
+
+
+def test_a_file_that_is_quantized_already_is_judged_as_it_is(tmp_path: Path) -> None:
+    content = int8_candidate(picture_net(), "coral-tpu", {"x": pictures(4)}).files[".tflite"]
+    (tmp_path / "int8.tflite").write_bytes(content)
+    source = read_source(tmp_path / "int8.tflite")
+    assert inspection.fit_source(source, CORAL) == fit_rows.of_tflite(content, CORAL)
+    assert inspection.fit_source(source, NPU).rows[0].operator.startswith("conv2d")  # written anew
 
 
 def test_sizes_beyond_the_profile_do_not_fit() -> None:
