@@ -1,6 +1,6 @@
 """Instructions per inference on emulated ARM CPUs: MLPerf's own int8 files, and our artifacts.
 
-    python benchmarks/arm_instructions.py [--prune none|auto|SHARE]
+    python benchmarks/arm_instructions.py [--prune none|auto|SHARE] [--prefer balanced|speed]
 
 Cortex-A76 (Raspberry Pi 5) has the int8 dot product, Cortex-A72 (Raspberry Pi 4) has not. One thread,
 LiteRT with XNNPACK under qemu-user; the counter is of executed instructions, which is neither cycles
@@ -21,6 +21,7 @@ from edge_contracts.manifest import Score
 from edge_convert import arm
 from edge_convert.arm import CPUS, Userland
 from edge_convert.errors import EmulationMissing
+from edge_convert.preference import Prefer
 from edge_convert.terminal import table
 
 Amount = Literal["none", "auto"] | float
@@ -39,7 +40,9 @@ def main() -> None:
     """Convert, count and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prune", type=_amount, default="none")
-    prune: Amount = parser.parse_args().prune
+    parser.add_argument("--prefer", choices=["balanced", "accuracy", "speed", "size"], default="balanced")
+    options = parser.parse_args()
+    prune: Amount = options.prune
     try:
         userland = arm.find(LOCAL if LOCAL.is_dir() else None)
     except EmulationMissing as error:
@@ -48,7 +51,7 @@ def main() -> None:
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
         for case in cases():
-            rows += _counted(case, prune, Path(folder), userland)
+            rows += _counted(case, prune, options.prefer, Path(folder), userland)
     print(table((*HEAD, *QUALITY), rows))
 
 
@@ -56,10 +59,13 @@ def _amount(text: str) -> Amount:
     return "none" if text == "none" else "auto" if text == "auto" else float(text)
 
 
-def _counted(case: Case, prune: Amount, folder: Path, userland: Userland) -> list[tuple[str, ...]]:
-    bundle, ours = converted(case, PROFILE, folder, prune)
+def _counted(
+    case: Case, prune: Amount, prefer: Prefer, folder: Path, userland: Userland
+) -> list[tuple[str, ...]]:
+    bundle, ours = converted(case, PROFILE, folder, prune, prefer)
     artifact = bundle.manifest.artifacts[0]
     name = f"edgefleet {artifact.precision}" + ("" if prune == "none" else f", --prune {prune}")
+    name += "" if prefer == "balanced" else f" --prefer {prefer}"
     entrants: list[tuple[str, bytes, Contestant, Score | None]] = [
         ("float", case.source.read_bytes(), shipped(case.source), None),
         ("MLPerf int8", case.twin.read_bytes(), shipped(case.twin), None),

@@ -24,6 +24,7 @@ from edge_convert.binding import decode, encode
 from edge_convert.build import BuildOptions, build
 from edge_convert.engine import Engine, LiteRtEngine, open_artifact, run
 from edge_convert.gates import Limits
+from edge_convert.preference import Prefer
 
 Array = NDArray[Any]
 SHARED = Path(os.environ.get("EDGEFLEET_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -112,7 +113,11 @@ def cases() -> list[Case]:
 
 
 def converted(
-    case: Case, profile: str, folder: Path, prune: Literal["none", "auto"] | float = "none"
+    case: Case,
+    profile: str,
+    folder: Path,
+    prune: Literal["none", "auto"] | float = "none",
+    prefer: Prefer = "balanced",
 ) -> tuple[Bundle, Contestant]:
     """Build a case for a profile with the product's own command, and open what it signed.
 
@@ -134,6 +139,7 @@ def converted(
         sign_key=work / "private.pem",
         output=work,
         prune=prune,
+        prefer=prefer,
         limits=Limits(latency="off"),
     )
     (outcome,) = build(options, lambda text: None).outcomes
