@@ -13,6 +13,7 @@ from edge_convert.page import (
     answers,
     artifacts,
     attention,
+    device,
     judged,
     layers,
     overview,
@@ -101,6 +102,7 @@ def _profile(document: Fields, profile: Fields, before: Sequence[Fields]) -> Mar
         worth.parts_of(profile),
         _artifact(profile, before),
         artifacts.fit(profile),
+        device.parts_of(profile),
         artifacts.part_of(profile),
     ]
     title = element("h2", profile["profile"])
