@@ -79,6 +79,7 @@ class Fit:
         memory_bytes: Of artifact and activations together.
         blocked: Why a vendor's compiler would refuse the whole file; usually empty.
         on_chip: None without an accelerator that has a memory to plan by.
+        rates_from: What the profile says of its figures, the rates among them.
         predicted_ms: By precision, one inference at the profile's sustained rate: a prediction.
     """
 
@@ -95,6 +96,7 @@ class Fit:
     blocked: tuple[str, ...] = ()
     on_chip: OnChip | None = None
     predicted_ms: Mapping[str, float] | None = None
+    rates_from: str = ""
 
     @property
     def memory_bytes(self) -> int:
@@ -142,6 +144,7 @@ class Fit:
             "memory_bytes": self.memory_bytes,
             "on_chip": None if self.on_chip is None else asdict(self.on_chip),
             "predicted_ms": dict(self.predicted_ms or {}),
+            "rates_from": self.rates_from,
             "prediction": "multiply-accumulates over the profile's sustained rate; not a measurement",
         }
 
@@ -200,6 +203,7 @@ def judge(
         tuple(blocked),
         on_chip,
         predicted_ms(macs, profile.macs_per_second),
+        profile.source,
     )
 
 

@@ -109,7 +109,7 @@ def fit_text(fit: Fit) -> str:
     lines = [f"{fit.profile} ({fit.title}): {'fits' if fit.fits else 'DOES NOT FIT'}"]
     lines += [f"  {reason}" for reason in fit.reasons]
     lines += [
-        f"  {precision}: about {milliseconds:.3g} ms by the profile's rate (a prediction, not measured)"
+        f"  {precision}: about {milliseconds:.3g} ms, a prediction ({fit.rates_from or 'not measured'})"
         for precision, milliseconds in (fit.predicted_ms or {}).items()
     ]
     rows = [

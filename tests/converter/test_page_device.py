@@ -19,6 +19,7 @@ def test_memory_and_prediction_are_shown_and_the_prediction_is_called_one() -> N
     assert "8 of 8 operators on the accelerator (100%), 50% asked for" in made
     assert "stay on the chip" in made and "of activations at their peak" in made
     assert "a prediction, nothing was measured there" in made
+    assert "peak, never reached" in made  # what the profile says of its rates
 
 
 def test_emulated_cpus_are_shown_with_instructions_and_failures() -> None:
