@@ -6,6 +6,7 @@ instead of working shapes out a second time; nothing here looks at elements.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,17 @@ import numpy as np
 from edge_convert.graph import Node, Op, Tensor, constant
 
 Shape = tuple[int, ...]
+
+# Beyond these a size is a forgery, or no device's: a gigabyte of float32 in one tensor.
+LARGEST_ELEMENTS = 2**28
+LARGEST_SIDE = 2**24
+
+
+def is_sane(shape: Sequence[int]) -> bool:
+    """Whether a tensor of this shape may be thought of; nothing is allocated before it is asked."""
+    return all(0 < d <= LARGEST_SIDE for d in shape) and math.prod(shape) <= LARGEST_ELEMENTS
+
+
 Rule = Callable[[Sequence[Shape], Mapping[str, Any]], Shape]
 
 ELEMENTWISE_UNARY = frozenset(

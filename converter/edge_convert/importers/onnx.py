@@ -9,6 +9,7 @@ convolution; `passes.simplify` removes them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from edge_convert.importers import (
     onnx_resize,
     onnx_shape,
 )
-from edge_convert.importers.onnx_builder import Builder, Call, Handler, axis_of
+from edge_convert.importers.onnx_builder import Builder, Call, Handler, axis_of, check_count
 from edge_convert.importers.onnx_file import (
     calls_of,
     constant_value,
@@ -43,6 +44,7 @@ from edge_convert.importers.onnx_file import (
     upgraded,
 )
 from edge_convert.importers.onnx_gelu import join_gelu
+from edge_convert.shapes import is_sane
 
 HANDLERS: dict[str, Handler] = {
     **onnx_conv.HANDLERS,
@@ -61,6 +63,14 @@ HANDLERS: dict[str, Handler] = {
 SHAPE_READERS = frozenset({"Shape", "Size"})
 
 BRANCH = "If"
+
+# Never shape arithmetic, and slow in ONNX's own evaluation: of constants, too, they become nodes first.
+_ALWAYS_NODES = frozenset(
+    {
+        "Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "LRN", "Resize", "Upsample",
+        "LSTM", "GRU", "RNN", "Einsum", "DepthToSpace", "SpaceToDepth",
+    }
+)  # fmt: skip
 
 _FLOATS = (
     onnx.TensorProto.FLOAT,
@@ -186,7 +196,8 @@ def _import_call(builder: Builder, call: Call) -> None:
         return
     if _has_body(call):
         raise UnsupportedOperator(f"operator {call.operator} of node '{call.name}' is not supported")
-    if all(name in builder.known for name in call.inputs if name):
+    if call.operator not in _ALWAYS_NODES and all(name in builder.known for name in call.inputs if name):
+        _check_growth(builder, call)
         for name, value in zip(call.outputs, _evaluate(builder, call), strict=False):
             builder.known[name] = value
         return
@@ -197,7 +208,7 @@ def _import_call(builder: Builder, call: Call) -> None:
     start = len(builder.nodes)
     try:
         results = HANDLERS[call.operator](builder, call)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         # shapes or attributes that contradict each other, which ONNX's own check does not see
         raise SourceInvalid(f"{call.source} is not consistent: {first_line(error)}") from error
     builder.bind(call, results if isinstance(results, list) else [results], start)
@@ -272,6 +283,31 @@ def _dequantized(builder: Builder, call: Call) -> Array:
     return result
 
 
+def _check_growth(builder: Builder, call: Call) -> None:
+    """Refuse a node that would blow a few constant numbers up to gigabytes."""
+    values = [builder.known[name] for name in call.inputs if name]
+    first = [float(v) for v in np.ravel(values[0])[:64]] if values and values[0].dtype.kind in "iufb" else []
+    last = [abs(float(v)) for v in np.ravel(values[1])[:64]] if len(values) > 1 else []
+    sizes = [float(v.size) for v in values]
+    if call.operator == "ConstantOfShape":
+        check_count(call, math.prod(first))
+    elif call.operator == "Range":
+        step = values[2].item() if len(values) > 2 and values[2].size == 1 else 1
+        check_count(call, abs(float(values[1].item() - values[0].item()) / step) if step else math.inf)
+    elif call.operator in ("Expand", "Tile"):
+        check_count(call, sizes[0] * math.prod(last))
+    elif call.operator == "Pad":
+        amounts = [abs(float(p)) for p in call.attrs.get("pads", last)]
+        check_count(call, math.prod(d + sum(amounts) for d in values[0].shape))
+    elif call.operator == "OneHot":
+        check_count(call, sizes[0] * (last[0] if last else 1))
+    else:
+        try:
+            check_count(call, math.prod(np.broadcast_shapes(*(v.shape for v in values))))
+        except ValueError:
+            return  # its operands do not spread over each other
+
+
 def _evaluate(builder: Builder, call: Call) -> list[Array]:
     """Elements of a node whose inputs are all known, by ONNX's own reference implementation."""
     if call.operator == "DequantizeLinear":
@@ -318,6 +354,8 @@ def _inputs(
         if value.name in constants:
             continue
         shape = fixed.of(value.name, stated_shape(value))
+        if not is_sane(shape):
+            raise UnsupportedFeature(f"input {value.name!r} has shape {shape}; that is too large")
         dtype = _input_dtype(value.name, value.type.tensor_type.elem_type, calls)
         tensor = Tensor(builder.unique(value.name), shape, dtype)
         builder.tensors[tensor.name] = builder.values[value.name] = tensor

@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_convert.errors import SourceInvalid, UnsupportedFeature
 from edge_convert.graph import DTYPES, Array, Node, Op, Tensor, constant
-from edge_convert.shapes import Shape, result
+from edge_convert.shapes import Shape, is_sane, result
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,12 @@ class Builder:
             node, tensor = result(
                 op, self.unique(call.name), inputs, attrs, self.unique(f"{call.name}:{op}"), call.source
             )
-        except ValueError as error:
+        except (ValueError, IndexError, ZeroDivisionError) as error:
             raise call.refuse(f"shapes {[t.shape for t in inputs]} do not go together ({error})") from error
         if any(d <= 0 for d in tensor.shape):
             raise call.refuse(f"the result would have shape {tensor.shape}; every dimension must be positive")
+        if not is_sane(tensor.shape):
+            raise call.refuse(f"the result would have shape {tensor.shape}; that is too large")
         self.nodes.append(node)
         self.tensors[tensor.name] = tensor
         self._makers[tensor.name] = node
@@ -285,6 +287,18 @@ class Builder:
 
 
 Handler = Callable[[Builder, Call], Tensor | list[Tensor]]
+
+_MOST_MADE = 2**26  # elements of a constant that a handler makes up: 256 MB
+
+
+def check_count(call: Call, count: float) -> None:
+    """Refuse to make up a constant of absurd size, before it is allocated.
+
+    Raises:
+        UnsupportedFeature: It would have more elements than any real use needs.
+    """
+    if not count <= _MOST_MADE:
+        raise call.refuse(f"it would need a constant of {count:.3g} elements; at most {_MOST_MADE} are made")
 
 
 def axis_of(call: Call, axis: int, rank: int) -> int:

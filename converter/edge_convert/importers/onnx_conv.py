@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge_convert.graph import Array, Op, Tensor
-from edge_convert.importers.onnx_builder import Builder, Call, Handler
+from edge_convert.importers.onnx_builder import Builder, Call, Handler, check_count
 
 Pair = tuple[int, int]
 
@@ -100,7 +100,9 @@ def conv_transpose(b: Builder, call: Call) -> Tensor:
     groups = int(call.attrs.get("group", 1))
     if w.ndim != 4 or w.shape[0] != x.shape[1] or w.shape[0] % groups:
         raise call.refuse(f"kernel {w.shape} with {groups} groups does not fit input {x.shape}")
-    w = _dilated(w, _attr_pair(call, "dilations", spatial, 1))
+    dilations = _attr_pair(call, "dilations", spatial, 1)
+    check_count(call, w.size * groups * abs(dilations[0] * dilations[1]))
+    w = _dilated(w, dilations)
     w = _block_diagonal(w, groups)
     strides = _attr_pair(call, "strides", spatial, 1)
     extra = _attr_pair(call, "output_padding", spatial, 0)
@@ -236,6 +238,7 @@ def local_response(b: Builder, call: Call) -> Tensor:
     size = int(call.attrs["size"])
     alpha, beta = float(call.attrs.get("alpha", 1e-4)), float(call.attrs.get("beta", 0.75))
     channels = x.shape[1]
+    check_count(call, channels * channels)
     position = np.arange(channels)
     offset = position[None, :] - position[:, None]  # input channel minus output channel
     band = (offset >= -((size - 1) // 2)) & (offset <= size // 2)

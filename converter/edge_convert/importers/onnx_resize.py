@@ -13,6 +13,7 @@ import numpy as np
 from edge_convert.graph import Array, Op, Tensor
 from edge_convert.importers.onnx_builder import Builder, Call, Handler, axis_of
 from edge_convert.reference_kernels import nearest_indices, resize_positions
+from edge_convert.shapes import is_sane
 
 # (align_corners, half_pixel_centers), the plain form first
 _MODES = ((False, False), (False, True), (True, False))
@@ -81,6 +82,8 @@ def resize(b: Builder, call: Call) -> Tensor:
         raise call.refuse("antialias=1 is not supported")
     if rank not in (3, 4) or sizes[:2] != list(x.shape[:2]):
         raise call.refuse(f"resizing {x.shape} to {tuple(sizes)}; only height and width may change")
+    if not is_sane(sizes):
+        raise call.refuse(f"resizing {x.shape} to {tuple(sizes)}; that is no picture")
     if sizes == list(x.shape):
         return x
     image = b.channels_last(x)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from edge_convert.graph import Array, Op, Tensor
-from edge_convert.importers.onnx_builder import Builder, Call, Handler, axis_of
+from edge_convert.importers.onnx_builder import Builder, Call, Handler, axis_of, check_count
 
 
 def _list(b: Builder, call: Call, key: str, index: int) -> tuple[int, ...] | None:
@@ -147,6 +147,7 @@ def one_hot(b: Builder, call: Call) -> Tensor:
     indices = b.operand(call, 0)
     if indices.dtype not in ("int32", "int64"):
         raise call.refuse(f"indices of element type {indices.dtype}; expected integers")
+    check_count(call, depth * depth)
     table = np.full((depth, depth), off, np.float32)
     np.fill_diagonal(table, on)
     y = b.add(Op.GATHER, b.constant(table, f"{call.name}:rows"), indices, axis=0)
@@ -166,6 +167,7 @@ def pad(b: Builder, call: Call) -> Tensor:
     for i, axis in enumerate(axes):
         amounts[axis] = (stated[i], stated[i + len(axes)])
     mode = call.attrs.get("mode", "constant")
+    check_count(call, sum(abs(a) for pair in amounts for a in pair))
     for axis, (before, after) in enumerate(amounts):
         if before < 0 or after < 0:
             x = b.take(x, np.arange(max(-before, 0), x.shape[axis] - max(-after, 0)), axis)

@@ -21,6 +21,7 @@ from edge_convert.importers import tflite_custom, tflite_logic, tflite_ops, tfli
 from edge_convert.importers.tflite_builder import Builder, Handler
 from edge_convert.importers.tflite_file import NUMPY_TYPES, ModelFile, OperatorRecord, TensorRecord, parse
 from edge_convert.importers.tflite_folds import FOLDS, fold
+from edge_convert.shapes import is_sane
 
 HANDLERS: dict[str, Handler] = {
     **tflite_ops.HANDLERS,
@@ -65,6 +66,8 @@ def _graph(name: str, file: ModelFile, fixed: FixedInputs) -> Graph:
     inputs = []
     for index in file.inputs:
         record = file.tensors[index]
+        if not is_sane(_static_shape(record, fixed)):
+            raise UnsupportedFeature(f"input {record.name!r} has shape {record.shape}; that is too large")
         tensor = builder.feed(index, _static_shape(record, fixed), _input_dtype(record))
         inputs.append(_port(record, tensor.name, tensor.shape))
     blocked = _walk(builder, file)

@@ -18,9 +18,7 @@ from edge_convert.errors import SourceInvalid, UnsupportedFeature
 from edge_convert.graph import ACTIVATIONS, DTYPES, Array, Node, Op, Tensor, constant
 from edge_convert.importers.tflite_file import ModelFile, OperatorRecord, TensorRecord
 from edge_convert.importers.tflite_sparsity import densify
-from edge_convert.shapes import Shape, result
-
-_LARGEST_ELEMENTS = 2**31  # of one tensor; a forged shape must not become an allocation
+from edge_convert.shapes import Shape, is_sane, result
 
 # A file whose weights lost their scales still reads as integers; these operators have no integer form.
 _FLOAT_ONLY = frozenset(
@@ -196,10 +194,8 @@ class Builder:
             raise self.refuse(f"inputs of shapes {shapes} do not go together ({error})") from error
         if any(d <= 0 for d in tensor.shape):
             raise self.refuse(f"the result would have shape {tensor.shape}; every dimension must be positive")
-        if tensor.size > _LARGEST_ELEMENTS:
-            raise self.refuse(
-                f"the result would have shape {tensor.shape}, over {_LARGEST_ELEMENTS} elements"
-            )
+        if not is_sane(tensor.shape):
+            raise self.refuse(f"the result would have shape {tensor.shape}; that is too large")
         self.nodes.append(node)
         self.tensors[tensor.name] = tensor
         self._makers[tensor.name] = node
