@@ -35,14 +35,17 @@ from edge_convert.data import (
     read_samples,
 )
 from edge_convert.delivery import Delivery
-from edge_convert.errors import ConvertError, DataInvalid
+from edge_convert.distill import DistillOptions
+from edge_convert.errors import ConvertError, DataInvalid, DistillationRefused
 from edge_convert.evidence import Answered, Evidence, gather
 from edge_convert.explain.explainer import Explainer
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.gates import Finding, Limits, Verdict
+from edge_convert.graph import Graph
 from edge_convert.materials import NOWHERE, Origin, of_file
 from edge_convert.outcome import Job, decide, tools_used
 from edge_convert.preference import Prefer
+from edge_convert.prune import LadderOptions
 from edge_convert.results import BuildResult, Outcome, Searched
 from edge_convert.searches import Amount, Searches, Shared
 from edge_convert.source import Source, read_source
@@ -60,6 +63,9 @@ class BuildOptions:
         recipe: "auto" to search, or the name of the only one to try.
         prune: "none", "auto", or the share of the channels to remove, 0 to below 1; None is "auto" for a
             search and "none" for a recipe by name.
+        distill_steps: How long each form that pruning loses on is taught by the source; 0 for least squares
+            alone. Needs the extra `[torch]`.
+        stride_hoist: Whether a stride may be moved to an earlier layer; only with distillation.
         prefer: What the best of those that pass is.
         task: None to tell it from the outputs.
         abstain_risk: Share of wrong answers allowed among those above the abstain threshold.
@@ -79,6 +85,8 @@ class BuildOptions:
     evaluation: Path | None = None
     recipe: str = "auto"
     prune: Amount | None = None
+    distill_steps: int = 0
+    stride_hoist: bool = False
     prefer: Prefer = "balanced"
     limits: Limits = field(default_factory=Limits)
     task: Task | None = None
@@ -203,7 +211,8 @@ def _convert(
     if amount is None:
         amount = "auto" if options.recipe == "auto" else "none"
     only = () if options.recipe == "auto" else (options.recipe,)
-    searches = Searches(Shared(source.graph, evidence, own, amount, options.limits, only, step))
+    lossy = _lossy(options, source.graph)
+    searches = Searches(Shared(source.graph, evidence, own, amount, options.limits, only, step, lossy))
     as_it_is = [p.name for p in profiles if taken.applies(source, p, options.recipe)]
     of_profile = {p.name: searches.of(p) for p in profiles if p.name not in as_it_is}
     outcomes = []
@@ -225,6 +234,19 @@ def _convert(
         outcomes.append(_with_leftover(replace(outcome, searched=searched), options))
     pruning = tuple(f"pruning: {form.pruning}" for form in searches.forms if form.pruning != NOT_PRUNED)
     return replace(result, outcomes=tuple(outcomes), notes=result.notes + pruning)
+
+
+def _lossy(options: BuildOptions, graph: Graph) -> LadderOptions:
+    """How pruning may go; what distillation lacks is said before anything is tried."""
+    if options.stride_hoist and not options.distill_steps:
+        raise DistillationRefused("moving a stride loses too much without distillation; ask for both")
+    if not options.distill_steps:
+        return LadderOptions()
+    from edge_convert import torch_graph  # an extra, and slow to import
+
+    if reason := torch_graph.refused(graph):
+        raise DistillationRefused(f"cannot distil: {reason}")
+    return LadderOptions(hoist=options.stride_hoist, distill=DistillOptions(options.distill_steps))
 
 
 def _with_leftover(outcome: Outcome, options: BuildOptions) -> Outcome:

@@ -137,6 +137,21 @@ def _prune_amount(
     "[default: auto, none with a recipe by name]",
 )
 @click.option(
+    "--distill",
+    "distill_steps",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Steps for which the source teaches each form that pruning loses on; 1000 take a minute or two for "
+    "a small model. Needs the extra [torch].",
+)
+@click.option(
+    "--allow-stride-hoist",
+    "stride_hoist",
+    is_flag=True,
+    help="Let pruning move a stride to an earlier layer; needs --distill.",
+)
+@click.option(
     "--task",
     type=click.Choice(["classification", "regression", "detection", "reconstruction", "other"]),
     help="What the model does; told from its outputs when not given.",
@@ -179,6 +194,8 @@ def build(
     prefer: str,
     time_budget: float,
     prune: str | float | None,
+    distill_steps: int,
+    stride_hoist: bool,
     task: str | None,
     abstain_risk: float,
     labels: Path | None,
@@ -237,6 +254,8 @@ def build(
         recipe=recipe,
         prefer=prefer,  # type: ignore[arg-type]
         prune=prune,
+        distill_steps=distill_steps,
+        stride_hoist=stride_hoist,
         task=task,  # type: ignore[arg-type]
         labels=labels,
         abstain_risk=abstain_risk,

@@ -6,7 +6,7 @@ Forms of the graph and what is known about their tensors are shared by all of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edge_contracts.profile import DeviceProfile
 from edge_convert import prune, reference
@@ -43,6 +43,7 @@ class Shared:
         own: The source in its own runtime.
         pruning: Which forms of the graph to try.
         recipe_names: The only recipes to try; empty for all.
+        lossy: How the forms that lose something are made.
     """
 
     graph: Graph
@@ -52,6 +53,7 @@ class Shared:
     limits: Limits
     recipe_names: tuple[str, ...]
     step: Step
+    lossy: prune.LadderOptions = field(default_factory=prune.LadderOptions)
 
 
 class Searches:
@@ -74,7 +76,8 @@ class Searches:
                 return search
         if fold not in self._forms:
             shared = self._shared
-            forms = forms_of(shared.graph, shared.evidence, shared.pruning, fold, shared.step)
+            options = replace(shared.lossy, fold=fold)
+            forms = forms_of(shared.graph, shared.evidence, shared.pruning, options, shared.step)
             self._forms[fold] = Forms(forms)
         benches = _Benches(profile, self._shared, self._quantizer)
         search = Search(self._forms[fold], benches.of, self._shared.recipe_names, self._shared.limits)
@@ -136,13 +139,15 @@ class _Benches:
         return bench
 
 
-def forms_of(graph: Graph, evidence: Evidence, amount: Amount, fold: bool, step: Step) -> Iterator[Form]:
+def forms_of(
+    graph: Graph, evidence: Evidence, amount: Amount, options: prune.LadderOptions, step: Step
+) -> Iterator[Form]:
     """The forms of the graph to try, in order.
 
     Args:
         amount: "none" for the graph alone, "auto" for faster and faster forms of it, the name of one of
             these, or a share of the channels for the one form without them.
-        fold: Whether the first convolution may be folded over columns.
+        options: How the forms are made.
 
     Raises:
         DataInvalid: There is no form of that name.
@@ -151,7 +156,6 @@ def forms_of(graph: Graph, evidence: Evidence, amount: Amount, fold: bool, step:
         yield Form(graph)
         return
     step("pruning")
-    options = prune.LadderOptions(fold=fold)
     if isinstance(amount, float):
         yield _form(str(amount), prune.prune(graph, evidence.ranges.feeds, amount, options))
         return

@@ -31,7 +31,7 @@ from edge_convert.binding import decode, encode
 from edge_convert.build import BuildOptions, build
 from edge_convert.emitters import tflite
 from edge_convert.engine import open_artifact, run
-from edge_convert.errors import DataInvalid, UnsupportedOperator
+from edge_convert.errors import DataInvalid, DistillationRefused, UnsupportedOperator
 from edge_convert.fixed_inputs import FixedInputs
 from edge_convert.gates import Limits
 from edge_convert.graph import Graph, constant
@@ -317,6 +317,19 @@ def test_pruning_is_recorded(digits: Bench) -> None:
     manifest = open_bundle(digits.options.output / "digits-1-arm-cpu.bundle").manifest
     assert manifest.provenance.pruning.startswith("0.5: 8 weak channels removed; ")
     assert digits.report()["profiles"][0]["candidates"][0]["pruned"] is True
+
+
+def test_a_taught_form_says_so_in_its_provenance(digits: Bench) -> None:
+    pytest.importorskip("torch", reason="extra [torch]")
+    loose = replace(UNTIMED, max_drop=50.0, min_agreement=0.4)
+    digits.build(prune=0.5, distill_steps=20, limits=loose)
+    manifest = open_bundle(digits.options.output / "digits-1-arm-cpu.bundle").manifest
+    assert "; distilled for 20 steps, kept step " in manifest.provenance.pruning
+
+
+def test_a_stride_is_not_moved_without_distillation(digits: Bench) -> None:
+    with pytest.raises(DistillationRefused, match="ask for both"):
+        digits.build(stride_hoist=True)
 
 
 def test_a_source_that_cannot_be_read_leaves_nothing_behind(digits: Bench) -> None:

@@ -11,6 +11,7 @@ from edge_convert.data import Split
 from edge_convert.errors import DataInvalid
 from edge_convert.evidence import Answered, Evidence
 from edge_convert.graph import Array, Graph
+from edge_convert.prune import LadderOptions
 from edge_convert.searches import forms_of
 from edge_convert.shrink import with_weights
 from edge_convert.terminal import silent
@@ -36,7 +37,7 @@ def evidence(graph: Graph, ranges: Array, selection: Array) -> Evidence:
 
 
 def names(graph: Graph, seen: Evidence, amount: str) -> list[str]:
-    return [form.name for form in forms_of(graph, seen, amount, False, silent)]
+    return [form.name for form in forms_of(graph, seen, amount, LadderOptions(fold=False), silent)]
 
 
 def test_a_form_without_loss_takes_the_place_of_the_graph() -> None:
