@@ -2,8 +2,8 @@
 
 First those that are dead (`dead_channels.py`, exact on the calibration samples); then, if asked for, those
 that cost the answers least for the time they take (`sensitivity.py`, `allocation.py`), the layers behind
-making up for them (`least_squares.py`). The first convolution may be folded (`stem_fold.py`, exact). No
-label is ever asked for. `ladder` gives form after form, `prune` the one that was asked for.
+making up for them (`least_squares.py`). Layers may be rewritten to fit the kernels, exactly (`stem_fold.py`,
+`thin_depthwise.py`). No label is ever asked for. `ladder` gives form after form, `prune` the one asked for.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from edge_convert.shrink import kept_positions
 from edge_convert.statistics import sample_count
 from edge_convert.stem_fold import fold_stem
 from edge_convert.stride_hoist import Hoist
+from edge_convert.thin_depthwise import widen_thin
 
 # Shares of the lean form's predicted time that the ladder's steps come to, and "auto" tries from the last.
 SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
@@ -98,7 +99,8 @@ class LadderOptions:
     Args:
         shares: Of the lean form's predicted time; a form for each, falling.
         precision: That the forms are to run in: what time is predicted for.
-        fold: Whether the first convolution may be folded; for LiteRT on a CPU only.
+        fold: Whether the first convolution may be folded, and thin depthwise layers be written as
+            convolutions; for LiteRT on a CPU only.
         hoist: Whether a stride may be moved to an earlier layer; costs much unless it is distilled.
         distill: How long each lossy form is taught, beginning with what the one before has learnt; None for
             least squares alone.
@@ -258,7 +260,7 @@ class Pruner:
         path: list[Allocation] | None = None
         last: Allocation | None = None
         for target in targets:
-            if self._folded_us(stage.graph) <= target:
+            if self._refitted_us(stage.graph) <= target:
                 continue
             path = path or list(self._path(stage))
             step = next((s for s in path if s.predicted_us <= target), None)
@@ -272,10 +274,22 @@ class Pruner:
             if self._options.distill:
                 stage, path = made, None
 
-    def _folded_us(self, graph: Graph) -> float:
-        if self._options.fold:
-            graph = fold_stem(graph, self._options.precision, self._most_parameters)
-        return time_model.predicted_us(graph, self._options.precision)
+    def _refitted(self, graph: Graph) -> tuple[Graph, tuple[str, ...]]:
+        """The graph with layers rewritten to fit the kernels, where that pays, and what was done."""
+        moves: tuple[str, ...] = ()
+        if not self._options.fold:
+            return graph, moves
+        precision, most = self._options.precision, self._most_parameters
+        folded = fold_stem(graph, precision, most)
+        if folded is not graph:
+            moves = ("first convolution folded",)
+        widened = widen_thin(folded, precision, most)
+        if widened is not folded:
+            moves = (*moves, "thin depthwise layers written as convolutions")
+        return widened, moves
+
+    def _refitted_us(self, graph: Graph) -> float:
+        return time_model.predicted_us(self._refitted(graph)[0], self._options.precision)
 
     def _path(self, stage: Stage) -> Iterator[Allocation]:
         """Every choice of widths, faster and faster."""
@@ -328,24 +342,21 @@ class Pruner:
         return replace(stage, graph=taught.graph, moves=(*stage.moves, taught.summary))
 
     def form(self, stage: Stage) -> Pruned:
-        """The stage as it is handed on: its first convolution folded where that pays."""
-        precision, folded, moves = self._options.precision, stage.graph, stage.moves
-        if self._options.fold:
-            folded = fold_stem(folded, precision, self._most_parameters)
-        if folded is not stage.graph:
-            moves = (*moves, "first convolution folded")
+        """The stage as it is handed on: its layers rewritten to fit the kernels where that pays."""
+        precision = self._options.precision
+        graph, moves = self._refitted(stage.graph)
         return Pruned(
-            folded,
-            moves,
+            graph,
+            (*stage.moves, *moves),
             _narrowed(self._graph, stage.graph),
             stage.weak / max(1, _removable(self.lean.graph)) if stage.weak else 0.0,
             stage.dead,
             stage.weak,
             stage.lossless,
             self._graph.parameters(),
-            folded.parameters(),
+            graph.parameters(),
             time_model.predicted_us(self._graph, precision),
-            time_model.predicted_us(folded, precision),
+            time_model.predicted_us(graph, precision),
         )
 
 

@@ -24,7 +24,7 @@ from edge_convert.shapes import Shape, result
 from edge_convert.time_model import Shapes
 
 # Of the graph's predicted time: less is not worth two more operators.
-_LEAST_SAVING = 0.01
+LEAST_SAVING = 0.01
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def fold_stem(graph: Graph, precision: Precision, most_parameters: int) -> Graph
     Returns:
         The same graph when there is nothing to gain.
     """
-    least = _LEAST_SAVING * time_model.predicted_us(graph, precision)
+    least = LEAST_SAVING * time_model.predicted_us(graph, precision)
     for node in foldable(graph):
         shapes = time_model.shapes_of(graph)
         own = sum(graph.tensor(name).size for name in node.inputs[1:])
