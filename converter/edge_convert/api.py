@@ -43,12 +43,13 @@ def convert(
     labels: Path | str | Sequence[str] | None = None,
     color_order: Literal["", "RGB", "BGR"] = "",
     abstain_risk: float = ABSTAIN_RISK,
+    signature: str = "",
     step: Step = silent,
 ) -> BuildResult:
     """Convert a model for each profile, judge the result, and sign what passes.
 
     Args:
-        model: The source file.
+        model: The source file, or a SavedModel folder.
         profiles: Names of device profiles, or paths of .toml files.
         calibration: An .npz file, or what is in one: an array [n, ...] in the model's own input space, or
             arrays by input name.
@@ -60,6 +61,7 @@ def convert(
         time_budget_s: For the search; `math.inf` tries everything.
         abstain_risk: Wrong share allowed among answers above the abstain threshold.
         labels: Class names, or a text file with one a line.
+        signature: Which function of a SavedModel; "" for its only one, or "serving_default".
         step: Told what is being done.
 
     Returns:
@@ -88,6 +90,7 @@ def convert(
             labels=_as_names(labels, folder / "labels.txt"),
             color_order=color_order,
             abstain_risk=abstain_risk,
+            signature=signature,
         )
         return build(options, step, Budget(time_budget_s))
 

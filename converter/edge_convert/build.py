@@ -269,8 +269,10 @@ def _identity(options: BuildOptions, evidence: Evidence) -> pack.Identity:
 def _materials(
     options: BuildOptions, source: Source, calibration: Samples, evaluation: Samples | None
 ) -> tuple[Material, ...]:
+    own = source.size - sum(companion.stat().st_size for companion in source.companions)
     read = [
-        of_file("source", options.model, source.digest, source.size, options.origin),
+        of_file("source", options.model, source.digest, own, options.origin),
+        *(of_file("source", companion, origin=options.origin) for companion in source.companions),
         of_file("calibration", options.calibration, calibration.digest),
     ]
     if options.evaluation is not None and evaluation is not None:

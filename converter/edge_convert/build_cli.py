@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from edge_convert.options import (
     matching,
     print_json,
     signature_option,
+    tracking_uri_option,
 )
 from edge_convert.terminal import progress
 
@@ -164,6 +166,12 @@ def _prune_amount(
     help="Wrong share of the answers above the abstain threshold, which goes into the bundle.",
 )
 @signature_option
+@tracking_uri_option
+@click.option(
+    "--mlflow-log", is_flag=True, help="Log bundles, report, figures and lineage to a run in MLflow."
+)
+@click.option("--mlflow-experiment", default="", help="Of that run; by default that of the source's own run.")
+@click.option("--mlflow-register", default="", help="Registered model that the bundles become a version of.")
 @click.option("--labels", type=PATH, help="Class names, one a line; they go into the bundle.")
 @input_shape_option
 @input_value_option
@@ -202,6 +210,10 @@ def build(
     shapes: FixedInputs,
     values: FixedInputs,
     signature: str,
+    tracking_uri: str,
+    mlflow_log: bool,
+    mlflow_experiment: str,
+    mlflow_register: str,
     color_order: str | None,
     verify_arm: bool,
     sign_key: Path,
@@ -209,6 +221,9 @@ def build(
     as_json: bool,
 ) -> int:
     """Convert MODEL for each profile, judge the result, and sign what passes.
+
+    MODEL is a file (.onnx .tflite .keras .h5 .pt2), a SavedModel folder, or a model in MLflow:
+    models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/PATH.
 
     By default the best is searched for: int8 by several recipes, float forms, smaller and smaller forms of
     the graph. The report shows everything that was tried and which candidates no other one beats.
@@ -234,7 +249,10 @@ def build(
     from edge_convert.build import BuildOptions
     from edge_convert.build import build as convert
     from edge_convert.gates import Limits
+    from edge_convert.registry import Logging, at_hand, log
 
+    if not mlflow_log and (mlflow_experiment or mlflow_register):
+        raise click.UsageError("--mlflow-experiment and --mlflow-register go with --mlflow-log")
     options = BuildOptions(
         model=model,
         profiles=profile_names,
@@ -267,8 +285,14 @@ def build(
         output=output,
     )
     budget = Budget(time_budget)
-    with progress(f"building {name} {version}", lambda: budget.share) as step, ended_by_hand(budget):
-        result = convert(options, step, budget)
+    with at_hand(model, tracking_uri) as fetched:
+        options = replace(options, model=fetched.path, origin=fetched.origin)
+        with progress(f"building {name} {version}", lambda: budget.share) as step, ended_by_hand(budget):
+            result = convert(options, step, budget)
+        if mlflow_log:
+            where = Logging(mlflow_experiment, mlflow_register)
+            logged = log(result, output, fetched, where, tracking_uri)
+            click.echo(f"MLflow run {logged.run}", err=True)
     if as_json:
         print_json(report.as_json(result))
     else:

@@ -25,6 +25,7 @@ from edge_convert.options import (
     json_option,
     print_json,
     signature_option,
+    tracking_uri_option,
 )
 from edge_convert.profiles_cli import profiles
 from edge_convert.sbom_cli import sbom
@@ -39,6 +40,7 @@ EXTRA = frozenset(
 EXTRA_OF = {
     "h5py": "tf",
     "keras": "tf",
+    "mlflow": "mlflow",
     "tensorflow": "tf",
     "onnxscript": "torch",
     "torch": "torch",
@@ -106,6 +108,7 @@ def edge_convert() -> None:
 
 @edge_convert.command()
 @click.argument("model", type=PATH)
+@tracking_uri_option
 @click.option("--profile", "profile_names", multiple=True, help="Judge the fit on this profile; repeatable.")
 @input_shape_option
 @input_value_option
@@ -113,6 +116,7 @@ def edge_convert() -> None:
 @json_option
 def inspect(
     model: Path,
+    tracking_uri: str,
     profile_names: tuple[str, ...],
     shapes: FixedInputs,
     values: FixedInputs,
@@ -121,7 +125,8 @@ def inspect(
 ) -> None:
     """Show what is in MODEL, and what would run where on a profile.
 
-    MODEL is a file (.onnx .tflite .keras .h5 .pt2) or a SavedModel folder.
+    MODEL is a file (.onnx .tflite .keras .h5 .pt2), a SavedModel folder, or a model in MLflow:
+    models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/PATH.
 
     \b
     Examples:
@@ -135,9 +140,11 @@ def inspect(
 
     loaded = [load_profile(name) for name in profile_names]
     from edge_convert import inspect as inspection
+    from edge_convert.registry import at_hand
     from edge_convert.source import read_source
 
-    source = read_source(model, shapes | values, signature)
+    with at_hand(model, tracking_uri) as fetched:
+        source = read_source(fetched.path, shapes | values, signature)
     found = inspection.contents(source)
     fits = [inspection.fit_source(source, profile) for profile in loaded]
     if as_json:

@@ -7,6 +7,7 @@ ConvertError                    every refusal; its text is one line, found and e
  +- GraphInvalid                a graph that breaks the rules of graph.py
  +- DataInvalid                 calibration or evaluation data of the wrong shape, dtype or range
  +- VersionMismatch             a file that is not the version which its DVC file states
+ +- RegistryFailed              MLflow has no such model, nothing to convert in it, or does not answer
  +- DoesNotFit                  the graph cannot run on this profile
  +- GateFailed                  a gate said no; the report is written, the bundle is not
  +- RecipeInvalid               a recipe file that does not parse
@@ -43,6 +44,10 @@ class DataInvalid(ConvertError):
 
 class VersionMismatch(ConvertError):
     """A file that is not the version which its keeper states."""
+
+
+class RegistryFailed(ConvertError):
+    """A model registry that has not what was asked for, or does not answer."""
 
 
 class DoesNotFit(ConvertError):

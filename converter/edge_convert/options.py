@@ -57,6 +57,13 @@ input_value_option = click.option(
 signature_option = click.option(
     "--signature", default="", help="Function of a SavedModel, when it has several and no serving_default."
 )
+tracking_uri_option = click.option(
+    "--mlflow-tracking-uri",
+    "tracking_uri",
+    envvar="MLFLOW_TRACKING_URI",
+    default="",
+    help="MLflow that models:/ and runs:/ are fetched from; MLFLOW_TRACKING_URI when not given.",
+)
 
 
 def matching(pattern: str, expected: str) -> Any:

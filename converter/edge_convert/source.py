@@ -32,13 +32,14 @@ class Source:
         graph: After all exact simplifications; its ports are the contract.
         hybrid: Weights or activations are integers in the file, so its own runtime adds noise to what
             the float graph, which is dequantized, answers.
-        content: The file's bytes; b"" where a framework reads it.
+        content: The file's bytes, with its companions' in them; b"" where a framework reads it.
         fixed: What the user fixed of it.
         codes: It computes in integers throughout, and may be an artifact as it is.
         framed: Ports that have an axis of 1 more in front than the file's tensors.
-        size: Bytes of the file, or of all files of the folder.
+        size: Bytes of the file with its companions, or of all files of the folder.
         tools: Versions of the framework that read it, where one did.
         framework: The model opened by that framework.
+        companions: Files beside it that hold its weights.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Source:
     size: int = 0
     tools: Mapping[str, str] = field(default_factory=dict)
     framework: Engine | None = None
+    companions: tuple[Path, ...] = ()
 
     def open(self) -> Model:
         """Open the model itself in its own runtime.
@@ -111,10 +113,17 @@ def read_source(path: Path, fixed: FixedInputs = NOTHING_FIXED, signature: str =
     graph, framed = with_samples_axis(importers.load(path, fixed))
     graph = passes.simplify(graph)
     content = path.read_bytes()
+    digest, size = digest_of(content), len(content)
     is_tflite = content[4:8] == importers.TFLITE_IDENTIFIER
+    companions = () if is_tflite else _companions(path, content)
+    if companions:
+        from edge_convert.importers.onnx_file import parsed
+
+        size += sum(companion.stat().st_size for companion in companions)
+        content = parsed(path).SerializeToString()  # with the weights in it, for its own runtime
     return Source(
         name=path.name,
-        digest=digest_of(content),
+        digest=digest,
         format="tflite" if is_tflite else "onnx",
         # the graph's name reaches the artifacts: it must not depend on where the file lies
         graph=replace(graph, name=path.stem),
@@ -123,8 +132,15 @@ def read_source(path: Path, fixed: FixedInputs = NOTHING_FIXED, signature: str =
         fixed=fixed,
         framed=framed,
         codes=is_tflite and not framed and _computes_in_codes(content),
-        size=len(content),
+        size=size,
+        companions=companions,
     )
+
+
+def _companions(path: Path, content: bytes) -> tuple[Path, ...]:
+    from edge_convert.importers.onnx_file import external_files
+
+    return external_files(path, content)
 
 
 def _of_framework(path: Path, read: reading.Read, fixed: FixedInputs) -> Source:

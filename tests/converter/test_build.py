@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from digit_models import classifier, parts, write_data
 from onnx_models import Network, rng, saved
@@ -470,3 +471,21 @@ def test_the_signed_statement_names_every_material_and_the_machine(built: tuple[
     named = {d["name"]: d.get("digest") for d in definition["resolvedDependencies"]}
     assert named["digits.onnx"] == {"sha256": digest_of_file(options.model).removeprefix("sha256:")}
     assert definition["internalParameters"]["environment"]["machine"] == platform.machine()
+
+
+def test_weights_that_an_onnx_file_keeps_beside_it_are_run_and_named(digits: Bench) -> None:
+    apart = digits.folder / "apart.onnx"
+    onnx.save(
+        onnx.load(digits.options.model),
+        apart,
+        save_as_external_data=True,
+        location="weights.bin",
+        size_threshold=0,
+    )
+    assert digits.build(model=apart, recipe="wf32").passed  # the fidelity gate ran it in OpenVINO
+    bundle = open_bundle(digits.options.output / "digits-1-arm-cpu.bundle")
+    sources = [m for m in bundle.manifest.provenance.materials if m.role == "source"]
+    assert [(m.name, m.digest, m.bytes) for m in sources] == [
+        (path.name, digest_of_file(path), path.stat().st_size)
+        for path in (apart, digits.folder / "weights.bin")
+    ]

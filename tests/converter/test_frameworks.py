@@ -165,6 +165,13 @@ def test_a_program_becomes_the_same_signed_bundle_each_time(torch_models: Path, 
 
 
 @pytest.mark.frameworks
+def test_a_sequential_keras_model_gives_what_keras_gives(keras_models: Path) -> None:
+    source = read_source(keras_models / "classifier.keras")
+    answers = keras_models / "classifier.npz"
+    assert_same_answers(source, arrays(answers, "in"), arrays(answers, "out"))
+
+
+@pytest.mark.frameworks
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_keras_model_gives_what_keras_gives(suffix: str, keras_models: Path) -> None:
     source = read_source(keras_models / f"functional{suffix}")

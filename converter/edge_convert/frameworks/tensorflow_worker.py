@@ -134,15 +134,15 @@ def _keras(path: Path, signature: str) -> Opened:
     if not inputs or not getattr(model, "outputs", None):
         raise UnsupportedFeature("the model does not say its input shapes; build it, or export a SavedModel")
     structure = getattr(model, "_inputs_struct", None)
+    # a Sequential has no names for its outputs; a functional model names them after their layers, too
+    names = list(getattr(model, "output_names", None) or [model.layers[-1].name])
 
     def call(feeds: Sequence[Any]) -> Sequence[Any]:
         # a functional model takes its inputs nested as it was made with them
         packed = keras.tree.pack_sequence_as(structure, list(feeds)) if structure is not None else feeds[0]
         return list(keras.tree.flatten(model(packed, training=False)))
 
-    return Opened(
-        [Named(t.name, tuple(t.shape), t.dtype) for t in inputs], list(model.output_names), call, model
-    )
+    return Opened([Named(t.name, tuple(t.shape), t.dtype) for t in inputs], names, call, model)
 
 
 def _config_of(path: Path) -> bytes | str:

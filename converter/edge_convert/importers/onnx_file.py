@@ -56,6 +56,21 @@ def parsed(path: Path) -> onnx.ModelProto:
     return model
 
 
+def external_files(path: Path, content: bytes) -> tuple[Path, ...]:
+    """The files beside an ONNX file that hold weights of it, in the order of their names."""
+    if b"location" not in content:  # the key that an external tensor must have
+        return ()
+    graph = onnx.load_model_from_string(content).graph
+    found = {
+        entry.value
+        for tensor in graph.initializer
+        if onnx.external_data_helper.uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(path.parent / name for name in sorted(found))
+
+
 def first_line(error: Exception) -> str:
     """What a library's error says, in one line."""
     return (str(error) or type(error).__name__).splitlines()[0]
