@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib import metadata
 from typing import Any
 
 from edge_contracts.keys import PrivateKey
 from edge_contracts.manifest import Material, Provenance
-from edge_contracts.profile import DeviceProfile, Precision
+from edge_contracts.profile import DeviceProfile
 from edge_convert import arm_check, gates, npu_choice, pack
 from edge_convert.advice import advice
 from edge_convert.arm import Userland
@@ -25,21 +24,18 @@ from edge_convert.evidence import Answered, Evidence
 from edge_convert.explain.explainer import Explainer
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
+from edge_convert.judging import Judge
 from edge_convert.materials import environment, of_recipe
 from edge_convert.parts import Refused, parts_for
-from edge_convert.preference import Prefer, front, ordered
+from edge_convert.preference import Prefer
 from edge_convert.recipe import Recipe
 from edge_convert.results import Outcome, Trial, TrialState
 from edge_convert.search import Found, Search, Tried
 from edge_convert.source import Source
 from edge_convert.terminal import Step
-from edge_convert.workbench import Measured, Workbench
 
 # A hybrid file's own runtime quantizes activations as it goes; its dequantized form is the float source.
 HYBRID_FIDELITY_DB = 15.0
-# Another job on this host can double one engine's time for a whole measurement (seen with OpenVINO's
-# thread pool on 2 cores), and must not decide what is in a bundle: only what stays slow is refused.
-SECOND_OPINIONS = 2
 # source format or target -> the packages that read, write or run it
 PACKAGES = {
     "onnx": {"onnx", "openvino"},
@@ -91,13 +87,13 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
     outcome = Outcome(profile.name, profile.title, False, "", findings=(fidelity,))
     if fidelity.verdict is Verdict.FAIL:
         return replace(outcome, summary=f"no bundle: {fidelity.reason}")
-    trials, chosen = _judge(job, profile, search)
+    judge = Judge(job.limits, job.prefer, profile, search)
+    trials, chosen = judge.all_precisions()
     compiler = npu_choice.compiler_for(profile)
     npu: npu_choice.Estimates | None = None
     if chosen is not None and compiler is not None:
         step(f"{profile.name}: compiling for the NPU")
-        rivals = partial(_first_passing, job, profile, search)
-        trials, chosen, npu = npu_choice.by_estimate(compiler, profile, trials, chosen, rivals)
+        trials, chosen, npu = npu_choice.by_estimate(compiler, profile, trials, chosen, judge.precision)
     if not trials:
         return replace(outcome, summary=f"no bundle: none of the recipes asked for makes {_listed(profile)}")
     step(f"{profile.name}: what changed")
@@ -162,105 +158,10 @@ def _fidelity(job: Job, profile: DeviceProfile) -> Finding:
     return gates.fidelity(compare(job.own.answers, ours, "other"), limit)
 
 
-def _judge(job: Job, profile: DeviceProfile, search: Search) -> tuple[tuple[Trial, ...], Tried | None]:
-    """Put candidates before the gates, precision by precision, until one passes.
-
-    Returns:
-        Every candidate that was made, in that order; and the one that passed.
-    """
-    trials: list[Trial] = []
-    chosen: Tried | None = None
-    for precision in profile.precisions:
-        if chosen is None:
-            search.need(precision)
-        tried = search.of_precision(precision)
-        for figures in ordered([t.figures for t in tried], job.limits, job.prefer):
-            one = search.named(figures.name)
-            trial = _trial(one)
-            if chosen is None:
-                trial = _judged(trial, job.limits, profile, one.bench, one.candidate)
-                chosen = one if trial.state is TrialState.CHOSEN else None
-            trials.append(trial)
-    best = front([t.figures for p in profile.precisions for t in search.of_precision(p)])
-    return tuple(replace(t, on_front=t.name in best) for t in trials), chosen
-
-
-def _first_passing(
-    job: Job, profile: DeviceProfile, search: Search, precision: Precision
-) -> tuple[list[Trial], Tried | None]:
-    """Put the candidates of one precision before the gates until one passes."""
-    search.need(precision)
-    tried = search.of_precision(precision)
-    trials: list[Trial] = []
-    for figures in ordered([t.figures for t in tried], job.limits, job.prefer):
-        one = next(t for t in tried if t.figures is figures)
-        trials.append(_judged(_trial(one), job.limits, profile, one.bench, one.candidate))
-        if trials[-1].state is TrialState.CHOSEN:
-            return trials, one
-    return trials, None
-
-
-def _trial(tried: Tried) -> Trial:
-    form, candidate = tried.bench.form, tried.candidate
-    return Trial(
-        candidate.recipe.name,
-        candidate.recipe.precision,
-        candidate.bytes,
-        tried.selection,
-        TrialState.NOT_NEEDED,
-        name=tried.figures.name,
-        pruned=form.pruned,
-        pruning=form.pruning,
-        predicted_us=tried.figures.cost_us,
-    )
-
-
 def _assessed(job: Job, tried: Tried) -> Assessment:
     """All there is to say about a candidate's answers to the held-out samples."""
     measured = tried.bench.measured(tried.candidate)
     return job.assessor.of(tried.figures.name, measured.pair, measured.score, measured.slices)
-
-
-def _judged(
-    trial: Trial, limits: Limits, profile: DeviceProfile, bench: Workbench, candidate: Candidate
-) -> Trial:
-    """Put one candidate before every gate."""
-    size = gates.fits(candidate.bytes, profile.artifact_bytes, profile.name)
-    if size.verdict is Verdict.FAIL:  # nothing that follows could help
-        return replace(trial, state=TrialState.FAILED, findings=(size,))
-    measured = bench.measured(candidate)
-    speed = _speed(limits, profile, bench, measured)
-    for _ in range(SECOND_OPINIONS):
-        if speed.verdict is Verdict.FAIL:
-            measured = bench.timed_again(candidate)
-            speed = _speed(limits, profile, bench, measured)
-    findings = (
-        gates.accuracy_drop(measured.score, limits.max_drop, limits.judge_by),
-        gates.worst_slice(measured.slices, limits),
-        gates.agreement(measured.score, limits.min_agreement),
-        gates.signal(measured.score, limits.min_sqnr_db),
-        size,
-        gates.smaller(candidate.weight_bytes, bench.baseline.weight_bytes, candidate.recipe.precision),
-        speed,
-    )
-    ours, theirs, ratio = measured.medians
-    return replace(
-        trial,
-        score=measured.score,
-        latency_ms=ours,
-        source_ms=theirs,
-        latency_ratio=ratio,
-        findings=findings,
-        state=TrialState.CHOSEN if gates.passed(findings) else TrialState.FAILED,
-    )
-
-
-def _speed(limits: Limits, profile: DeviceProfile, bench: Workbench, measured: Measured) -> Finding:
-    where = f"{bench.runtime} ({bench.baseline.name})"
-    finding = gates.latency(measured.candidate_ms, measured.source_ms, where, limits)
-    if profile.runtimes[0] == bench.runtime.lower():
-        return finding
-    return gates.of_other_runtime(finding, profile.runtimes[0], limits)
 
 
 def bundled(

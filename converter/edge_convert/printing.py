@@ -34,9 +34,12 @@ _LAYERS_NAMED = 3
 def build_text(result: BuildResult, output: Path) -> str:
     """Candidates, notes, and what was written; what failed is for `failures`."""
     lines = []
-    rows = [_trial_row(o.profile, trial) for o in result.outcomes for trial in o.trials]
-    if rows:
-        lines += [table(_BUILD_HEAD, rows), "* no other candidate is as good, as fast and as small", ""]
+    shown = [(o.profile, trial) for o in result.outcomes for trial in o.trials if _is_shown(trial)]
+    if shown:
+        others = sum(len(o.trials) for o in result.outcomes) - len(shown)
+        more = f"; {others} that others beat are in the report" if others else ""
+        rows = [_trial_row(profile, trial) for profile, trial in shown]
+        lines += [table(_BUILD_HEAD, rows), f"* no other is as good, as fast and as small{more}", ""]
     lines += [f"note: {note}" for note in result.notes]
     for outcome in result.outcomes:
         lines += [f"note: {outcome.profile}: {note}" for note in outcome.notes]
@@ -60,11 +63,15 @@ def failures(result: BuildResult) -> Iterator[str]:
             yield f"{outcome.profile}: layers that cost most: {named}"
 
 
+def _is_shown(trial: Trial) -> bool:
+    return trial.on_front or trial.score is not None
+
+
 def _trial_row(profile: str, trial: Trial) -> tuple[str, ...]:
     score = trial.score
     return (
         profile,
-        ("* " if trial.on_front else "  ") + trial.recipe + (" pruned" if trial.pruned else ""),
+        ("* " if trial.on_front else "  ") + trial.name,
         f"{trial.bytes / 1000:.1f}",
         _ratio(trial.selection),
         _ratio(score),

@@ -22,6 +22,7 @@ class TrialState(StrEnum):
 
     CHOSEN = "chosen"
     FAILED = "failed"
+    PASSED = "passed"  # but a better one was there
     NOT_NEEDED = "not needed"  # one that comes before it had passed
 
 

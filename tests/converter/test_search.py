@@ -251,3 +251,21 @@ def test_a_second_ctrl_c_abandons_the_build(options: BuildOptions) -> None:
     assert ended.returncode == 130
     assert ended.stderr.splitlines()[-1] == "edge-convert: stopped"
     assert not options.output.exists()
+
+
+def test_what_only_just_passes_gives_way_to_what_passes_well(options: BuildOptions) -> None:
+    lax = replace(UNTIMED, max_drop=60.0, min_agreement=0.1, max_slice_drop=100.0)
+    (fastest,) = build(replace(options, prefer="speed", limits=lax)).outcomes
+    (bold,) = [t for t in fastest.trials if t.state is TrialState.CHOSEN]
+    assert bold.score is not None and bold.score.source is not None and bold.score.artifact is not None
+    drop = 100 * (bold.score.source - bold.score.artifact)
+    assert drop > 1  # else there is nothing to see here
+    tight = replace(lax, max_drop=1.1 * drop)
+    (speedy,) = build(replace(options, prefer="speed", limits=tight)).outcomes
+    assert bold.name in [t.name for t in speedy.trials if t.state is TrialState.CHOSEN]
+    (balanced,) = build(replace(options, limits=tight)).outcomes
+    states = {t.name: t.state for t in balanced.trials}
+    assert states[bold.name] is not TrialState.CHOSEN
+    (chosen,) = [t for t in balanced.trials if t.state is TrialState.CHOSEN]
+    assert chosen.score is not None and chosen.score.source is not None and chosen.score.artifact is not None
+    assert 100 * (chosen.score.source - chosen.score.artifact) <= drop / 2
