@@ -65,11 +65,6 @@ def test_the_faster_form_by_the_compilers_estimate_is_shipped(
     assert [t["precision"] for t in chosen] == ["float16"]
 
 
-def test_int8_stays_when_it_is_estimated_no_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = built(tmp_path, monkeypatch, "*) echo 'estimate_us 9';;", METEOR_LAKE)
-    assert found["precision"] == "int8"
-
-
 def test_a_form_that_the_compiler_refuses_is_not_shipped_when_another_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
