@@ -31,6 +31,7 @@ class OperatorVerdict:
         mapped: It runs on the Edge TPU, by the documents.
         reason: Why not; None when it is mapped.
         note: A caution about an operator that is mapped, or "".
+        alone: It could run there by itself, whatever comes before it.
     """
 
     index: int
@@ -39,6 +40,7 @@ class OperatorVerdict:
     mapped: bool
     reason: Reason | None = None
     note: str = ""
+    alone: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,15 @@ def _verdicts(file: ModelFile) -> tuple[OperatorVerdict, ...]:
             verdicts.append(OperatorVerdict(operator.index, operator.custom, operator.version, True))
             continue
         reason = refusal(use_of(file, operator))
+        alone = reason is None
         blocking = next((from_cpu[i] for i in operator.inputs if i in from_cpu), None)
         if reason is None and blocking is not None:
             reason = Reason(_BEHIND.format(blocking.label), PARTITION)
         name = operator.custom or operator.code
         note = UNCERTAIN.get(operator.code, "") if reason is None else ""
-        verdicts.append(OperatorVerdict(operator.index, name, operator.version, reason is None, reason, note))
+        verdicts.append(
+            OperatorVerdict(operator.index, name, operator.version, reason is None, reason, note, alone)
+        )
         if reason is not None and not _feeds_the_start(file, operator):
             from_cpu.update(dict.fromkeys(operator.outputs, operator))
     return tuple(verdicts)

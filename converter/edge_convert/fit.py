@@ -53,8 +53,8 @@ class OnChip:
         memory_bytes: What it has; a part of that goes to the program itself.
         kept_bytes, streamed_bytes: The two parts of `parameter_bytes`: those that stay on the chip, and
             those that are sent again at every inference.
-        subgraphs: Parts of the model that the vendor's compiler makes, as it is run here.
-        possible_subgraphs: Stretches of operators that could run on it one after the other.
+        subgraphs: Parts of the model that the vendor's compiler makes as it is run here: one, from the start.
+        possible_subgraphs: Stretches of operators that could run on it, were it let make several (-a).
     """
 
     parameter_bytes: int
@@ -180,6 +180,10 @@ def judge(
         fits = fits and share >= least
     said += reasons
     if on_chip is not None:
+        said.append(
+            f"{on_chip.subgraphs} sub-graph there, as the compiler is run; "
+            f"{on_chip.possible_subgraphs} stretches of operators could be"
+        )
         said.append(
             f"{on_chip.kept_bytes} of {on_chip.parameter_bytes} bytes of parameters stay on the chip "
             f"({on_chip.memory_bytes} bytes less the program), {on_chip.streamed_bytes} are streamed"

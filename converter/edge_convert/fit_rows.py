@@ -55,7 +55,7 @@ def of_tflite(content: bytes, profile: DeviceProfile) -> Fit:
     blocked = [f"the compiler cannot read the file: {line}" for line in report.refused]
     if profile.integer_io and not (report.integer_inputs and report.integer_outputs):
         blocked.append("an input or output is not int8; the profile asks for int8 in and out")
-    on_chip = _on_chip(accelerator, rows)
+    on_chip = _on_chip(accelerator, rows, report)
     return judge(profile, rows, parameters, activations, len(content), on_chip, blocked=blocked)
 
 
@@ -121,14 +121,21 @@ def _on_edge_tpu(
     )
 
 
-def _on_chip(accelerator: Accelerator, rows: list[Row]) -> OnChip | None:
+def _on_chip(accelerator: Accelerator, rows: list[Row], report: edgetpu.EdgeTpuReport) -> OnChip | None:
     if accelerator.memory_bytes is None:
         return None
-    on_it = [row.place is Place.ACCELERATOR for row in rows]
-    needed = sum(row.parameter_bytes for row, mapped in zip(rows, on_it, strict=True) if mapped)
+    needed = sum(row.parameter_bytes for row in rows if row.place is Place.ACCELERATOR)
     kept = min(needed, accelerator.memory_bytes)
-    starts = [mapped and not (i and on_it[i - 1]) for i, mapped in enumerate(on_it)]
-    return OnChip(needed, accelerator.memory_bytes, kept, needed - kept, int(any(on_it)), sum(starts))
+    alone = [verdict.alone and not report.refused for verdict in report.operators]
+    stretches = sum(able and not (i and alone[i - 1]) for i, able in enumerate(alone))
+    return OnChip(
+        needed,
+        accelerator.memory_bytes,
+        kept,
+        needed - kept,
+        int(any(row.place is Place.ACCELERATOR for row in rows)),
+        stretches,
+    )
 
 
 def _openvino_row(
