@@ -250,6 +250,21 @@ def test_the_rim_is_int8_exactly_where_it_has_parameters() -> None:
     assert file.tensors[file.outputs[0]].type == "INT8"
 
 
+def test_names_that_were_strung_together_are_cut_and_stay_apart() -> None:
+    shape = (1, 2)
+    names = ("x", "relu;norm;add", "relu;norm;conv", "y")
+    ops = (Op.ABS, Op.NEG, Op.EXP)
+    nodes = [Node(op, op.value, (a,), (b,)) for op, a, b in zip(ops, names, names[1:], strict=False)]
+    graph = Graph(
+        "strung",
+        (Port("x", "x", shape),),
+        (Port("y", "y", shape),),
+        tuple(nodes),
+        {name: Tensor(name, shape) for name in names},
+    )
+    assert [t.name for t in parse(emit(validate(graph))).tensors] == ["x", "relu", "relu_1", "y"]
+
+
 def test_ports_keep_their_names_and_order_in_the_signature() -> None:
     shape = (1, 2)
     nodes = (

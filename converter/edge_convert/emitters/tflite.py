@@ -26,7 +26,7 @@ def emit(
 ) -> bytes:
     """Write the graph; the same arguments give the same bytes.
 
-    Tensors keep the graph's names. Inputs and outputs stand in port order, int8 where the
+    Tensors keep the graph's names, up to a semicolon. Inputs and outputs stand in port order, int8 where the
     quantization has parameters for them, and the signature `serving_default` names the ports.
 
     Args:

@@ -146,6 +146,8 @@ class ModelWriter:
         return bytes(builder.Output())
 
     def _free_name(self, wanted: str) -> str:
+        # TensorFlow's converter strings the names of all that it fused together: an eighth of a small file
+        wanted = wanted.split(";", 1)[0]
         name, number = wanted, 1
         while name in self._names:
             name, number = f"{wanted}_{number}", number + 1
