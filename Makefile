@@ -35,6 +35,7 @@ types: $(VENV)/.dev
 benchmarks: $(VENV)/.dev
 	for one in golden_gate conversion_quality conversion_latency pruning time_model arm_instructions int8_operators inference_overhead memory ingest_rate; do \
 	  $(BIN)/python benchmarks/$$one.py || exit 1; done
+	$(BIN)/python benchmarks/drift_thresholds.py
 
 coverage: $(VENV)/.dev
 	$(BIN)/python benchmarks/coverage.py

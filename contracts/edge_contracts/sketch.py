@@ -10,10 +10,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pydantic import Field, model_validator
 
-from edge_contracts.model import Frozen
+from edge_contracts.model import Frozen, later
 
 # DDSketch (Masson et al., VLDB 2019): quantiles within 2 % of the true value
 RELATIVE_ACCURACY = 0.02
@@ -67,6 +68,34 @@ def merge_quantiles(sketches: Iterable[QuantileSketch]) -> QuantileSketch:
     return QuantileSketch(bins=bins)
 
 
+class Critical(Frozen):
+    """What a live window may differ from its baseline by when nothing has changed, by its size.
+
+    Found by simulation when the model was made, for this baseline with its own number of samples. A
+    window is held to the values of the largest size that is not larger than itself: the statistics
+    are scaled so that they hardly depend on the size, and what is left of that errs on the quiet side.
+
+    Args:
+        alarm: Chance that a window without any change exceeds one of the two, per comparison.
+        windows: Sizes, ascending; smaller windows are no evidence.
+        shape: Critical `Departure.shape` at each size.
+        shift: Critical `Departure.shift` at each size; empty for bins without an order.
+    """
+
+    alarm: float = Field(gt=0, lt=1)
+    windows: tuple[int, ...] = Field(min_length=1, max_length=32)
+    shape: tuple[float, ...]
+    shift: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Critical:
+        if any(b <= a for a, b in pairwise((0, *self.windows))):
+            raise ValueError("windows must ascend from 1")
+        if len(self.shape) != len(self.windows) or len(self.shift) not in (0, len(self.windows)):
+            raise ValueError(f"{len(self.windows)} windows need as many critical values")
+        return self
+
+
 class ScalarBaseline(Frozen):
     """How one monitored number was distributed when the model was made.
 
@@ -74,11 +103,13 @@ class ScalarBaseline(Frozen):
         name: As `features.py` names it, such as "input:x:mean".
         edges: Ascending; bin i holds values in [edges[i-1], edges[i]), the outer bins are open.
         counts: Baseline samples in each of the len(edges) + 1 bins.
+        critical: None where nobody has simulated it.
     """
 
     name: str
     edges: tuple[float, ...] = Field(max_length=63)
     counts: tuple[int, ...]
+    critical: Critical | None = later(None)
 
     @model_validator(mode="after")
     def _consistent(self) -> ScalarBaseline:
@@ -116,17 +147,24 @@ class Drift:
         distance: Total variation between the two distributions, 0 (same) to 1.
         p_value: Chance of a statistic at least this large when nothing changed.
         samples: Live samples that it rests on.
+        exceeds: Whether it is beyond the baseline's critical values; None where it has none.
     """
 
     name: str
     distance: float
     p_value: float
     samples: int
+    exceeds: bool | None = None
+
+    @property
+    def certain(self) -> bool:
+        """Whether chance alone does not explain it."""
+        return self.p_value < ALPHA if self.exceeds is None else self.exceeds
 
     @property
     def drifted(self) -> bool:
         """Whether it is both certain and large enough to matter."""
-        return self.p_value < ALPHA and self.distance >= MIN_DISTANCE
+        return self.certain and self.distance >= MIN_DISTANCE
 
 
 ALPHA = (
@@ -139,9 +177,9 @@ MIN_SAMPLES = 50  # below, chi-square's approximation does not hold for 10 bins
 def compare(scalar: ScalarBaseline, counts: Sequence[int]) -> Drift:
     """Test live counts against a baseline that is itself a sample.
 
-    Chi-square test of homogeneity of two samples (Pearson 1911; Press et al., Numerical Recipes,
-    eq. 14.3.3). Bins that both samples leave nearly empty are joined with their neighbour, so
-    that the approximation holds.
+    Where the baseline has critical values they decide. Otherwise a chi-square test of homogeneity of
+    two samples (Pearson 1911; Press et al., Numerical Recipes, eq. 14.3.3) does; bins that both samples
+    leave nearly empty are joined with their neighbour, so that its approximation holds.
 
     Args:
         counts: Live samples by bin of the baseline.
@@ -155,8 +193,9 @@ def compare(scalar: ScalarBaseline, counts: Sequence[int]) -> Drift:
     if live == 0 or base == 0:
         return Drift(scalar.name, 0.0, 1.0, live)
     distance = sum(abs(a / base - b / live) for a, b in zip(scalar.counts, counts, strict=True)) / 2
+    exceeds = None if scalar.critical is None else _exceeds(scalar.critical, scalar.counts, counts)
     if live < MIN_SAMPLES or base < MIN_SAMPLES:
-        return Drift(scalar.name, distance, 1.0, live)
+        return Drift(scalar.name, distance, 1.0, live, exceeds)
     joined: list[list[int]] = []
     for a, b in zip(scalar.counts, counts, strict=True):
         if joined and sum(joined[-1]) * min(live, base) / (live + base) < 5:
@@ -170,7 +209,71 @@ def compare(scalar: ScalarBaseline, counts: Sequence[int]) -> Drift:
         joined[-1][1] += last[1]
     ratio = math.sqrt(live / base)
     statistic = sum((a * ratio - b / ratio) ** 2 / (a + b) for a, b in joined if a + b)
-    return Drift(scalar.name, distance, chi_square_tail(statistic, len(joined) - 1), live)
+    return Drift(scalar.name, distance, chi_square_tail(statistic, len(joined) - 1), live, exceeds)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """How far two samples of n and m are apart, times sqrt(n m / (n + m)), so that n and m matter little.
+
+    Args:
+        shape: Square root of the chi-square statistic over joined bins: sees any change.
+        shift: Largest difference of the cumulative shares (Kolmogorov and Smirnov's): sees a change of
+            place sooner.
+    """
+
+    shape: float
+    shift: float
+
+
+FEWEST_EXPECTED = 5  # Cochran 1954: below, single samples rule the chi-square statistic
+
+
+def joined_bins(base: Sequence[int], window: int) -> tuple[int, ...]:
+    """First bins of groups of neighbours, each of which holds enough of the baseline for a window's size."""
+    total = sum(base)
+    least = FEWEST_EXPECTED * total / max(1, min(window, total))
+    starts, held = [0], 0
+    for index, count in enumerate(base):
+        if held >= least:
+            starts.append(index)
+            held = 0
+        held += count
+    if held < least and len(starts) > 1:
+        starts.pop()
+    return tuple(starts)
+
+
+def departure(base: Sequence[int], live: Sequence[int], window: int) -> Departure:
+    """Compare counts of a live sample with those of the baseline; neither may be empty.
+
+    Args:
+        window: Size that says which bins are joined.
+    """
+    total, count = sum(base), sum(live)
+    scale = total * count / (total + count)
+    starts = (*joined_bins(base, window), len(base))
+    chi_square = 0.0
+    for start, stop in pairwise(starts):
+        ours, theirs = sum(live[start:stop]), sum(base[start:stop])
+        pooled = (ours + theirs) / (count + total)
+        if pooled:
+            chi_square += scale * (ours / count - theirs / total) ** 2 / pooled
+    furthest = gap = 0.0
+    for ours, theirs in zip(live, base, strict=True):
+        gap += ours / count - theirs / total
+        furthest = max(furthest, abs(gap))
+    return Departure(math.sqrt(chi_square), furthest * math.sqrt(scale))
+
+
+def _exceeds(critical: Critical, base: Sequence[int], live: Sequence[int]) -> bool:
+    place = bisect_right(critical.windows, sum(live)) - 1
+    if place < 0:
+        return False
+    found = departure(base, live, critical.windows[place])
+    return found.shape > critical.shape[place] or (
+        bool(critical.shift) and found.shift > critical.shift[place]
+    )
 
 
 def chi_square_tail(statistic: float, degrees: int) -> float:

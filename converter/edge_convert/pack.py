@@ -34,7 +34,7 @@ from edge_contracts.model import canonical_json
 from edge_contracts.profile import DeviceProfile, Precision
 from edge_contracts.signing import sign_manifest
 from edge_contracts.sketch import Baseline
-from edge_convert import costs, golden
+from edge_convert import costs, drift, golden
 from edge_convert.binding import Model
 from edge_convert.engine import LiteRtEngine
 from edge_convert.graph import Array, Graph, Port
@@ -129,7 +129,7 @@ def baseline_of(
     Args:
         inputs, outputs: Calibration samples and the artifact's answers to them.
     """
-    return make_baseline(features(inputs, outputs, task), classes or None)
+    return drift.calibrated(make_baseline(features(inputs, outputs, task), classes or None))
 
 
 def assemble(

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from edge_contracts.model import Frozen
-from edge_contracts.sketch import ALPHA, MIN_DISTANCE, Drift
+from edge_contracts.sketch import MIN_DISTANCE, Drift
 from edge_fleet.assignment import State
 from edge_fleet.evidence import Group, StageEvidence
 
@@ -284,7 +284,7 @@ def _latency(group: Group, limit_ms: float, why: str, allowed: GateLimit) -> tup
 
 def _certain(drifts: Iterable[Drift], distance: float) -> dict[str, Drift]:
     """Those that are both certain and at least so large, by name."""
-    return {one.name: one for one in drifts if one.p_value < ALPHA and one.distance >= distance}
+    return {one.name: one for one in drifts if one.certain and one.distance >= distance}
 
 
 def _told(drifts: dict[str, Drift], names: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,15 @@ from scipy import stats
 from edge_contracts.sketch import (
     ALPHA,
     RELATIVE_ACCURACY,
+    Critical,
+    Drift,
     QuantileSketch,
     ScalarBaseline,
     bin_index,
     chi_square_tail,
     compare,
+    departure,
+    joined_bins,
     merge_quantiles,
 )
 
@@ -123,3 +128,66 @@ def test_a_baseline_that_makes_no_sense_is_refused(fields: dict[str, tuple[float
 
 def test_nan_is_counted_in_the_last_bin() -> None:
     assert ScalarBaseline(name="s", edges=(0.0,), counts=(1, 1)).bin_of(math.nan) == 1
+
+
+CRITICAL = Critical(alarm=0.01, windows=(50, 200), shape=(3.0, 4.0), shift=(1.5, 1.0))
+
+
+def judged(counts: list[int], critical: Critical | None) -> Drift:
+    return compare(ScalarBaseline(name="s", edges=(0.0,), counts=(200, 200), critical=critical), counts)
+
+
+def test_a_departure_is_that_of_the_textbook() -> None:
+    # two samples of 200: shares 0.5 and 0.6 of the first bin
+    found = departure((100, 100), (120, 80), 200)
+    # chi-square of a 2x2 table: n (ad - bc)^2 / (row and column sums) = 400 * 4000^2 / (200^2 * 220 * 180)
+    assert found.shape**2 == pytest.approx(400 * 4000**2 / (200**2 * 220 * 180))
+    assert found.shift == pytest.approx(0.1 * math.sqrt(100))
+
+
+def test_bins_are_joined_until_the_smaller_sample_expects_five() -> None:
+    assert joined_bins([10] * 10, 5000) == tuple(range(10))
+    assert joined_bins([100] * 10, 50) == tuple(range(10))  # 5 of a window of 50 each
+    assert joined_bins([100] * 10, 25) == (0, 2, 4, 6, 8)
+    assert joined_bins([0, 0, 100, 0], 100) == (0,)  # what nobody expects is joined with what is before it
+    assert joined_bins([], 100) == (0,)
+
+
+def test_critical_values_decide_where_they_are() -> None:
+    # a window of 100 is held to the values of 50: 65 of 100 is a shift of 0.15 * sqrt(80) = 1.34
+    mild = judged([65, 35], CRITICAL)
+    assert mild.exceeds is False
+    assert mild.samples == 100
+    assert judged([70, 30], CRITICAL).exceeds is True  # 0.2 * sqrt(80) = 1.79
+    # one of 200 is held to those of 200, where 0.1 * sqrt(133) = 1.15 is beyond 1.0
+    assert judged([120, 80], CRITICAL).exceeds is True
+    assert judged([120, 80], CRITICAL).certain
+    assert not judged([120, 80], CRITICAL).drifted  # certain, and too small to matter
+    assert judged([140, 60], CRITICAL).drifted
+
+
+def test_shape_alone_decides_where_there_is_no_order() -> None:
+    unordered = CRITICAL.model_copy(update={"shift": ()})
+    assert judged([120, 80], unordered).exceeds is False
+    assert judged([160, 40], unordered).exceeds is True
+
+
+def test_a_window_below_the_smallest_size_is_no_evidence() -> None:
+    assert judged([49, 0], CRITICAL).exceeds is False
+    assert not judged([49, 0], CRITICAL).drifted
+
+
+def test_without_critical_values_the_p_value_decides_as_before() -> None:
+    found = judged([190, 10], None)
+    assert found.exceeds is None
+    assert found.certain == (found.p_value < ALPHA)
+    assert "critical" not in ScalarBaseline(name="s", edges=(), counts=(1,)).model_dump()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"windows": (200, 50)}, {"windows": (0, 50)}, {"shape": (1.0,)}, {"shift": (1.0,)}, {"alarm": 0.0}],
+)
+def test_critical_values_that_do_not_fit_their_windows_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"windows|greater than"):
+        Critical.model_validate(CRITICAL.model_dump() | wrong)
