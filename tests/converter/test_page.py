@@ -108,6 +108,8 @@ def test_what_was_not_found_out_leaves_no_trace() -> None:
         "Gates",
         "Slices",
         "Metrics",
+        "How sure",
+        "Under noise",
         "changed",
         "looks at",
         "noise comes",
@@ -125,6 +127,12 @@ def test_everything_that_was_found_out_is_on_the_page() -> None:
         "The deepest fall, 11.0 dB, is at layer 2: b (dense).",
         "Slices that lose most come first. A slice may lose 5 points.",
         "2 candidates were tried in 3.2 s of 60 s",
+        "Answers with a confidence below 0.96 are better withheld: 56.0 % remain",
+        "A temperature of 1.06",
+        "The artifact loses most under word: 4.5 points (between 1.0 and 8.0).",
+        "withstands changes up to 0.03",
+        "1.1 µs",
+        "1,234,567",
         "88.00 %",
         "\u22122.00 %",
         f"3.3{TIMES} smaller",
@@ -138,6 +146,25 @@ def test_the_same_artifact_is_explained_once() -> None:
     made = text_of(document("word", profile("arm-cpu"), profile("x86-cpu")))
     assert made.count("held-out samples changed") == 1
     assert "The same artifact as for arm-cpu" in made
+
+
+def test_many_notes_are_folded_away() -> None:
+    few, many = (page.render(document(notes=[f"note {i}" for i in range(n)])) for n in (3, 9))
+    assert "9 notes" in many
+    assert "3 notes" not in few
+    assert "note 8" in many
+
+
+def test_an_attack_that_was_not_tried_says_why() -> None:
+    one = profile()
+    one["robustness"] |= {"rows": [], "worst": None, "attack": {"skipped": "no extra"}}
+    assert "Not tried: no extra." in text_of(document("word", one))
+
+
+def test_without_a_threshold_nothing_is_promised() -> None:
+    one = profile()
+    one["confidence"]["abstain"] |= {"threshold": None, "curve": []}
+    assert "No threshold holds wrong answers to 5.0 % on so few samples." in text_of(document("word", one))
 
 
 def test_permutation_importance_is_drawn_for_both_models() -> None:

@@ -43,10 +43,32 @@ def candidate(name: str, state: str, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def corrupted(name: str, severity: int) -> dict[str, Any]:
+    """Figures under one corruption."""
+    return {
+        "corruption": name,
+        "severity": severity,
+        "source": 0.8,
+        "artifact": 0.75,
+        "drop_points": 5.0,
+        "interval_points": [1.0, 9.0],
+        "agreement": 0.9,
+        "sqnr_db": 17.0,
+    }
+
+
 def profile(name: str = "arm-cpu", word: str = "word", **changes: Any) -> dict[str, Any]:
     """Everything that is known about one profile; `word` stands wherever a file's names do."""
     top = [{"class": 0, "name": word, "score": 0.6}, {"class": 1, "name": "b", "score": 0.4}]
     heat = [[0.1, -0.2], [0.3, 0.0]]
+    reliability = [
+        {"samples": 5, "confidence": 0.6, "right": 0.4},
+        {"samples": 4, "confidence": 0.9, "right": 1.0},
+    ]
+    attacked = {
+        "median_distance": 0.04, "withstands_small": 0.5, "fooled": 1.0, "also_fools_the_other": None,
+        "questions_per_sample": 900.0,
+    }  # fmt: skip
     chosen = candidate(word, "chosen")
     other = candidate("wf16", "not needed", score=None, latency_ratio=None, bytes=150_000)
     return {
@@ -109,6 +131,54 @@ def profile(name: str = "arm-cpu", word: str = "word", **changes: Any) -> dict[s
             {"layer": "b", "op": "dense", "source": "", "sqnr_db": 21.0},
         ],
         "histogram": {"output": word, "edges": [-1.0, 0.0, 1.0], "counts": [3, 4]},
+        "confidence": {
+            "labelled": True,
+            "samples": 9,
+            "source": {"ece": 0.055, "interval": [0.03, 0.09], "reliability": reliability},
+            "artifact": {"ece": 0.059, "interval": None, "reliability": reliability},
+            "calibrated": None,
+            "divergence": 0.02,
+            "temperature": {"value": 1.06, "fitted_to": word, "samples": 200, "divergence": 0.03},
+            "abstain": {
+                "target_risk": 0.05,
+                "confidence": 0.95,
+                "samples": 200,
+                "threshold": {
+                    "below": 0.96, "coverage": 0.56, "risk_bound": 0.036,
+                    "held_out_coverage": 0.562, "held_out_risk": 0.018,
+                },
+                "curve": [{"coverage": 0.1, "risk": 0.0}, {"coverage": 1.0, "risk": 0.12}],
+            },
+        },
+        "robustness": {
+            "mode": "attack",
+            "samples": 9,
+            "metric": "accuracy",
+            "truth": word,
+            "clean": corrupted("clean", 0),
+            "rows": [corrupted(word, 1), corrupted(word, 3), corrupted("jpeg", 3)],
+            "worst": {"corruption": word, "drop_points": 4.5, "interval_points": [1.0, 8.0]},
+            "skipped": [{"corruption": word, "reason": word}],
+            "attack": {"method": word, "samples": 4, "small": 0.03, "source": attacked, "artifact": attacked},
+        },
+        "fit_summary": {
+            "reasons": [word],
+            "predicted_ms": {"int8": 0.0011},
+            "prediction": word,
+            "rates_from": word,
+        },
+        "npu_compilations": [
+            {
+                "precision": "int8", "platform": word, "compiler": word, "compiled": False,
+                "estimate_us": 12.0, "blob_bytes": 9000, "refusal": word,
+            }
+        ],
+        "arm_checks": [
+            {
+                "artifact": word, "cpu": word, "samples": 4, "worst_lsb": 1, "sqnr_db": 40.0,
+                "same_class": 1.0, "instructions": 1_234_567, "passed": True, "reason": word,
+            }
+        ],
         "fit": [{"operator": word, "mapped": False, "where": word, "rule": word, "source": word}],
         "notes": [word],
         "warnings": [word],

@@ -23,7 +23,7 @@ class Point:
 
     Args:
         weight: 0 to 1, of its area.
-        kind: "good", "bad" or "plain".
+        kind: "good", "bad", "plain", "source" or "artifact".
         label: Written beside it; "" for none.
         hint: What it says when it is pointed at.
         link: Id of the element on the page that tells more, or "".
@@ -36,6 +36,18 @@ class Point:
     label: str
     hint: str
     link: str = ""
+
+
+@dataclass(frozen=True)
+class Polyline:
+    """A line through places.
+
+    Args:
+        kind: Class of its look: "front", "between", "curve artifact".
+    """
+
+    places: tuple[tuple[float, float], ...]
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -56,22 +68,23 @@ def scatter(
     axes: tuple[str, str],
     points: Sequence[Point],
     scales: tuple[Scale, Scale],
-    front: Sequence[tuple[float, float]] = (),
+    lines: Sequence[Polyline] = (),
     limits: Sequence[Limit] = (),
 ) -> Markup:
     """Points over two axes.
 
     Args:
         axes: What x and y are.
-        front: Corners of a line through the best of them, by x.
+        lines: Drawn below the points.
         limits: Those outside the scales are left out.
     """
     across, up = scales
     parts = [_frame(axes, scales)]
     for limit in limits:
         parts += _limit(limit, across, up)
-    if len(front) > 1:
-        parts.append(_path([(_x(across, a), _y(up, b)) for a, b in front], "front"))
+    for one in lines:
+        if len(one.places) > 1:
+            parts.append(_path([(_x(across, a), _y(up, b)) for a, b in one.places], one.kind))
     for point in sorted(points, key=lambda p: (p.kind == "good", -p.weight)):
         parts.append(_dot(point, _x(across, point.x), _y(up, point.y)))
     parts += _labels([(p.label, _x(across, p.x), _y(up, p.y)) for p in points if p.label])

@@ -19,7 +19,7 @@ from edge_convert.page.markup import (
     row,
     table,
 )
-from edge_convert.page.plots import Limit, Point
+from edge_convert.page.plots import Limit, Point, Polyline
 
 _KINDS = {"chosen": "good", "failed": "bad"}
 _COLUMNS = (
@@ -120,19 +120,19 @@ def _plot(document: Fields, profile: Fields, points: Sequence[Fields], axis: Axi
         (title, "signal to noise, dB"),
         made,
         scales,
-        _envelope(front),
+        [Polyline(_envelope(front), "front")],
         limits,
     )
 
 
-def _envelope(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _envelope(front: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """The part of a front that these two axes show: each point better than all to its left, in steps."""
     corners: list[tuple[float, float]] = []
     for x, y in front:
         if not corners or y > corners[-1][1]:
             corners += [(x, corners[-1][1])] if corners else []
             corners.append((x, y))
-    return corners
+    return tuple(corners)
 
 
 def _hint(point: Fields) -> str:

@@ -14,10 +14,12 @@ from edge_convert.page import (
     artifacts,
     attention,
     device,
+    confidence,
     judged,
     layers,
     overview,
     provenance,
+    robustness,
     tradeoff,
     worth,
 )
@@ -28,11 +30,14 @@ from edge_convert.page.markup import (
     bullets,
     element,
     empty,
+    folded,
     join,
     part,
     quiet,
     sentence,
 )
+
+NOTES = 4
 
 
 def render(document: Fields) -> str:
@@ -50,7 +55,7 @@ def render(document: Fields) -> str:
         element(
             "main",
             overview.cards(document),
-            bullets(document.get("notes") or [], "notes"),
+            _notes(document.get("notes") or []),
             *(_profile(document, profile, profiles[:i]) for i, profile in enumerate(profiles)),
             provenance.section(document),
             id="results",
@@ -100,6 +105,8 @@ def _profile(document: Fields, profile: Fields, before: Sequence[Fields]) -> Mar
         tradeoff.part_of(document, profile),
         judged.part_of(profile),
         worth.parts_of(profile),
+        confidence.part_of(profile),
+        robustness.part_of(profile),
         _artifact(profile, before),
         artifacts.fit(profile),
         device.parts_of(profile),
@@ -112,11 +119,17 @@ def _profile(document: Fields, profile: Fields, before: Sequence[Fields]) -> Mar
         quiet(profile["title"]),
         sentence(_sentence(profile["summary"])),
         bullets(profile.get("warnings") or [], "warnings"),
-        bullets(profile.get("notes") or [], "notes"),
+        _notes(profile.get("notes") or []),
         element("div", join(parts), class_="parts"),
         class_="profile",
         id=overview.anchor(profile),
     )
+
+
+def _notes(notes: Sequence[str]) -> Markup:
+    """A few notes as they are, many folded away."""
+    listed = bullets(notes, "notes")
+    return listed if len(notes) <= NOTES else folded(f"{len(notes)} notes", listed)
 
 
 def _artifact(profile: Fields, before: Sequence[Fields]) -> Markup:

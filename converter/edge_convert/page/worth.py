@@ -1,4 +1,4 @@
-"""What the artifact is worth beside its source: metrics, slices, confidence, robustness."""
+"""What the artifact is worth beside its source: metrics, and what each slice of the samples loses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN = 12
 
 
 def parts_of(profile: Fields) -> Markup:
-    """All of it that was found out."""
+    """Metrics and slices, as far as they were found out."""
     return join([_metrics(profile.get("metrics") or []), _slices(profile.get("slices"))])
 
 
