@@ -125,7 +125,7 @@ def test_everything_that_was_found_out_is_on_the_page() -> None:
         "1 of 9 held-out samples changed their class. 1 were right before, 0 are right now.",
         "rank correlation 0.97",
         "The deepest fall, 11.0 dB, is at layer 2: b (dense).",
-        "Slices that lose most come first. A slice may lose 5 points.",
+        "Those that lose most come first. A slice may lose 5 points.",
         "2 candidates were tried in 3.2 s of 60 s",
         "Answers with a confidence below 0.96 are better withheld: 56.0 % remain",
         "A temperature of 1.06",
@@ -140,6 +140,20 @@ def test_everything_that_was_found_out_is_on_the_page() -> None:
         "0.12 ms → 40 µs",
     ):
         assert said in made
+
+
+def test_a_noisy_host_claims_no_speed() -> None:
+    one = profile(pareto=[])
+    one["candidates"][0] |= {"latency_ratio": 0.93, "latency_ms": 0.0527, "source_latency_ms": 0.0489}
+    assert "as fast" in text_of(document("word", one))
+
+
+def test_signal_beyond_hearing_does_not_press_the_others_into_a_corner() -> None:
+    one = profile()
+    one["pareto"][1]["sqnr_db"] = 130.0
+    shown = page.render(document("word", one))
+    assert "dB (to 60)" in shown
+    assert "130" not in re.findall(r'text-anchor="end">([^<]+)</text>', shown)
 
 
 def test_the_same_artifact_is_explained_once() -> None:
@@ -164,7 +178,9 @@ def test_an_attack_that_was_not_tried_says_why() -> None:
 def test_without_a_threshold_nothing_is_promised() -> None:
     one = profile()
     one["confidence"]["abstain"] |= {"threshold": None, "curve": []}
-    assert "No threshold holds wrong answers to 5.0 % on so few samples." in text_of(document("word", one))
+    assert "No threshold holds the share of wrong answers to 5.0 % on so few samples." in text_of(
+        document("word", one)
+    )
 
 
 def test_permutation_importance_is_drawn_for_both_models() -> None:

@@ -26,14 +26,22 @@ def part_of(profile: Fields) -> Markup:
     ]
     columns = (Column("model"), Column("calibration error", True), Column("interval", True))
     numbers = table(columns, rows, "Calibration error") if rows else ""
+    silent = _abstain(found.get("abstain"), bool(found.get("labelled")))
     sides = [
         element("div", _reliability(found), _legend(found)) if _bins(found, "source") else "",
-        element("div", numbers, _temperature(found.get("temperature")), *_abstain(found.get("abstain"))),
+        element(
+            "div",
+            numbers,
+            _temperature(found.get("temperature")),
+            *silent,
+        ),
     ]
     return part(
         "How sure it may be",
         element("div", *(side for side in sides if side), class_="pair"),
-        note="Calibration error: how far confidence is from the share of right answers, in the mean.",
+        note="Calibration error: how far confidence is from the share of right answers, in the mean."
+        if rows
+        else "",
     )
 
 
@@ -84,24 +92,25 @@ def _temperature(temperature: Fields | None) -> Markup:
     )
 
 
-def _abstain(abstain: Fields | None) -> list[Markup]:
+def _abstain(abstain: Fields | None, labelled: bool) -> list[Markup]:
     """The threshold below which an answer should be withheld, and what it costs."""
     if not abstain:
         return []
     threshold = abstain.get("threshold")
     target = figures.share(abstain["target_risk"])
+    wrong = "wrong" if labelled else "not the source's"
     if not threshold:
-        words = f"No threshold holds wrong answers to {target} on so few samples."
+        words = f"No threshold holds the share of wrong answers to {target} on so few samples."
     else:
         words = (
             f"Answers with a confidence below {threshold['below']:.2f} are better withheld: "
             f"{figures.share(threshold['coverage'])} remain, and at most "
-            f"{figures.share(threshold['risk_bound'])} of them are wrong ({target} asked for)."
+            f"{figures.share(threshold['risk_bound'])} of them are {wrong} ({target} asked for)."
         )
         if threshold.get("held_out_coverage") is not None and threshold.get("held_out_risk") is not None:
             words += (
                 f" On held-out samples {figures.share(threshold['held_out_coverage'])} remained and "
-                f"{figures.share(threshold['held_out_risk'])} were wrong."
+                f"{figures.share(threshold['held_out_risk'])} were {wrong}."
             )
     curve = abstain.get("curve") or []
     if len(curve) < 2:
@@ -110,7 +119,7 @@ def _abstain(abstain: Fields | None) -> list[Markup]:
     up = linear([risk for _, risk in places], from_zero=True)
     drawn = plots.scatter(
         "Risk and coverage",
-        ("share that is answered", "share of those that is wrong"),
+        ("share that is answered", f"share that is {wrong}"),
         [],
         (_SHARES, up),
         lines=(Polyline(places, "curve artifact"),),

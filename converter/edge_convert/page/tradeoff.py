@@ -21,6 +21,7 @@ from edge_convert.page.markup import (
 )
 from edge_convert.page.plots import Limit, Point, Polyline
 
+HIGHEST_DB = 60.0  # float forms reach 130, and would press all others into a corner
 _KINDS = {"chosen": "good", "failed": "bad"}
 _COLUMNS = (
     Column("candidate"),
@@ -95,12 +96,12 @@ def _plot(document: Fields, profile: Fields, points: Sequence[Fields], axis: Axi
     name, title, across = axis
     known = [(x, p) for p in points if (x := across(p)) is not None]
     ratios = [p["sqnr_db"] for _, p in known if p["sqnr_db"] is not None]
-    top = max(ratios, default=0.0) + 6  # equal outputs have no ratio: they stand above all others
+    top = min(max(ratios, default=0.0) + 6, HIGHEST_DB)  # equal outputs have no ratio: they stand on top
     largest = max(p["bytes"] for _, p in known)
     made = [
         Point(
             x,
-            top if p["sqnr_db"] is None else p["sqnr_db"],
+            top if p["sqnr_db"] is None else min(p["sqnr_db"], HIGHEST_DB),
             p["bytes"] / largest,
             _KINDS.get(p["state"], "plain"),
             _name(p) if p["state"] == "chosen" else "",
@@ -109,7 +110,11 @@ def _plot(document: Fields, profile: Fields, points: Sequence[Fields], axis: Axi
         )
         for x, p in known
     ]
-    front = sorted((x, top if p["sqnr_db"] is None else p["sqnr_db"]) for x, p in known if p.get("on_front"))
+    front = sorted(
+        (x, top if p["sqnr_db"] is None else min(p["sqnr_db"], HIGHEST_DB))
+        for x, p in known
+        if p.get("on_front")
+    )
     scales = spread([x for x, _ in known]), linear([p.y for p in made], padding=0.06)
     limits = []
     allowed = (document.get("limits") or {}).get("max_latency_ratio")
@@ -117,12 +122,16 @@ def _plot(document: Fields, profile: Fields, points: Sequence[Fields], axis: Axi
         limits.append(Limit("x", allowed, "limit"))
     return plots.scatter(
         f"Signal to noise against {title}",
-        (title, "signal to noise, dB"),
+        (title, f"signal to noise, dB{_capped(ratios)}"),
         made,
         scales,
         [Polyline(_envelope(front), "front")],
         limits,
     )
+
+
+def _capped(ratios: Sequence[float]) -> str:
+    return f" (to {HIGHEST_DB:g})" if max(ratios, default=0.0) > HIGHEST_DB else ""
 
 
 def _envelope(front: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

@@ -13,8 +13,8 @@ from edge_convert.page import (
     answers,
     artifacts,
     attention,
-    device,
     confidence,
+    device,
     judged,
     layers,
     overview,
@@ -128,6 +128,7 @@ def _profile(document: Fields, profile: Fields, before: Sequence[Fields]) -> Mar
 
 def _notes(notes: Sequence[str]) -> Markup:
     """A few notes as they are, many folded away."""
+    notes = list(dict.fromkeys(notes))
     listed = bullets(notes, "notes")
     return listed if len(notes) <= NOTES else folded(f"{len(notes)} notes", listed)
 

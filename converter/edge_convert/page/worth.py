@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_convert.page import figures, plots
-from edge_convert.page.markup import Column, Fields, Markup, badge, folded, join, part, table
+from edge_convert.page.markup import Column, Fields, Markup, badge, element, folded, join, part, table
 from edge_convert.page.plots import Span
 
 SHOWN = 12
@@ -59,8 +59,8 @@ def _interval(ends: Sequence[float] | None, unit: str) -> str:
 
 
 _SLICES = (
-    Column("group"), Column("slice"), Column("samples", True), Column("source", True),
-    Column("artifact", True), Column("drop, points", True), Column(""),
+    Column("slice"), Column("samples", True), Column("source", True), Column("artifact", True),
+    Column("drop", True), Column(""),
 )  # fmt: skip
 
 
@@ -68,9 +68,46 @@ def _slices(slices: Fields | None) -> Markup:
     rows: Sequence[Fields] = (slices or {}).get("rows") or []
     if not slices or not rows:
         return Markup()
+    ordered = sorted(rows, key=lambda r: -(r.get("drop_points") or 0.0))
+    worst, others = ordered[:SHOWN], ordered[SHOWN:]
+    least = f"The {SHOWN} that lose most." if others else "Those that lose most come first."
+    limit = slices.get("limit_points")
+    allowed = f" A slice may lose {figures.general(limit)} points." if limit is not None else ""
+    numbers = table(_SLICES, [_cells(r) for r in worst], "Slices that lose most")
+    drawn = _spans(worst, slices["metric"])
+    return part(
+        "Slices",
+        element("div", drawn, numbers, class_="pair") if drawn else numbers,
+        folded(f"{len(others)} more slices", table(_SLICES, [_cells(r) for r in others], "Other slices"))
+        if others
+        else "",
+        note=f"{least}{allowed} Bands are intervals of the artifact's figure.",
+    )
+
+
+def _cells(row: Fields) -> tuple[object, ...]:
+    drop = row.get("drop_points")
+    return (
+        f"{row['group']} {row['name']}",
+        str(row["samples"]),
+        _figure(row.get("source")),
+        _figure(row.get("artifact")),
+        "" if drop is None else figures.signed(drop, 1),
+        badge(row.get("verdict") or ""),
+    )
+
+
+def _figure(value: float | None) -> str:
+    """A share as percent; any other metric as it is."""
+    return figures.share(value) if value is None or 0 <= value <= 1 else figures.general(value)
+
+
+def _spans(rows: Sequence[Fields], metric: str) -> Markup:
+    """What each slice was and is; nothing for metrics that are no shares."""
     known = [r for r in rows if r.get("artifact") is not None]
-    worst = sorted(known, key=lambda r: -(r.get("drop_points") or 0.0))[:SHOWN]
-    metric = slices["metric"]
+    values = [v for r in known for v in (r["artifact"], r.get("source")) if v is not None]
+    if not known or not all(0 <= v <= 1 for v in values):
+        return Markup()
     spans = [
         Span(
             f"{r['group']} {r['name']} ({r['samples']})",
@@ -80,35 +117,12 @@ def _slices(slices: Fields | None) -> Markup:
             *_ends(r),
             kind={"fail": "bad", "pass": "good"}.get(r.get("verdict") or "", "plain"),
         )
-        for r in worst
+        for r in known
     ]
-    cells = [
-        (
-            r["group"], r["name"], str(r["samples"]), figures.share(r.get("source")),
-            figures.share(r.get("artifact")),
-            "" if r.get("drop_points") is None else figures.signed(r["drop_points"], 1),
-            badge(r.get("verdict") or ""),
-        )
-        for r in rows
-    ]  # fmt: skip
-    least = (
-        f"The {len(worst)} slices that lose most."
-        if len(worst) < len(rows)
-        else "Slices that lose most come first."
-    )
-    limit = slices.get("limit_points")
-    allowed = f" A slice may lose {figures.general(limit)} points." if limit is not None else ""
-    return part(
-        "Slices",
-        plots.spans(f"{metric} by slice", f"{metric}, %", spans) if spans else "",
-        plots.legend(("source", "source"), ("artifact", "artifact"))
-        if any(s.source is not None for s in spans)
-        else "",
-        folded(f"All {len(rows)} slices", table(_SLICES, cells, "All slices")),
-        note=least
-        + allowed
-        + " Bands are intervals of the artifact's figure; compression hurts small groups first.",
-    )
+    drawn = plots.spans(f"{metric} by slice", f"{metric}, %", spans)
+    both = any(span.source is not None for span in spans)
+    legend = plots.legend(("source", "source"), ("artifact", "artifact")) if both else ""
+    return element("div", drawn, legend)
 
 
 def _hint(row: Fields, metric: str) -> str:
