@@ -1,11 +1,11 @@
-"""A float TensorFlow Lite file as a graph.
+"""A TensorFlow Lite file as a float graph.
 
 Old files (one-byte operator field, no signature), weights in half precision, in 8 bits or sparse, and
 a dynamic batch axis are brought to the one form; files that are quantized throughout become the float
 model that they stand for. Refused are files compiled for the Edge TPU, and whatever keeps state or
-branches. The parts:
-`tflite_file.py` (bytes), `tflite_builder.py` and `tflite_ops.py` (operators), `tflite_folds.py` (shape
-arithmetic), `tflite_sparsity.py`.
+branches. The parts: `tflite_file.py` (bytes), `tflite_builder.py`, operators by kind (`tflite_windows.py`,
+`tflite_moves.py`, `tflite_ops.py`, `tflite_logic.py` ...), `tflite_folds.py` (shape arithmetic),
+`tflite_sparsity.py`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,23 @@ import numpy as np
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.graph import DTYPES, Array, Graph, Port, Tensor, validate
-from edge_convert.importers import tflite_custom, tflite_logic, tflite_ops, tflite_quantized
+from edge_convert.importers import (
+    tflite_custom,
+    tflite_logic,
+    tflite_moves,
+    tflite_ops,
+    tflite_quantized,
+    tflite_windows,
+)
 from edge_convert.importers.tflite_builder import Builder, Handler
 from edge_convert.importers.tflite_file import NUMPY_TYPES, ModelFile, OperatorRecord, TensorRecord, parse
 from edge_convert.importers.tflite_folds import FOLDS, fold
 from edge_convert.shapes import is_sane
 
 HANDLERS: dict[str, Handler] = {
+    **tflite_moves.HANDLERS,
     **tflite_ops.HANDLERS,
+    **tflite_windows.HANDLERS,
     **tflite_logic.HANDLERS,
     **tflite_custom.HANDLERS,
     **tflite_quantized.HANDLERS,
