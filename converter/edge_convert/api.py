@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from edge_contracts.arrays import write_npz
 from edge_contracts.manifest import Task
 from edge_convert.assessment import ABSTAIN_RISK
 from edge_convert.budget import Budget
 from edge_convert.build import BuildOptions, build
 from edge_convert.data import ONLY_INPUT
+from edge_convert.errors import SourceInvalid
+from edge_convert.fixed_inputs import FixedInputs, parse
 from edge_convert.gates import Limits
 from edge_convert.graph import Array
 from edge_convert.preference import Prefer
@@ -44,6 +48,8 @@ def convert(
     color_order: Literal["", "RGB", "BGR"] = "",
     abstain_risk: float = ABSTAIN_RISK,
     signature: str = "",
+    input_shapes: Sequence[int] | Mapping[str, int | Sequence[int]] = (),
+    input_values: Mapping[str, float | Sequence[float]] | None = None,
     step: Step = silent,
 ) -> BuildResult:
     """Convert a model for each profile, judge the result, and sign what passes.
@@ -60,6 +66,9 @@ def convert(
         prune: "auto", "none" or a share of the channels; None leaves it to the recipe.
         time_budget_s: For the search; `math.inf` tries everything.
         abstain_risk: Wrong share allowed among answers above the abstain threshold.
+        input_shapes: Of inputs that the source leaves open: the only input's shape, or by name a shape or
+            the size of an axis.
+        input_values: Of inputs that become constants, by name.
         labels: Class names, or a text file with one a line.
         signature: Which function of a SavedModel; "" for its only one, or "serving_default".
         step: Told what is being done.
@@ -91,8 +100,31 @@ def convert(
             color_order=color_order,
             abstain_risk=abstain_risk,
             signature=signature,
+            fixed=_fixed(input_shapes, input_values or {}),
         )
         return build(options, step, Budget(time_budget_s))
+
+
+def _fixed(
+    shapes: Sequence[int] | Mapping[str, int | Sequence[int]], values: Mapping[str, float | Sequence[float]]
+) -> FixedInputs:
+    """As the command line's options say it.
+
+    Raises:
+        SourceInvalid: A size that is none.
+    """
+
+    def listed(value: float | Sequence[float]) -> str:
+        return ",".join(repr(v) for v in np.ravel(value).tolist())
+
+    named = dict(shapes) if isinstance(shapes, Mapping) else {}
+    options = [f"{name}={listed(value)}" for name, value in named.items()]
+    if not isinstance(shapes, Mapping) and len(shapes):
+        options = [listed(shapes)]
+    try:
+        return parse(options, [f"{name}={listed(value)}" for name, value in values.items()])
+    except ValueError as error:
+        raise SourceInvalid(str(error)) from None
 
 
 def _as_file(data: Data, path: Path) -> Path:

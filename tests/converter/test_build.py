@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ from edge_contracts.keys import PrivateKey, TrustedKeys, write_private
 from edge_contracts.manifest import Material
 from edge_contracts.signing import verify
 from edge_convert import importers
+from edge_convert.api import convert
 from edge_convert.binding import decode, encode
 from edge_convert.build import BuildOptions, build
 from edge_convert.emitters import tflite
 from edge_convert.engine import open_artifact, run
-from edge_convert.errors import DataInvalid, DistillationRefused, UnsupportedOperator
+from edge_convert.errors import DataInvalid, DistillationRefused, SourceInvalid, UnsupportedOperator
 from edge_convert.fixed_inputs import FixedInputs
 from edge_convert.gates import Limits
 from edge_convert.graph import Graph, constant
@@ -205,6 +207,35 @@ def test_two_builds_give_the_same_bytes(digits: Bench, tmp_path: Path) -> None:
     for profile in ("arm-cpu", "intel-npu"):
         name = f"digits-1-{profile}.bundle"
         assert (digits.options.output / name).read_bytes() == (moved / "out" / name).read_bytes()
+
+
+def test_a_build_from_python_fixes_open_sizes_and_constant_inputs(tmp_path: Path) -> None:
+    net = Network({"x": ["n", 3, "width"], "gain": [1]})
+    y = net.node("Mul", net.node("Tanh", "x"), "gain")
+    path = saved(
+        net.model(net.node("MatMul", y, net.weight(rng().standard_normal((5, 4)).astype(np.float32)))),
+        tmp_path,
+    )
+    write_private(PrivateKey.generate(), tmp_path / "private.pem")
+    converted = partial(
+        convert,
+        path,
+        profiles=["arm-cpu"],
+        name="m",
+        version="1",
+        calibration=rng().standard_normal((16, 3, 5)).astype(np.float32),
+        sign_key=tmp_path / "private.pem",
+        output=tmp_path / "out",
+        recipe="wi8_ai8_minmax",
+        limits=UNTIMED,
+    )
+    result = converted(input_shapes={"width": 5}, input_values={"gain": 2.5})
+    assert result.source["inputs"] == [{"name": "x", "shape": [1, 3, 5], "layout": ""}]
+    assert result.source["fixed_values"] == {"gain": [2.5]}
+    with pytest.raises(SourceInvalid, match="no input 'y'"):
+        converted(input_shapes={"y": [1, 3, 5]})
+    with pytest.raises(SourceInvalid, match="expected 1,3,224,224"):
+        converted(input_shapes={"width": -5})
 
 
 def test_the_number_of_threads_changes_no_byte(digits: Bench) -> None:
