@@ -38,7 +38,7 @@ from edge_convert.results import Outcome, TrialState
 from edge_convert.source import read_source
 
 PROFILES = ("arm-cpu", "intel-npu", "coral-tpu")
-TIME_LIMIT_S = 300
+TIME_LIMIT_S = 600
 CACHE = Path(__file__).parents[1] / ".models"
 
 
