@@ -21,6 +21,7 @@ from edge_convert.gates import Limits
 from edge_convert.graph import Array
 from edge_convert.preference import Prefer
 from edge_convert.results import BuildResult
+from edge_convert.robustness import Mode
 from edge_convert.searches import Amount
 from edge_convert.terminal import Step, silent
 
@@ -46,6 +47,7 @@ def convert(
     task: Task | None = None,
     labels: Path | str | Sequence[str] | None = None,
     color_order: Literal["", "RGB", "BGR"] = "",
+    robustness: Mode = "basic",
     abstain_risk: float = ABSTAIN_RISK,
     signature: str = "",
     input_shapes: Sequence[int] | Mapping[str, int | Sequence[int]] = (),
@@ -65,6 +67,7 @@ def convert(
         recipe: "auto" to search, or the name of the only recipe to try.
         prune: "auto", "none" or a share of the channels; None leaves it to the recipe.
         time_budget_s: For the search; `math.inf` tries everything.
+        robustness: "off", "basic" (corrupted inputs), or "attack", which needs the extra [robustness].
         abstain_risk: Wrong share allowed among answers above the abstain threshold.
         input_shapes: Of inputs that the source leaves open: the only input's shape, or by name a shape or
             the size of an axis.
@@ -98,6 +101,7 @@ def convert(
             task=task,
             labels=_as_names(labels, folder / "labels.txt"),
             color_order=color_order,
+            robustness=robustness,
             abstain_risk=abstain_risk,
             signature=signature,
             fixed=_fixed(input_shapes, input_values or {}),

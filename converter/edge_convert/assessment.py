@@ -11,9 +11,11 @@ from typing import Any
 
 from edge_contracts.manifest import Score
 from edge_convert import confidence, gates, intervals, pairs
+from edge_convert.binding import Model
 from edge_convert.confidence import Confident
-from edge_convert.gates import Limits, SliceDrop
+from edge_convert.gates import Finding, Limits, SliceDrop
 from edge_convert.pairs import Pair, Row
+from edge_convert.robustness import Robustness, Trials
 from edge_convert.slices import CLASS
 
 ABSTAIN_RISK = 0.05
@@ -32,7 +34,7 @@ class Assessment:
     metrics: tuple[Row, ...] = ()
     slices: Mapping[str, Any] | None = None
     confidence: Confident | None = None
-    robustness: Mapping[str, Any] | None = None
+    robustness: Robustness | None = None
     warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -42,7 +44,7 @@ class Assessment:
             "metrics": [row.as_json() for row in self.metrics],
             "slices": self.slices,
             "confidence": None if self.confidence is None else self.confidence.document,
-            "robustness": self.robustness,
+            "robustness": None if self.robustness is None else self.robustness.as_json(),
             "warnings": list(self.warnings),
         }
 
@@ -54,20 +56,44 @@ class Assessor:
     """Finds out everything about artifacts' answers; one for all profiles of a build."""
 
     def __init__(
-        self, limits: Limits, labels: Sequence[str] = (), abstain_risk: float = ABSTAIN_RISK
+        self,
+        limits: Limits,
+        labels: Sequence[str] = (),
+        abstain_risk: float = ABSTAIN_RISK,
+        trials: Trials | None = None,
     ) -> None:
         """Set up.
 
         Args:
+            trials: Corrupted samples; None leaves robustness out.
             labels: Class names in order, or empty.
             abstain_risk: Share of wrong answers that is allowed among those that are not withheld.
         """
         self._limits, self._labels, self._abstain_risk = limits, labels, abstain_risk
+        self._trials = trials
 
-    def of(self, candidate: str, compared: Pair, score: Score, parts: Sequence[SliceDrop]) -> Assessment:
+    def robustness_of(self, model: Model) -> Robustness | None:
+        """What corrupted inputs do to an artifact; found out once."""
+        return None if self._trials is None else self._trials.of(model)
+
+    def robustness_finding(self, model: Model) -> Finding | None:
+        """What the gate says of it; None when nobody asked."""
+        limit = self._limits.max_robustness_drop
+        if limit is None:
+            return None
+        found = self.robustness_of(model)
+        worst = None if found is None else found.worst
+        if worst is None:
+            return gates.robustness_drop("", None, None, limit)
+        return gates.robustness_drop(worst.corruption, worst.drop, worst.interval, limit)
+
+    def of(
+        self, candidate: str, model: Model, compared: Pair, score: Score, parts: Sequence[SliceDrop]
+    ) -> Assessment:
         """Everything about one artifact.
 
         Args:
+            candidate: Its name.
             compared: Its answers to the held-out samples beside the source's.
             parts: What each class and slice loses.
         """
@@ -79,6 +105,7 @@ class Assessor:
             pairs.rows(compared),
             slices_json(parts, self._limits, self._labels),
             confident,
+            self.robustness_of(model),
             warnings=(
                 *gates.doubts(score, parts, self._limits, counts),
                 *(confident.warnings if confident else ()),

@@ -47,6 +47,7 @@ from edge_convert.outcome import Job, decide, tools_used
 from edge_convert.preference import Prefer
 from edge_convert.prune import LadderOptions
 from edge_convert.results import BuildResult, Outcome, Searched
+from edge_convert.robustness import Mode, Trials
 from edge_convert.searches import Amount, Searches, Shared
 from edge_convert.source import Source, read_source
 from edge_convert.terminal import Step, silent
@@ -68,6 +69,7 @@ class BuildOptions:
         stride_hoist: Whether a stride may be moved to an earlier layer; only with distillation.
         prefer: What the best of those that pass is.
         task: None to tell it from the outputs.
+        robustness: "attack" needs the extra [robustness].
         abstain_risk: Share of wrong answers allowed among those above the abstain threshold.
         origin: Where the model was fetched from.
         fixed: Sizes that the source leaves open, and inputs that become constants.
@@ -93,6 +95,7 @@ class BuildOptions:
     labels: Path | None = None
     color_order: Literal["", "RGB", "BGR"] = ""
     abstain_risk: float = ABSTAIN_RISK
+    robustness: Mode = "basic"
     origin: Origin = NOWHERE
     fixed: FixedInputs = NOTHING_FIXED
     signature: str = ""
@@ -204,7 +207,12 @@ def _convert(
         key=key,
         delivery=delivery,
         explainer=Explainer(source.graph, reference, evidence, identity.labels, identity.color_order),
-        assessor=Assessor(options.limits, identity.labels, options.abstain_risk),
+        assessor=Assessor(
+            options.limits,
+            identity.labels,
+            options.abstain_risk,
+            Trials(source.graph, reference, evidence, options.robustness),
+        ),
         arm=userland,
     )
     amount = options.prune

@@ -159,6 +159,18 @@ def _prune_amount(
     help="What the model does; told from its outputs when not given.",
 )
 @click.option(
+    "--robustness",
+    type=click.Choice(["off", "basic", "attack"]),
+    default="basic",
+    show_default=True,
+    help="Corrupted inputs, source against artifact (seconds); attack adds HopSkipJump (a minute or so).",
+)
+@click.option(
+    "--max-robustness-drop",
+    type=click.FloatRange(min=0),
+    help="Points that may be lost under the worst corruption; not judged when not given.",
+)
+@click.option(
     "--abstain-risk",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.05,
@@ -205,6 +217,8 @@ def build(
     distill_steps: int,
     stride_hoist: bool,
     task: str | None,
+    robustness: str,
+    max_robustness_drop: float | None,
     abstain_risk: float,
     labels: Path | None,
     shapes: FixedInputs,
@@ -268,6 +282,7 @@ def build(
             latency_gate,  # type: ignore[arg-type]
             max_slice_drop,
             judge_by,  # type: ignore[arg-type]
+            max_robustness_drop,
         ),
         recipe=recipe,
         prefer=prefer,  # type: ignore[arg-type]
@@ -276,6 +291,7 @@ def build(
         stride_hoist=stride_hoist,
         task=task,  # type: ignore[arg-type]
         labels=labels,
+        robustness=robustness,  # type: ignore[arg-type]
         abstain_risk=abstain_risk,
         color_order=color_order or "",  # type: ignore[arg-type]
         fixed=shapes | values,

@@ -36,8 +36,10 @@ DONE, REFUSED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 EXTRA = frozenset(
     {"ai_edge_litert", "flatbuffers", "numpy", "onnx", "openvino", "rich", "threadpoolctl", "yaml"}
 )
-# ... and what the extras of single sources bring
+# ... and what other extras bring
 EXTRA_OF = {
+    "PIL": "robustness",
+    "art": "robustness",
     "h5py": "tf",
     "keras": "tf",
     "mlflow": "mlflow",

@@ -54,6 +54,7 @@ class Limits:
         max_latency_ratio: Artifact's median latency over the source's, on this host.
         latency: "auto" does not judge on a host whose rounds scatter too much.
         max_slice_drop: Points that any class or slice may lose.
+        max_robustness_drop: Points that may be lost under the worst corruption; None does not ask.
         judge_by: What the drop gate compares with its limit: the figure itself, or the far end of its
             95 % interval, which proves it.
     """
@@ -67,6 +68,7 @@ class Limits:
     latency: LatencyMode = "auto"
     max_slice_drop: float = 5.0
     judge_by: JudgeBy = "estimate"
+    max_robustness_drop: float | None = None
 
 
 MIN_FIDELITY_DB = 60.0  # two float32 runtimes differ by rounding alone: 80 to 130 dB where measured
@@ -212,6 +214,25 @@ def worst_slice(slices: Sequence[SliceDrop], limits: Limits) -> Finding:
         few = f"; {len(slices) - len(told) + len(unsure)} of {len(slices)} slices are too small to tell"
         return Finding("worst slice", Verdict.NOT_JUDGED, says + few, found, limit)
     return Finding("worst slice", Verdict.PASS, says, found, limit)
+
+
+def robustness_drop(
+    corruption: str, drop: float | None, interval: tuple[float, float] | None, limit: float
+) -> Finding:
+    """Whether the artifact loses few enough points under the corruption that it bears worst.
+
+    Args:
+        drop: Share lost against the source on the same corrupted samples, mean over severities; None
+            when nothing can be corrupted, or nothing is known to be right.
+    """
+    if drop is None:
+        return Finding("robustness", Verdict.NOT_JUDGED, "no corruption's drop can be told for this model")
+    says = f"under {corruption} the artifact loses {100 * drop:.2f} points more than the source"
+    if interval is not None:
+        low, high = (100 * end for end in interval)
+        says += f" (between {low:.2f} and {high:.2f} with 95 % confidence)"
+    says += f", {limit:g} allowed"
+    return Finding("robustness", _pass_if(100 * drop <= limit + 1e-9), says, 100 * drop, limit)
 
 
 def doubts(score: Score, slices: Sequence[SliceDrop], limits: Limits, counts: Paired | None) -> list[str]:

@@ -7,10 +7,12 @@ and "balanced" does not take what only just passes while something that passes w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from edge_contracts.profile import DeviceProfile, Precision
 from edge_convert import gates
+from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.preference import COMFORTABLE, Prefer, allowance_used, front, ordered
@@ -26,9 +28,21 @@ SECOND_OPINIONS = 2
 class Judge:
     """Judges the candidates of one search for one profile."""
 
-    def __init__(self, limits: Limits, prefer: Prefer, profile: DeviceProfile, search: Search) -> None:
-        """Set up; nothing is measured yet."""
+    def __init__(
+        self,
+        limits: Limits,
+        prefer: Prefer,
+        profile: DeviceProfile,
+        search: Search,
+        robustness: Callable[[Model], Finding | None] = lambda model: None,
+    ) -> None:
+        """Set up; nothing is measured yet.
+
+        Args:
+            robustness: What its gate says of an artifact; None when nobody asked.
+        """
         self._limits, self._prefer, self._profile, self._search = limits, prefer, profile, search
+        self._robustness = robustness
 
     def all_precisions(self) -> tuple[tuple[Trial, ...], Tried | None]:
         """Judge precision by precision, in the profile's order, until one has a candidate that passes.
@@ -94,7 +108,7 @@ class Judge:
             if speed.verdict is Verdict.FAIL:
                 measured = bench.timed_again(candidate)
                 speed = self._speed(bench, measured)
-        findings = (
+        findings: tuple[Finding, ...] = (
             gates.accuracy_drop(measured.score, limits.max_drop, limits.judge_by),
             gates.worst_slice(measured.slices, limits),
             gates.agreement(measured.score, limits.min_agreement),
@@ -103,6 +117,9 @@ class Judge:
             gates.smaller(candidate.weight_bytes, bench.baseline.weight_bytes, candidate.recipe.precision),
             speed,
         )
+        robustness = self._robustness(candidate.model)
+        if robustness is not None:
+            findings = (*findings, robustness)
         ours, theirs, ratio = measured.medians
         return replace(
             trial,

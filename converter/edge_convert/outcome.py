@@ -87,7 +87,7 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
     outcome = Outcome(profile.name, profile.title, False, "", findings=(fidelity,))
     if fidelity.verdict is Verdict.FAIL:
         return replace(outcome, summary=f"no bundle: {fidelity.reason}")
-    judge = Judge(job.limits, job.prefer, profile, search)
+    judge = Judge(job.limits, job.prefer, profile, search, job.assessor.robustness_finding)
     trials, chosen = judge.all_precisions()
     compiler = npu_choice.compiler_for(profile)
     npu: npu_choice.Estimates | None = None
@@ -161,7 +161,8 @@ def _fidelity(job: Job, profile: DeviceProfile) -> Finding:
 def _assessed(job: Job, tried: Tried) -> Assessment:
     """All there is to say about a candidate's answers to the held-out samples."""
     measured = tried.bench.measured(tried.candidate)
-    return job.assessor.of(tried.figures.name, measured.pair, measured.score, measured.slices)
+    model = tried.candidate.model
+    return job.assessor.of(tried.figures.name, model, measured.pair, measured.score, measured.slices)
 
 
 def bundled(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_contracts.manifest import Score, Task
 from edge_convert import intervals, metrics
+from edge_convert.binding import Model
 from edge_convert.compare import compare
 from edge_convert.evidence import Answered
 from edge_convert.gates import NOTHING_LEFT_DB
@@ -90,6 +91,12 @@ def pair(task: Task, samples: Answered, answers: Mapping[str, Array], floor: flo
     return Pair(task, samples, answers, source, artifact, floor)
 
 
+def floor_of(model: Model) -> float:
+    """The smallest probability that a model's first output tells from 0: half a code where it has codes."""
+    scale = model.outputs[0].scale
+    return FLOAT_FLOOR if scale is None else scale / 2
+
+
 def both(one: Metric, both_of: Pair) -> tuple[Measure, Measure] | None:
     """A metric of source and of artifact; None when it does not apply."""
     if both_of.truth is None:
@@ -99,27 +106,30 @@ def both(one: Metric, both_of: Pair) -> tuple[Measure, Measure] | None:
     return None if theirs is None or ours is None else (theirs, ours)
 
 
-def scored(compared: Pair) -> Score:
-    """The figures that gates judge: noise, agreement, the task's first metric and its drop's interval."""
+def figures(compared: Pair) -> Score:
+    """Noise, agreement, and the task's first metric; its interval only where that takes no resampling."""
     classes = None if compared.truth is None else compared.truth.classes
-    figures = compare(compared.samples.answers, compared.answers, compared.task, classes)
+    found = compare(compared.samples.answers, compared.answers, compared.task, classes)
     first = metrics.primary(compared.task)
-    measures = None if first is None or figures.metric else both(first, compared)
+    measures = None if first is None or found.metric else both(first, compared)
     if first is None or measures is None:
-        return figures
+        return found
     everyone = np.ones(len(compared))
-    values = tuple(measure(everyone) for measure in measures)
-    if values[0] is None or values[1] is None:
-        return figures
+    source, artifact = (measure(everyone) for measure in measures)
+    if source is None or artifact is None:
+        return found
+    return found.model_copy(update={"metric": first.name, "source": source, "artifact": artifact})
+
+
+def scored(compared: Pair) -> Score:
+    """The figures that gates judge, with the interval of the drop."""
+    found = figures(compared)
+    first = metrics.primary(compared.task)
+    measures = None if first is None or not found.metric or found.drop_interval else both(first, compared)
+    if measures is None:
+        return found
     drops = intervals.bootstrap(lambda weights: _drop(measures, weights), len(compared))
-    return figures.model_copy(
-        update={
-            "metric": first.name,
-            "source": values[0],
-            "artifact": values[1],
-            "drop_interval": None if drops is None else drops[0],
-        }
-    )
+    return found if drops is None else found.model_copy(update={"drop_interval": drops[0]})
 
 
 def _drop(measures: tuple[Measure, Measure], weights: Weights) -> tuple[float] | None:

@@ -49,6 +49,7 @@ def as_json(result: BuildResult) -> dict[str, Any]:
             "max_latency_ratio": result.limits.max_latency_ratio,
             "latency_gate": result.limits.latency,
             "max_slice_drop_points": result.limits.max_slice_drop,
+            "max_robustness_drop_points": result.limits.max_robustness_drop,
             "judge_by": result.limits.judge_by,
         },
         "findings": [_finding(f) for f in result.findings],

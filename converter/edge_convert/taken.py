@@ -64,7 +64,7 @@ def decide(job: Job, profile: DeviceProfile, step: Step) -> Outcome:
     candidate = Candidate(AS_IT_IS, "tflite", files, None, model)
     held_out = job.evidence.held_out
     answers = model.run(held_out.feeds)
-    compared = pairs.pair(job.evidence.task, held_out, answers, 0.0)
+    compared = pairs.pair(job.evidence.task, held_out, answers, pairs.floor_of(model))
     score = pairs.scored(compared)
     size = gates.fits(candidate.bytes, profile.artifact_bytes, profile.name)
     findings = (*_known(score), size)
@@ -89,7 +89,7 @@ def decide(job: Job, profile: DeviceProfile, step: Step) -> Outcome:
             Finding("fidelity", Verdict.NOT_JUDGED, "the artifact is the source file itself, byte for byte"),
         ),
         histogram=error_histogram(held_out.answers, answers),
-        assessment=job.assessor.of(AS_IT_IS.name, compared, score, slices.of(compared)),
+        assessment=job.assessor.of(AS_IT_IS.name, model, compared, score, slices.of(compared)),
     )
     if not passed:
         return outcome

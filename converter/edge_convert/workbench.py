@@ -19,7 +19,6 @@ from edge_convert.evidence import Evidence
 from edge_convert.explain.depth import noise_by_depth
 from edge_convert.gates import SliceDrop
 from edge_convert.graph import Graph
-from edge_convert.metrics import FLOAT_FLOOR
 from edge_convert.pairs import Pair
 from edge_convert.quantize import rules_for
 from edge_convert.quantizer import Quantizer
@@ -173,7 +172,7 @@ class Workbench:
             times: dict[str, list[float]] = {"candidate": [], "source": []}
             if self._timed:
                 times = self._time(candidate.model)
-            compared = pairs.pair(self._evidence.task, samples, answers, _floor(candidate.model))
+            compared = pairs.pair(self._evidence.task, samples, answers, pairs.floor_of(candidate.model))
             self._measured[name] = Measured(
                 pairs.scored(compared),
                 error_histogram(samples.answers, answers),
@@ -226,9 +225,3 @@ class Workbench:
             feeds = {k: v[:LAYER_SAMPLES] for k, v in self._evidence.selection.feeds.items()}
             self._depth[name] = noise_by_depth(self.form.graph, candidate.quantization, feeds)
         return self._depth[name]
-
-
-def _floor(model: Model) -> float:
-    """The smallest probability that the first output can tell from 0: half a code where it has codes."""
-    scale = model.outputs[0].scale
-    return FLOAT_FLOOR if scale is None else scale / 2
