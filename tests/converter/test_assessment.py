@@ -40,6 +40,7 @@ def options(folder: Path) -> BuildOptions:
         evaluation=evaluation(folder / "evaluation.npz", slice_pen=np.array(["blue", "red"])[rows % 2]),
         sign_key=folder / "private.pem",
         output=folder / "out",
+        recipe="wi8_ai8_minmax_bc",
         limits=UNTIMED,
         prune="none",
     )
