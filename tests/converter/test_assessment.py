@@ -120,3 +120,22 @@ def test_judged_by_the_interval_a_drop_must_be_shown_to_be_small(tmp_path: Path)
     assert not result.passed
     assert profile["metrics"], "the best candidate that failed is assessed"
     assert profile["assessed"] == profile["candidates"][0]["name"]
+
+
+def test_robustness_is_in_the_report_and_judged_on_request(profile: dict[str, Any], tmp_path: Path) -> None:
+    found = profile["robustness"]
+    assert {row["corruption"] for row in found["rows"]} >= {
+        "gaussian noise",
+        "blur",
+        "brightness",
+        "contrast",
+    }
+    assert (found["truth"], found["metric"], found["samples"]) == ("labels", "accuracy", 200)
+    judged = [f["gate"] for c in profile["candidates"] for f in c["findings"]]
+    assert "worst slice" in judged and "robustness" not in judged
+    made = replace(options(tmp_path), model=classifier(tmp_path / "spoilt.onnx", spoilt=True))
+    lax = Limits(latency="off", max_drop=100, min_agreement=0, max_slice_drop=100, max_robustness_drop=10)
+    result, refused = built(made, limits=lax)
+    verdicts = {f["gate"]: f["verdict"] for f in refused["candidates"][0]["findings"]}
+    assert verdicts["robustness"] == "fail" and not result.passed
+    assert "fail" not in {v for gate, v in verdicts.items() if gate != "robustness"}
