@@ -32,8 +32,8 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 # conversion_* and arm_instructions need the models of the folder in EDGEFLEET_DATA and say so where it is missing
-benchmarks: $(VENV)/.dev
-	for one in golden_gate conversion_quality conversion_latency evidence_figures pruning time_model arm_instructions int8_operators inference_overhead memory ingest_rate; do \
+benchmarks: $(VENV)/.benchmarks
+	for one in golden_gate conversion_quality compression_steps conversion_latency evidence_figures pruning time_model arm_instructions int8_operators inference_overhead memory ingest_rate; do \
 	  $(BIN)/python benchmarks/$$one.py || exit 1; done
 	$(BIN)/python benchmarks/drift_thresholds.py
 
@@ -46,6 +46,11 @@ arm: .arm/bin/python-arm
 $(VENV)/.demo: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
 	@echo "installing edgefleet[agent,converter,server] into $(VENV)"
 	$(PIP) install -c constraints.txt -e '.[agent,converter,server]'
+	@touch $@
+
+$(VENV)/.benchmarks: $(VENV)/.dev
+	@echo "installing edgefleet[benchmarks] into $(VENV)"
+	$(PIP) install -c constraints.txt -e '.[benchmarks]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt

@@ -156,7 +156,11 @@ def _of_artifact(bundle: Bundle, artifact: Artifact) -> Contestant:
 
 def shipped(path: Path) -> Contestant:
     """Open one of MLPerf's own files."""
-    content = path.read_bytes()
+    return of_tflite(path.read_bytes())
+
+
+def of_tflite(content: bytes) -> Contestant:
+    """Open a TFLite file with one input and one output, which may be int8."""
     engine = LiteRtEngine(content)
     into, out = (
         Binding.model_validate(

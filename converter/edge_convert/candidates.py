@@ -25,6 +25,7 @@ class Candidate:
 
     Args:
         files: Contents by suffix, in the order that a manifest lists them.
+        kept_float: Nodes that were kept in float though they have an int8 form.
     """
 
     recipe: Recipe
@@ -32,6 +33,7 @@ class Candidate:
     files: Mapping[str, bytes]
     quantization: Quantization | None
     model: Model
+    kept_float: frozenset[str] = frozenset()
 
     @property
     def bytes(self) -> int:
@@ -55,11 +57,22 @@ def float_form(graph: Graph, target: str, precision: Precision = "float32") -> C
     return written(graph, target, recipe, None)
 
 
-def written(graph: Graph, target: str, recipe: Recipe, quantization: Quantization | None) -> Candidate:
-    """The graph compressed by a recipe, with the quantization that came of it (None for float)."""
+def written(
+    graph: Graph,
+    target: str,
+    recipe: Recipe,
+    quantization: Quantization | None,
+    kept_float: frozenset[str] = frozenset(),
+) -> Candidate:
+    """The graph compressed by a recipe, with the quantization that came of it (None for float).
+
+    Args:
+        kept_float: The nodes that `Quantizer.quantize` was told to keep in float.
+    """
     weights: Weights = "float16" if recipe.precision == "float16" else "float32"
     fmt, files = EMIT[target](graph, quantization, weights)
-    return Candidate(recipe, fmt, files, quantization, bind_artifact(graph, open_artifact(files, fmt)))
+    model = bind_artifact(graph, open_artifact(files, fmt))
+    return Candidate(recipe, fmt, files, quantization, model, kept_float)
 
 
 def _emit_tflite(

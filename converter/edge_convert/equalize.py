@@ -27,7 +27,7 @@ from edge_convert.graph import Array, Graph, Node, Op
 from edge_convert.statistics import chunks
 
 # Room above the largest value seen of a channel, and the most that a channel is scaled up.
-_ROOM = 1.5
+_ROOM = 2.0
 _LARGEST_FACTOR = 4.0
 _MOST_SAMPLES = 256
 

@@ -74,6 +74,15 @@ def rules_for(profile: DeviceProfile) -> Rules:
     )
 
 
+def without(rules: Rules, names: frozenset[str]) -> Rules:
+    """The rules with these nodes said to have no int8 form."""
+    if not names:
+        return rules
+    return replace(
+        rules, has_int8_form=lambda graph, node: node.name not in names and rules.has_int8_form(graph, node)
+    )
+
+
 def _for_edge_tpu(graph: Graph, node: Node) -> bool:
     """Whether a node may be int8 in a file for the Edge TPU.
 

@@ -17,7 +17,7 @@ from edge_convert.equalize import equalized
 from edge_convert.graph import Array, Graph
 from edge_convert.layer_rounding import LayerRounding
 from edge_convert.quantization import Quantization, equal, with_constants
-from edge_convert.quantize import Rules, choose
+from edge_convert.quantize import Rules, choose, without
 from edge_convert.recipe import Recipe
 from edge_convert.statistics import Statistics
 
@@ -75,9 +75,15 @@ class Quantizer:
     def _form(self, recipe: Recipe) -> _Form:
         return self._equalized if recipe.equalize else self._plain
 
-    def quantize(self, recipe: Recipe, rules: Rules) -> Quantization:
-        """Quantize by a recipe for int8; deterministic."""
-        found = self._form(recipe).quantize(recipe, rules)
+    def quantize(
+        self, recipe: Recipe, rules: Rules, keep_float: frozenset[str] = frozenset()
+    ) -> Quantization:
+        """Quantize by a recipe for int8; deterministic.
+
+        Args:
+            keep_float: Names of nodes that stay in float (`mixed.py` proposes some).
+        """
+        found = self._form(recipe).quantize(recipe, without(rules, keep_float))
         return replace(found, constants=self._scaling.constants) if recipe.equalize else found
 
     def same_for(self, one: Rules, other: Rules) -> bool:

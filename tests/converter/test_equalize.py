@@ -12,7 +12,7 @@ from small_nets import Net, picture_net, pictures
 from edge_contracts.profile import load_profile
 from edge_convert import candidates, recipe, reference, score
 from edge_convert.equalize import equalized
-from edge_convert.graph import Graph, Op
+from edge_convert.graph import Graph, Op, constant
 from edge_convert.quantization import Quantization, with_constants
 from edge_convert.quantize import rules_for
 from edge_convert.quantizer import Quantizer
@@ -21,15 +21,19 @@ Array = NDArray[np.float32]
 ADD_PADS = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 
+def shrunk(net: Net, scale: float) -> None:
+    """Make half of the channels of the last layer smaller."""
+    for name in net.nodes[-1].inputs[1:]:
+        values = np.array(net.tensors[name].data)
+        values[:4] *= scale
+        net.tensors[name] = constant(name, values)
+
+
 def uneven(scale: float = 0.05, activation: str = "relu") -> Graph:
     """Two convolutions; half of the channels between them are much smaller than the rest."""
     net = Net({"x": (1, 6, 6, 3)})
     y = net.conv("x", 8, 3, "first", activation=activation)
-    weights, bias = net.nodes[-1].inputs[1:]
-    for name in (weights, bias):
-        values = np.array(net.tensors[name].data)
-        values[:4] *= scale
-        net.tensors[name] = type(net.tensors[name])(name, values.shape, "float32", values)
+    shrunk(net, scale)
     return net.graph(net.conv(y, 4, 1, "second", activation="none"))
 
 
@@ -69,13 +73,13 @@ def test_small_channels_are_scaled_up_four_times_and_no_more() -> None:
 
 
 def test_room_is_left_above_what_was_seen() -> None:
-    graph = uneven(scale=0.5)
+    graph = uneven(scale=0.2)
     feeds = samples(graph)
     name = graph.nodes[0].output
     values = np.abs(reference.evaluate(scaled(graph, feeds), feeds, {name})[name])
     largest = np.sort(values.reshape(-1, 8).max(axis=0))
     assert largest[0] >= 0.25 * largest[-1]
-    assert (largest[:4] <= largest[-1] / 1.5 + 1e-5).all()
+    assert (largest[:4] <= largest[-1] / 2.0 + 1e-5).all()
 
 
 def test_a_relu6_gives_the_same_on_all_that_was_seen() -> None:
@@ -91,6 +95,7 @@ def test_what_does_not_scale_along_is_left_alone() -> None:
     def between(kind: str) -> Graph:
         net = Net({"x": (1, 6, 6, 3)})
         y = net.conv("x", 8, 3, "first", activation="relu_n1_to_1" if kind == "fused" else "none")
+        shrunk(net, 0.05)
         if kind == "tanh":
             y = net.node(Op.TANH, [y])
         if kind == "constant":
@@ -131,8 +136,9 @@ def test_an_artifact_of_an_equalized_network_is_nearer_to_the_float_one(profile:
     feeds, unseen = samples(graph, 64), samples(graph, 64, seed=1)
     shared, rules = Quantizer(graph, feeds), rules_for(load_profile(profile))
     found = []
-    for name in ("wi8m_ai8_minmax_lsr", "wi8m_ai8_minmax_eq_lsr"):
-        chosen = recipe.load(name)
+    best = recipe.load("wi8m_ai8_minmax_eq_lsr")
+    without = {"equalize": False, "name": "wi8m_ai8_minmax_lsr"}
+    for chosen in (recipe.Recipe.model_validate(best.model_dump() | without), best):
         made = candidates.written(graph, target, chosen, shared.quantize(chosen, rules))
         ratio = score.sqnr_db(answers(graph, unseen), made.model.run(unseen)[graph.outputs[0].name])
         assert ratio is not None

@@ -45,8 +45,8 @@ class Gate:
 def gate() -> Gate:
     graph = picture_classifier()
     x = {"x": pictures(200)}
-    quantization = Quantizer(graph, x).quantize(load("wi8_ai8_mse"), rules_for(load_profile("arm-cpu")))
-    candidate = written(graph, "tflite", load("wi8_ai8_mse"), quantization)
+    quantization = Quantizer(graph, x).quantize(load("wi8_ai8_mse_bc"), rules_for(load_profile("arm-cpu")))
+    candidate = written(graph, "tflite", load("wi8_ai8_mse_bc"), quantization)
     (content,) = candidate.files.values()
     other = replace(candidate.model, engine=LiteRtEngine(content, delegate=False))
     source, answers = float_form(graph, "tflite").model.run(x), candidate.model.run(x)
