@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from conversion_cases import Case, cases
+from threadpoolctl import threadpool_limits
 
 from edge_contracts.profile import load_profile
 from edge_convert import candidates, mixed, recipe, reference, score
@@ -65,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     rounds = parser.parse_args().rounds
+    threadpool_limits(1)  # numpy's BLAS, as in the product
     benches = [_bench(case) for case in cases()]
     made = {name: [bench.made(name) for bench in benches] for name in STEPS}
     ratios = {

@@ -27,6 +27,7 @@ import numpy as np
 from conversion_cases import Case, cases, converted, shipped
 from conversion_peers import PEERS, Peer, installed, quiet
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from edge_contracts.profile import load_profile
 from edge_convert import recipe as recipes
@@ -52,7 +53,8 @@ def main() -> None:
     arguments = parser.parse_args()
     peers = [peer for peer in PEERS if installed(peer)]
     rows, times = [], []
-    with tempfile.TemporaryDirectory() as folder:
+    # numpy's BLAS on one thread, as in the product, which says so before it imports numpy
+    with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:
         for case in cases():
             source = read_source(case.source)
             (into,), (out,) = source.graph.inputs, source.graph.outputs
