@@ -59,13 +59,13 @@ class Row:
 def forms(graph: Graph, feeds: dict[str, Array], key: str, steps: int) -> Iterator[tuple[str, Pruned, float]]:
     """The ladder by least squares, and then, where it can be had, that of moved strides and distillation."""
     start = time.process_time()
-    for index, form in enumerate(ladder(graph, feeds, LadderOptions(shares=SHARES[key]))):
+    for index, form in enumerate(ladder(graph, feeds, LadderOptions(shares=SHARES[key], thin=True))):
         yield "lossless" if form.lossless else f"step {index}", form, time.process_time() - start
         start = time.process_time()
     if reason := distill.why_not(graph, graph):
         print(f"no taught forms: {reason}")
         return
-    options = LadderOptions(shares=TAUGHT[key], hoist=True, distill=distill.DistillOptions(steps))
+    options = LadderOptions(shares=TAUGHT[key], thin=True, hoist=True, distill=distill.DistillOptions(steps))
     for index, form in enumerate(ladder(graph, feeds, options)):
         if not form.lossless:
             moved = ", stride moved" if "stride moved" in form.summary else ""

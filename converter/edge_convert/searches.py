@@ -62,26 +62,25 @@ class Searches:
     def __init__(self, shared: Shared) -> None:
         """Set up; nothing is made before it is asked for."""
         self._shared = shared
-        self._forms: dict[bool, Forms] = {}
+        self._forms: dict[prune.LadderOptions, Forms] = {}
         self._quantizers: dict[Form, Quantizer] = {}
-        self._known: list[tuple[str, bool, Rules, Search]] = []
+        self._known: list[tuple[str, prune.LadderOptions, Rules, Search]] = []
         self._found: dict[Search, Found] = {}
         self._whole = Form(shared.graph)
 
     def of(self, profile: DeviceProfile) -> Search:
         """The search for a profile; nothing runs yet."""
-        rules, fold = rules_for(profile), _may_fold(profile)
-        for target, folds, demands, search in self._known:
-            if (target, folds) == (profile.target, fold) and self._same(demands, rules):
+        rules, shared = rules_for(profile), self._shared
+        options = replace(shared.lossy, fold=_may_fold(profile), thin=_may_widen(profile))
+        for target, made, demands, search in self._known:
+            if (target, made) == (profile.target, options) and self._same(demands, rules):
                 return search
-        if fold not in self._forms:
-            shared = self._shared
-            options = replace(shared.lossy, fold=fold)
+        if options not in self._forms:
             forms = forms_of(shared.graph, shared.evidence, shared.pruning, options, shared.step)
-            self._forms[fold] = Forms(forms)
+            self._forms[options] = Forms(forms)
         benches = _Benches(profile, self._shared, self._quantizer)
-        search = Search(self._forms[fold], benches.of, self._shared.recipe_names, self._shared.limits)
-        self._known.append((profile.target, fold, rules, search))
+        search = Search(self._forms[options], benches.of, self._shared.recipe_names, self._shared.limits)
+        self._known.append((profile.target, options, rules, search))
         return search
 
     def _same(self, one: Rules, other: Rules) -> bool:
@@ -108,6 +107,11 @@ class Searches:
 def _may_fold(profile: DeviceProfile) -> bool:
     """Whether folding the first convolution pays: on a CPU, whose kernels the gain was measured on."""
     return profile.target == "tflite" and profile.accelerator is None
+
+
+def _may_widen(profile: DeviceProfile) -> bool:
+    """Whether thin depthwise layers as convolutions pay: where that was measured, and not on ARM."""
+    return _may_fold(profile) and {a.lower() for a in profile.architectures} <= {"x86_64", "amd64"}
 
 
 class _Benches:

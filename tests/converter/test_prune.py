@@ -186,6 +186,16 @@ def test_the_ladder_begins_without_loss_and_gets_faster_step_by_step() -> None:
     assert "least squares" in forms[1].summary and "times as fast" in forms[1].summary
 
 
+def test_thin_depthwise_layers_are_widened_only_when_asked_for() -> None:
+    net = Net({"x": (1, 48, 48, 3)})
+    y = net.depthwise(net.conv("x", 8, 3, "stem", strides=(2, 2), pads=(0, 1, 0, 1)), "thin")
+    graph, feeds = net.graph(net.conv(y, 512, 3, "last", strides=(8, 8))), {"x": pictures(16, size=48)}
+    plain, widened = (next(ladder(graph, feeds, LadderOptions(thin=thin))) for thin in (False, True))
+    assert {n.name: n.op for n in plain.graph.nodes}["thin"] is Op.DEPTHWISE_CONV2D
+    assert {n.name: n.op for n in widened.graph.nodes}["thin"] is Op.CONV2D and widened.lossless
+    assert "thin depthwise layers written as convolutions" in widened.summary
+
+
 def test_the_ladder_works_out_no_step_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("not asked for")

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from small_nets import Net, pictures
 
+from edge_contracts.profile import builtin_names, load_profile
 from edge_convert import reference
 from edge_convert.data import Split
 from edge_convert.errors import DataInvalid
 from edge_convert.evidence import Answered, Evidence
 from edge_convert.graph import Array, Graph
 from edge_convert.prune import LadderOptions
-from edge_convert.searches import forms_of
+from edge_convert.searches import _may_fold, _may_widen, forms_of
 from edge_convert.shrink import with_weights
 from edge_convert.terminal import silent
 
@@ -38,6 +39,13 @@ def evidence(graph: Graph, ranges: Array, selection: Array) -> Evidence:
 
 def names(graph: Graph, seen: Evidence, amount: str) -> list[str]:
     return [form.name for form in forms_of(graph, seen, amount, LadderOptions(fold=False), silent)]
+
+
+def test_thin_layers_are_widened_where_that_was_measured_and_not_on_arm() -> None:
+    found = {name: (_may_fold(p), _may_widen(p)) for name in builtin_names() for p in [load_profile(name)]}
+    assert found["x86-cpu"] == (True, True)
+    assert found["arm-cpu"] == found["raspberry-pi-4"] == (True, False)
+    assert found["intel-npu"] == found["coral-usb"] == (False, False)
 
 
 def test_a_form_without_loss_takes_the_place_of_the_graph() -> None:
