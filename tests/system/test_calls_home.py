@@ -7,6 +7,7 @@ of their maker's, which must never be heard of.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -72,4 +73,24 @@ def test_a_conversion_for_every_family_and_an_inference_connect_to_nothing(
     )  # fmt: skip
     for bundle in sorted(out.glob("*.bundle")):
         run(watched, "edge-agent", "infer", bundle, "--input", EXAMPLE / "live.npz")
+    assert connections(watched) == []
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize(
+    ("script", "module", "model"),
+    [
+        ("torch_programs.py", "torch", "classifier.pt2"),
+        ("keras_models.py", "tensorflow", "classifier.keras"),
+    ],
+)
+def test_frameworks_that_read_their_files_connect_to_nothing(
+    script: str, module: str, model: str, watched: dict[str, str], tmp_path: Path
+) -> None:
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed; make frameworks installs it")
+    subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "support" / script), str(tmp_path)], check=True, timeout=600
+    )
+    run(watched, "edge-convert", "inspect", tmp_path / model)
     assert connections(watched) == []
