@@ -204,6 +204,7 @@ class Provenance(Frozen):
         calibration, evaluation: Digests of the data files; evaluation None when none was given.
         recipe: Name of the recipe that won, with its own digest.
         tools: Version by name of what took part.
+        kept_float: Nodes that an int8 artifact computes in float though they have an int8 form.
         materials: Everything that was read, in the order of its roles; older releases did not say it.
     """
 
@@ -216,6 +217,7 @@ class Provenance(Frozen):
     pruning: str
     tools: Mapping[str, str]
     materials: tuple[Material, ...] = later(())
+    kept_float: tuple[str, ...] = later(())
 
 
 class DeviceGates(Frozen):

@@ -48,6 +48,7 @@ from edge_convert.preference import Prefer
 from edge_convert.prune import LadderOptions
 from edge_convert.results import BuildResult, Outcome, Searched
 from edge_convert.robustness import Mode, Trials
+from edge_convert.search import recipe_of
 from edge_convert.searches import Amount, Searches, Shared
 from edge_convert.source import Source, read_source
 from edge_convert.terminal import Step, silent
@@ -119,7 +120,7 @@ def build(options: BuildOptions, step: Step = silent, budget: Budget | None = No
     """
     profiles = [load_profile(name) for name in dict.fromkeys(options.profiles)]
     if options.recipe != "auto":
-        recipes.load(options.recipe)
+        recipes.load(recipe_of(options.recipe))
     for profile in profiles:
         npu_choice.compiler_for(profile)  # one that is named and missing is refused before the work begins
     userland = arm.find() if options.verify_arm else None

@@ -36,6 +36,12 @@ class Candidate:
     kept_float: frozenset[str] = frozenset()
 
     @property
+    def name(self) -> str:
+        """The recipe's name, with the number of nodes kept in float: the sets of one recipe are nested."""
+        kept = f"+{len(self.kept_float)}float" if self.kept_float else ""
+        return self.recipe.name + kept
+
+    @property
     def bytes(self) -> int:
         """Size of all its files."""
         return sum(len(content) for content in self.files.values())

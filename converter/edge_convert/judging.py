@@ -142,7 +142,7 @@ class Judge:
 def _trial(tried: Tried) -> Trial:
     form, candidate = tried.bench.form, tried.candidate
     return Trial(
-        candidate.recipe.name,
+        candidate.name,
         candidate.recipe.precision,
         candidate.bytes,
         tried.selection,

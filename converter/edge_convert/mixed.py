@@ -24,7 +24,7 @@ from edge_convert.score import LayerCost
 # Sets offered, and the largest share of the network's multiply-accumulates in one.
 _MOST_STEPS = 4
 _MOST_SHARE = 0.5
-# Multiply-accumulates that convert one element to float or back: both take a few tenths of a nanosecond.
+# What the conversion of one element is worth in multiply-accumulates: a guess, which only orders proposals.
 _CONVERSION_MACS = 8
 
 
@@ -77,7 +77,13 @@ def sets(graph: Graph, rules: Rules, costs: Sequence[LayerCost]) -> list[frozens
 
 def _work(graph: Graph, nodes: Sequence[Node]) -> float:
     """Multiply-accumulates that leave int8, with those that the conversions at the borders are worth."""
+    converted = sum(borders(graph, frozenset(node.name for node in nodes)))
+    return sum(macs.macs_of(graph, node) for node in nodes) + _CONVERSION_MACS * converted + 1.0
+
+
+def borders(graph: Graph, kept: frozenset[str]) -> list[int]:
+    """Elements of each tensor that is converted because these nodes are in float."""
+    nodes = [node for node in graph.nodes if node.name in kept]
     made = {node.output for node in nodes}
     read = {name for node in nodes for name in node.inputs if not graph.tensor(name).is_constant}
-    borders = sum(graph.tensor(name).size for name in read ^ made)
-    return sum(macs.macs_of(graph, node) for node in nodes) + _CONVERSION_MACS * borders + 1.0
+    return [graph.tensor(name).size for name in sorted(read ^ made)]

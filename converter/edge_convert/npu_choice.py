@@ -101,7 +101,8 @@ def sentence(chosen: Tried, said: Estimates | None) -> str:
         for precision, results in said.results.items()
     )
     pruned = ", pruned" if chosen.bench.form.pruned else ""
-    return f"{recipe.precision} by recipe {recipe.name}{pruned}, the NPU compiler's choice: {estimates}"
+    made = f"{recipe.precision} by recipe {chosen.candidate.name}{pruned}"
+    return f"{made}, the NPU compiler's choice: {estimates}"
 
 
 def _ask(compiler: Compiler, profile: DeviceProfile, forms: Mapping[Precision, Candidate]) -> Estimates:

@@ -137,7 +137,8 @@ def decide(job: Job, profile: DeviceProfile, search: Search, found: Found, step:
         fit=made.fit,
         notes=(*outcome.notes, *made.notes),
     )
-    return bundled(job, profile, form.graph, parts, recipe, form.pruning, outcome)
+    kept = chosen.candidate.kept_float
+    return bundled(job, profile, form.graph, parts, recipe, form.pruning, outcome, kept)
 
 
 def _listed(profile: DeviceProfile) -> str:
@@ -173,6 +174,7 @@ def bundled(
     recipe: Recipe,
     pruning: str,
     outcome: Outcome,
+    kept_float: frozenset[str] = frozenset(),
 ) -> Outcome:
     """Sign what was chosen and hand it to the delivery, when an ARM CPU that was asked for agrees.
 
@@ -191,7 +193,7 @@ def bundled(
         calibration.feeds,
         calibration.answers,
         job.evidence.classes,
-        _provenance(job, profile, recipe, pruning),
+        _provenance(job, profile, recipe, pruning, kept_float),
     )
     if job.arm is not None and arm_check.concerns(profile):
         checks = arm_check.of_files(content.manifest, content.files, job.arm)
@@ -205,7 +207,9 @@ def bundled(
     return replace(outcome, bundle=name, bundle_digest=digest)
 
 
-def _provenance(job: Job, profile: DeviceProfile, recipe: Recipe, pruning: str) -> Provenance:
+def _provenance(
+    job: Job, profile: DeviceProfile, recipe: Recipe, pruning: str, kept_float: frozenset[str]
+) -> Provenance:
     return Provenance(
         source_name=job.source.name,
         source_digest=job.source.digest,
@@ -216,6 +220,7 @@ def _provenance(job: Job, profile: DeviceProfile, recipe: Recipe, pruning: str) 
         pruning=pruning,
         tools=tools_used(job.source, profile.target),
         materials=(*job.materials, of_recipe(recipe)),
+        kept_float=tuple(sorted(kept_float)),
     )
 
 
@@ -240,7 +245,7 @@ def _chosen_sentence(chosen: Tried, trials: Sequence[Trial], profile: DeviceProf
     recipe = chosen.candidate.recipe
     pruned = ", pruned" if chosen.bench.form.pruned else ""
     if recipe.precision == profile.precisions[0]:
-        return f"{recipe.precision} by recipe {recipe.name}{pruned}"
+        return f"{recipe.precision} by recipe {chosen.candidate.name}{pruned}"
     failed = [t for t in trials if t.state is TrialState.FAILED]
     failing = sorted({f.gate for t in failed for f in t.findings if f.verdict is Verdict.FAIL})
     return (

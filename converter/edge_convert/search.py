@@ -3,7 +3,8 @@
 Anytime: the first candidate is made whatever the budget, each later one only while there is time, and what
 has been found when it ends is used. The order goes from what costs least to what may pay most: every
 recipe on the graph as it is, float forms to compare with, then the two best recipes on smaller and smaller
-forms of the graph for as long as these alone still keep within the gates. Which candidate is best is
+forms of the graph for as long as these alone still keep within the gates, and the best recipe with its
+costliest layers in float. Which candidate is best is
 `preference.py`'s matter, whether it is good enough `gates.py`'s.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import Precision
@@ -25,6 +27,11 @@ from edge_convert.workbench import NOT_PRUNED, Form, Workbench
 
 # So many of the recipes that did best on the whole graph are tried on its smaller forms.
 GOOD_RECIPES = 2
+
+
+def recipe_of(name: str) -> str:
+    """The recipe of a candidate's name: "wi8_ai8_mse_bc+3float" has three nodes in float."""
+    return name.split("+")[0]
 
 
 class Forms:
@@ -128,16 +135,19 @@ class Search:
             # read here and not before: what follows rests on what has been tried
             good = self._best_recipes(first)
             if not good or not self._worth_trying(index):
-                return
+                break
             for recipe in good:
                 yield self._make(index, recipe)
+        for recipe in () if self._wanted else self._best_recipes(first)[:1]:
+            for candidate in self._bench(0).mixed(recipe):
+                yield partial(self._add, 0, candidate)
 
     def _make(self, index: int, recipe: Recipe) -> Callable[[], None]:
         return lambda: self._try(index, recipe)
 
     def _recipes(self, precision: Precision) -> list[Recipe]:
         known = candidates.recipes_for(precision)
-        return [r for r in known if not self._wanted or r.name in self._wanted]
+        return [r for r in known if not self._wanted or r.name in {recipe_of(w) for w in self._wanted}]
 
     def _best_recipes(self, precision: Precision) -> list[Recipe]:
         whole = [
@@ -164,9 +174,17 @@ class Search:
 
     def _try(self, index: int, recipe: Recipe) -> None:
         bench = self._bench(index)
-        candidate = bench.made(recipe)
+        kept = [name for name in self._wanted if name.startswith(f"{recipe.name}+")]
+        if not kept:
+            self._add(index, bench.made(recipe))
+        for candidate in bench.mixed(recipe) if kept else ():
+            if candidate.name in kept:
+                self._add(index, candidate)
+
+    def _add(self, index: int, candidate: Candidate) -> None:
+        bench = self._bench(index)
         form = bench.form.name
-        name = recipe.name if form == NOT_PRUNED else f"{recipe.name}/{form}"
+        name = candidate.name if form == NOT_PRUNED else f"{candidate.name}/{form}"
         if name not in self._tried:
             figures = Figures(name, bench.ranked(candidate), bench.predicted_us(candidate), candidate.bytes)
             self._tried[name] = Tried(bench, candidate, figures)

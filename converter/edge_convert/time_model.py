@@ -14,7 +14,7 @@ the ratio of two forms of one model, and not the microseconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from edge_contracts.profile import Precision
@@ -26,6 +26,9 @@ Shapes = Callable[[str], Shape]
 # XNNPACK's kernels multiply this many output channels at a time, and int8 ones this many input channels.
 _OUT_TILE = 16
 _IN_TILE = 8
+# One more operator, and each of its elements: by this much, roughly, the rows of one model differ in
+# benchmarks/compression_steps.py.
+_CONVERSION_US, _CONVERTED_US = 0.5, 0.3e-3
 
 
 def predicted_us(graph: Graph, precision: Precision) -> float:
@@ -37,6 +40,11 @@ def by_node(graph: Graph, precision: Precision) -> dict[str, float]:
     """Microseconds of each node, by its name."""
     shapes = shapes_of(graph)
     return {node.name: node_us(node, shapes, precision) for node in graph.nodes}
+
+
+def conversions_us(sizes: Iterable[int]) -> float:
+    """Microseconds of conversions to float or back, from the elements of each."""
+    return sum(_CONVERSION_US + size * _CONVERTED_US for size in sizes)
 
 
 def shapes_of(graph: Graph) -> Shapes:

@@ -6,12 +6,13 @@ differ. Everything slow happens here, and only when it is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import median
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import DeviceProfile
-from edge_convert import candidates, costs, pairs, score, slices, time_model
+from edge_convert import candidates, costs, mixed, pairs, score, slices, time_model
 from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
 from edge_convert.compare import Histogram, compare, error_histogram
@@ -149,9 +150,17 @@ class Workbench:
             quantization = self._quantizer.quantize(recipe, rules_for(self._profile))
         return candidates.written(self.form.graph, target, recipe, quantization)
 
+    def mixed(self, recipe: Recipe) -> Iterator[Candidate]:
+        """A recipe's candidate with more and more layers in float; none where nothing is proposed."""
+        rules, graph = rules_for(self._profile), self.form.graph
+        costs = self.layers(self.made(recipe))
+        for kept, quantization in mixed.ladder(graph, self._quantizer, recipe, rules, costs):
+            self._step(f"{self._profile.target}: {recipe.name}, {len(kept)} layers in float")
+            yield candidates.written(graph, self._profile.target, recipe, quantization, kept)
+
     def ranked(self, candidate: Candidate) -> Score:
         """A candidate's figures on the samples that choose."""
-        name = candidate.recipe.name
+        name = candidate.name
         if name not in self._ranked:
             samples = self._evidence.selection
             answers = candidate.model.run(samples.feeds)
@@ -160,11 +169,16 @@ class Workbench:
 
     def predicted_us(self, candidate: Candidate) -> float:
         """Predicted time of one inference, microseconds: to compare candidates, not to promise anything."""
-        return time_model.predicted_us(self.form.graph, candidate.recipe.precision)
+        graph, precision = self.form.graph, candidate.recipe.precision
+        if not candidate.kept_float:
+            return time_model.predicted_us(graph, precision)
+        own, kept = time_model.by_node(graph, precision), time_model.by_node(graph, "float32")
+        total = sum(kept[name] if name in candidate.kept_float else us for name, us in own.items())
+        return total + time_model.conversions_us(mixed.borders(graph, candidate.kept_float))
 
     def measured(self, candidate: Candidate) -> Measured:
         """Figures of a candidate on the held-out samples, and its speed beside the source's."""
-        name = candidate.recipe.name
+        name = candidate.name
         if name not in self._measured:
             self._step(f"{self._profile.target}: measuring {name}")
             samples = self._evidence.held_out
@@ -185,10 +199,10 @@ class Workbench:
 
     def timed_again(self, candidate: Candidate) -> Measured:
         """The same figures with a fresh measurement of the time."""
-        self._step(f"{self._profile.target}: timing {candidate.recipe.name} again")
+        self._step(f"{self._profile.target}: timing {candidate.name} again")
         times = self._time(candidate.model)
         again = replace(self.measured(candidate), candidate_ms=times["candidate"], source_ms=times["source"])
-        self._measured[candidate.recipe.name] = again
+        self._measured[candidate.name] = again
         return again
 
     def _time(self, model: Model) -> dict[str, list[float]]:
@@ -205,7 +219,7 @@ class Workbench:
 
         Empty for a model so large that it would take too long.
         """
-        name = candidate.recipe.name
+        name = candidate.name
         work = max(1, costs.macs(self.form.graph) * len(self.form.graph.nodes))
         samples = min(LAYER_SAMPLES, int(LAYER_MACS / work))
         if candidate.quantization is None or samples == 0:
@@ -218,7 +232,7 @@ class Workbench:
 
     def depth(self, candidate: Candidate) -> tuple[LayerCost, ...]:
         """The noise that has come together by each layer of a quantized candidate, in running order."""
-        name = candidate.recipe.name
+        name = candidate.name
         if candidate.quantization is None or not self.layers(candidate):
             return ()
         if name not in self._depth:

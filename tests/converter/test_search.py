@@ -269,3 +269,24 @@ def test_what_only_just_passes_gives_way_to_what_passes_well(options: BuildOptio
     (chosen,) = [t for t in balanced.trials if t.state is TrialState.CHOSEN]
     assert chosen.score is not None and chosen.score.source is not None and chosen.score.artifact is not None
     assert 100 * (chosen.score.source - chosen.score.artifact) <= drop / 2
+
+
+def test_the_costliest_layers_are_tried_in_float_and_can_be_made_again(options: BuildOptions) -> None:
+    best = replace(options, prefer="accuracy", prune="none")
+    (outcome,) = build(best).outcomes
+    kept = [t for t in outcome.trials if "+" in t.name]
+    plain = [t for t in outcome.trials if "+" not in t.name and t.precision == "int8"]
+    assert kept
+    assert max(t.selection.sqnr_db or 0 for t in kept) > max(t.selection.sqnr_db or 0 for t in plain)
+    (chosen,) = [t for t in outcome.trials if t.state is TrialState.CHOSEN]
+    assert chosen.name in [t.name for t in kept]
+    manifest = open_bundle(options.output / outcome.bundle).manifest
+    assert len(manifest.provenance.kept_float) == int(chosen.name.split("+")[1].removesuffix("float"))
+    again = replace(best, recipe=chosen.name, output=options.output / "again")
+    assert build(again).passed
+    assert (again.output / outcome.bundle).read_bytes() == (options.output / outcome.bundle).read_bytes()
+
+
+def test_an_edge_tpu_keeps_nothing_in_float(options: BuildOptions) -> None:
+    (outcome,) = build(replace(options, profiles=["coral-usb"], prune="none")).outcomes
+    assert not [t for t in outcome.trials if "+" in t.name]
