@@ -3,7 +3,8 @@
     python benchmarks/conversion_quality.py [--profile NAME] [--rounds N]
 
 Every model is converted by the product itself, by automatic search for the lowest noise on the graph as it
-is (nothing pruned), calibrated on calibration samples, and compared on evaluation samples that chose nothing.
+is (nothing pruned), calibrated on calibration samples, and compared on evaluation samples that chose nothing
+in the build; a few constants of ours were settled while looking at them. "+5float" keeps five nodes in float.
 The stock quantizers get the same network and calibration samples (`conversion_peers.py`); they are absent
 where the extra `benchmarks` is not installed. Not like for like: MLPerf calibrated on training data, which
 are not here. "Lost" is the accuracy lost against the float file on the same labelled samples, with the
@@ -61,7 +62,10 @@ def main() -> None:
             (into,), (out,) = source.graph.inputs, source.graph.outputs
             reference = source.open().run({into.name: case.evaluation})[out.name]
             bundle, ours = converted(case, arguments.profile, Path(folder), prefer="accuracy")
-            recipe = bundle.manifest.provenance.recipe.split("@")[0]
+            origin = bundle.manifest.provenance
+            recipe = origin.recipe.split("@")[0] + (
+                f"+{len(kept)}float" if (kept := origin.kept_float) else ""
+            )
             answers = ours.answers(case.evaluation)
             rows.append(_row(case, f"edgefleet ({recipe})", ours.bytes, reference, answers))
             twin = shipped(case.twin)

@@ -41,7 +41,9 @@ def _needs(profile: Fields) -> Markup:
         for precision, value in sorted(summary["predicted_ms"].items())
     ]
     predicted = table(("precision", Column("predicted", True)), rows, "Predicted latency") if rows else ""
-    note = f"{_PREDICTED} The profile on its figures: {summary['rates_from'] or 'nothing'}." if rows else ""
+    note = (
+        f"{_PREDICTED} The profile on its figures: {summary.get('rates_from') or 'nothing'}." if rows else ""
+    )
     return part("What it needs there", bullets(summary["reasons"]), predicted, note=note)
 
 
