@@ -52,7 +52,6 @@ from edge_convert.search import recipe_of
 from edge_convert.searches import Amount, Searches, Shared
 from edge_convert.source import Source, read_source
 from edge_convert.terminal import Step, silent
-from edge_convert.workbench import NOT_PRUNED
 
 FIDELITY_SAMPLES = 32
 
@@ -241,8 +240,7 @@ def _convert(
             found.ended,
         )
         outcomes.append(_with_leftover(replace(outcome, searched=searched), options))
-    pruning = tuple(f"pruning: {form.pruning}" for form in searches.forms if form.pruning != NOT_PRUNED)
-    return replace(result, outcomes=tuple(outcomes), notes=result.notes + pruning)
+    return replace(result, outcomes=tuple(outcomes))
 
 
 def _lossy(options: BuildOptions, graph: Graph) -> LadderOptions:

@@ -100,7 +100,8 @@ def sentence(chosen: Tried, said: Estimates | None) -> str:
         f"{precision} {'/'.join(f'{one.estimate_us:g}' if one.estimate_us else '-' for one in results)} us"
         for precision, results in said.results.items()
     )
-    pruned = ", pruned" if chosen.bench.form.pruned else ""
+    form = chosen.bench.form
+    pruned = f", pruning {form.pruning}" if form.pruned else ""
     made = f"{recipe.precision} by recipe {chosen.candidate.name}{pruned}"
     return f"{made}, the NPU compiler's choice: {estimates}"
 

@@ -243,7 +243,8 @@ def _why_not(trials: Sequence[Trial]) -> str:
 
 def _chosen_sentence(chosen: Tried, trials: Sequence[Trial], profile: DeviceProfile) -> str:
     recipe = chosen.candidate.recipe
-    pruned = ", pruned" if chosen.bench.form.pruned else ""
+    form = chosen.bench.form
+    pruned = f", pruning {form.pruning}" if form.pruned else ""
     if recipe.precision == profile.precisions[0]:
         return f"{recipe.precision} by recipe {chosen.candidate.name}{pruned}"
     failed = [t for t in trials if t.state is TrialState.FAILED]

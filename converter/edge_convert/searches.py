@@ -86,11 +86,6 @@ class Searches:
     def _same(self, one: Rules, other: Rules) -> bool:
         return one == other or self._quantizer(self._whole).same_for(one, other)
 
-    @property
-    def forms(self) -> list[Form]:
-        """Every form of the graph that was made."""
-        return [form for forms in self._forms.values() for form in forms.made]
-
     def found(self, search: Search, profile: DeviceProfile, budget: Budget) -> Found:
         """Run a search, once; those that are still to come get their equal shares of what is left."""
         if search not in self._found:
