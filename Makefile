@@ -68,7 +68,7 @@ $(VENV)/pyvenv.cfg:
 	  { echo "edgefleet needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-.arm/bin/python-arm: converter/edge_convert/arm_userland.sh converter/edge_convert/arm_counter.c $(VENV)/.dev
+.arm/bin/python-arm: converter/edge_convert/device/arm_userland.sh converter/edge_convert/device/arm_counter.c $(VENV)/.dev
 	$(BIN)/edge-convert arm-userland --output .arm
 
 clean:

@@ -18,8 +18,8 @@ from typing import Literal
 from conversion_cases import Case, Contestant, cases, converted, shipped
 
 from edge_contracts.manifest import Score
-from edge_convert import arm
-from edge_convert.arm import CPUS, Userland
+from edge_convert.device import arm
+from edge_convert.device.arm import CPUS, Userland
 from edge_convert.errors import EmulationMissing
 from edge_convert.preference import Prefer
 from edge_convert.terminal import table

@@ -18,12 +18,14 @@ from conversion_cases import Case, cases
 from threadpoolctl import threadpool_limits
 
 from edge_contracts.profile import load_profile
-from edge_convert import candidates, mixed, recipe, reference, score
+from edge_convert import candidates, recipe, reference
 from edge_convert.candidates import Candidate
 from edge_convert.data import split
 from edge_convert.graph import Array, Graph
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.measures import score
+from edge_convert.quantizing import mixed
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.source import read_source
 from edge_convert.terminal import table
 from edge_convert.timing import ROUNDS, interleaved_ms

@@ -33,11 +33,11 @@ from threadpoolctl import threadpool_limits
 
 from edge_contracts.profile import load_profile
 from edge_convert import recipe as recipes
-from edge_convert import score
 from edge_convert.candidates import EMIT
 from edge_convert.graph import Graph
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.measures import score
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.source import read_source
 from edge_convert.terminal import table
 

@@ -22,7 +22,7 @@ from edge_contracts.arrays import write_npz
 from edge_contracts.keys import PrivateKey, write_private
 from edge_convert.build import BuildOptions, build
 from edge_convert.gates import Limits
-from edge_convert.robustness import Mode
+from edge_convert.measures.robustness import Mode
 from edge_convert.terminal import silent, table
 
 CORRUPTED = ("model", "samples", "worst corruption", "float", "int8", "points lost", "95 %", "seconds")

@@ -15,8 +15,8 @@ from edge_convert import recipe
 from edge_convert.emitters.tflite import emit
 from edge_convert.importers import load
 from edge_convert.passes import simplify
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 
 FLOAT = onnx.TensorProto.FLOAT
 

@@ -19,8 +19,8 @@ from edge_convert import recipe
 from edge_convert.emitters.tflite import emit
 from edge_convert.engine import LiteRtEngine
 from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant
-from edge_convert.quantize import choose, rules_for
-from edge_convert.statistics import collect
+from edge_convert.quantizing.quantize import choose, rules_for
+from edge_convert.quantizing.statistics import collect
 from edge_convert.terminal import table
 from edge_convert.timing import ROUNDS, interleaved_ms
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from conversion_cases import cases, converted
 
-from edge_convert import npu
+from edge_convert.device import npu
 from edge_convert.terminal import table
 
 PROFILES = ("intel-npu-meteor-lake", "intel-npu-lunar-lake")

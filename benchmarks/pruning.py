@@ -25,12 +25,13 @@ from conversion_cases import Array, Case, Contestant, cases, shipped
 from time_model import steady_heap
 
 from edge_contracts.profile import load_profile
-from edge_convert import candidates, distill, reference
-from edge_convert.compare import compare
+from edge_convert import candidates, reference
 from edge_convert.graph import Graph
-from edge_convert.prune import LadderOptions, Pruned, ladder
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.measures.compare import compare
+from edge_convert.pruning import distill
+from edge_convert.pruning.prune import LadderOptions, Pruned, ladder
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.source import read_source
 from edge_convert.terminal import table
 from edge_convert.timing import ROUNDS, interleaved_ms

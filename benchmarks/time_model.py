@@ -26,9 +26,9 @@ from edge_convert import recipe, time_model
 from edge_convert.emitters.tflite import emit
 from edge_convert.engine import LiteRtEngine
 from edge_convert.graph import Graph, Node, Op, Port, Tensor, constant, validate
-from edge_convert.quantize import choose, rules_for
+from edge_convert.quantizing.quantize import choose, rules_for
+from edge_convert.quantizing.statistics import collect
 from edge_convert.shapes import result
-from edge_convert.statistics import collect
 from edge_convert.terminal import table
 from edge_convert.timing import interleaved_ms
 

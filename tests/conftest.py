@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_convert import arm
+from edge_convert.device import arm
 from edge_convert.errors import EmulationMissing
 
 # tests import openvino as an oracle, some before any module of ours: it must not call home then either

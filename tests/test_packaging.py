@@ -28,7 +28,7 @@ ALLOWED = {
 PURE = {
     "edge_contracts": ("cose", "digest", "manifest", "messages", "model", "sketch", "topics"),
     "edge_agent": ("slots", "windows", "binding"),
-    "edge_convert": ("graph", "quantization", "gates"),
+    "edge_convert": ("graph", "quantizing/quantization", "gates", "preference", "measures/intervals"),
     "edge_fleet": ("rollout", "assignment", "gates", "evidence", "plan", "selector"),
 }
 IMPURE = {

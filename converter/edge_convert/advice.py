@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from edge_contracts.profile import DeviceProfile
 from edge_convert.data import FEW_CALIBRATION
 from edge_convert.gates import Finding, Verdict
+from edge_convert.measures.score import LayerCost
 from edge_convert.results import Trial, TrialState
-from edge_convert.score import LayerCost
 
 _LAYERS_NAMED = 3
 _HOPELESS_POINTS = 10.0  # nobody raises a limit by this much on purpose

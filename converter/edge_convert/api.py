@@ -11,7 +11,6 @@ import numpy as np
 
 from edge_contracts.arrays import write_npz
 from edge_contracts.manifest import Task
-from edge_convert.assessment import ABSTAIN_RISK
 from edge_convert.budget import Budget
 from edge_convert.build import BuildOptions, build
 from edge_convert.data import ONLY_INPUT
@@ -19,9 +18,10 @@ from edge_convert.errors import SourceInvalid
 from edge_convert.fixed_inputs import FixedInputs, parse
 from edge_convert.gates import Limits
 from edge_convert.graph import Array
+from edge_convert.measures.assessment import ABSTAIN_RISK
+from edge_convert.measures.robustness import Mode
 from edge_convert.preference import Prefer
 from edge_convert.results import BuildResult
-from edge_convert.robustness import Mode
 from edge_convert.searches import Amount
 from edge_convert.terminal import Step, silent
 

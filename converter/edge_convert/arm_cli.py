@@ -24,7 +24,7 @@ def arm_userland(output: Path | None, as_json: bool) -> None:
       edge-convert arm-userland
       edge-convert arm-userland --output .arm && export EDGEFLEET_ARM=$PWD/.arm
     """
-    from edge_convert import arm
+    from edge_convert.device import arm
 
     folder = output or arm.default_folder()
     with progress("making an aarch64 userland") as step:
@@ -53,7 +53,7 @@ def verify_arm(bundle: Path, userland: Path | None, as_json: bool) -> int:
       edge-convert verify-arm out/digits-1-raspberry-pi-5.bundle
     """
     from edge_contracts.bundle import open_bundle
-    from edge_convert import arm, arm_check
+    from edge_convert.device import arm, arm_check
 
     found = arm.find(userland)
     with progress("running on emulated CPUs") as step:

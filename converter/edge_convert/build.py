@@ -19,11 +19,8 @@ from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private
 from edge_contracts.manifest import Material, Task
 from edge_contracts.profile import DeviceProfile, load_profile
-from edge_convert import arm, gates, npu_choice, pack, report, taken
+from edge_convert import gates, pack, report, taken
 from edge_convert import recipe as recipes
-from edge_convert import task as tasks
-from edge_convert.arm import Userland
-from edge_convert.assessment import ABSTAIN_RISK, Assessor
 from edge_convert.budget import Budget
 from edge_convert.candidates import float_form
 from edge_convert.data import (
@@ -35,19 +32,23 @@ from edge_convert.data import (
     read_samples,
 )
 from edge_convert.delivery import Delivery
-from edge_convert.distill import DistillOptions
+from edge_convert.device import arm, npu_choice
+from edge_convert.device.arm import Userland
 from edge_convert.errors import ConvertError, DataInvalid, DistillationRefused
 from edge_convert.evidence import Answered, Evidence, gather
 from edge_convert.explain.explainer import Explainer
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
-from edge_convert.materials import NOWHERE, Origin, of_file
+from edge_convert.measures import task as tasks
+from edge_convert.measures.assessment import ABSTAIN_RISK, Assessor
+from edge_convert.measures.robustness import Mode, Trials
 from edge_convert.outcome import Job, decide, tools_used
 from edge_convert.preference import Prefer
-from edge_convert.prune import LadderOptions
+from edge_convert.provenance.materials import NOWHERE, Origin, of_file
+from edge_convert.pruning.distill import DistillOptions
+from edge_convert.pruning.prune import LadderOptions
 from edge_convert.results import BuildResult, Outcome, Searched
-from edge_convert.robustness import Mode, Trials
 from edge_convert.search import recipe_of
 from edge_convert.searches import Amount, Searches, Shared
 from edge_convert.source import Source, read_source
@@ -249,7 +250,7 @@ def _lossy(options: BuildOptions, graph: Graph) -> LadderOptions:
         raise DistillationRefused("moving a stride loses too much without distillation; ask for both")
     if not options.distill_steps:
         return LadderOptions()
-    from edge_convert import torch_graph  # an extra, and slow to import
+    from edge_convert.pruning import torch_graph  # an extra, and slow to import
 
     if reason := torch_graph.refused(graph):
         raise DistillationRefused(f"cannot distil: {reason}")

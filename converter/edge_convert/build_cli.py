@@ -263,7 +263,7 @@ def build(
     from edge_convert.build import BuildOptions
     from edge_convert.build import build as convert
     from edge_convert.gates import Limits
-    from edge_convert.registry import Logging, at_hand, log
+    from edge_convert.provenance.registry import Logging, at_hand, log
 
     if not mlflow_log and (mlflow_experiment or mlflow_register):
         raise click.UsageError("--mlflow-experiment and --mlflow-register go with --mlflow-log")

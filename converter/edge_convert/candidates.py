@@ -12,7 +12,7 @@ from edge_convert.binding import Model, bind_artifact
 from edge_convert.emitters import tflite as tflite_emitter
 from edge_convert.engine import open_artifact
 from edge_convert.graph import Graph
-from edge_convert.quantization import Quantization
+from edge_convert.quantizing.quantization import Quantization
 from edge_convert.recipe import Recipe
 
 Format = Literal["tflite", "openvino-ir"]

@@ -142,7 +142,7 @@ def inspect(
 
     loaded = [load_profile(name) for name in profile_names]
     from edge_convert import inspect as inspection
-    from edge_convert.registry import at_hand
+    from edge_convert.provenance.registry import at_hand
     from edge_convert.source import read_source
 
     with at_hand(model, tracking_uri) as fetched:

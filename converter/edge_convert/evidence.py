@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from edge_contracts.manifest import Task
 from edge_convert import costs
-from edge_convert import task as tasks
 from edge_convert.binding import Model
 from edge_convert.data import Samples, Split, split
 from edge_convert.errors import DataInvalid
 from edge_convert.graph import Array, Graph
-from edge_convert.truth import Truth, looks_like_regression, read_truth
+from edge_convert.measures import task as tasks
+from edge_convert.measures.truth import Truth, looks_like_regression, read_truth
 
 MIN_RANGES = 64
 RANGE_MACS = 20e9

@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from typing import Literal
 
 from edge_contracts.manifest import Score
-from edge_convert.intervals import Paired, samples_to_see, smallest_visible_drop, wilson
+from edge_convert.measures.intervals import Paired, samples_to_see, smallest_visible_drop, wilson
 
 LatencyMode = Literal["auto", "on", "off"]
 JudgeBy = Literal["estimate", "interval"]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_contracts.arrays import write_npz
 from edge_contracts.manifest import GoldenKind, Task
 from edge_convert.graph import Array
-from edge_convert.score import sqnr_db
+from edge_convert.measures.score import sqnr_db
 
 COUNT, FEWEST, MOST = 16, 4, 64
 MAX_BYTES = 2 << 20  # large pictures: golden inputs must not dwarf the artifact that a device downloads

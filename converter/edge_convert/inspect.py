@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_contracts.profile import DeviceProfile
-from edge_convert import candidates, costs, fit_rows, taken
+from edge_convert import candidates, costs, taken
 from edge_convert.candidates import Candidate
-from edge_convert.fit import Fit
+from edge_convert.device import fit_rows
+from edge_convert.device.fit import Fit
 from edge_convert.graph import Array, Graph
-from edge_convert.quantize import choose, rules_for
+from edge_convert.quantizing.quantize import choose, rules_for
+from edge_convert.quantizing.statistics import collect
 from edge_convert.source import Source
-from edge_convert.statistics import collect
 
 _PROBE_SAMPLES = 4  # made-up inputs: enough to write a file whose operators can be looked at
 

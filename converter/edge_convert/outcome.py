@@ -13,21 +13,22 @@ from typing import Any
 from edge_contracts.keys import PrivateKey
 from edge_contracts.manifest import Material, Provenance
 from edge_contracts.profile import DeviceProfile
-from edge_convert import arm_check, gates, npu_choice, pack
+from edge_convert import gates, pack
 from edge_convert.advice import advice
-from edge_convert.arm import Userland
-from edge_convert.assessment import Assessment, Assessor
 from edge_convert.candidates import Candidate, float_form
-from edge_convert.compare import compare
 from edge_convert.delivery import Delivery
+from edge_convert.device import arm_check, npu_choice
+from edge_convert.device.arm import Userland
 from edge_convert.evidence import Answered, Evidence
 from edge_convert.explain.explainer import Explainer
 from edge_convert.gates import Finding, Limits, Verdict
 from edge_convert.graph import Graph
 from edge_convert.judging import Judge
-from edge_convert.materials import environment, of_recipe
+from edge_convert.measures.assessment import Assessment, Assessor
+from edge_convert.measures.compare import compare
 from edge_convert.parts import Refused, parts_for
 from edge_convert.preference import Prefer
+from edge_convert.provenance.materials import environment, of_recipe
 from edge_convert.recipe import Recipe
 from edge_convert.results import Outcome, Trial, TrialState
 from edge_convert.search import Found, Search, Tried

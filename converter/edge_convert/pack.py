@@ -38,7 +38,7 @@ from edge_convert import costs, drift, golden
 from edge_convert.binding import Model
 from edge_convert.engine import LiteRtEngine
 from edge_convert.graph import Array, Graph, Port
-from edge_convert.score import worst_sqnr_db
+from edge_convert.measures.score import worst_sqnr_db
 
 GOLDEN_PATH = "golden.npz"
 OTHER_KERNEL_SAMPLES = 64

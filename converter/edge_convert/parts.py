@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import Accelerator, DeviceProfile
-from edge_convert import edgetpu, fit_rows, npu
 from edge_convert.candidates import Candidate
+from edge_convert.device import edgetpu, fit_rows, npu
+from edge_convert.device.fit import Fit, Place
+from edge_convert.device.npu import Compiled
 from edge_convert.errors import DoesNotFit
-from edge_convert.fit import Fit, Place
 from edge_convert.graph import Graph
-from edge_convert.npu import Compiled
 from edge_convert.pack import Part
 
 

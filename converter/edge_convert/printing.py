@@ -12,7 +12,7 @@ from edge_convert.terminal import table
 if TYPE_CHECKING:  # these modules need the converter's extra, `verify` does not
     from edge_contracts.signing import VerifiedManifest
     from edge_convert.benchmark import Timing
-    from edge_convert.fit import Fit
+    from edge_convert.device.fit import Fit
     from edge_convert.inspect import Contents
     from edge_convert.results import BuildResult, Trial
 

@@ -74,13 +74,13 @@ def new(name: str, output: Path | None, like: str, probe: bool, as_json: bool) -
       edge-convert profiles new my-board --like raspberry-pi-5
       edge-convert profiles new this-gateway --probe --output profiles/this-gateway.toml
     """
-    from edge_convert import profile_new, profile_text
+    from edge_convert.device import profile_new, profile_text
 
     path = output or Path(f"{name}.toml")
     machine = None
     if probe:
-        from edge_convert import probe as probing
-        from edge_convert.probe_rate import rates
+        from edge_convert.device import probe as probing
+        from edge_convert.device.probe_rate import rates
 
         machine = probing.machine()
         with progress("measuring") as step:

@@ -15,8 +15,8 @@ from edge_contracts.manifest import Score
 from edge_convert import page
 from edge_convert.explain import plain
 from edge_convert.gates import NOTHING_LEFT_DB, Finding
+from edge_convert.measures.score import LayerCost
 from edge_convert.results import BuildResult, Outcome, Trial
-from edge_convert.score import LayerCost
 
 FORMAT = "edgefleet.report/1"
 JSON_NAME = "report.json"

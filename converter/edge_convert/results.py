@@ -9,12 +9,12 @@ from typing import Any
 
 from edge_contracts.manifest import Score, Task
 from edge_contracts.profile import Precision
-from edge_convert.assessment import NOTHING, Assessment
-from edge_convert.compare import Histogram
+from edge_convert.device.fit import Fit
 from edge_convert.explain.explainer import Explanation
-from edge_convert.fit import Fit
 from edge_convert.gates import Finding, Limits
-from edge_convert.score import LayerCost
+from edge_convert.measures.assessment import NOTHING, Assessment
+from edge_convert.measures.compare import Histogram
+from edge_convert.measures.score import LayerCost
 
 
 class TrialState(StrEnum):

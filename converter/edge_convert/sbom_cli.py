@@ -33,7 +33,7 @@ def sbom(bundle: Path, trust: tuple[Path, ...], output: Path | None) -> None:
     from edge_contracts.bundle import open_bundle
     from edge_contracts.keys import TrustedKeys, read_public
     from edge_contracts.signing import verify
-    from edge_convert import mlbom
+    from edge_convert.provenance import mlbom
 
     opened = open_bundle(bundle)
     signed_by = verify(opened, TrustedKeys.of(read_public(p) for p in trust)).key_id if trust else ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from edge_contracts.profile import DeviceProfile
-from edge_convert import prune, reference
+from edge_convert import reference
 from edge_convert.binding import Model
 from edge_convert.budget import Budget
 from edge_convert.engine import LiteRtEngine, OpenVinoEngine
@@ -17,9 +17,10 @@ from edge_convert.errors import DataInvalid
 from edge_convert.evidence import Answered, Evidence
 from edge_convert.gates import Limits
 from edge_convert.graph import Graph
-from edge_convert.quantize import Rules, rules_for
-from edge_convert.quantizer import Quantizer
-from edge_convert.score import worst_sqnr_db
+from edge_convert.measures.score import worst_sqnr_db
+from edge_convert.pruning import prune
+from edge_convert.quantizing.quantize import Rules, rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.search import Forms, Found, Search
 from edge_convert.terminal import Step
 from edge_convert.workbench import NOT_PRUNED, Baseline, Form, Workbench

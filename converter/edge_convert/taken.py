@@ -15,12 +15,13 @@ from pydantic import model_validator
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import DeviceProfile
-from edge_convert import gates, pairs, slices
+from edge_convert import gates
 from edge_convert.binding import bind_source
 from edge_convert.candidates import Candidate
-from edge_convert.compare import error_histogram
 from edge_convert.engine import open_artifact
 from edge_convert.gates import Finding, Verdict
+from edge_convert.measures import pairs, slices
+from edge_convert.measures.compare import error_histogram
 from edge_convert.outcome import Job, artifact_facts, bundled
 from edge_convert.parts import Refused, parts_for
 from edge_convert.recipe import Recipe

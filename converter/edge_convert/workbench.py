@@ -12,19 +12,21 @@ from statistics import median
 
 from edge_contracts.manifest import Score
 from edge_contracts.profile import DeviceProfile
-from edge_convert import candidates, costs, mixed, pairs, score, slices, time_model
+from edge_convert import candidates, costs, time_model
 from edge_convert.binding import Model
 from edge_convert.candidates import Candidate
-from edge_convert.compare import Histogram, compare, error_histogram
 from edge_convert.evidence import Evidence
 from edge_convert.explain.depth import noise_by_depth
 from edge_convert.gates import SliceDrop
 from edge_convert.graph import Graph
-from edge_convert.pairs import Pair
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.measures import pairs, score, slices
+from edge_convert.measures.compare import Histogram, compare, error_histogram
+from edge_convert.measures.pairs import Pair
+from edge_convert.measures.score import LayerCost
+from edge_convert.quantizing import mixed
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.recipe import Recipe
-from edge_convert.score import LayerCost
 from edge_convert.terminal import Step
 from edge_convert.timing import interleaved_ms
 

@@ -2,7 +2,7 @@
 
     EDGEFLEET_NPU_COMPILER=... PYTHONPATH=tests/support python examples/npu-compiler/operators.py
 
-Prints the uses that are refused, and the lists that `edge_convert/npu_rules.py` holds.
+Prints the uses that are refused, and the lists that `edge_convert/device/npu_rules.py` holds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from tflite_cases import CASES, graph_of
 
-from edge_convert import npu
+from edge_convert.device import npu
 from edge_convert.emitters.openvino import emit
 
 

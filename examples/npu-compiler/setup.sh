@@ -49,7 +49,7 @@ rm -rf "$T/zig"
 
 cat >"$T/npu-compile" <<SH
 #!/bin/sh
-# npu-compile MODEL.xml PLATFORM PRECISION OUTPUT.blob: the protocol of edge_convert/npu.py
+# npu-compile MODEL.xml PLATFORM PRECISION OUTPUT.blob: the protocol of edge_convert/device/npu.py
 export WINEPREFIX="$T/prefix" WINEDEBUG=-all WINESERVER="$wine/wineserver64"
 export WINEDLLPATH="$T/root/usr/lib/x86_64-linux-gnu/wine"
 export LD_LIBRARY_PATH="$T/root/usr/lib/x86_64-linux-gnu:$T/root/usr/lib/x86_64-linux-gnu/wine/x86_64-unix"

@@ -11,8 +11,8 @@ from edge_contracts.profile import load_profile
 from edge_convert import gates
 from edge_convert.advice import ADVICE, advice
 from edge_convert.gates import Finding, Verdict
+from edge_convert.measures.score import LayerCost
 from edge_convert.results import Trial, TrialState
-from edge_convert.score import LayerCost
 
 ARM, CORAL = load_profile("arm-cpu"), load_profile("coral-usb")
 SELECTION = Score(samples=50, agreement=0.9, sqnr_db=12.0)

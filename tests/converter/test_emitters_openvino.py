@@ -16,12 +16,14 @@ from small_nets import Net, picture_net, pictures, real_model, real_samples
 from tflite_cases import CASES, Case, feeds_of, graph_of
 
 from edge_contracts.profile import load_profile
-from edge_convert import recipe, reference, score, simulate
+from edge_convert import recipe, reference
 from edge_convert.emitters.openvino import emit
 from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, validate
-from edge_convert.quantization import Quantization
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.measures import score
+from edge_convert.quantizing import simulate
+from edge_convert.quantizing.quantization import Quantization
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 
 CORE = openvino.Core()
 NPU = rules_for(load_profile("intel-npu"))
@@ -141,9 +143,9 @@ from small_nets import picture_net, pictures
 from edge_contracts.profile import load_profile
 from edge_convert import recipe
 from edge_convert.emitters.openvino import emit
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
-from edge_convert.statistics import collect
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
+from edge_convert.quantizing.statistics import collect
 graph, feeds = picture_net(), {"x": pictures(32)}
 rules = rules_for(load_profile("intel-npu"))
 result = Quantizer(graph, feeds).quantize(recipe.load("wi8_ai8_minmax_bc"), rules)

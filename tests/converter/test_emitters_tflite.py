@@ -16,7 +16,7 @@ from edge_convert.emitters.tflite_rules import FIXED_OUTPUT, INT8_KERNELS, SAME_
 from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
 from edge_convert.importers.tflite import read
 from edge_convert.importers.tflite_file import parse
-from edge_convert.quantization import Quantization, QuantParams, dequantize, quantize
+from edge_convert.quantizing.quantization import Quantization, QuantParams, dequantize, quantize
 from edge_convert.reference import apply
 
 RESOLVERS = {

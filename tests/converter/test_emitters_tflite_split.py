@@ -14,10 +14,10 @@ from edge_convert import recipe
 from edge_convert.emitters.tflite import emit
 from edge_convert.graph import Array, Graph, Op
 from edge_convert.importers.tflite_file import parse
-from edge_convert.quantization import Quantization
-from edge_convert.quantization import quantize as to_codes
-from edge_convert.quantize import choose, rules_for
-from edge_convert.statistics import collect
+from edge_convert.quantizing.quantization import Quantization
+from edge_convert.quantizing.quantization import quantize as to_codes
+from edge_convert.quantizing.quantize import choose, rules_for
+from edge_convert.quantizing.statistics import collect
 
 ARM = rules_for(load_profile("arm-cpu"))
 CORAL = rules_for(load_profile("coral-tpu"))

@@ -23,11 +23,11 @@ from edge_convert.explain.explainer import Explainer, Explanation
 from edge_convert.explain.picture import PictureAxes, picture_axes, pixels, png, value_range
 from edge_convert.explain.ranks import rank_correlation, ranks
 from edge_convert.graph import Array, Graph, Port
-from edge_convert.quantization import Quantization
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.measures.truth import Truth
+from edge_convert.quantizing.quantization import Quantization
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.recipe import load
-from edge_convert.truth import Truth
 
 NHWC = PictureAxes(0, 1, 2)
 

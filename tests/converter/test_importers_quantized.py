@@ -11,13 +11,13 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx_models import Network, floats, ints, openvino_run, saved
 from small_nets import integer_file, pictures
 
-from edge_convert.compare import compare
 from edge_convert.emitters.tflite_writer import ModelWriter
 from edge_convert.errors import UnsupportedFeature
 from edge_convert.graph import Array, Graph, Op
 from edge_convert.importers import load
+from edge_convert.measures.compare import compare
 from edge_convert.passes import simplify
-from edge_convert.quantization import QuantParams
+from edge_convert.quantizing.quantization import QuantParams
 from edge_convert.reference import run
 from edge_convert.source import read_source
 

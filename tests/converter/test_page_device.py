@@ -6,8 +6,8 @@ from small_nets import picture_net
 
 from edge_contracts.profile import load_profile
 from edge_convert import inspect as inspection
-from edge_convert.arm_check import ArmCheck
-from edge_convert.npu import Compiled
+from edge_convert.device.arm_check import ArmCheck
+from edge_convert.device.npu import Compiled
 from edge_convert.page import device
 
 EVIL = "<script>alert(1)</script>"

@@ -13,11 +13,11 @@ from edge_contracts.manifest import Score
 from edge_contracts.profile import Accelerator, DeviceProfile, load_profile
 from edge_convert import candidates
 from edge_convert.candidates import Candidate
-from edge_convert.fit import Place
+from edge_convert.device.fit import Place
 from edge_convert.graph import Graph
 from edge_convert.parts import Refused, parts_for
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.source import read_source
 
 SCORE = Score(samples=10, agreement=1.0)

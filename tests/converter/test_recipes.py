@@ -6,11 +6,12 @@ import pytest
 from small_nets import litert_run, picture_net, pictures
 
 from edge_contracts.profile import load_profile
-from edge_convert import recipe, reference, score
+from edge_convert import recipe, reference
 from edge_convert.emitters import tflite
 from edge_convert.errors import RecipeInvalid
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.measures import score
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 
 GOOD = b"""format = "edgefleet.recipe/1"
 name = "wi8_ai8_p999_bc"

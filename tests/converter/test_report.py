@@ -10,11 +10,11 @@ from typing import Any
 from edge_contracts.manifest import Score
 from edge_contracts.profile import load_profile
 from edge_convert import report
-from edge_convert.compare import Histogram
-from edge_convert.fit import Place, Row, judge
+from edge_convert.device.fit import Place, Row, judge
 from edge_convert.gates import Finding, Limits, Verdict
+from edge_convert.measures.compare import Histogram
+from edge_convert.measures.score import LayerCost
 from edge_convert.results import BuildResult, Outcome, Trial, TrialState
-from edge_convert.score import LayerCost
 
 HOSTILE = "</svg><script>alert('x')</script>\"&"
 SOURCE = {"name": HOSTILE, "bytes": 1, "operators": 2, "digest": "sha256:00"}

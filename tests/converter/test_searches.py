@@ -12,9 +12,9 @@ from edge_convert.data import Split
 from edge_convert.errors import DataInvalid
 from edge_convert.evidence import Answered, Evidence
 from edge_convert.graph import Array, Graph
-from edge_convert.prune import LadderOptions
+from edge_convert.pruning.prune import LadderOptions
+from edge_convert.pruning.shrink import with_weights
 from edge_convert.searches import _may_fold, _may_widen, forms_of
-from edge_convert.shrink import with_weights
 from edge_convert.terminal import silent
 
 

@@ -16,8 +16,8 @@ from edge_convert import candidates
 from edge_convert.build import BuildOptions
 from edge_convert.gates import Limits
 from edge_convert.graph import Array, Graph
-from edge_convert.quantize import choose, rules_for
-from edge_convert.statistics import collect
+from edge_convert.quantizing.quantize import choose, rules_for
+from edge_convert.quantizing.statistics import collect
 
 
 def int8_candidate(

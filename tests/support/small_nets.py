@@ -14,8 +14,8 @@ from edge_contracts.profile import load_profile
 from edge_convert import importers, passes, recipe, reference
 from edge_convert.emitters.tflite import emit
 from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.shapes import result
 
 REAL_MODELS = {

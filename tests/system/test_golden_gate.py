@@ -20,10 +20,10 @@ from edge_convert.binding import Model
 from edge_convert.candidates import float_form, written
 from edge_convert.engine import LiteRtEngine
 from edge_convert.graph import Array
-from edge_convert.quantize import rules_for
-from edge_convert.quantizer import Quantizer
+from edge_convert.measures.score import worst_sqnr_db
+from edge_convert.quantizing.quantize import rules_for
+from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.recipe import load
-from edge_convert.score import worst_sqnr_db
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ import openvino.opset13 as ops
 from edge_convert.emitters.openvino_lowering import Form, Lowering
 from edge_convert.emitters.openvino_ops import write
 from edge_convert.graph import Graph
-from edge_convert.quantization import Quantization, with_constants
+from edge_convert.quantizing.quantization import Quantization, with_constants
 
 # Who wrote the file is for the provenance to say; here it would change the digest with every release.
 _VERSION_LINE = re.compile(rb'[ \t]*<info name="OpenVINO Runtime"[^>]*/>\n')

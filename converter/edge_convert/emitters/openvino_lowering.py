@@ -16,8 +16,8 @@ import numpy as np
 import openvino.opset13 as ops
 
 from edge_convert.graph import Array, Graph, Node
-from edge_convert.quantization import Quantization, QuantParams, dequantize, quantize
-from edge_convert.simulate import bias_name, bias_params, multiplies_codes
+from edge_convert.quantizing.quantization import Quantization, QuantParams, dequantize, quantize
+from edge_convert.quantizing.simulate import bias_name, bias_params, multiplies_codes
 
 Value = Any  # openvino.Output: the runtime has no type information
 

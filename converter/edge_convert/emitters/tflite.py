@@ -14,7 +14,7 @@ from edge_convert.emitters.tflite_ops import WRITERS, Step
 from edge_convert.emitters.tflite_rules import broken_rules
 from edge_convert.emitters.tflite_writer import ModelWriter
 from edge_convert.graph import Graph
-from edge_convert.quantization import Quantization, with_constants
+from edge_convert.quantizing.quantization import Quantization, with_constants
 
 _DESCRIPTION = "edge-convert"
 

@@ -16,7 +16,7 @@ import numpy as np
 from edge_convert.emitters.tflite_rules import runs_in_int8
 from edge_convert.emitters.tflite_writer import ModelWriter
 from edge_convert.graph import Array, Graph, Node, Tensor
-from edge_convert.quantization import Quantization, QuantParams, quantize
+from edge_convert.quantizing.quantization import Quantization, QuantParams, quantize
 
 _FLOAT16_MAX = 65504.0
 

@@ -18,7 +18,7 @@ from edge_convert.emitters import tflite_split
 from edge_convert.emitters.tflite_lowering import Form, Lowering
 from edge_convert.emitters.tflite_padding import NO_PADS, Pads, same_pads, window_fractions
 from edge_convert.graph import Array, Node, Op
-from edge_convert.quantization import QuantParams
+from edge_convert.quantizing.quantization import QuantParams
 
 _ACTIVATIONS = {
     "none": schema.ActivationFunctionType.NONE,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from edge_convert.graph import Graph, Node, Op
-from edge_convert.quantization import Quantization, QuantParams
+from edge_convert.quantizing.quantization import Quantization, QuantParams
 
 # Operators that can run on int8 activations. Every other one stays in float, with conversions around.
 INT8_KERNELS: frozenset[Op] = frozenset(

@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge_convert.emitters.tflite_lowering import Form
-from edge_convert.quantization import QuantParams
+from edge_convert.quantizing.quantization import QuantParams
 
 if TYPE_CHECKING:
     from edge_convert.emitters.tflite_ops import Step

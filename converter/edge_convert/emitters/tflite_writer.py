@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge_convert.emitters.tflite_versions import Operand, oldest_runtime, required
 from edge_convert.graph import Array
-from edge_convert.quantization import QuantParams
+from edge_convert.quantizing.quantization import QuantParams
 
 _SCHEMA_VERSION = 3
 _FILE_IDENTIFIER = b"TFL3"

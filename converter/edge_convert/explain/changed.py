@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_convert.graph import Array
-from edge_convert.score import sqnr_db
+from edge_convert.measures.score import sqnr_db
 
 SHOWN = 12
 TOP = 3

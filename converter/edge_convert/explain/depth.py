@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge_convert import simulate
 from edge_convert.graph import Array, Graph
-from edge_convert.quantization import Quantization
-from edge_convert.score import LayerCost
+from edge_convert.measures.score import LayerCost
+from edge_convert.quantizing import simulate
+from edge_convert.quantizing.quantization import Quantization
 
 
 def noise_by_depth(

@@ -1,0 +1,1 @@
+"""What answers are worth: metrics by task, slices, intervals, confidence, robustness."""

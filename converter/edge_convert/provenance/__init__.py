@@ -1,0 +1,1 @@
+"""Where a bundle comes from: materials, DVC, MLflow, the ML-BOM."""

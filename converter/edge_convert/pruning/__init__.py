@@ -1,0 +1,1 @@
+"""Smaller and faster forms of a graph: exact ones first, then those that lose something."""

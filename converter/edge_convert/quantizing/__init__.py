@@ -1,0 +1,1 @@
+"""From a float graph to integers: statistics, ranges, rounding, bias correction, mixed precision."""

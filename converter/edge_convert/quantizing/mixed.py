@@ -1,0 +1,89 @@
+"""Mixed precision: which layers of an int8 network to keep in float for the most signal per lost speed.
+
+A tensor stays free of its int8 grid only when both the layer that makes it and those that read it are in
+float: one layer alone still reads codes and hands codes on. So the unit here is a layer with its readers,
+and what it costs is the multiply-accumulates that leave int8 and the elements that are converted at its
+borders. Nothing else than float32 is offered: measured in LiteRT, int8 weights under float activations ran
+three times slower than float in depthwise layers, and int16 activations fifty times slower.
+
+Which step is worth its time is for the search to measure; here are the candidates, the smallest set first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edge_convert import costs as macs
+from edge_convert.graph import Graph, Node
+from edge_convert.measures.score import LayerCost
+from edge_convert.quantizing.quantization import Quantization
+from edge_convert.quantizing.quantize import Rules
+from edge_convert.quantizing.quantizer import Quantizer
+from edge_convert.recipe import Recipe
+
+# Sets offered, and the largest share of the network's multiply-accumulates in one.
+_MOST_STEPS = 4
+_MOST_SHARE = 0.5
+# What the conversion of one element is worth in multiply-accumulates: a guess, which only orders proposals.
+_CONVERSION_MACS = 8
+
+
+def ladder(
+    graph: Graph, quantizer: Quantizer, recipe: Recipe, rules: Rules, costs: Sequence[LayerCost]
+) -> Iterator[tuple[frozenset[str], Quantization]]:
+    """Sets of nodes to keep in float, each with the quantization of the rest.
+
+    None for a target that wants everything in int8, such as the Edge TPU.
+
+    Args:
+        quantizer: Of this graph.
+        costs: What each layer costs alone (`score.layer_costs`), of the quantization by this recipe.
+
+    Yields:
+        Larger and larger sets, at most four.
+    """
+    for names in sets(graph, rules, costs):
+        yield names, quantizer.quantize(recipe, rules, names)
+
+
+def sets(graph: Graph, rules: Rules, costs: Sequence[LayerCost]) -> list[frozenset[str]]:
+    """The sets of nodes alone: nested, the one of most noise removed for its work first."""
+    if rules.whole or rules.integer_io:
+        return []
+    by_name = {node.name: node for node in graph.nodes}
+    readers = graph.consumers()
+    units: list[tuple[float, str, frozenset[str]]] = []
+    for cost in costs:
+        node = by_name.get(cost.node)
+        if node is None or cost.sqnr_db is None:
+            continue  # an input of the graph: its codes are what the runtime is fed with
+        unit = frozenset(n.name for n in (node, *readers[node.output]) if rules.has_int8_form(graph, n))
+        if unit:
+            noise = 10.0 ** (-cost.sqnr_db / 10.0)
+            units.append((-noise / _work(graph, [by_name[name] for name in sorted(unit)]), cost.node, unit))
+    most = _MOST_SHARE * macs.macs(graph)
+    found: list[frozenset[str]] = []
+    chosen: frozenset[str] = frozenset()
+    for _, _, unit in sorted(units):
+        larger = chosen | unit
+        if larger == chosen or sum(macs.macs_of(graph, by_name[name]) for name in larger) > most:
+            continue
+        chosen = larger
+        found.append(chosen)
+        if len(found) == _MOST_STEPS:
+            break
+    return found
+
+
+def _work(graph: Graph, nodes: Sequence[Node]) -> float:
+    """Multiply-accumulates that leave int8, with those that the conversions at the borders are worth."""
+    converted = sum(borders(graph, frozenset(node.name for node in nodes)))
+    return sum(macs.macs_of(graph, node) for node in nodes) + _CONVERSION_MACS * converted + 1.0
+
+
+def borders(graph: Graph, kept: frozenset[str]) -> list[int]:
+    """Elements of each tensor that is converted because these nodes are in float."""
+    nodes = [node for node in graph.nodes if node.name in kept]
+    made = {node.output for node in nodes}
+    read = {name for node in nodes for name in node.inputs if not graph.tensor(name).is_constant}
+    return [graph.tensor(name).size for name in sorted(read ^ made)]
