@@ -52,15 +52,7 @@ def mixes(node: Node) -> bool:
 
 def trace(graph: Graph) -> Channels:
     """Follow the channels through the graph."""
-    tracer = Tracer(graph)
-    for port in graph.inputs:
-        tracer.give(port.tensor, tracer.fresh(port.tensor), locked=True)
-    for node in graph.nodes:
-        tracer.step(node)
-    for name in graph.output_tensors():
-        if not graph.tensor(name).is_constant:
-            tracer.lock(name)
-    return tracer.finish()
+    return Tracer(graph).followed()
 
 
 def groups(channels: Channels) -> tuple[Ids, ...]:
@@ -89,6 +81,17 @@ class Tracer:
         self.leaders: list[int] = []
         self.locked: list[bool] = []
         self.mixers: list[tuple[Node, str]] = []
+
+    def followed(self) -> Channels:
+        """Follow the channels from the inputs to the outputs; those of both must stay."""
+        for port in self.graph.inputs:
+            self.give(port.tensor, self.fresh(port.tensor), locked=True)
+        for node in self.graph.nodes:
+            self.step(node)
+        for name in self.graph.output_tensors():
+            if not self.graph.tensor(name).is_constant:
+                self.lock(name)
+        return self.finish()
 
     def fresh(self, name: str) -> Ids:
         """New channels for a tensor."""

@@ -68,7 +68,7 @@ def equalized(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, NDArray[np.
     Returns:
         New elements of the constants that change, by name; none where nothing can be scaled.
     """
-    channels = _trace(graph)
+    channels = _Tracer(graph).followed()  # by what must be scaled by the same factor
     factors = _factors(graph, channels, feeds)
     changed: dict[str, NDArray[np.float32]] = {}
     for node in graph.nodes:
@@ -77,19 +77,6 @@ def equalized(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, NDArray[np.
             if not ((into == 1).all() and (out == 1).all()):
                 changed |= _scaled(graph, node, into, out)
     return changed
-
-
-def _trace(graph: Graph) -> Channels:
-    """The channels by what must be scaled by the same factor."""
-    tracer = _Tracer(graph)
-    for port in graph.inputs:
-        tracer.give(port.tensor, tracer.fresh(port.tensor), locked=True)
-    for node in graph.nodes:
-        tracer.step(node)
-    for name in graph.output_tensors():
-        if not graph.tensor(name).is_constant:
-            tracer.lock(name)
-    return tracer.finish()
 
 
 class _Tracer(Tracer):
