@@ -210,7 +210,8 @@ def _emulate(userland: Userland, cpu: str, folder: Path) -> str:
     # -P: the guest's neighbours here must not hide the standard library's modules there
     command = [str(userland.python), "-P", str(_GUEST), str(folder)]
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ARM_PYTHONPATH")}
-    environment |= {"ARM_CPU": cpu} | ({"ARM_COUNT": "1"} if userland.counts else {})
+    # Python is counted too where it calls the runtime, and the seed decides how its dictionaries are laid out
+    environment |= {"ARM_CPU": cpu, "PYTHONHASHSEED": "0"} | ({"ARM_COUNT": "1"} if userland.counts else {})
     try:
         done = subprocess.run(
             command,

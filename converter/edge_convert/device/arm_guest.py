@@ -8,6 +8,7 @@ writes answers.npz and outputs.json; arrays are filed by position in the lists o
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -39,6 +40,7 @@ def main(folder: Path) -> None:
     rows: dict[str, Any] = {str(i): np.concatenate(values) for i, values in enumerate(answers.values())}
     np.savez(folder / "answers.npz", **rows)
     (folder / "outputs.json").write_text(json.dumps(list(answers)))
+    gc.disable()  # a collection between two marks would be counted as the model's
     # the first is a warm-up, in which qemu and Python settle
     for _ in range(job["counted"] + 1 if job["counted"] else 0):
         mark()

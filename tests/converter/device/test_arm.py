@@ -66,10 +66,11 @@ def test_answers_and_instructions_come_from_an_emulated_cpu(arm_userland: Userla
         assert there.answers[name].dtype == codes.dtype
         assert np.abs(there.answers[name].astype(int) - codes.astype(int)).max() <= 1
     if arm_userland.counts:
-        # without the dot product of the A76 the same int8 convolutions take the A72 more instructions
+        # of so small a model some hundred instructions are Python's, and not the same in each process
         assert there.instructions == pytest.approx(
-            arm.instructions(content, feeds, "cortex-a76", arm_userland), rel=0.01
+            arm.instructions(content, feeds, "cortex-a76", arm_userland), rel=0.05
         )
+        # without the dot product of the A76 the same int8 convolutions take the A72 more instructions
         assert there.instructions is not None
         assert arm.instructions(content, feeds, "cortex-a72", arm_userland) > there.instructions
 

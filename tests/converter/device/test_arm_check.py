@@ -98,7 +98,7 @@ def test_a_build_and_a_bundle_are_verified_in_emulation(
     for first, second in zip(report["arm_checks"], again, strict=True):
         assert second["worst_lsb"] == first["worst_lsb"] <= 1
         if arm_userland.counts:
-            assert second["instructions"] == pytest.approx(first["instructions"], rel=0.01)
+            assert second["instructions"] == pytest.approx(first["instructions"], rel=0.05)
 
 
 def test_a_bundle_without_anything_for_a_cpu_is_refused(arm_userland: Userland, tmp_path: Path) -> None:
