@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from conversion_cases import Case, cases, converted
 
-from edge_agent.golden import GoldenResult, compare
+from edge_agent.inference.golden import GoldenResult, compare
 from edge_contracts.arrays import read_npz
 from edge_contracts.bundle import Bundle
 from edge_contracts.manifest import Binding, Golden

@@ -27,9 +27,9 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import agent_bundles  # noqa: E402
 
-from edge_agent.resources import now  # noqa: E402
-from edge_agent.session import Session  # noqa: E402
-from edge_agent.windows import WindowCounter  # noqa: E402
+from edge_agent.device.resources import now  # noqa: E402
+from edge_agent.inference.session import Session  # noqa: E402
+from edge_agent.telemetry.windows import WindowCounter  # noqa: E402
 from edge_contracts.bundle import Bundle, open_bundle  # noqa: E402
 
 ROUND_S = 0.02

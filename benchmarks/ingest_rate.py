@@ -24,12 +24,12 @@ from random import Random
 import httpx
 from sqlalchemy import insert
 
-from edge_agent.config import DeviceConfig, read_device_key
-from edge_agent.enrol import enrol
-from edge_agent.flight import Flight
-from edge_agent.home import Home as DeviceHome
-from edge_agent.mqtt import Happening, Link, LinkUp, Received
-from edge_agent.outbox import Identity, Limits, Outbox
+from edge_agent.device.config import DeviceConfig, read_device_key
+from edge_agent.device.enrol import enrol
+from edge_agent.device.home import Home as DeviceHome
+from edge_agent.telemetry.flight import Flight
+from edge_agent.telemetry.mqtt import Happening, Link, LinkUp, Received
+from edge_agent.telemetry.outbox import Identity, Limits, Outbox
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import (
     CHAIN_START,

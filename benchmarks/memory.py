@@ -44,9 +44,9 @@ for _ in range(200):
 """
 AGENT = """
 from pathlib import Path
-from edge_agent.resources import now
-from edge_agent.session import Session
-from edge_agent.windows import WindowCounter
+from edge_agent.device.resources import now
+from edge_agent.inference.session import Session
+from edge_agent.telemetry.windows import WindowCounter
 from edge_contracts.arrays import read_npz
 from edge_contracts.bundle import MANIFEST
 from edge_contracts.manifest import Manifest

@@ -27,7 +27,12 @@ ALLOWED = {
 # Modules whose functions decide: values in, values out. Files, sockets, clocks and threads live elsewhere.
 PURE = {
     "edge_contracts": ("cose", "digest", "manifest", "messages", "model", "sketch", "topics"),
-    "edge_agent": ("slots", "windows", "binding"),
+    "edge_agent": (
+        "updates/slots",
+        "updates/assignment",
+        "telemetry/windows",
+        "inference/binding",
+    ),
     "edge_convert": ("graph", "quantizing/quantization", "gates", "preference", "measures/intervals"),
     "edge_fleet": ("rollout", "assignment", "gates", "evidence", "plan", "selector"),
 }

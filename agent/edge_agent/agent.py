@@ -16,22 +16,22 @@ from random import Random
 from time import monotonic, time
 from types import FrameType
 
-from edge_agent import installer
-from edge_agent.config import read_config, read_device_key, trusted_publishers
-from edge_agent.engine import Engine, Serving, Source
+from edge_agent.device.config import read_config, read_device_key, trusted_publishers
+from edge_agent.device.home import Home
 from edge_agent.errors import AgentError, InferenceFailed, NotEnrolled
-from edge_agent.golden import read_golden
-from edge_agent.health import Finding, Rules, Verdict, Vitals, judge
-from edge_agent.home import Home
-from edge_agent.mqtt import Happening, Link, LinkDown, LinkUp
-from edge_agent.order_counter import OrderCounter
-from edge_agent.outbox import Limits, Outbox
-from edge_agent.reporter import Reporter
-from edge_agent.session import Answer, Session
-from edge_agent.slots import Phase, Slot, Tell
-from edge_agent.source import Sample
-from edge_agent.store import Found, Store, rebuilt
-from edge_agent.updater import DAMAGED, Updater
+from edge_agent.inference.engine import Engine, Serving, Source
+from edge_agent.inference.golden import read_golden
+from edge_agent.inference.session import Answer, Session
+from edge_agent.inference.source import Sample
+from edge_agent.telemetry.mqtt import Happening, Link, LinkDown, LinkUp
+from edge_agent.telemetry.outbox import Limits, Outbox
+from edge_agent.telemetry.reporter import Reporter
+from edge_agent.updates import installer
+from edge_agent.updates.health import Finding, Rules, Verdict, Vitals, judge
+from edge_agent.updates.order_counter import OrderCounter
+from edge_agent.updates.slots import Phase, Slot, Tell
+from edge_agent.updates.store import Found, Store, rebuilt
+from edge_agent.updates.updater import DAMAGED, Updater
 from edge_agent.worker import Done, Worker
 from edge_contracts import messages
 from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
+from edge_agent.device.home import Home, default_home
 from edge_agent.errors import AgentError, HomeLocked
 from edge_agent.finite import Finite
-from edge_agent.home import Home, default_home
-from edge_agent.infer import infer
+from edge_agent.inference.infer import infer
 from edge_contracts.errors import ContractError, MissingExtra
 
 _HOME = click.option(
@@ -81,7 +81,7 @@ def enroll(
     as_json: bool,
 ) -> None:
     """Join a fleet: make a key, show the token, learn whom to trust."""
-    from edge_agent.enrol import enrol
+    from edge_agent.device.enrol import enrol
 
     place = _place(home)
     with place.locked():
@@ -164,10 +164,10 @@ def run(
 ) -> None:
     """The daemon: answer inputs, take updates, report."""
     from edge_agent.agent import Agent, Settings
-    from edge_agent.answer_log import AnswerLog
-    from edge_agent.health import Rules
+    from edge_agent.inference.answer_log import AnswerLog
+    from edge_agent.inference.source import FolderSource
     from edge_agent.logs import set_up
-    from edge_agent.source import FolderSource
+    from edge_agent.updates.health import Rules
 
     if once and (loop or inputs is None):
         raise click.UsageError("--once needs --input, and does not go with --loop")
@@ -201,7 +201,8 @@ def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) 
 
     A bundle from a file has no release counter: it is never refused as a downgrade.
     """
-    from edge_agent import config, local, orders
+    from edge_agent.device import config
+    from edge_agent.updates import local, orders
     from edge_contracts.keys import TrustedKeys, read_public
 
     place = _place(home)
@@ -225,7 +226,7 @@ def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) 
 @_JSON
 def rollback(home: Path | None, as_json: bool) -> None:
     """Go back to the last good bundle."""
-    from edge_agent import local, orders
+    from edge_agent.updates import local, orders
 
     place = _place(home)
     try:
@@ -241,7 +242,8 @@ def rollback(home: Path | None, as_json: bool) -> None:
 @_HOME
 def trust(public_key: Path, home: Path | None) -> None:
     """Trust a publisher's public key on this device."""
-    from edge_agent import config, orders
+    from edge_agent.device import config
+    from edge_agent.updates import orders
     from edge_contracts.keys import read_public
 
     key = read_public(public_key)
@@ -267,7 +269,7 @@ def status(home: Path | None, as_json: bool) -> None:
 @_JSON
 def doctor(home: Path | None, as_json: bool) -> None:
     """Check everything that the agent needs; exit code 1 when something is wrong."""
-    from edge_agent.doctor import as_text, examine
+    from edge_agent.device.doctor import as_text, examine
 
     findings = examine(_place(home))
     click.echo(json.dumps([vars(f) for f in findings]) if as_json else as_text(findings))
@@ -280,7 +282,7 @@ def _place(home: Path | None) -> Home:
 
 
 def _show_status(place: Home, as_json: bool) -> None:
-    from edge_agent.status import as_text, read_status
+    from edge_agent.device.status import as_text, read_status
 
     found = read_status(place)
     click.echo(json.dumps(found) if as_json else as_text(found))

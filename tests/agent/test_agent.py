@@ -16,9 +16,9 @@ import pytest
 from agent_bundles import build
 from agent_fleet import TOKEN, TinyFleet, tiny_fleet, until
 
-from edge_agent.home import Home
-from edge_agent.slots import Slot
-from edge_agent.store import Store
+from edge_agent.device.home import Home
+from edge_agent.updates.slots import Slot
+from edge_agent.updates.store import Store
 from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey
 

@@ -15,9 +15,9 @@ from agent_fleet import free_port
 from click.testing import CliRunner, Result
 
 from edge_agent.cli import main
-from edge_agent.home import Home
-from edge_agent.slots import Event, Held, Slots, step
-from edge_agent.store import Store
+from edge_agent.device.home import Home
+from edge_agent.updates.slots import Event, Held, Slots, step
+from edge_agent.updates.store import Store
 from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey
@@ -141,8 +141,8 @@ def test_a_power_cut_in_the_middle_of_an_install_is_harmless(device: Device) -> 
 def test_a_candidate_that_waits_for_the_daemon_is_superseded_by_an_install(device: Device) -> None:
     device.install("1")
     store = Store(device.home)
-    from edge_agent import installer
-    from edge_agent.slots import Fact
+    from edge_agent.updates import installer
+    from edge_agent.updates.slots import Fact
 
     waiting = open_bundle(build(version="2"))
     staging, _ = step(store.slots, Event.STAGING)

@@ -19,7 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from edge_agent.binding import InputBinder, OutputBinder
+from edge_agent.inference.binding import InputBinder, OutputBinder
 from edge_agent.runtimes.openvino import import_openvino
 from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import pack

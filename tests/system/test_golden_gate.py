@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_nets import picture_classifier, pictures
 
-from edge_agent.golden import compare
+from edge_agent.inference.golden import compare
 from edge_contracts.manifest import FileRef, Golden
 from edge_contracts.profile import load_profile
 from edge_convert import golden

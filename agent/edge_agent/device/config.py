@@ -1,0 +1,131 @@
+"""Who this device is and whom it trusts: `config.json` and the keys beside it.
+
+`enrol.py` writes it once; every start reads it. Publishers whom a person at the device trusts
+besides the fleet's own are in a file of their own, so that enrolling anew does not forget them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edge_agent.device.home import Home, write_durably
+from edge_agent.errors import HomeInvalid
+from edge_contracts.errors import ContractError
+from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys, read_private
+from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
+from edge_contracts.profile import DeviceProfile
+
+FORMAT = "edgefleet.device/1"
+TRUST_FORMAT = "edgefleet.trust/1"
+
+
+class DeviceConfig(Frozen):
+    """What a device keeps of its enrolment.
+
+    Args:
+        server: Base URL, without a slash at the end.
+        server_ca: PEM of the CA that the server's certificate must come from, "" for the system's.
+        profile, lineage: As they were when the device was enrolled; a profile file may be gone later.
+        client_id: MQTT client id: random and secret, so that no other device can take the session over.
+        public_key: The enrolled key; `device.key` must be its other half.
+    """
+
+    format: Literal["edgefleet.device/1"] = "edgefleet.device/1"
+    server: str
+    server_ca: str = ""
+    device: Identifier
+    fleet: Identifier
+    profile: DeviceProfile
+    lineage: tuple[Identifier, ...] = Field(min_length=1)
+    mqtt_host: str = Field(min_length=1)
+    mqtt_port: int = Field(gt=0, lt=65536)
+    mqtt_tls: bool
+    mqtt_ca: str
+    mqtt_user: str
+    mqtt_password: str = Field(repr=False)
+    client_id: str = Field(repr=False)
+    public_key: str
+    director_key: str
+    publisher_keys: tuple[str, ...]
+
+    @property
+    def director(self) -> PublicKey:
+        """Whose assignments and acks count."""
+        return PublicKey.from_base64(self.director_key)
+
+
+class Trust(Frozen):
+    """Publishers whom a person at this device trusts: raw keys, base64."""
+
+    format: Literal["edgefleet.trust/1"] = "edgefleet.trust/1"
+    keys: tuple[str, ...] = ()
+
+
+def read_config(home: Home) -> DeviceConfig | None:
+    """The enrolment, or None for a device that belongs to no fleet.
+
+    Raises:
+        HomeInvalid: It is there but cannot be read, or is another program's.
+    """
+    home.require_ours()
+    try:
+        content = home.config.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HomeInvalid(f"cannot read {home.config}: {error.strerror}") from None
+    try:
+        return parse_json(DeviceConfig, content, str(home.config), FORMAT)
+    except ContractError as error:
+        raise HomeInvalid(f"{error}; enrol again with edge-agent enroll --force") from None
+
+
+def read_device_key(home: Home, config: DeviceConfig) -> PrivateKey:
+    """The device's private key.
+
+    Raises:
+        HomeInvalid: It is missing, or not the one that was enrolled.
+    """
+    try:
+        key = read_private(home.key)
+    except ContractError as error:
+        raise HomeInvalid(f"{error}; without it the device must be enrolled anew (--force)") from None
+    if key.public.base64 != config.public_key:
+        raise HomeInvalid(
+            f"{home.key} is key {key.public.key_id}, enrolled was another; "
+            "enrol anew with edge-agent enroll --force"
+        )
+    return key
+
+
+def trusted_publishers(home: Home, config: DeviceConfig | None) -> TrustedKeys:
+    """Whose bundles may be installed: the fleet's publishers and those trusted at the device."""
+    fleet = config.publisher_keys if config is not None else ()
+    return TrustedKeys.of(PublicKey.from_base64(text) for text in (*fleet, *_read_trust(home).keys))
+
+
+def trust(home: Home, key: PublicKey) -> bool:
+    """Trust a publisher on this device from now on; False when it was trusted already."""
+    home.make()
+    known = _read_trust(home)
+    if key.base64 in known.keys:
+        return False
+    write_durably(_trust_path(home), canonical_json(Trust(keys=(*known.keys, key.base64))))
+    return True
+
+
+def _read_trust(home: Home) -> Trust:
+    path = _trust_path(home)
+    try:
+        return parse_json(Trust, path.read_bytes(), str(path), TRUST_FORMAT)
+    except FileNotFoundError:
+        return Trust()
+    except OSError as error:
+        raise HomeInvalid(f"cannot read {path}: {error.strerror}") from None
+
+
+def _trust_path(home: Home) -> Path:
+    return home.folder / "trusted.json"

@@ -1,0 +1,174 @@
+"""The agent's folder: where things lie in it, and the lock that keeps two agents apart.
+
+    HOME/config.json   who this device is and whom it trusts (0600; `config.py`)
+    HOME/device.key    its private key (0600)
+    HOME/state.json    the slots and what is under way (`store.py`), with state.previous.json
+    HOME/outbox.db     telemetry that the server has not acknowledged (`outbox.py`)
+    HOME/slots/a, b    one extracted bundle each
+    HOME/downloads/    archives on their way
+    HOME/orders/       what commands ask of the running daemon (`orders.py`)
+    HOME/lock          held by the one process that may write here
+
+What is in the files is the business of the modules that are named.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.errors import HomeInvalid, HomeLocked
+from edge_contracts.bundle import sync_folder
+
+if TYPE_CHECKING:  # the command line must come up where numpy is not installed, and slots need it
+    from edge_agent.updates.slots import Slot
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths of one agent."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """Who this device is and whom it trusts."""
+        return self.folder / "config.json"
+
+    @property
+    def key(self) -> Path:
+        """The device's private key."""
+        return self.folder / "device.key"
+
+    @property
+    def state(self) -> Path:
+        """The slots and what is under way."""
+        return self.folder / "state.json"
+
+    @property
+    def outbox(self) -> Path:
+        """Telemetry that is not acknowledged yet."""
+        return self.folder / "outbox.db"
+
+    @property
+    def downloads(self) -> Path:
+        """Archives on their way."""
+        return self.folder / "downloads"
+
+    @property
+    def orders(self) -> Path:
+        """What commands ask of the running daemon."""
+        return self.folder / "orders"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that may write here."""
+        return self.folder / "lock"
+
+    def slot(self, slot: Slot) -> Path:
+        """The folder of one slot; it is there when the slot holds something complete."""
+        return self.folder / "slots" / slot
+
+    def make(self) -> None:
+        """Make the folders that are missing; only the owner may look inside.
+
+        Raises:
+            HomeInvalid: They cannot be made, or the folder is another program's home.
+        """
+        self.require_ours()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.downloads.mkdir(exist_ok=True, mode=0o700)
+            (self.folder / "slots").mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise HomeInvalid(f"cannot make {error.filename}: {error.strerror}") from None
+
+    def require_ours(self) -> None:
+        """Refuse the home of another program, such as the server's: its settings have the same name.
+
+        Raises:
+            HomeInvalid: It is one.
+        """
+        try:
+            stated = json.loads(self.config.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return  # none yet, or a damaged one, about which `config.read_config` has more to say
+        found = stated.get("format") if isinstance(stated, dict) else None
+        if isinstance(found, str) and not found.startswith("edgefleet.device/"):
+            raise HomeInvalid(
+                f"{self.config} has format {found!r:.80}: "
+                f"{self.folder} is not an agent's home; choose another --home"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only agent in this folder; the system lets go of the lock however the process ends.
+
+        Raises:
+            HomeLocked: Another process is.
+            HomeInvalid: The folder cannot be written.
+        """
+        self.make()
+        try:
+            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HomeInvalid(f"cannot open {self.lock}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise HomeLocked(
+                    f"an agent (process {holder}) works in {self.folder} already; "
+                    "stop it first, or choose another --home"
+                ) from None
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def holder(self) -> int | None:
+        """Process id of the agent that works here now, or None."""
+        try:
+            handle = os.open(self.lock, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            text = os.pread(handle, 32, 0).decode(errors="replace").strip()
+            return int(text) if text.isdigit() else 0
+        finally:
+            os.close(handle)
+        return None
+
+
+def default_home() -> Home:
+    """`$EDGE_AGENT_HOME`, or `~/.edgefleet/agent`."""
+    return Home(Path(os.environ.get("EDGE_AGENT_HOME") or Path.home() / ".edgefleet" / "agent"))
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file so that a power cut leaves the old or the new content, readable by the owner only.
+
+    Raises:
+        HomeInvalid: The disk is full, read-only or gone; the old content is still there.
+    """
+    beside = path.with_name(path.name + ".new")
+    try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise HomeInvalid(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,136 @@
+"""What `edge-agent status` shows: where the device stands, read from its files.
+
+Works while the daemon runs (and then says so): everything is read, nothing locked or written.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent.device.config import read_config
+from edge_agent.device.home import Home
+from edge_agent.updates.slots import Slot, Slots
+from edge_agent.updates.store import Store
+from edge_contracts.bundle import MANIFEST
+from edge_contracts.digest import short
+from edge_contracts.errors import ContractError
+from edge_contracts.manifest import FORMAT, Manifest
+from edge_contracts.model import parse_json
+
+
+@dataclass(frozen=True)
+class OutboxDepth:
+    """How much telemetry waits for the server's ack."""
+
+    epoch: str
+    next_seq: int
+    acknowledged: int
+    waiting: int
+    waiting_bytes: int
+    dropped_records: int
+
+
+def read_status(home: Home) -> dict[str, Any]:
+    """Everything, as one object for a program."""
+    config, store = read_config(home), Store(home)
+    slots, depth = store.slots, read_depth(home)
+    return {
+        "home": str(home.folder),
+        "device": config.device if config else None,
+        "fleet": config.fleet if config else None,
+        "server": config.server if config else None,
+        "profile": list(config.lineage) if config else None,
+        "agent_process": home.holder(),
+        "phase": slots.phase,
+        "active": _bundle(home, slots, slots.active),
+        "candidate": _bundle(home, slots, slots.candidate),
+        "last_good": _bundle(home, slots, slots.last_good),
+        "counter": slots.floor,
+        "assignment": slots.progress.model_dump(mode="json") if slots.progress else None,
+        "outbox": vars(depth) if depth else None,
+        "fault": store.lost,
+    }
+
+
+def as_text(status: dict[str, Any]) -> str:
+    """The same for a person."""
+    rows = [
+        (
+            "device",
+            f"{status['device']} in fleet {status['fleet']} at {status['server']}"
+            if status["device"]
+            else "not enrolled",
+        ),
+        ("profile", " < ".join(status["profile"] or ["-"])),
+        (
+            "agent",
+            f"running (process {status['agent_process']})" if status["agent_process"] else "not running",
+        ),
+        ("phase", status["phase"]),
+        *((name.replace("_", " "), _line(status[name])) for name in ("active", "candidate", "last_good")),
+    ]
+    if status["assignment"]:
+        told = status["assignment"]
+        reason = f" ({told['code']}: {told['detail']})" if told["code"] else ""
+        rows.append(("assignment", f"{told['assignment']}, {told['phase']}{reason}"))
+    if status["outbox"]:
+        depth = status["outbox"]
+        dropped = f", {depth['dropped_records']} records dropped" if depth["dropped_records"] else ""
+        rows.append(
+            (
+                "telemetry",
+                f"{depth['next_seq']} envelopes made, {depth['waiting']} "
+                f"({depth['waiting_bytes']} bytes) not acknowledged{dropped}",
+            )
+        )
+    if status["fault"]:
+        rows.append(("fault", status["fault"]))
+    return "\n".join(f"{name:<11} {value}" for name, value in rows)
+
+
+def read_depth(home: Home) -> OutboxDepth | None:
+    """How full the outbox is; None when there is none, or it cannot be read now."""
+    if not home.outbox.exists():
+        return None
+    try:
+        db = sqlite3.connect(f"{home.outbox.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            epoch, next_seq, acked, dropped = db.execute(
+                "SELECT epoch, next_seq, acked, dropped_records FROM head"
+            ).fetchone()
+            waiting, size = db.execute(
+                "SELECT count(*), coalesce(sum(length(envelope)), 0) FROM envelopes"
+            ).fetchone()
+        finally:
+            db.close()
+    except (sqlite3.Error, TypeError):
+        return None
+    return OutboxDepth(epoch, next_seq, acked, waiting, size, dropped)
+
+
+def _bundle(home: Home, slots: Slots, slot: Slot | None) -> dict[str, Any] | None:
+    digest = slots.bundle_in(slot)
+    if slot is None or digest is None:
+        return None
+    held = slots.held[slot]
+    shown: dict[str, Any] = {"slot": slot, "bundle": digest, "counter": held.counter}
+    if held.choice is not None:
+        shown |= {"runs": str(held.choice.option), "fallback": held.choice.fallback}
+    try:
+        content = (home.slot(slot) / MANIFEST).read_bytes()
+        manifest = parse_json(Manifest, content, MANIFEST, FORMAT)
+    except (OSError, ContractError):
+        return shown
+    return shown | {"name": manifest.name, "version": manifest.version, "profile": manifest.profile}
+
+
+def _line(bundle: dict[str, Any] | None) -> str:
+    if bundle is None:
+        return "-"
+    name = f"{bundle.get('name', '?')} {bundle.get('version', '?')}"
+    what = f"{name} ({short(bundle['bundle'])}, slot {bundle['slot']})"
+    runs = f", {bundle['runs']}" if "runs" in bundle else ""
+    fallback = f"; fallback: {bundle['fallback']}" if bundle.get("fallback") else ""
+    return what + runs + fallback

@@ -1,0 +1,66 @@
+"""The answers of the daemon as a file: one JSON object a line, appended, for whatever reads them next."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from edge_agent.errors import HomeInvalid
+from edge_agent.inference.session import Answer
+from edge_agent.inference.source import Sample
+
+log = logging.getLogger(__name__)
+
+
+class AnswerLog:
+    """Appends answers to an open file; a full disk costs lines, never inferences."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Take a file that is open for writing."""
+        self._stream = stream
+        self._lost = 0
+
+    @staticmethod
+    @contextmanager
+    def opened(path: Path | None) -> Iterator[AnswerLog | None]:
+        """A log that appends to a file, or none.
+
+        Raises:
+            HomeInvalid: The file cannot be written.
+        """
+        if path is None:
+            yield None
+            return
+        try:
+            stream = path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise HomeInvalid(f"cannot write answers to {path}: {error.strerror}") from None
+        with stream:
+            yield AnswerLog(stream)
+
+    def write(self, answer: Answer, sample: Sample, bundle: str) -> None:
+        """Append one answer: its origin, the bundle that gave it, the outputs by name."""
+        outputs = {
+            name: np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload]
+            if values.dtype.kind == "f"
+            else values.tolist()
+            for name, values in answer.outputs.items()
+        }
+        line = {
+            "input": sample.origin,
+            "bundle": bundle,
+            "outputs": outputs,
+            "latency_ms": round(float(answer.latency_ms.sum()), 4),
+        }
+        try:
+            self._stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            self._lost += 1
+            if self._lost == 1:
+                log.error("answers not written", extra={"reason": str(error)})

@@ -1,0 +1,87 @@
+"""Answers of a model as people and programs read them: top classes, tables, JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.inference.oneshot import OneShot
+
+ROWS = 20  # a person reads no more; --json and --output hold them all
+
+
+def top_class(scores: NDArray[Any], labels: tuple[str, ...]) -> list[tuple[str, float]]:
+    """The best class of each sample with its score.
+
+    Args:
+        scores: Shape (n, classes).
+        labels: By class; a class without one is called by its number.
+    """
+    flat = scores.reshape(scores.shape[0], -1)
+    best = flat.argmax(axis=1)
+    return [
+        (labels[index] if index < len(labels) else str(index), float(row[index]))
+        for index, row in zip(best.tolist(), flat, strict=True)
+    ]
+
+
+def as_json(shot: OneShot) -> dict[str, Any]:
+    """Everything, for a program; a number that JSON cannot hold (NaN, infinity) is null."""
+    result: dict[str, Any] = {
+        "name": shot.manifest.name,
+        "version": shot.manifest.version,
+        "bundle": shot.digest,
+        "signature": "verified" if shot.signed_by else "not checked",
+        "signed_by": shot.signed_by,
+        "artifact": shot.choice.option.artifact,
+        "runtime": shot.runtime,
+        "fallback": shot.choice.fallback,
+        "samples": int(shot.latency_ms.size),
+        "outputs": {name: _plain(values) for name, values in shot.outputs.items()},
+        "latency_ms": {
+            "median": float(np.median(shot.latency_ms)),
+            "p95": float(np.quantile(shot.latency_ms, 0.95)),
+        },
+        "flagged": dict(shot.flagged),
+    }
+    if shot.manifest.task == "classification":
+        first = shot.outputs[shot.manifest.outputs[0].name]
+        result["top"] = [
+            {"class": name, "score": score if np.isfinite(score) else None}
+            for name, score in top_class(first, shot.manifest.labels)
+        ]
+    return result
+
+
+def as_text(shot: OneShot) -> str:
+    """What a person wants to know, a line for each of the first samples."""
+    option, samples = shot.choice.option, int(shot.latency_ms.size)
+    lines = [f"{shot.manifest.name} {shot.manifest.version}: {option.artifact} in {shot.runtime}"]
+    if shot.choice.fallback:
+        lines.append(f"fallback: {shot.choice.fallback}")
+    if shot.manifest.task == "classification":
+        first = shot.outputs[shot.manifest.outputs[0].name]
+        for row, (name, score) in enumerate(top_class(first[:ROWS], shot.manifest.labels)):
+            lines.append(f"{row:>6}  {name}  {score:.4f}")
+    else:
+        for name, values in shot.outputs.items():
+            flat = values[:ROWS].reshape(min(samples, ROWS), -1)
+            lines.append(f"{name} {values.shape}")
+            for row, numbers in enumerate(flat):
+                shown = " ".join(f"{number:.4g}" for number in numbers[:8])
+                lines.append(f"{row:>6}  {shown}{' ...' if numbers.size > 8 else ''}")
+    if samples > ROWS:
+        lines.append(f"        ... {samples - ROWS} more; --json or --output for all")
+    for reason, count in shot.flagged.items():
+        lines.append(f"warning: {count} of {samples} samples are {reason} of what the model was made with")
+    median, p95 = np.median(shot.latency_ms), np.quantile(shot.latency_ms, 0.95)
+    lines.append(f"latency of one inference: median {median:.3g} ms, p95 {p95:.3g} ms over {samples}")
+    return "\n".join(lines)
+
+
+def _plain(values: NDArray[Any]) -> Any:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        values = np.where(np.isfinite(values), values, None)  # type: ignore[call-overload]
+    return values.tolist()

@@ -1,0 +1,146 @@
+"""The child process: opens a model that nobody trusts yet, does one job with it, answers on stdout.
+
+Started by `isolation.run_child`. Whatever the runtime prints goes to stderr, so that the answer is
+alone on stdout. A refusal is an answer too ({"failed": code, "detail": text}); only a crash is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from edge_agent.errors import AgentError
+from edge_agent.inference.golden import GoldenSet, read_golden, run_golden
+from edge_agent.inference.session import Session
+from edge_agent.runtimes.choice import Choice, Option
+from edge_contracts.arrays import read_npz, write_npz
+from edge_contracts.bundle import MANIFEST
+from edge_contracts.errors import ContractError
+from edge_contracts.manifest import FORMAT, Manifest
+from edge_contracts.model import parse_json
+
+WARM_UP = 3  # first runs pay for page faults and lazy packing
+ROUNDS = 60  # timed inferences: the p95 is then the fourth slowest
+TIMED_S = 5.0  # a slow model is timed for so long only
+
+
+def main() -> None:
+    """Read a job from stdin, answer on stdout."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    job = json.load(sys.stdin)
+    _contain(job["timeout_s"])
+    try:
+        answer = JOBS[job["kind"]](job)
+    except (AgentError, ContractError) as error:
+        answer = {"failed": error.code, "detail": str(error)}
+    except MemoryError:
+        answer = {"failed": "too-large", "detail": "the model needs more memory than there is"}
+    json.dump(answer, answers)
+    answers.close()
+
+
+def trial(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Open a bundle, run its golden inputs, time it and weigh it; the parent judges.
+
+    Args:
+        job: folder, option (artifact, runtime, device), threads.
+    """
+    manifest, choice = _subject(job)
+    golden = read_golden(Path(job["folder"]), manifest, choice.option.artifact)
+    before = _reset_peak()
+    session = Session.open(Path(job["folder"]), manifest, choice, job["threads"])
+    result = run_golden(session, golden)
+    latency_ms = _time(session, golden)
+    peak = _memory("VmHWM")
+    session.close()
+    return {
+        "golden_total": result.total,
+        "golden_agree": result.agree,
+        "golden_sqnr_db": result.sqnr_db if math.isfinite(result.sqnr_db) else str(result.sqnr_db),
+        "golden_reason": result.reason,
+        "latency_median_ms": float(np.median(latency_ms)),
+        "latency_p95_ms": float(np.quantile(latency_ms, 0.95)),
+        "memory_bytes": max(0, peak - before),
+        "peak_rss_bytes": peak,
+    }
+
+
+def infer(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer every sample of a data file.
+
+    Args:
+        job: folder, option, threads, input (.npz), output (.npz to write: "output/<name>", "latency_ms").
+    """
+    manifest, choice = _subject(job)
+    inputs = read_npz(Path(job["input"]))
+    session = Session.open(Path(job["folder"]), manifest, choice, job["threads"])
+    answer = session.infer(inputs)
+    runtime = session.runtime
+    session.close()
+    outputs = {f"output/{name}": np.asarray(values) for name, values in answer.outputs.items()}
+    Path(job["output"]).write_bytes(write_npz({**outputs, "latency_ms": answer.latency_ms}))
+    return {"runtime": runtime, "samples": answer.samples, "flagged": dict(answer.flagged)}
+
+
+JOBS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"trial": trial, "infer": infer}
+
+
+def _subject(job: Mapping[str, Any]) -> tuple[Manifest, Choice]:
+    content = (Path(job["folder"]) / MANIFEST).read_bytes()
+    return parse_json(Manifest, content, MANIFEST, FORMAT), Choice(Option(**job["option"]))
+
+
+def _time(session: Session, golden: GoldenSet) -> list[float]:
+    """Latency of single inferences on golden inputs, milliseconds."""
+    count = session.manifest.golden.count
+    latency_ms: list[float] = []
+    deadline = perf_counter() + TIMED_S
+    for run in range(WARM_UP + ROUNDS):
+        row = run % count
+        answer = session.infer({name: values[row : row + 1] for name, values in golden.inputs.items()})
+        latency_ms.append(float(answer.latency_ms[0]))
+        if perf_counter() > deadline and run >= WARM_UP:
+            break
+    return latency_ms[WARM_UP:]
+
+
+def _contain(timeout_s: float) -> None:
+    """See that nothing of this process outlives or outweighs its use."""
+    signal.alarm(math.ceil(timeout_s) + 5)  # should the parent die, nobody else would end a hang
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # no /proc: then the kernel has no such choice to make
+        Path("/proc/self/oom_score_adj").write_text("1000")  # the first to go, long before the agent
+
+
+def _reset_peak() -> int:
+    """Start the peak of resident memory anew; resident memory now, bytes."""
+    with contextlib.suppress(OSError):  # where it is not allowed, the peak so far stays in the figure
+        Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def _memory(field: str) -> int:
+    """A figure of /proc/self/status, bytes.
+
+    Not getrusage: across exec its peak is inherited from the parent.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The inference thread: one open model answering one stream of inputs, whatever else goes on.
+
+It alone touches the session and its counts. The agent's thread asks it to do things between two
+inferences (`switch`, `cut`, `ask_golden`) and waits for the result; nothing here waits for the network,
+the disk's outbox or the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from edge_agent.device.resources import now, read_resources
+from edge_agent.errors import InferenceFailed, InputRefused
+from edge_agent.inference.golden import GoldenResult, GoldenSet, run_golden
+from edge_agent.inference.session import Answer, Session
+from edge_agent.inference.source import BadFile, Nothing, Sample
+from edge_agent.telemetry.windows import WindowCounter
+from edge_contracts.messages import Window
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+NO_MODEL_S = 0.5  # inputs are left where they are until there is a model to answer them
+
+
+class Source(Protocol):
+    """Where inputs come from; see `source.FolderSource`."""
+
+    def next(self, now_s: float) -> Sample | BadFile | Nothing:
+        """What there is now."""
+
+
+@dataclass
+class Totals:
+    """What an open model did since it was switched on."""
+
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """An open model with its counts.
+
+    Args:
+        bundle: Digest of the manifest.
+    """
+
+    bundle: str
+    session: Session
+    counter: WindowCounter
+    totals: Totals = field(default_factory=Totals)
+
+    @staticmethod
+    def begin(bundle: str, session: Session, trial: bool) -> Serving:
+        """Start counting for a session."""
+        counter = WindowCounter(
+            session.manifest,
+            bundle,
+            session.artifact.id,
+            session.runtime,
+            now(),
+            read_resources().cpu_s,
+            trial,
+        )
+        return Serving(bundle, session, counter)
+
+
+class Engine:
+    """The thread.
+
+    Args:
+        source: None for a device that only waits for its model.
+        answered: Called in the inference thread with each answer and the input's origin; must be quick.
+    """
+
+    def __init__(
+        self, source: Source | None = None, answered: Callable[[Answer, Sample, str], None] | None = None
+    ) -> None:
+        """Take the parts; `start` runs the thread."""
+        self._source = source
+        self._answered = answered
+        self._serving: Serving | None = None
+        self._requests: deque[Callable[[], None]] = deque()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._idle_since_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the inference that is running, and end."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def switch(self, serving: Serving | None) -> Window | None:
+        """Answer with another model from the next input on; gives the last window of the one before."""
+        return self._between(lambda: self._switch(serving))
+
+    def cut(self, trial: bool) -> Window | None:
+        """Close the telemetry window and open the next; None when there is no model."""
+        return self._between(lambda: self._cut(trial))
+
+    def ask_golden(self, golden: GoldenSet) -> GoldenResult:
+        """Run golden inputs in the open session, and count them in the window.
+
+        Raises:
+            InferenceFailed: The runtime fails on them.
+        """
+        return self._between(lambda: self._ask_golden(golden))
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the thread ended by a fault of our own."""
+        return not self._stopping and self._thread.ident is not None and not self._thread.is_alive()
+
+    @property
+    def totals(self) -> Totals:
+        """What the open model did since it was switched on."""
+        serving = self._serving
+        return Totals(**vars(serving.totals)) if serving is not None else Totals()
+
+    def idle_s(self, now_s: float) -> float:
+        """For how long there was no input."""
+        since_s = self._idle_since_s
+        return 0.0 if since_s is None else now_s - since_s
+
+    def _between(self, work: Callable[[], T]) -> T:
+        """Have something done in the inference thread, and wait for it."""
+        if not self._thread.is_alive():  # before the start, or after the end: nobody to disturb
+            return work()
+        done: Future[T] = Future()
+
+        def request() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:  # handed to the thread that asked
+                done.set_exception(error)
+
+        self._requests.append(request)
+        self._wake.set()
+        while True:
+            try:
+                return done.result(timeout=1.0)
+            except TimeoutError:
+                if not self._thread.is_alive() and not done.done():
+                    raise RuntimeError("the inference thread has died") from None
+
+    def _run(self) -> None:
+        while not self._stopping:
+            while self._requests:
+                self._requests.popleft()()
+            wait_s = self._one()
+            if wait_s > 0 and not self._requests:
+                self._wake.wait(wait_s)
+            self._wake.clear()
+        while self._requests:
+            self._requests.popleft()()
+
+    def _one(self) -> float:
+        """Answer one input; how long to wait before the next."""
+        serving = self._serving
+        if serving is None or self._source is None:
+            return NO_MODEL_S
+        sample = self._source.next(monotonic())
+        if isinstance(sample, Nothing):
+            if self._idle_since_s is None and sample.wait_s > 0:
+                self._idle_since_s = monotonic()
+            return sample.wait_s
+        self._idle_since_s = None
+        if isinstance(sample, BadFile):
+            log.warning("input file refused", extra={"file": sample.name, "reason": sample.detail})
+            serving.counter.refused(sample.code)
+            return 0.0
+        try:
+            answer = serving.session.infer(sample.inputs)
+        except InputRefused as error:
+            serving.counter.refused(error.code)
+            serving.totals.refused += 1
+            return 0.0
+        except InferenceFailed as error:
+            serving.counter.failed(error.code)
+            serving.totals.failed += 1
+            return 0.0
+        serving.counter.answered(answer)
+        serving.totals.answered += answer.samples
+        if self._answered is not None:
+            self._answered(answer, sample, serving.bundle)
+        return 0.0
+
+    def _switch(self, serving: Serving | None) -> Window | None:
+        before, self._serving = self._serving, serving
+        if before is None:
+            return None
+        last = before.counter.cut(now(), read_resources())
+        before.session.close()
+        return last
+
+    def _cut(self, trial: bool) -> Window | None:
+        serving = self._serving
+        return None if serving is None else serving.counter.cut(now(), read_resources(), trial)
+
+    def _ask_golden(self, golden: GoldenSet) -> GoldenResult:
+        serving = self._serving
+        if serving is None:
+            raise AssertionError("golden inputs need an open model")
+        try:
+            result = run_golden(serving.session, golden)
+        except InferenceFailed as error:
+            serving.counter.failed(error.code)
+            raise
+        serving.counter.asked_golden(result)
+        return result

@@ -1,0 +1,171 @@
+"""A session: one bundle open for inference, in the contract's own space.
+
+It checks inputs, binds them to the artifact's tensors, runs the model sample by sample and binds the
+answers back. Whether the bundle may be run at all is decided before (signature, trial); what is
+counted of its answers is `windows.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.errors import ModelInvalid
+from edge_agent.inference.binding import InputBinder, OutputBinder, artifact_shape, contract_shape
+from edge_agent.inference.contract import ContractCheck
+from edge_agent.runtimes import registry
+from edge_agent.runtimes.base import OpenModel, TensorShape
+from edge_agent.runtimes.choice import Choice, choose, options
+from edge_contracts.manifest import Artifact, Manifest
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a batch was answered.
+
+    Args:
+        inputs: As they were checked, by name, in the contract's dtypes, shape (n, ...).
+        outputs: By name, in the contract's space, shape (n, ...).
+        latency_ms: Of each sample, shape (n,); checking and binding are in it, shared out evenly.
+        flagged: Samples that were answered although they look suspicious, by reason ("out-of-range").
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Mapping[str, NDArray[Any]]
+    latency_ms: NDArray[np.float64]
+    flagged: Mapping[str, int]
+
+    @property
+    def samples(self) -> int:
+        """Size of the batch."""
+        return int(self.latency_ms.size)
+
+
+class Session:
+    """One bundle open in one runtime. Not for use by two threads at once.
+
+    Args:
+        manifest: Of the bundle.
+        choice: Which artifact runs where, and why it is not the first choice.
+        runtime: Name, version and device, such as "litert 2.3.0 CPU".
+    """
+
+    def __init__(self, manifest: Manifest, choice: Choice, runtime: str, model: OpenModel) -> None:
+        """Work out once what every inference needs; `Session.open` is how to get one."""
+        self.manifest = manifest
+        self.choice = choice
+        self.runtime = runtime
+        self.artifact = manifest.artifact(choice.option.artifact)
+        _check_binding(manifest, self.artifact, model)
+        self._model = model
+        self._check = ContractCheck(manifest.inputs)
+        self._binders = [
+            (spec.name, b.tensor, InputBinder(spec, b))
+            for spec, b in zip(manifest.inputs, self.artifact.inputs, strict=True)
+        ]
+        self._unbinders = [
+            (spec.name, b.tensor, OutputBinder(spec, b))
+            for spec, b in zip(manifest.outputs, self.artifact.outputs, strict=True)
+        ]
+
+    @staticmethod
+    def open(folder: Path, manifest: Manifest, choice: Choice | None = None, threads: int = 1) -> Session:
+        """Open an extracted bundle.
+
+        Args:
+            folder: What `Bundle.extract` wrote, its digests checked (`open_folder`).
+            manifest: Of a VerifiedManifest wherever the model is installed.
+            choice: What a trial settled on; None chooses the first option that is here.
+
+        Raises:
+            RuntimeUnavailable: Nothing here can run it.
+            ModelInvalid: The artifact is not what the manifest says.
+        """
+        choice = choice or choose(options(manifest))
+        option = choice.option
+        runtime = registry.load(option.runtime)
+        model = runtime.open(folder, manifest.artifact(option.artifact), option.device, threads)
+        try:
+            return Session(manifest, choice, f"{option.runtime} {runtime.version()} {option.device}", model)
+        except ModelInvalid:
+            model.close()
+            raise
+
+    def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Answer:
+        """Answer a batch.
+
+        Args:
+            inputs: By tensor name (or "x" for the only one), shape (n, ...) in the contract's space.
+
+        Raises:
+            InputRefused: The contract does not allow an input; nothing of the batch was answered.
+            InferenceFailed: The runtime reported an error.
+        """
+        start = perf_counter()
+        checked, flagged = self._check(inputs)
+        bound = [(tensor, bind(checked[name])) for name, tensor, bind in self._binders]
+        count = bound[0][1].shape[0]
+        if count == 1:  # by far the commonest: nothing to stack, nothing to share out
+            row = self._model.run({tensor: codes[0] for tensor, codes in bound})
+            outputs = {name: unbind(row[tensor][np.newaxis]) for name, tensor, unbind in self._unbinders}
+            return Answer(checked, outputs, np.array([(perf_counter() - start) * 1e3]), flagged)
+        seconds = np.empty(count)
+        rows: list[dict[str, NDArray[Any]]] = []
+        for sample in range(count):
+            before = perf_counter()
+            rows.append(self._model.run({tensor: codes[sample] for tensor, codes in bound}))
+            seconds[sample] = perf_counter() - before
+        outputs = {
+            name: unbind(np.stack([row[tensor] for row in rows])) for name, tensor, unbind in self._unbinders
+        }
+        seconds += (perf_counter() - start - seconds.sum()) / count
+        return Answer(checked, outputs, seconds * 1e3, flagged)
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self._model.close()
+
+
+def _check_binding(manifest: Manifest, artifact: Artifact, model: OpenModel) -> None:
+    """See that the opened file has the tensors that the manifest binds, and that they fit the contract."""
+    for kind, bindings, specs, tensors in (
+        ("input", artifact.inputs, manifest.inputs, model.inputs),
+        ("output", artifact.outputs, manifest.outputs, model.outputs),
+    ):
+        if kind == "input" and len(tensors) != len(bindings):
+            raise ModelInvalid(
+                f"artifact {artifact.id} has {len(tensors)} inputs ({', '.join(tensors)}), "
+                f"the manifest binds {len(bindings)}"
+            )
+        for binding, spec in zip(bindings, specs, strict=True):
+            found = tensors.get(binding.tensor)
+            if found is None:
+                raise ModelInvalid(
+                    f"artifact {artifact.id} has no {kind} {binding.tensor!r}, it has {', '.join(tensors)}"
+                )
+            if found != TensorShape(binding.dtype, binding.shape):
+                raise ModelInvalid(
+                    f"{kind} {binding.tensor!r} of artifact {artifact.id} is {found.dtype} {found.shape}, "
+                    f"the manifest says {binding.dtype} {binding.shape}"
+                )
+            if binding.scale is not None and np.dtype(binding.dtype).kind not in "iu":
+                raise ModelInvalid(
+                    f"{kind} {binding.name!r} of artifact {artifact.id} is {binding.dtype} and has a scale; "
+                    "only integers are quantized"
+                )
+            fits = spec.shape[:1] == (1,) and len(spec.shape) == len(binding.shape)
+            if kind == "input":
+                fits = fits and artifact_shape(spec, binding) == binding.shape
+            else:
+                fits = fits and contract_shape(binding) == spec.shape
+            if not fits:
+                raise ModelInvalid(
+                    f"{kind} {binding.name!r} of artifact {artifact.id}: shape {binding.shape} with perm "
+                    f"{binding.perm} does not fit the contract's {spec.shape}"
+                )

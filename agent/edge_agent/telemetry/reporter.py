@@ -1,0 +1,165 @@
+"""The device's voice: hello, status and telemetry, sent and sent again until the server has them.
+
+Runs in the agent's thread. With the broker gone everything stays in the outbox; with the disk gone
+what could not be kept is counted and owned up to later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from random import Random
+
+from edge_agent.device.config import DeviceConfig
+from edge_agent.device.home import Home
+from edge_agent.errors import HomeInvalid, OutboxUnwritable
+from edge_agent.telemetry.flight import Flight
+from edge_agent.telemetry.mqtt import Link
+from edge_agent.telemetry.outbox import Identity, Limits, Outbox
+from edge_contracts.keys import PrivateKey
+from edge_contracts.messages import DeviceState, Event, Record, seal
+from edge_contracts.topics import Channel, topic
+
+log = logging.getLogger(__name__)
+
+Describe = Callable[[str, Outbox], DeviceState]  # "hello" or "status"
+
+
+class Reporter:
+    """What a device says to its fleet.
+
+    Args:
+        describe: Makes a snapshot of the device, with a number of its own.
+        hello_s: Mean time between two hellos.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        config: DeviceConfig,
+        key: PrivateKey,
+        link: Link,
+        describe: Describe,
+        random: Random,
+        hello_s: float = 60.0,
+        limits: Limits | None = None,
+    ) -> None:
+        """Open the outbox; nothing is sent before the link is up.
+
+        Raises:
+            OutboxUnwritable: The outbox can neither be opened nor begun.
+        """
+        self._config, self._key, self._link = config, key, link
+        self._describe, self._random, self._hello_s = describe, random, hello_s
+        identity = Identity(config.fleet, config.device, key, config.director)
+        self.outbox = Outbox(home.outbox, identity, limits)
+        self._flight = Flight(random)
+        self._next_hello_s = 0.0
+        self._unkept = 0
+
+    def keep(self, records: Sequence[Record], time_ms: int) -> None:
+        """Put records into the outbox; they leave with the next `send`."""
+        try:
+            if self._unkept:
+                lost = Event(
+                    name="records-lost",
+                    time_ms=time_ms,
+                    code="outbox-unwritable",
+                    detail=f"{self._unkept} records could not be kept: the disk was full or failed",
+                )
+                self.outbox.put([lost])
+                self._unkept = 0
+            put = self.outbox.put(records)
+        except OutboxUnwritable as error:
+            self._unkept += len(records)
+            log.error("telemetry lost", extra={"records": len(records), "reason": str(error)})
+            return
+        self._flight.crowded_out(put.dropped)
+
+    def link_up(self, now_s: float) -> None:
+        """The broker is there: say hello first, so that the server knows our epoch, then send."""
+        log.info("broker link up", extra={"host": self._config.mqtt_host})
+        self.hello(now_s)
+        self.send(now_s)
+
+    def link_down(self, reason: str) -> None:
+        """The broker is gone: what was on its way may be lost."""
+        log.warning("broker link down", extra={"reason": reason})
+        self._flight.disconnected()
+
+    def acknowledged(self, payload: bytes, now_s: float) -> None:
+        """An ack has arrived, from the server or from whoever says so."""
+        try:
+            result = self.outbox.acknowledge(payload)
+            if result == "behind":
+                self.outbox.begin_again()
+                self._flight.disconnected()
+                self.hello(now_s)
+        except OutboxUnwritable as error:
+            log.error("ack not taken note of", extra={"reason": str(error)})
+            return
+        if result == "refused":
+            return
+        if result == "advanced":
+            self._flight.acknowledged(self.outbox.acked, now_s)
+        else:
+            self._flight.heard(now_s)
+        self.send(now_s)
+
+    def heard(self, now_s: float) -> None:
+        """The server has spoken, so it may be time to send again."""
+        self._flight.heard(now_s)
+
+    def status(self) -> None:
+        """Say where the device stands, if anybody can hear it; the next hello says it anyway."""
+        self._say("status", Channel.STATUS)
+
+    def hello(self, now_s: float) -> None:
+        """Say where the device stands, and ask what it should run."""
+        self._next_hello_s = now_s + self._hello_s * self._random.uniform(0.8, 1.2)
+        self._say("hello", Channel.HELLO)
+
+    def tick(self, now_s: float) -> None:
+        """Do what is due."""
+        if not self._link.is_up:
+            return
+        late = self._flight.overdue(now_s)
+        # a server that does not answer may have missed the hello that announces our epoch
+        if late or now_s >= self._next_hello_s:
+            self.hello(now_s)
+        self.send(now_s)
+
+    def send_again(self, now_s: float) -> None:
+        """Send everything that waits, what is on its way too: the last words before a stop.
+
+        An envelope or an ack that was lost a moment ago would otherwise be waited for longer than a
+        stop may take; what arrives twice the server knows already.
+        """
+        self._flight.disconnected()
+        self.send(now_s)
+
+    def send(self, now_s: float) -> None:
+        """Send what waits, as far as there is room on the way."""
+        if not self._link.is_up or self._flight.room == 0:
+            return
+        sent = []
+        for seq, envelope in self.outbox.waiting(self._flight.room, self._flight.flying):
+            if not self._link.publish(Channel.TELEMETRY, envelope):
+                break
+            sent.append(seq)
+        self._flight.sent(sent, now_s)
+
+    def close(self) -> None:
+        """Close the outbox."""
+        self.outbox.close()
+
+    def _say(self, kind: str, channel: Channel) -> None:
+        if not self._link.is_up:
+            return
+        try:
+            state = self._describe(kind, self.outbox)
+        except HomeInvalid as error:
+            log.error("nothing said", extra={"reason": str(error)})  # without a new number it is a replay
+            return
+        where = topic(self._config.fleet, self._config.device, channel)
+        self._link.publish(channel, seal(state, where, self._key))

@@ -1,0 +1,116 @@
+"""Orders: how a command at the device reaches the daemon that holds the home's lock.
+
+Files, not a socket: they need no protocol, the folder's mode (0700) says who may give orders, and one
+that is given in the moment the daemon restarts is not lost. The command writes `<id>.order`, the
+daemon answers with `<id>.answer`; what it does about it is `agent.py`'s business.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Literal
+
+from edge_agent.device.home import Home, write_durably
+from edge_agent.errors import HomeInvalid, InstallRefused, NoLastGood
+from edge_contracts.errors import ContractError
+from edge_contracts.model import Frozen, canonical_json, parse_json
+
+FORMAT = "edgefleet.order/1"
+ANSWER_FORMAT = "edgefleet.answer/1"
+Kind = Literal["install", "rollback", "trust"]
+POLL_S = 0.1
+WAIT_S = 180.0  # a check on a slow board, and then some
+
+
+class Order(Frozen):
+    """What the daemon is asked to do.
+
+    Args:
+        archive: Name of the bundle beside the order (install).
+        keys: Publishers to trust from now on: raw, base64 (install, trust).
+    """
+
+    format: Literal["edgefleet.order/1"] = "edgefleet.order/1"
+    kind: Kind
+    archive: str = ""
+    keys: tuple[str, ...] = ()
+
+
+class Answer(Frozen):
+    """What became of it.
+
+    Args:
+        code: Of the refusal, "" when it was done.
+        detail: One line for a person.
+    """
+
+    format: Literal["edgefleet.answer/1"] = "edgefleet.answer/1"
+    code: str = ""
+    detail: str = ""
+
+
+def give(home: Home, kind: Kind, archive: Path | None = None, keys: tuple[str, ...] = ()) -> str:
+    """Give the running daemon an order and wait for its answer.
+
+    Returns:
+        What the daemon says, one line.
+
+    Raises:
+        InstallRefused: It said no, with its reason.
+        HomeInvalid: It does not answer, or the order cannot be written.
+    """
+    folder, name = home.orders, secrets.token_hex(8)
+    beside = ""
+    try:
+        folder.mkdir(exist_ok=True, mode=0o700)
+        if archive is not None:
+            beside = f"{name}.bundle"
+            shutil.copyfile(archive, folder / beside)
+    except OSError as error:
+        raise HomeInvalid(f"cannot write {folder}: {error.strerror}") from None
+    order, answer = folder / f"{name}.order", folder / f"{name}.answer"
+    write_durably(order, canonical_json(Order(kind=kind, archive=beside, keys=keys)))
+    deadline_s = monotonic() + WAIT_S
+    try:
+        while not answer.exists():
+            if monotonic() > deadline_s or home.holder() is None:
+                raise HomeInvalid(f"the agent in {home.folder} did not answer; is it running?")
+            sleep(POLL_S)
+        found = parse_json(Answer, answer.read_bytes(), "the agent's answer", ANSWER_FORMAT)
+    finally:
+        for path in (order, answer, folder / f"{name}.bundle"):
+            path.unlink(missing_ok=True)
+    if found.code == NoLastGood.code:
+        raise NoLastGood(found.detail)
+    if found.code:
+        raise InstallRefused(found.detail)
+    return found.detail
+
+
+def take(home: Home) -> list[tuple[str, Order]]:
+    """Orders that are not answered yet, by name; what is not an order is removed."""
+    found = []
+    for path in sorted(home.orders.glob("*.order")):
+        if path.with_suffix(".answer").exists():
+            continue
+        try:
+            found.append((path.stem, parse_json(Order, path.read_bytes(), path.name, FORMAT)))
+        except (ContractError, OSError):
+            path.unlink(missing_ok=True)
+    return found
+
+
+def archive_of(home: Home, order: Order) -> Path:
+    """The bundle of an order; never a file outside the folder of orders."""
+    return home.orders / Path(order.archive).name
+
+
+def answer(home: Home, name: str, code: str, detail: str) -> None:
+    """Answer an order; if the disk does not take the answer, the command gives up waiting by itself."""
+    try:
+        write_durably(home.orders / f"{name}.answer", canonical_json(Answer(code=code, detail=detail)))
+    except HomeInvalid:
+        (home.orders / f"{name}.order").unlink(missing_ok=True)

@@ -1,0 +1,372 @@
+"""Driving the slots: from an assignment or a file to a confirmed bundle, or back.
+
+Every change goes the same way (`advance`): step, store, act. Long work runs in the worker; what it
+finds comes back as the next event. What "serve" means is the agent's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import Protocol
+
+from edge_agent.device.config import DeviceConfig
+from edge_agent.device.home import Home
+from edge_agent.errors import (
+    AgentError,
+    HomeInvalid,
+    InstallRefused,
+    ServerRefused,
+    ServerUnreachable,
+    TrialFailed,
+)
+from edge_agent.updates import installer
+from edge_agent.updates.assignment import Ignore, Keep, Refuse, Reuse, Satisfied, decide, is_news
+from edge_agent.updates.download import fetch
+from edge_agent.updates.health import Finding, Verdict
+from edge_agent.updates.slots import (
+    Check,
+    Erase,
+    Event,
+    Fact,
+    Held,
+    Phase,
+    Serve,
+    Slot,
+    Slots,
+    Tell,
+    beginning,
+    step,
+)
+from edge_agent.updates.store import Store
+from edge_agent.updates.trial import Limits, TrialReport, run_trial
+from edge_agent.worker import Then, Work
+from edge_contracts.bundle import Bundle
+from edge_contracts.errors import ContractError, DigestMismatch
+from edge_contracts.keys import TrustedKeys
+from edge_contracts.messages import Assignment
+from edge_contracts.profile import DeviceProfile
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 300.0
+MAX_REFUSALS = 3  # a server that says no, or sends other bytes, is asked again this often
+
+
+class Jobs(Protocol):
+    """Who does the long work; see `worker.Worker`."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job that counts is under way."""
+
+    def begin(self, work: Work, then: Then) -> None:
+        """Start a job."""
+
+    def cancel(self) -> None:
+        """Call it off."""
+
+
+class Host(Protocol):
+    """What the updater needs of the agent around it."""
+
+    def serve(self, slot: Slot | None) -> Finding | None:
+        """Answer with what a slot holds; a finding when that is impossible."""
+
+    def tell(self, tell: Tell) -> None:
+        """Put an event into the telemetry."""
+
+    def changed(self) -> None:
+        """The state that is reported has changed."""
+
+
+class Updater:
+    """The one that changes the slots; used from the agent's thread alone.
+
+    Args:
+        profile: Of the device, for what a check may take; None on a device without a fleet.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        config: DeviceConfig | None,
+        trusted: TrustedKeys,
+        host: Host,
+        worker: Jobs,
+        random: Random,
+        threads: int = 1,
+    ) -> None:
+        """Take the parts; `start` does the first step."""
+        self._home, self._store, self._config, self._trusted = home, store, config, trusted
+        self._host, self._worker, self._random, self._threads = host, worker, random, threads
+        self._events: deque[tuple[Event, Fact]] = deque()
+        self._again: tuple[float, Assignment, Held] | None = None  # when, what
+        self._attempts = self._refusals = 0
+        self._acting = False
+
+    @property
+    def slots(self) -> Slots:
+        """Where the device stands."""
+        return self._store.slots
+
+    def start(self) -> None:
+        """Take up what was left, whatever ended the agent before."""
+        for slot in list(self.slots.held):
+            if slot is self.slots.candidate or slot is self.slots.active:
+                continue  # the check reads the one, `serve` the other
+            try:
+                installer.verify_slot(self._home, slot, self._trusted, self.slots.bundle_in(slot))
+            except ContractError as error:
+                self.advance(Event.DAMAGED, Fact(slot=slot, code=error.code, detail=str(error)))
+        self.advance(*beginning(self.slots))
+
+    def stop(self) -> None:
+        """Put away what is under way, so that the next start can take it up."""
+        self._worker.cancel()
+        self.advance(Event.STOPPED)
+
+    def advance(self, event: Event, fact: Fact | None = None) -> None:
+        """Step, store, act; and again for what comes of acting.
+
+        An event that cannot be stored has not happened: it waits and is tried again (`tick`).
+        """
+        self._events.append((event, fact or Fact()))
+        if not self._acting:  # else the loop that is acting takes it up
+            self._drain()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an update is under way, or about to be."""
+        return self._worker.busy or self._again is not None or self.slots.phase is not Phase.IDLE
+
+    def trust(self, trusted: TrustedKeys) -> None:
+        """Go by other publishers' keys from now on."""
+        self._trusted = trusted
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether an event waits because the disk does not take it; nothing else is begun then."""
+        return bool(self._events)
+
+    def tick(self, now_s: float) -> None:
+        """Try again what is due."""
+        self._drain()
+        if self._again is not None and now_s >= self._again[0]:
+            _, assignment, held = self._again
+            self._again = None
+            self._fetch(assignment, held)
+
+    def _drain(self) -> None:
+        self._acting = True
+        try:
+            while self._events:
+                event, fact = self._events[0]
+                slots, actions = step(self.slots, event, fact)
+                try:
+                    self._store.save(slots)
+                except HomeInvalid as error:
+                    log.error("state not stored", extra={"event": event, "reason": str(error)})
+                    return
+                log.info("slots", extra={"event": event, "phase": slots.phase, "code": fact.code})
+                for action in actions:
+                    self._act(action)
+                self._events.popleft()
+                self._host.changed()
+        finally:
+            self._acting = False
+
+    def assigned(self, assignment: Assignment, now_ms: int) -> None:
+        """Take note of an assignment that the director signed for this device."""
+        if self.is_stuck:
+            return  # the server says it again
+        if is_news(assignment, self.slots):
+            self._worker.cancel()
+            self._again = None
+            self._attempts = self._refusals = 0
+            self.advance(Event.ASSIGNED, Fact(number=assignment.number))
+        busy = self._worker.busy or self._again is not None or self.is_stuck
+        decision = decide(assignment, self.slots, now_ms, busy)
+        if isinstance(decision, Ignore):
+            log.debug("assignment ignored", extra={"number": assignment.number, "reason": decision.reason})
+        elif isinstance(decision, Keep):
+            self.advance(Event.KEPT)
+        elif isinstance(decision, Refuse):
+            self.advance(Event.REFUSED, Fact(code=decision.code, detail=decision.detail))
+        elif isinstance(decision, Satisfied):
+            self.advance(Event.SATISFIED, Fact(held=decision.held))
+        elif isinstance(decision, Reuse) and self._still_good(decision):
+            self.advance(Event.STAGED, Fact(held=decision.held))
+        else:
+            self.advance(Event.DOWNLOADING)
+            if not self.is_stuck:
+                self._fetch(assignment, decision.held)
+
+    def judged(self, finding: Finding) -> None:
+        """The health of the bundle on trial is known."""
+        if finding.verdict is Verdict.HEALTHY:
+            self.advance(Event.HEALTHY)
+        elif finding.verdict is Verdict.UNHEALTHY:
+            self.advance(Event.UNHEALTHY, Fact(code=finding.code, detail=finding.detail))
+
+    def stage(self, bundle: Bundle, held: Held, archive: Path | None = None) -> None:
+        """Bring a verified bundle into the spare slot and check it there.
+
+        Args:
+            archive: To be removed when it is unpacked.
+        """
+        self.advance(Event.STAGING)
+        if self.is_stuck:
+            return  # without a stored state the spare slot must not be touched
+        spare = self.slots.spare
+        self._worker.begin(
+            lambda _: installer.place(self._home, bundle, spare),
+            lambda future: self._placed(future, held, archive),
+        )
+
+    def _act(self, action: Serve | Check | Erase | Tell) -> None:
+        if isinstance(action, Serve):
+            fault = self._host.serve(action.slot)
+            if fault is not None and action.slot is not None:
+                self._cannot_serve(action.slot, fault)
+        elif isinstance(action, Check):
+            self._check(action.slot)
+        elif isinstance(action, Erase):
+            try:
+                installer.erase(self._home, action.slot)
+            except OSError as error:  # it does not count as held any more, and is erased before it is written
+                log.error("slot not erased", extra={"slot": action.slot, "reason": str(error)})
+        else:
+            self._host.tell(action)
+
+    def _cannot_serve(self, slot: Slot, fault: Finding) -> None:
+        if self.slots.phase is Phase.TRIAL and slot is self.slots.candidate:
+            self._events.append((Event.UNHEALTHY, Fact(code=fault.code, detail=fault.detail)))
+        elif fault.code == DAMAGED:
+            self._events.append((Event.DAMAGED, Fact(slot=slot, detail=fault.detail)))
+        # otherwise the content is right but nothing here runs it (a runtime was removed): it is kept
+
+    def _still_good(self, decision: Reuse) -> bool:
+        try:
+            installer.verify_slot(self._home, decision.slot, self._trusted, decision.held.bundle)
+        except ContractError as error:
+            log.warning("kept bundle is damaged", extra={"slot": decision.slot, "reason": str(error)})
+            return False
+        return True
+
+    def _fetch(self, assignment: Assignment, held: Held) -> None:
+        config = self._config
+        if config is None or assignment.archive is None:
+            raise AssertionError("an assignment with an archive needs a fleet")
+        digest, size_bytes = assignment.archive, assignment.archive_bytes
+
+        def work(cancelled: Callable[[], bool]) -> tuple[Bundle, Path]:
+            url = f"{config.server}/{assignment.url_path.lstrip('/')}"
+            folder, secret = self._home.downloads, config.mqtt_password
+            archive = fetch(
+                url, digest, size_bytes, folder, config.device, secret, config.server_ca, cancelled
+            )
+            try:
+                bundle, verified = installer.open_verified(archive, self._trusted)
+                _require_assigned(assignment, bundle)
+                installer.admit(verified.manifest, config.profile, config.lineage)
+            except (ContractError, AgentError):
+                archive.unlink(missing_ok=True)
+                raise
+            return bundle, archive
+
+        self._worker.begin(work, lambda future: self._fetched(future, assignment, held))
+
+    def _fetched(self, future: Future[tuple[Bundle, Path]], assignment: Assignment, held: Held) -> None:
+        try:
+            bundle, archive = future.result()
+        except ServerUnreachable as error:
+            self._later(assignment, held, error)
+        except (ServerRefused, DigestMismatch) as error:
+            self._refusals += 1
+            if self._refusals < MAX_REFUSALS:
+                self._later(assignment, held, error)
+            else:
+                self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
+        except (AgentError, ContractError) as error:
+            self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
+        else:
+            self._attempts = 0
+            self.stage(bundle, held, archive)
+
+    def _later(self, assignment: Assignment, held: Held, error: Exception) -> None:
+        """Try a download again after a while: longer each time, and not all devices at once."""
+        pause_s = min(FIRST_PAUSE_S * 2**self._attempts, LONGEST_PAUSE_S) * self._random.uniform(0.5, 1.5)
+        self._attempts += 1
+        self._again = (monotonic() + pause_s, assignment, held)
+        log.warning("download to be continued", extra={"in_s": round(pause_s, 1), "reason": str(error)})
+
+    def _placed(self, future: Future[None], held: Held, archive: Path | None) -> None:
+        if archive is not None:
+            archive.unlink(missing_ok=True)
+        try:
+            future.result()
+        except AgentError as error:
+            if held.assignment is not None:
+                self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
+            else:
+                self._host.tell(Tell("refused", held.bundle, None, error.code, str(error)))
+        else:
+            self.advance(Event.STAGED, Fact(held=held))
+
+    def _check(self, slot: Slot) -> None:
+        profile = self._config.profile if self._config is not None else None
+        digest = self.slots.bundle_in(slot)
+
+        def work(_: Callable[[], bool]) -> TrialReport:
+            verified = installer.verify_slot(self._home, slot, self._trusted, digest)
+            return run_trial(self._home.slot(slot), verified.manifest, check_limits(profile), self._threads)
+
+        self._worker.begin(work, self._checked)
+
+    def _checked(self, future: Future[TrialReport]) -> None:
+        try:
+            report = future.result()
+        except (TrialFailed, ContractError) as error:
+            self.advance(Event.CHECK_FAILED, Fact(code=error.code, detail=str(error)))
+            return
+        log.info(
+            "bundle checked",
+            extra={
+                "option": str(report.choice.option),
+                "golden": f"{report.golden.agree}/{report.golden.total}",
+                "latency_p95_ms": round(report.latency_p95_ms, 3),
+            },
+        )
+        self.advance(Event.CHECKED, Fact(choice=report.choice))
+
+
+DAMAGED = "damaged"
+
+
+def check_limits(profile: DeviceProfile | None) -> Limits:
+    """What a check may take on a device of this profile; the manifest's own gate holds besides."""
+    if profile is None:
+        return Limits()
+    return Limits(latency_p95_ms=profile.latency_p95_ms, memory_bytes=profile.memory_bytes)
+
+
+def _require_assigned(assignment: Assignment, bundle: Bundle) -> None:
+    """See that the archive holds what the assignment names.
+
+    Raises:
+        InstallRefused: It holds another bundle, whoever signed it.
+    """
+    manifest = bundle.manifest
+    if bundle.digest != assignment.bundle:
+        raise InstallRefused(f"the archive holds bundle {bundle.digest}, assigned is {assignment.bundle}")
+    for found, wanted in ((manifest.name, assignment.name), (manifest.version, assignment.version)):
+        if wanted is not None and found != wanted:
+            raise InstallRefused(f"the archive holds {found}, assigned is {wanted}")

@@ -1,0 +1,194 @@
+"""Fetching an archive from a real HTTP server that breaks off, lies, refuses and sends too much."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent.errors import NoSpace, ServerRefused, ServerUnreachable
+from edge_agent.updates.download import RESERVE_BYTES, Cancelled, fetch
+from edge_contracts.digest import digest_of
+from edge_contracts.errors import DigestMismatch
+
+CONTENT = os.urandom(700_000)
+DIGEST = digest_of(CONTENT)
+
+
+class Server:
+    """Sends an archive the way a test wants it."""
+
+    def __init__(self) -> None:
+        self.content = CONTENT
+        self.cuts: list[int] = []  # bytes after which each of the next answers is cut
+        self.status = 0  # instead of sending anything
+        self.knows_ranges = True
+        self.extra = b""
+        self.requests: list[dict[str, str]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.requests.append(dict(self.headers))
+                if server.status:
+                    self.send_response(server.status)
+                    if server.status == 302:
+                        self.send_header("Location", "http://127.0.0.1:1/stolen")
+                    body = b'{"code": "refused", "message": "not for\\nyou"}'
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+                    return
+                start = 0
+                if server.knows_ranges and (asked := self.headers["Range"]):
+                    start = int(asked.removeprefix("bytes=").removesuffix("-"))
+                rest = server.content[start:] + server.extra
+                self.send_response(206 if start else 200)
+                self.send_header("Content-Length", str(len(rest)))
+                if start:
+                    self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/*")
+                self.end_headers()
+                self.wfile.write(rest[: server.cuts.pop(0)] if server.cuts else rest)
+
+            def log_message(self, *_: Any) -> None:
+                """Tests print enough."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/archive"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(target=made.http.serve_forever, args=(0.02,))
+    thread.start()
+    yield made
+    made.http.shutdown()
+    thread.join()
+    made.http.server_close()
+
+
+def get(server: Server, folder: Path, **changes: Any) -> Path:
+    fields: dict[str, Any] = {
+        "url": server.url,
+        "digest": DIGEST,
+        "size_bytes": len(CONTENT),
+        "folder": folder,
+        "device": "cam-1",
+        "secret": "s3cret",
+    }
+    return fetch(**(fields | changes))
+
+
+def test_an_archive_arrives_whole_and_the_device_says_who_it_is(server: Server, tmp_path: Path) -> None:
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.requests[0]["Authorization"] == "Bearer s3cret"
+    assert server.requests[0]["X-Edge-Device"] == "cam-1"
+
+
+def test_a_download_that_breaks_off_is_continued_by_the_next(server: Server, tmp_path: Path) -> None:
+    server.cuts = [300_000, 200_000]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert [r.get("Range") for r in server.requests] == [None, "bytes=300000-", "bytes=500000-"]
+
+
+def test_a_part_from_before_a_restart_is_continued(server: Server, tmp_path: Path) -> None:
+    (tmp_path / (DIGEST.removeprefix("sha256:") + ".part")).write_bytes(CONTENT[:123_456])
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.requests[0]["Range"] == "bytes=123456-"
+
+
+def test_a_server_without_ranges_is_asked_for_the_whole(server: Server, tmp_path: Path) -> None:
+    server.knows_ranges = False
+    (tmp_path / (DIGEST.removeprefix("sha256:") + ".part")).write_bytes(b"x" * 1000)
+    assert get(server, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_wrong_part_is_found_out_and_not_continued_for_ever(server: Server, tmp_path: Path) -> None:
+    (tmp_path / (DIGEST.removeprefix("sha256:") + ".part")).write_bytes(b"x" * 1000)
+    with pytest.raises(DigestMismatch):
+        get(server, tmp_path)
+    assert get(server, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_complete_archive_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    get(server, tmp_path)
+    get(server, tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_other_content_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
+    server.content = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    with pytest.raises(DigestMismatch, match="assigned is sha256:"):
+        get(server, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_the_stated_size_is_refused_and_never_written(server: Server, tmp_path: Path) -> None:
+    server.extra = b"x" * 10_000_000
+    with pytest.raises(ServerRefused, match="more than the size"):
+        get(server, tmp_path)
+    assert sum(f.stat().st_size for f in tmp_path.iterdir()) <= len(CONTENT)
+
+
+def test_an_answer_without_progress_is_an_error_and_not_a_loop(server: Server, tmp_path: Path) -> None:
+    server.cuts = [0]
+    with pytest.raises(ServerUnreachable):
+        get(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (401, ServerRefused, "answers 401 Unauthorized: not for you"),
+        (404, ServerRefused, "404"),
+        (302, ServerRefused, "302"),  # following it would carry the secret to another host
+        (503, ServerUnreachable, "503"),
+    ],
+)
+def test_a_server_that_says_no_is_quoted_on_one_line(
+    server: Server, tmp_path: Path, status: int, error: type[Exception], said: str
+) -> None:
+    server.status = status
+    with pytest.raises(error, match=said) as caught:
+        get(server, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(ServerUnreachable, match=r"no server at http://127\.0\.0\.1:1/x: Connection refused"):
+        get(server, tmp_path, url="http://127.0.0.1:1/x")
+
+
+def test_a_full_disk_is_said_before_anything_is_fetched(server: Server, tmp_path: Path) -> None:
+    room = len(CONTENT) + RESERVE_BYTES
+    with pytest.raises(NoSpace, match=f"has {room - 1} bytes free"):
+        get(server, tmp_path, free_bytes=lambda _: room - 1)
+    assert server.requests == []
+    assert get(server, tmp_path, free_bytes=lambda _: room).exists()
+
+
+def test_a_disk_that_fills_up_meanwhile_is_no_space_too(server: Server, tmp_path: Path) -> None:
+    part = tmp_path / (DIGEST.removeprefix("sha256:") + ".part")
+    part.symlink_to("/dev/full")
+    with pytest.raises(NoSpace, match="ran full"):
+        get(server, tmp_path)
+
+
+def test_a_download_that_is_called_off_keeps_what_it_has(server: Server, tmp_path: Path) -> None:
+    asked = iter([False, True])
+    with pytest.raises(Cancelled):
+        get(server, tmp_path, cancelled=lambda: next(asked))
+    assert 0 < next(tmp_path.glob("*.part")).stat().st_size < len(CONTENT)
+
+
+def test_parts_of_other_archives_are_removed(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "old.part").write_bytes(b"x")
+    get(server, tmp_path)
+    assert [f.suffix for f in tmp_path.iterdir()] == [".bundle"]

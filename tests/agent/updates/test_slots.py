@@ -1,0 +1,207 @@
+"""The slots: every pair of phase and event, and the stories that matter."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.updates.slots import (
+    MAX_CHECKS,
+    TRANSITIONS,
+    Check,
+    Erase,
+    Event,
+    Fact,
+    Held,
+    Phase,
+    Serve,
+    Slot,
+    Slots,
+    Tell,
+    TransitionInvalid,
+    beginning,
+    step,
+)
+from edge_contracts.messages import Phase as Report
+from edge_contracts.messages import Progress
+
+OLD = Held("sha256:" + "1" * 64, counter=1, assignment=1)
+NEW = Held("sha256:" + "2" * 64, counter=2, assignment=2)
+OLDER = Held("sha256:" + "0" * 64, counter=0, assignment=0)
+
+IDLE = Slots(
+    held={Slot.A: OLD, Slot.B: OLDER},
+    active=Slot.A,
+    last_good=Slot.B,
+    floor=1,
+    number=1,
+    progress=Progress(assignment=1, phase=Report.CONFIRMED),
+)
+STAGED = Slots(
+    phase=Phase.STAGED,
+    held={Slot.A: OLD, Slot.B: NEW},
+    active=Slot.A,
+    candidate=Slot.B,
+    checks=1,
+    floor=1,
+    number=2,
+    progress=Progress(assignment=2, phase=Report.TRIAL),
+)
+ON_TRIAL = replace(STAGED, phase=Phase.TRIAL, active=Slot.B, last_good=Slot.A)
+IN_PHASE = {Phase.IDLE: IDLE, Phase.STAGED: STAGED, Phase.TRIAL: ON_TRIAL}
+# enough for any event: each reads only what it needs
+FACT = Fact(number=3, held=NEW, slot=Slot.A, code="because", detail="of a test")
+
+
+@pytest.mark.parametrize(("phase", "event"), list(itertools.product(Phase, Event)))
+def test_every_pair_leads_where_the_table_says_or_is_an_error(phase: Phase, event: Event) -> None:
+    if (phase, event) in TRANSITIONS:
+        after, _ = step(IN_PHASE[phase], event, FACT)
+        assert after.phase is TRANSITIONS[phase, event]
+    else:
+        with pytest.raises(TransitionInvalid, match=str(event)):
+            step(IN_PHASE[phase], event, FACT)
+
+
+@pytest.mark.parametrize(("phase", "event"), sorted(TRANSITIONS))
+def test_whatever_happens_the_slots_stay_consistent(phase: Phase, event: Event) -> None:
+    after, actions = step(IN_PHASE[phase], event, FACT)
+    if after.active is not None:
+        assert after.active in after.held
+    assert after.last_good is None or (after.last_good in after.held and after.last_good != after.active)
+    assert (after.candidate is not None) == (after.phase is not Phase.IDLE)
+    erased = {action.slot for action in actions if isinstance(action, Erase)}
+    assert not erased & after.held.keys(), "an erased slot still counts as holding something"
+    assert after.floor >= IN_PHASE[phase].floor
+
+
+@pytest.mark.parametrize("event", [e for p, e in TRANSITIONS if p is Phase.TRIAL and e is not Event.HEALTHY])
+def test_every_way_out_of_a_trial_but_health_leads_back_to_the_old_bundle(event: Event) -> None:
+    after, _ = step(ON_TRIAL, event, FACT)
+    assert after.bundle_in(after.active) == OLD.bundle
+    assert after.floor == 1
+
+
+def test_power_loss_on_trial_goes_back_to_the_old_bundle() -> None:
+    after, actions = step(ON_TRIAL, *beginning(ON_TRIAL))
+    assert after.phase is Phase.IDLE
+    assert actions[0] == Serve(Slot.A)
+    assert Erase(Slot.B) in actions
+    assert after.progress is not None
+    assert (after.progress.phase, after.progress.code) == (Report.ROLLED_BACK, "restarted")
+
+
+def test_a_stop_in_good_order_on_trial_is_tried_again_and_not_held_against_the_bundle() -> None:
+    stopped, _ = step(ON_TRIAL, Event.STOPPED)
+    after, actions = step(stopped, *beginning(stopped))
+    assert after.phase is Phase.STAGED
+    assert actions == (Serve(Slot.A), Check(Slot.B))
+
+
+def test_a_check_that_takes_the_device_down_each_time_is_given_up() -> None:
+    slots, starts = STAGED, 0
+    while slots.phase is Phase.STAGED:
+        slots, _ = step(slots, *beginning(slots))
+        starts += 1
+        assert starts <= MAX_CHECKS
+    assert slots.progress is not None
+    assert (slots.progress.phase, slots.progress.code) == (Report.REFUSED, "check-unfinished")
+    assert slots.bundle_in(slots.active) == OLD.bundle
+
+
+def test_a_confirmed_bundle_raises_the_floor_and_pins_the_old_one() -> None:
+    after, actions = step(ON_TRIAL, Event.HEALTHY)
+    assert (after.active, after.last_good, after.floor) == (Slot.B, Slot.A, 2)
+    assert actions == (Tell("confirmed", NEW.bundle, 2),)
+
+
+def test_a_permitted_downgrade_does_not_lower_the_floor() -> None:
+    lower = replace(ON_TRIAL, held={Slot.A: NEW, Slot.B: OLD}, floor=2)
+    after, _ = step(lower, Event.HEALTHY)
+    assert after.floor == 2
+
+
+def test_writing_a_candidate_begins_by_giving_up_the_way_back_into_its_slot() -> None:
+    after, actions = step(IDLE, Event.STAGING)
+    assert after.last_good is None
+    assert after.held == {Slot.A: OLD}
+    assert actions == (Erase(Slot.B),)
+
+
+def test_the_first_bundle_of_a_device_that_fails_leaves_nothing_answering() -> None:
+    first, _ = step(Slots(number=1), Event.STAGED, Fact(held=OLD))
+    trial, actions = step(first, Event.CHECKED)
+    assert Serve(Slot.A) in actions
+    after, actions = step(trial, Event.UNHEALTHY, Fact(code="error-rate"))
+    assert after.active is None
+    assert after.held == {}
+    assert actions[:2] == (Serve(None), Erase(Slot.A))
+
+
+def test_a_new_assignment_on_trial_goes_back_but_keeps_what_was_fetched() -> None:
+    after, actions = step(ON_TRIAL, Event.ASSIGNED, Fact(number=3))
+    assert actions[0] == Serve(Slot.A)
+    assert after.held[Slot.B] == NEW
+    assert after.last_good is None, "a bundle that never passed its trial is no way back"
+    assert after.progress == Progress(assignment=3, phase=Report.RECEIVED)
+
+
+def test_the_old_bundle_assigned_again_is_staged_from_its_slot_without_being_pinned() -> None:
+    again = Held(OLDER.bundle, counter=0, assignment=3)
+    after, actions = step(IDLE, Event.STAGED, Fact(held=again))
+    assert after.held[Slot.B] == again
+    assert after.last_good is None
+    assert actions[0] == Check(Slot.B)
+
+
+def test_rollback_by_hand_goes_to_the_last_good_one_and_is_reported() -> None:
+    after, actions = step(IDLE, Event.ROLLBACK)
+    assert after.bundle_in(after.active) == OLDER.bundle
+    assert after.last_good is None
+    assert after.progress is not None
+    assert (after.progress.phase, after.progress.code) == (Report.ROLLED_BACK, "operator")
+    assert actions[0] == Serve(Slot.B)
+
+
+def test_rollback_without_a_last_good_one_is_an_error() -> None:
+    with pytest.raises(TransitionInvalid, match="no last good"):
+        step(replace(IDLE, last_good=None), Event.ROLLBACK)
+
+
+def test_a_damaged_active_slot_falls_to_the_last_good_one_and_is_fetched_again() -> None:
+    after, actions = step(IDLE, Event.DAMAGED, Fact(slot=Slot.A, detail="model.tflite has another digest"))
+    assert after.active is Slot.B
+    assert actions[:2] == (Serve(Slot.B), Erase(Slot.A))
+    assert after.progress is not None
+    assert (after.progress.phase, after.progress.code) == (Report.RECEIVED, "damaged")
+
+
+def test_a_damaged_last_good_slot_is_no_way_back_any_more() -> None:
+    after, actions = step(IDLE, Event.DAMAGED, Fact(slot=Slot.B))
+    assert (after.active, after.last_good) == (Slot.A, None)
+    assert actions[:2] == (Serve(Slot.A), Erase(Slot.B))
+    assert after.progress == IDLE.progress
+
+
+def test_a_local_install_reports_nothing_about_the_servers_assignment() -> None:
+    local = Held(NEW.bundle)
+    slots, _ = step(step(IDLE, Event.STAGING)[0], Event.STAGED, Fact(held=local))
+    slots, _ = step(slots, Event.CHECKED)
+    slots, _ = step(slots, Event.HEALTHY)
+    assert slots.progress == IDLE.progress
+    assert slots.floor == 1
+
+
+def test_an_assignment_of_what_runs_already_is_confirmed_with_its_counter() -> None:
+    assigned, _ = step(IDLE, Event.ASSIGNED, Fact(number=5))
+    after, _ = step(assigned, Event.SATISFIED, Fact(held=Held(OLD.bundle, counter=4)))
+    assert after.floor == 4
+    assert after.progress == Progress(assignment=5, phase=Report.CONFIRMED)
+
+
+def test_a_long_reason_is_cut_so_that_it_can_always_be_reported() -> None:
+    after, _ = step(ON_TRIAL, Event.UNHEALTHY, Fact(code="c" * 99, detail="d" * 999))
+    assert after.progress is not None
+    assert (len(after.progress.code), len(after.progress.detail)) == (64, 500)
