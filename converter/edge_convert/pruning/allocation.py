@@ -15,7 +15,7 @@ import numpy as np
 from edge_contracts.profile import Precision
 from edge_convert import time_model
 from edge_convert.graph import Graph, Node, Op
-from edge_convert.pruning import stem_fold
+from edge_convert.pruning import stem, stem_fold
 from edge_convert.pruning.channels import Channels, Ids
 from edge_convert.pruning.sensitivity import Narrowing
 from edge_convert.shapes import Shape
@@ -128,7 +128,7 @@ class _Clock:
             if node.name in self._stems:
                 us, parameters = costs[node.name]
                 room = self._most - size + parameters
-                time += stem_fold.best(node, self._shapes(chosen), self._precision, room)[1] - us
+                time += stem.best(node, self._shapes(chosen), self._precision, room)[1] - us
         return time
 
     def _of(self, node: Node, chosen: Mapping[int, Narrowing]) -> tuple[float, int]:

@@ -24,7 +24,7 @@ from edge_convert.pruning.channels import Ids, groups, mixes, trace
 from edge_convert.pruning.distill import DistillOptions, distill
 from edge_convert.pruning.least_squares import reconstruct
 from edge_convert.pruning.shrink import kept_positions
-from edge_convert.pruning.stem_fold import fold_stem
+from edge_convert.pruning.stem import fit_stem
 from edge_convert.pruning.stride_hoist import Hoist
 from edge_convert.pruning.thin_depthwise import widen_thin
 from edge_convert.quantizing.statistics import sample_count
@@ -282,7 +282,7 @@ class Pruner:
         """The graph with layers rewritten to fit the kernels, where that pays, and what was done."""
         rewrites = []
         if self._options.fold:
-            rewrites.append((fold_stem, "first convolution folded"))
+            rewrites.append((fit_stem, "first convolution fitted to the kernels"))
         if self._options.thin:
             rewrites.append((widen_thin, "thin depthwise layers written as convolutions"))
         moves: list[str] = []

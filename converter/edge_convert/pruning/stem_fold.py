@@ -23,9 +23,6 @@ from edge_convert.graph import Array, Graph, Node, Op, Tensor, constant, validat
 from edge_convert.shapes import Shape, result
 from edge_convert.time_model import Shapes
 
-# Of the graph's predicted time: less is not worth two more operators.
-LEAST_SAVING = 0.01
-
 
 @dataclass(frozen=True)
 class Fold:
@@ -68,10 +65,28 @@ def foldable(graph: Graph) -> tuple[Node, ...]:
     )
 
 
-def folds(node: Node, shapes: Shapes) -> Iterator[Fold]:
-    """All ways to fold a convolution, for any numbers of channels that the shapes say."""
-    (n, high, wide, read), (_, out_high, out_wide, write) = shapes(node.inputs[0]), shapes(node.output)
-    kh, kw = shapes(node.inputs[1])[1:3]
+@dataclass(frozen=True)
+class Columns:
+    """One way to read neighbouring columns of the source as one.
+
+    Args:
+        columns, results, stride, pads: As of a `Fold`.
+        taps: Folded columns that the kernel spans.
+        source: Folded columns of the source.
+    """
+
+    columns: int
+    results: int
+    stride: int
+    pads: tuple[int, int]
+    taps: int
+    source: int
+
+
+def columns_of(node: Node, shapes: Shapes) -> Iterator[Columns]:
+    """All ways to read several columns of a convolution's source as one."""
+    wide, out_wide = shapes(node.inputs[0])[2], shapes(node.output)[2]
+    kw = shapes(node.inputs[1])[2]
     stride, left = node.attrs["strides"][1], node.attrs["pads"][2]
     for columns in range(2, wide + 1):
         if wide % columns or (columns % stride and stride % columns):
@@ -87,50 +102,23 @@ def folds(node: Node, shapes: Shapes) -> Iterator[Fold]:
         right = (outs - 1) * step + taps + first - source
         if right <= -step:
             continue  # columns at the end that no result reads would give more results
+        yield Columns(columns, results, step, (-first, max(0, right)), taps, source)
+
+
+def folds(node: Node, shapes: Shapes) -> Iterator[Fold]:
+    """All ways to fold a convolution, for any numbers of channels that the shapes say."""
+    (n, high, _, read), (_, out_high, out_wide, write) = shapes(node.inputs[0]), shapes(node.output)
+    kh = shapes(node.inputs[1])[1]
+    for c in columns_of(node, shapes):
         yield Fold(
-            columns,
-            results,
-            step,
-            (-first, max(0, right)),
-            (write * results, kh, taps, read * columns),
-            (n, high, source, read * columns),
-            (n, out_high, out_wide // results, write * results),
+            c.columns,
+            c.results,
+            c.stride,
+            c.pads,
+            (write * c.results, kh, c.taps, read * c.columns),
+            (n, high, c.source, read * c.columns),
+            (n, out_high, out_wide // c.results, write * c.results),
         )
-
-
-def best(node: Node, shapes: Shapes, precision: Precision, most_parameters: int) -> tuple[Fold | None, float]:
-    """The fastest fold by the time model, and its microseconds; None where the layer is best as it is.
-
-    Args:
-        most_parameters: That weights and bias of the folded layer may have.
-    """
-    fastest: Fold | None = None
-    least = time_model.node_us(node, shapes, precision)
-    for fold in folds(node, shapes):
-        time = _us(node, fold, shapes, precision)
-        if fold.parameters <= most_parameters and time < least:
-            fastest, least = fold, time
-    return fastest, least
-
-
-def fold_stem(graph: Graph, precision: Precision, most_parameters: int) -> Graph:
-    """The graph with its first convolutions folded where that is faster.
-
-    Args:
-        precision: That it will run in.
-        most_parameters: Of the whole graph, after it.
-
-    Returns:
-        The same graph when there is nothing to gain.
-    """
-    least = LEAST_SAVING * time_model.predicted_us(graph, precision)
-    for node in foldable(graph):
-        shapes = time_model.shapes_of(graph)
-        own = sum(graph.tensor(name).size for name in node.inputs[1:])
-        fold, time = best(node, shapes, precision, most_parameters - graph.parameters() + own)
-        if fold is not None and time_model.node_us(node, shapes, precision) - time >= least:
-            graph = apply(graph, node, fold)
-    return graph
 
 
 def apply(graph: Graph, node: Node, fold: Fold) -> Graph:
@@ -177,7 +165,7 @@ def _folded(weights: Array, node: Node, fold: Fold) -> Array:
     return wide.reshape(fold.kernel)
 
 
-def _us(node: Node, fold: Fold, shapes: Shapes, precision: Precision) -> float:
+def us(node: Node, fold: Fold, shapes: Shapes, precision: Precision) -> float:
     """Microseconds of the folded layer with its reshapes."""
     attrs = dict(node.attrs) | {"strides": (node.attrs["strides"][0], fold.stride)}
     layer = replace(node, attrs=attrs)

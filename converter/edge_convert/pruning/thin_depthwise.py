@@ -18,8 +18,8 @@ import numpy as np
 from edge_contracts.profile import Precision
 from edge_convert import time_model
 from edge_convert.graph import Array, Graph, Node, Op, constant, validate
-from edge_convert.pruning import stem_fold
-from edge_convert.pruning.stem_fold import LEAST_SAVING
+from edge_convert.pruning import stem
+from edge_convert.pruning.stem import LEAST_SAVING
 
 # With more channels, what is added to the work is more than what is saved, on any kernel.
 _MOST_CHANNELS = 16
@@ -54,10 +54,10 @@ def widen_thin(graph: Graph, precision: Precision, most_parameters: int) -> Grap
         made = next(n for n in wider.nodes if n.name == node.name)
         own = sum(wider.tensor(name).size for name in made.inputs[1:])
         room = most_parameters - wider.parameters() + own
-        fold, time = stem_fold.best(made, time_model.shapes_of(wider), precision, room)
+        fold, time = stem.best(made, time_model.shapes_of(wider), precision, room)
         if now - time < least or (fold is None and own > room):
             continue
-        graph = wider if fold is None else stem_fold.apply(wider, made, fold)
+        graph = wider if fold is None else stem.apply(wider, made, fold)
     return graph
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from edge_contracts.profile import DeviceProfile
 from edge_convert.emitters import openvino_rules, tflite_rules
 from edge_convert.graph import Array, Graph, Node, Op
+from edge_convert.quantizing.copying import copies
 from edge_convert.quantizing.quantization import Quantization, QuantParams
 from edge_convert.quantizing.ranges import RANGE_RULES, Range, activation_params, weight_codes, weight_params
 from edge_convert.quantizing.simulate import bias_params
@@ -261,7 +262,7 @@ def _groups(
         return name
 
     for node in integer_nodes:
-        if node.op not in rules.same_params:
+        if node.op not in rules.same_params and not copies(graph, node):
             continue
         for name in tflite_rules.float_operands(graph, node):
             if node.output in leaders:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_convert.graph import Array, Graph, Node, Op
 from edge_convert.pruning.least_squares import MOST_INPUTS, unfolded
+from edge_convert.quantizing.copying import copies
 from edge_convert.quantizing.quantization import Quantization
 from edge_convert.quantizing.ranges import LARGEST_WEIGHT_CODE
 from edge_convert.quantizing.simulate import activation, multiplies_codes
@@ -58,7 +59,7 @@ class Rows:
 
 def can_round(graph: Graph, quantization: Quantization, node: Node) -> bool:
     """Whether the node's weights are free to be rounded by what they do."""
-    if not multiplies_codes(quantization, node):
+    if not multiplies_codes(quantization, node) or copies(graph, node):
         return False
     weights = graph.tensor(node.inputs[1]).shape
     if len(graph.consumers()[node.inputs[1]]) > 1:

@@ -12,7 +12,8 @@ from small_nets import Net, litert_run, pictures, real_model, real_samples
 from edge_convert import reference
 from edge_convert.emitters import tflite
 from edge_convert.graph import Array, Graph
-from edge_convert.pruning.stem_fold import apply, fold_stem, foldable, folds
+from edge_convert.pruning.stem import fit_stem
+from edge_convert.pruning.stem_fold import apply, foldable, folds
 from edge_convert.time_model import predicted_us, shapes_of
 
 PLENTY = 10**9
@@ -61,25 +62,25 @@ def test_every_fold_gives_the_same_answers(kernel: int, stride: int, pads: tuple
 
 def test_the_fold_that_is_taken_is_faster_and_runs_on_litert() -> None:
     graph = stem(3, 2, (0, 1, 0, 1))
-    folded = fold_stem(graph, "int8", PLENTY)
+    folded = fit_stem(graph, "int8", PLENTY)
     assert [n.name for n in folded.nodes] == ["stem/fold", "stem", "stem/unfold", "next"]
     assert predicted_us(folded, "int8") < predicted_us(graph, "int8")
     x = pictures(3, size=24)
     np.testing.assert_allclose(litert_run(tflite.emit(folded), x), answers(graph, x), atol=1e-5)
-    assert fold_stem(folded, "int8", PLENTY) is folded
+    assert fit_stem(folded, "int8", PLENTY) is folded
 
 
 def test_a_fold_that_would_be_too_large_is_left() -> None:
     graph = stem(3, 2, (0, 1, 0, 1))
-    assert fold_stem(graph, "int8", graph.parameters()) is graph
+    assert fit_stem(graph, "int8", graph.parameters()) is graph
     room = graph.parameters() + 200
-    assert fold_stem(graph, "int8", room).parameters() <= room
+    assert fit_stem(graph, "int8", room).parameters() <= room
 
 
 def test_where_nothing_is_gained_the_graph_stays() -> None:
     net = Net({"x": (1, 24, 24, 16)})
     graph = net.graph(net.conv("x", 16, 1, "stem"))
-    assert fold_stem(graph, "int8", PLENTY) is graph
+    assert fit_stem(graph, "int8", PLENTY) is graph
 
 
 @pytest.mark.parametrize("attrs", [{"dilations": (1, 2), "pads": (0, 0, 0, 0)}, {"groups": 3}])
