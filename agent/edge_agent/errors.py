@@ -5,6 +5,11 @@ AgentError                       every refusal; its text is one line: found, exp
  |   +- RuntimeUnknown           the manifest names a runtime that this release does not have
  +- ModelInvalid                 the runtime cannot open an artifact, or it is not what the manifest says
  +- InputRefused                 an input that the tensor contract does not allow (`code` says which rule)
+ +- RequestRefused               a request that is not run, though nothing is wrong with its inputs
+ |   +- QueueFull                as many requests wait as may; says how many
+ |   +- RateLimited              a client asks faster than it may
+ |   +- DeadlinePassed           its deadline came before its turn
+ |   +- NoModel                  nothing is open that could answer
  +- InferenceFailed              the runtime failed on an input that the contract allows
  +- ChildFailed                  a child process died, hung, answered nonsense or refused its job
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
@@ -63,6 +68,36 @@ class InputRefused(AgentError):
         """Keep the rule beside the text."""
         super().__init__(message)
         self.code = code
+
+
+class RequestRefused(AgentError):
+    """A request that is not run, though nothing is wrong with its inputs."""
+
+    code = "request-refused"
+
+
+class QueueFull(RequestRefused):
+    """As many requests wait as may."""
+
+    code = "queue-full"
+
+
+class RateLimited(RequestRefused):
+    """A client asks faster than it may."""
+
+    code = "rate-limited"
+
+
+class DeadlinePassed(RequestRefused):
+    """Its deadline came before its turn."""
+
+    code = "deadline"
+
+
+class NoModel(RequestRefused):
+    """Nothing is open that could answer."""
+
+    code = "no-model"
 
 
 class InferenceFailed(AgentError):

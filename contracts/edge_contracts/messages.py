@@ -19,7 +19,7 @@ from edge_contracts import cose
 from edge_contracts.digest import Digest
 from edge_contracts.errors import FormatInvalid, FormatTooNew
 from edge_contracts.keys import PrivateKey, PublicKey
-from edge_contracts.model import Frozen, Identifier, VersionName, first_fault
+from edge_contracts.model import Frozen, Identifier, VersionName, first_fault, later
 from edge_contracts.sketch import QuantileSketch
 
 VERSION = 1
@@ -126,6 +126,7 @@ class Window(Frozen):
         rss_bytes: Resident memory of the agent at its end.
         temperature_c: Hottest thermal zone, or None where there is none.
         trial: Whether the model was on trial for all or part of it.
+        unserved: Requests that were not run, by reason ("queue-full", "deadline"): says nothing of the model.
     """
 
     kind: Literal["window"] = "window"
@@ -147,6 +148,7 @@ class Window(Frozen):
     rss_bytes: int = Field(default=0, ge=0)
     temperature_c: float | None = None
     trial: bool = False
+    unserved: Mapping[str, Annotated[int, Field(ge=0)]] = later({})
 
 
 class Event(Frozen):

@@ -1,8 +1,9 @@
-"""The inference thread: one open model answering one stream of inputs, whatever else goes on.
+"""The inference thread: one open model answering all inputs, whatever else goes on.
 
-It alone touches the session and its counts. The agent's thread asks it to do things between two
-inferences (`switch`, `cut`, `ask_golden`) and waits for the result; nothing here waits for the network,
-the disk's outbox or the server.
+It alone touches the session and its counts. Inputs come as requests of clients (`submit`) and from a
+source that it asks, which is one more client in the round. The agent's thread asks it to do things
+between two inferences (`switch`, `cut`, `ask_golden`) and waits for the result; nothing here waits for
+the network, the disk's outbox or the server.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from time import monotonic
 from typing import Protocol, TypeVar
 
 from edge_agent.device.resources import now, read_resources
-from edge_agent.errors import InferenceFailed, InputRefused
+from edge_agent.errors import AgentError, DeadlinePassed, InferenceFailed, InputRefused, NoModel
 from edge_agent.inference.golden import GoldenResult, GoldenSet, run_golden
+from edge_agent.inference.request import Arrays, Reply, Request
+from edge_agent.inference.request_queue import QueueLimits, RequestQueue, Waiting
 from edge_agent.inference.session import Answer, Session
 from edge_agent.inference.source import BadFile, Nothing, Sample
 from edge_agent.telemetry.windows import WindowCounter
@@ -27,6 +30,8 @@ from edge_contracts.messages import Window
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+NO_MODEL = "no model is open on this device; install one, or see edge-agent status"
+DIED = "the inference thread has died"
 NO_MODEL_S = 0.5  # inputs are left where they are until there is a model to answer them
 
 
@@ -78,14 +83,19 @@ class Engine:
     """The thread.
 
     Args:
-        source: None for a device that only waits for its model.
-        answered: Called in the inference thread with each answer and the input's origin; must be quick.
+        source: None for a device whose inputs all come by `submit`.
+        answered: Called in the inference thread with each answer to the source's inputs; must be quick.
+        limits: Of the requests that may wait.
     """
 
     def __init__(
-        self, source: Source | None = None, answered: Callable[[Answer, Sample, str], None] | None = None
+        self,
+        source: Source | None = None,
+        answered: Callable[[Answer, Sample, str], None] | None = None,
+        limits: QueueLimits | None = None,
     ) -> None:
         """Take the parts; `start` runs the thread."""
+        self._queue = RequestQueue(limits)
         self._source = source
         self._answered = answered
         self._serving: Serving | None = None
@@ -100,10 +110,37 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the inference that is running, and end."""
+        """Answer what waits, and end."""
+        self._queue.close("the agent stops")
         self._stopping = True
         self._wake.set()
         self._thread.join()
+
+    def submit(self, request: Request) -> Future[Reply]:
+        """Have a request answered in its turn. Any thread may ask; cancelling the future calls it off.
+
+        Returns:
+            What will hold the reply, or one of: InputRefused (the contract does not allow it),
+            InferenceFailed (the runtime failed on it), DeadlinePassed, NoModel (it went away meanwhile).
+
+        Raises:
+            RequestRefused: At once: QueueFull, RateLimited, DeadlinePassed or NoModel.
+        """
+        if self._serving is None:
+            raise NoModel(NO_MODEL)
+        future = self._queue.put(request, monotonic())
+        self._wake.set()
+        return future
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._queue)
+
+    @property
+    def serving(self) -> Serving | None:
+        """What answers now. Its session is the inference thread's; its manifest and names are anybody's."""
+        return self._serving
 
     def switch(self, serving: Serving | None) -> Window | None:
         """Answer with another model from the next input on; gives the last window of the one before."""
@@ -159,18 +196,90 @@ class Engine:
                     raise RuntimeError("the inference thread has died") from None
 
     def _run(self) -> None:
-        while not self._stopping:
-            while self._requests:
-                self._requests.popleft()()
-            wait_s = self._one()
-            if wait_s > 0 and not self._requests:
-                self._wake.wait(wait_s)
-            self._wake.clear()
+        try:
+            while not self._stopping:
+                self._work_off()
+                self._round()
+                wait_s = self._from_source()
+                if wait_s > 0 and not self._requests and not self._queue:
+                    self._wake.wait(wait_s)
+                self._wake.clear()
+            while self._queue:
+                self._round()
+            self._work_off()
+        finally:  # by a fault of ours too: nobody may wait for ever for a reply
+            self._queue.close(DIED)
+            self._queue.refuse_all()
+
+    def _work_off(self) -> None:
         while self._requests:
             self._requests.popleft()()
 
-    def _one(self) -> float:
-        """Answer one input; how long to wait before the next."""
+    def _round(self) -> None:
+        """Answer one request of every client that has one, with one model: a switch waits for the end."""
+        taken = self._queue.take_round()
+        try:
+            for waiting in taken:
+                if waiting.future.set_running_or_notify_cancel():
+                    self._reply(waiting)
+        finally:
+            for waiting in taken:
+                if not waiting.future.done():  # by a fault of ours
+                    waiting.future.set_exception(NoModel(DIED))
+
+    def _reply(self, waiting: Waiting) -> None:
+        """Answer one request, or say why not."""
+        request, serving = waiting.request, self._serving
+        if serving is None:
+            waiting.future.set_exception(NoModel(NO_MODEL))
+            return
+        self._idle_since_s = None
+        if request.deadline_s is not None and request.deadline_s <= monotonic():
+            late = DeadlinePassed("the request's deadline passed before its turn came; it was not run")
+            self._queue.not_served(late)
+            waiting.future.set_exception(late)
+            return
+        try:
+            answer = self._infer(serving, request.inputs)
+        except AgentError as error:
+            waiting.future.set_exception(error)
+            return
+        session = serving.session
+        waiting.future.set_result(
+            Reply(
+                answer.outputs,
+                float(answer.latency_ms.sum()),
+                session.manifest.name,
+                session.manifest.version,
+                serving.bundle,
+                session.artifact.id,
+                answer.flagged,
+            )
+        )
+
+    def _infer(self, serving: Serving, inputs: Arrays) -> Answer:
+        """Answer a batch and count it.
+
+        Raises:
+            InputRefused: The contract does not allow an input.
+            InferenceFailed: The runtime reported an error.
+        """
+        try:
+            answer = serving.session.infer(inputs)
+        except InputRefused as error:
+            serving.counter.refused(error.code)
+            serving.totals.refused += 1
+            raise
+        except InferenceFailed as error:
+            serving.counter.failed(error.code)
+            serving.totals.failed += 1
+            raise
+        serving.counter.answered(answer)
+        serving.totals.answered += answer.samples
+        return answer
+
+    def _from_source(self) -> float:
+        """Answer one input of the source; how long to wait before the next."""
         serving = self._serving
         if serving is None or self._source is None:
             return NO_MODEL_S
@@ -185,17 +294,9 @@ class Engine:
             serving.counter.refused(sample.code)
             return 0.0
         try:
-            answer = serving.session.infer(sample.inputs)
-        except InputRefused as error:
-            serving.counter.refused(error.code)
-            serving.totals.refused += 1
+            answer = self._infer(serving, sample.inputs)
+        except (InputRefused, InferenceFailed):
             return 0.0
-        except InferenceFailed as error:
-            serving.counter.failed(error.code)
-            serving.totals.failed += 1
-            return 0.0
-        serving.counter.answered(answer)
-        serving.totals.answered += answer.samples
         if self._answered is not None:
             self._answered(answer, sample, serving.bundle)
         return 0.0
@@ -204,13 +305,21 @@ class Engine:
         before, self._serving = self._serving, serving
         if before is None:
             return None
+        self._count_unserved(before)
         last = before.counter.cut(now(), read_resources())
         before.session.close()
         return last
 
     def _cut(self, trial: bool) -> Window | None:
         serving = self._serving
-        return None if serving is None else serving.counter.cut(now(), read_resources(), trial)
+        if serving is None:
+            return None
+        self._count_unserved(serving)
+        return serving.counter.cut(now(), read_resources(), trial)
+
+    def _count_unserved(self, serving: Serving) -> None:
+        for reason, count in self._queue.take_unserved().items():
+            serving.counter.unserved(reason, count)
 
     def _ask_golden(self, golden: GoldenSet) -> GoldenResult:
         serving = self._serving

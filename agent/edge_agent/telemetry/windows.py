@@ -94,6 +94,7 @@ class WindowCounter:
         self._errors: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._flagged: dict[str, int] = {}
+        self._unserved: dict[str, int] = {}
         self._latency: dict[int, int] = {}
         self._counts = {name: np.zeros(edges.size + 1, np.int64) for name, edges in self._edges.items()}
         self._golden_total = self._golden_agree = 0
@@ -127,6 +128,10 @@ class WindowCounter:
     def refused(self, reason: str, count: int = 1) -> None:
         """Count inputs that the contract did not allow."""
         _add(self._refused, reason, count)
+
+    def unserved(self, reason: str, count: int = 1) -> None:
+        """Count requests that were not run: no fault of the model or of its inputs."""
+        _add(self._unserved, reason, count)
 
     def asked_golden(self, result: GoldenResult) -> None:
         """Count golden inputs that were asked again."""
@@ -176,6 +181,7 @@ class WindowCounter:
             rss_bytes=resources.rss_bytes,
             temperature_c=resources.temperature_c,
             trial=self._trial,
+            unserved=self._unserved,
         )
         self._begin(end, resources.cpu_s, trial)
         return window

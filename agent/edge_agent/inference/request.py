@@ -1,0 +1,69 @@
+"""What an application asks of the daemon, and what it gets: a request and its reply.
+
+Whoever takes requests in (HTTP, a Unix socket, MQTT) makes a `Request`; `Engine.submit` turns it into a
+future `Reply`. Tensors are the contract's, whatever the artifact inside works with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One question to the model.
+
+    Args:
+        inputs: By tensor name (or "x" for the only one), shape (n, ...) in the contract's space. The
+            arrays must not change until the reply is there: they are not copied.
+        client: Who asks; turns and rates are per client.
+        deadline_s: By the monotonic clock; not run when that has passed. None never expires.
+        origin: What the client calls it, for logs.
+        routing_key: What decides between two models that share the traffic; "" for the client's name.
+        parameters: What else the client said, by name; nothing here reads it.
+    """
+
+    inputs: Arrays
+    client: str = "local"
+    deadline_s: float | None = None
+    origin: str = ""
+    routing_key: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of its inputs."""
+        return sum(values.nbytes for values in self.inputs.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """What exactly one model answered to one request.
+
+    Args:
+        outputs: By name, in the contract's space, shape (n, ...).
+        latency_ms: Of the whole request in the model, without its time in the queue.
+        model, version, bundle: Name, version and manifest digest of the model that answered.
+        artifact: The form of it that ran.
+        flagged: Samples that were answered although they look suspicious, by reason.
+        uncertain: Whether the model should not be trusted in this.
+        confidence: Of the least certain sample, 0 to 1; None where nothing is known of it.
+        path: Which models were tried, in order, the one that answered last.
+    """
+
+    outputs: Arrays
+    latency_ms: float
+    model: str
+    version: str
+    bundle: str
+    artifact: str
+    flagged: Mapping[str, int]
+    uncertain: bool = False
+    confidence: float | None = None
+    path: tuple[str, ...] = ()

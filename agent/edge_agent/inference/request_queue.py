@@ -1,0 +1,163 @@
+"""Requests that wait for the inference thread: bounded, and each client in its turn.
+
+A queue that is full refuses and says so; it never grows and never drops what it has taken in silence.
+One client can fill half of it at most, so that there is always a place for another. Turns go round
+the clients, not round the requests: whoever sends a hundred waits behind its own. Time comes in as an
+argument; what a request is answered is `engine.py`'s.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from edge_agent.errors import DeadlinePassed, NoModel, QueueFull, RateLimited, RequestRefused
+from edge_agent.inference.request import Reply, Request
+
+MAX_BUCKETS = 1024  # clients whose rate is remembered; beyond, the one that has been quiet for longest is not
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """How much may wait, and how fast it may come.
+
+    Args:
+        requests: Of all clients; one alone may hold half of them.
+        size_bytes: Of the inputs of all that wait.
+        rate_per_s: Requests a second of one client, None for as many as it likes.
+        burst: How many may come at once although a rate is set; a second's worth unless stated.
+    """
+
+    requests: int = 64
+    size_bytes: int = 64 << 20
+    rate_per_s: float | None = None
+    burst: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """A request with the promise of its reply."""
+
+    request: Request
+    future: Future[Reply]
+
+
+class RequestQueue:
+    """The queue. Any thread may put, one takes."""
+
+    def __init__(self, limits: QueueLimits | None = None) -> None:
+        """Begin empty."""
+        self._limits = limits or QueueLimits()
+        self._per_client = max(1, self._limits.requests // 2)
+        self._lock = threading.Lock()
+        self._clients: OrderedDict[str, deque[Waiting]] = OrderedDict()  # in the order of their turns
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, at what time
+        self._waiting = 0
+        self._bytes = 0
+        self._closed = ""
+        self._unserved: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return self._waiting
+
+    def put(self, request: Request, now_s: float) -> Future[Reply]:
+        """Take a request in.
+
+        Raises:
+            QueueFull: With how many wait.
+            RateLimited: The client asks faster than it may.
+            DeadlinePassed: It is too late already.
+            NoModel: The queue is closed.
+        """
+        size_bytes = request.size_bytes
+        waiting = Waiting(request, Future())
+        with self._lock:
+            try:
+                self._admit(request, size_bytes, now_s)
+            except RequestRefused as refused:
+                self._count(refused.code)
+                raise
+            self._clients.setdefault(request.client, deque()).append(waiting)
+            self._waiting += 1
+            self._bytes += size_bytes
+        return waiting.future
+
+    def take_round(self) -> list[Waiting]:
+        """The oldest request of every client that has one, in the order of their turns."""
+        if not self._waiting:  # looked at without the lock: what comes meanwhile is in the next round
+            return []
+        with self._lock:
+            taken = [queue.popleft() for queue in self._clients.values()]
+            for waiting in taken:
+                self._waiting -= 1
+                self._bytes -= waiting.request.size_bytes
+                if not self._clients[waiting.request.client]:
+                    del self._clients[waiting.request.client]
+        return taken
+
+    def not_served(self, refused: RequestRefused) -> None:
+        """Count a request that was taken and then not run."""
+        with self._lock:
+            self._count(refused.code)
+
+    def take_unserved(self) -> dict[str, int]:
+        """What was not run since this was last asked, by reason."""
+        with self._lock:
+            taken, self._unserved = self._unserved, {}
+        return taken
+
+    def close(self, reason: str) -> None:
+        """Refuse what comes from now on; what waits can still be taken."""
+        with self._lock:
+            self._closed = self._closed or reason
+
+    def refuse_all(self) -> None:
+        """Refuse what still waits in a closed queue."""
+        while taken := self.take_round():
+            for waiting in taken:
+                if waiting.future.set_running_or_notify_cancel():
+                    waiting.future.set_exception(NoModel(self._closed))
+
+    def _admit(self, request: Request, size_bytes: int, now_s: float) -> None:
+        limits = self._limits
+        if self._closed:
+            raise NoModel(self._closed)
+        if request.deadline_s is not None and request.deadline_s <= now_s:
+            raise DeadlinePassed("the request's deadline had passed when it came")
+        if self._waiting >= limits.requests:
+            raise QueueFull(f"{self._waiting} requests wait, allowed are {limits.requests}; try again later")
+        own = len(self._clients.get(request.client, ()))
+        if own >= self._per_client:
+            raise QueueFull(
+                f"{own} requests of this client wait, allowed are {self._per_client} of one client; "
+                "wait for replies before sending more"
+            )
+        # a single one may be larger than all: it was read already, and nothing else waits
+        if self._waiting and self._bytes + size_bytes > limits.size_bytes:
+            raise QueueFull(
+                f"{self._waiting} requests with {self._bytes} bytes wait, "
+                f"with {size_bytes} more they are above {limits.size_bytes} bytes; try again later"
+            )
+        if limits.rate_per_s is not None:
+            self._spend(request.client, limits.rate_per_s, now_s)
+
+    def _spend(self, client: str, rate_per_s: float, now_s: float) -> None:
+        """Take a token from the client's bucket, which fills at its rate."""
+        burst = float(self._limits.burst or max(1.0, rate_per_s))
+        tokens, at_s = self._buckets.pop(client, (burst, now_s))
+        tokens = min(burst, tokens + (now_s - at_s) * rate_per_s)
+        allowed = tokens >= 1.0
+        self._buckets[client] = (tokens - 1.0 if allowed else tokens, now_s)
+        if len(self._buckets) > MAX_BUCKETS:
+            self._buckets.popitem(last=False)
+        if not allowed:
+            wait_s = (1.0 - tokens) / rate_per_s
+            raise RateLimited(
+                f"more than {rate_per_s:g} requests a second of one client; try again in {wait_s:.3g} s"
+            )
+
+    def _count(self, reason: str) -> None:
+        self._unserved[reason] = self._unserved.get(reason, 0) + 1
