@@ -26,12 +26,17 @@ ALLOWED = {
 }
 # Modules whose functions decide: values in, values out. Files, sockets, clocks and threads live elsewhere.
 PURE = {
-    "edge_contracts": ("cose", "digest", "manifest", "messages", "model", "sketch", "topics"),
+    "edge_contracts": ("cose", "digest", "lineup", "manifest", "messages", "model", "sketch", "topics"),
     "edge_agent": (
         "updates/slots",
         "updates/assignment",
         "telemetry/windows",
         "inference/binding",
+        "doubt/confidence",
+        "doubt/honesty",
+        "doubt/ladder",
+        "doubt/part",
+        "doubt/routing",
     ),
     "edge_convert": ("graph", "quantizing/quantization", "gates", "preference", "measures/intervals"),
     "edge_fleet": ("rollout", "assignment", "gates", "evidence", "plan", "selector"),

@@ -19,6 +19,7 @@ from edge_contracts import cose
 from edge_contracts.digest import Digest
 from edge_contracts.errors import FormatInvalid, FormatTooNew
 from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.lineup import LineupCounts
 from edge_contracts.model import Frozen, Identifier, VersionName, first_fault, later
 from edge_contracts.sketch import QuantileSketch
 
@@ -127,6 +128,7 @@ class Window(Frozen):
         temperature_c: Hottest thermal zone, or None where there is none.
         trial: Whether the model was on trial for all or part of it.
         unserved: Requests that were not run, by reason ("queue-full", "deadline"): says nothing of the model.
+        lineup: Its part among the device's models; None from agents that do not count it.
     """
 
     kind: Literal["window"] = "window"
@@ -149,6 +151,7 @@ class Window(Frozen):
     temperature_c: float | None = None
     trial: bool = False
     unserved: Mapping[str, Annotated[int, Field(ge=0)]] = later({})
+    lineup: LineupCounts | None = later(None)
 
 
 class Event(Frozen):
