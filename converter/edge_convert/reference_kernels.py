@@ -1,8 +1,8 @@
 """What every operator of `graph.Op` computes, in plain numpy: one function for each, in a table.
 
-Convolutions are one matrix product per kernel tap, so that memory stays at a few times the largest
-tensor. Running a whole graph is `reference.py`, which also silences numpy:
-arithmetic out of a function's domain gives NaN or infinity here, as it does on a device.
+Convolutions and pools are in `reference_layers.py`, logic in `reference_logic.py`. Running a whole graph is
+`reference.py`, which also silences numpy: arithmetic out of a function's domain gives NaN or infinity here,
+as it does on a device.
 """
 
 from __future__ import annotations
@@ -12,157 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_convert import reference_logic
+from edge_convert import reference_layers, reference_logic
 from edge_convert.graph import Array, Op
+from edge_convert.reference_layers import activated
 
 Kernel = Callable[[Sequence[Array], Mapping[str, Any]], Array]
-
-
-# --- convolutions and pools ----------------------------------------------------------------------
-
-
-def _padded(x: Array, pads: Sequence[int], value: float = 0.0) -> Array:
-    top, bottom, left, right = pads
-    if not any(pads):
-        return x
-    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=x.dtype.type(value))
-
-
-def _taps(
-    x: Array, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> tuple[list[list[Array]], int, int]:
-    """Views of `x` (already padded), one per kernel position, each [n, out_h, out_w, c]."""
-    (kh, kw), (sh, sw), (dh, dw) = kernel, strides, dilations
-    out_h = (x.shape[1] - dh * (kh - 1) - 1) // sh + 1
-    out_w = (x.shape[2] - dw * (kw - 1) - 1) // sw + 1
-    views = [
-        [
-            x[:, i * dh : i * dh + (out_h - 1) * sh + 1 : sh, j * dw : j * dw + (out_w - 1) * sw + 1 : sw]
-            for j in range(kw)
-        ]
-        for i in range(kh)
-    ]
-    return views, out_h, out_w
-
-
-def _activate(y: Array, attrs: Mapping[str, Any]) -> Array:
-    low, high = {
-        "none": (None, None),
-        "relu": (0.0, None),
-        "relu6": (0.0, 6.0),
-        "relu_n1_to_1": (-1.0, 1.0),
-    }[attrs.get("activation", "none")]
-    if low is None:
-        return y
-    return np.clip(y, y.dtype.type(low), None if high is None else y.dtype.type(high))
-
-
-def _finish(y: Array, inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
-    if len(inputs) > 2:
-        y += inputs[2]  # the caller's own array
-    return _activate(y, attrs)
-
-
-def _conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
-    x, w = inputs[0], inputs[1]
-    out, kh, kw, per_group = w.shape
-    groups = attrs["groups"]
-    views, out_h, out_w = _taps(_padded(x, attrs["pads"]), (kh, kw), attrs["strides"], attrs["dilations"])
-    shape = (x.shape[0], out_h, out_w, out)
-    width = out // groups
-    if groups == 1:
-        return _finish(_products(views, w).reshape(shape), inputs, attrs)
-    y = np.empty(shape, np.float32)
-    for g in range(groups):
-        rows, channels = slice(g * width, (g + 1) * width), slice(g * per_group, (g + 1) * per_group)
-        part = _products([[v[..., channels] for v in line] for line in views], w[rows])
-        y[..., rows] = part.reshape(*shape[:3], width)
-    return _finish(y, inputs, attrs)
-
-
-def _products(views: list[list[Array]], w: Array) -> Array:
-    """What an ungrouped convolution adds up, [pixels, out]: matrices, for numpy multiplies these fastest."""
-    out, kh, kw, channels = w.shape
-    if kh * kw * channels <= 64:  # few channels: one product beats many tiny ones
-        pixels = views[0][0] if kh * kw == 1 else np.concatenate([v for line in views for v in line], axis=-1)
-        return np.ascontiguousarray(pixels).reshape(-1, kh * kw * channels) @ w.reshape(out, -1).T
-    y: Array = np.ascontiguousarray(views[0][0]).reshape(-1, channels) @ w[:, 0, 0].T
-    for i in range(kh):
-        for j in range(kw):
-            if i or j:
-                y += np.ascontiguousarray(views[i][j]).reshape(-1, channels) @ w[:, i, j].T
-    return y
-
-
-def _depthwise_conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
-    """Rows of pixels are multiplied as one long vector, channels inside: short loops are slow in numpy."""
-    x, w = inputs[0], inputs[1]
-    _, kh, kw, out = w.shape
-    (sh, sw), (dh, dw) = attrs["strides"], attrs["dilations"]
-    x = _padded(x, attrs["pads"])
-    multiplier = out // x.shape[3]
-    if multiplier > 1:
-        x = np.repeat(x, multiplier, axis=3)
-    n, high, wide, _ = x.shape
-    out_h, out_w = (high - dh * (kh - 1) - 1) // sh + 1, (wide - dw * (kw - 1) - 1) // sw + 1
-    # every sw-th column, beginning at each: what one tap reads lies side by side in one of these
-    phases = [np.ascontiguousarray(x[:, :, p::sw]).reshape(n, high, -1) for p in range(min(sw, wide))]
-    y = np.zeros((n, out_h, out_w * out), np.float32)
-    product = np.empty_like(y)
-    for i in range(kh):
-        for j in range(kw):
-            first, phase = divmod(j * dw, sw)
-            rows = slice(i * dh, i * dh + (out_h - 1) * sh + 1, sh)
-            columns = slice(first * out, (first + out_w) * out)
-            np.multiply(phases[phase][:, rows, columns], np.tile(w[0, i, j], out_w), out=product)
-            y += product
-    return _finish(y.reshape(n, out_h, out_w, out), inputs, attrs)
-
-
-def _transpose_conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
-    x, w = inputs[0], inputs[1]
-    out, kh, kw, _ = w.shape
-    (sh, sw), (top, _, left, _) = attrs["strides"], attrs["pads"]
-    n, h, wide, _ = x.shape
-    _, out_h, out_w, _ = attrs["output_shape"]
-    full = np.zeros(
-        (n, max((h - 1) * sh + kh, top + out_h), max((wide - 1) * sw + kw, left + out_w), out), np.float32
-    )
-    for i in range(kh):
-        for j in range(kw):
-            pixels = x.reshape(-1, x.shape[3]) @ w[:, i, j].T
-            full[:, i : i + (h - 1) * sh + 1 : sh, j : j + (wide - 1) * sw + 1 : sw] += pixels.reshape(
-                n, h, wide, out
-            )
-    return _finish(full[:, top : top + out_h, left : left + out_w], inputs, attrs)
-
-
-def _max_pool(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
-    x = _padded(inputs[0], attrs["pads"], -np.inf)
-    views, _, _ = _taps(x, attrs["kernel"], attrs["strides"], (1, 1))
-    y = views[0][0].copy()
-    for line in views:
-        for view in line:
-            np.maximum(y, view, out=y)
-    return y
-
-
-def _average_pool(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
-    x = inputs[0]
-    total = _window_sum(_padded(x, attrs["pads"]), attrs)
-    if attrs["count_include_pad"]:
-        return total / np.float32(np.prod(attrs["kernel"]))
-    ones = np.ones((1, *x.shape[1:3], 1), np.float32)
-    return total / _window_sum(_padded(ones, attrs["pads"]), attrs)
-
-
-def _window_sum(x: Array, attrs: Mapping[str, Any]) -> Array:
-    views, _, _ = _taps(x, attrs["kernel"], attrs["strides"], (1, 1))
-    total = np.zeros_like(views[0][0])
-    for line in views:
-        for view in line:
-            total = total + view
-    return total
 
 
 # --- element-wise --------------------------------------------------------------------------------
@@ -206,7 +60,7 @@ def _divide(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
     if np.issubdtype(a.dtype, np.integer):  # towards zero, as C divides
         quotient: Array = np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
         return quotient.astype(a.dtype)
-    return _activate(a / b, attrs)
+    return activated(a / b, attrs)
 
 
 def _power(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
@@ -244,7 +98,7 @@ def _unary(function: Callable[[Array], Array]) -> Kernel:
 
 
 def _activated(function: Callable[[Array, Array], Array]) -> Kernel:
-    return lambda inputs, attrs: _activate(function(inputs[0], inputs[1]), attrs)
+    return lambda inputs, attrs: activated(function(inputs[0], inputs[1]), attrs)
 
 
 # --- shape and movement --------------------------------------------------------------------------
@@ -345,13 +199,7 @@ def _reduced(function: Callable[..., Array]) -> Kernel:
 
 
 KERNELS: dict[Op, Kernel] = {
-    Op.CONV2D: _conv2d,
-    Op.DEPTHWISE_CONV2D: _depthwise_conv2d,
-    Op.TRANSPOSE_CONV2D: _transpose_conv2d,
-    Op.DENSE: lambda inputs, attrs: _finish(inputs[0] @ inputs[1].T, inputs, attrs),
     Op.MATMUL: _matmul,
-    Op.AVERAGE_POOL2D: _average_pool,
-    Op.MAX_POOL2D: _max_pool,
     Op.ADD: _activated(np.add),
     Op.SUB: _activated(np.subtract),
     Op.MUL: _activated(np.multiply),
@@ -405,5 +253,6 @@ KERNELS: dict[Op, Kernel] = {
     Op.ARG_MAX: lambda inputs, attrs: np.asarray(np.argmax(inputs[0], axis=attrs["axis"]), np.int64),
     Op.L2_NORMALIZE: _l2_normalize,
     Op.CAST: lambda inputs, attrs: inputs[0].astype(attrs["dtype"]),
+    **reference_layers.KERNELS,
     **reference_logic.KERNELS,
 }
