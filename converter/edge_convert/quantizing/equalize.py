@@ -17,19 +17,18 @@ What a dense layer makes stays as it is: most kernels have one weight scale for 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_convert import reference
-from edge_convert.graph import Array, Graph, Node, Op
+from edge_convert.graph import Graph, Node, Op
 from edge_convert.pruning.channels import Channels, Tracer, mixes
-from edge_convert.quantizing.statistics import chunks
+from edge_convert.quantizing.statistics import Extremes
 
 # Room above the largest value seen of a channel, and the most that a channel is scaled up.
 _ROOM = 2.0
 _LARGEST_FACTOR = 4.0
-_MOST_SAMPLES = 256
 
 _LAYERS = frozenset({Op.CONV2D, Op.TRANSPOSE_CONV2D, Op.DENSE, Op.DEPTHWISE_CONV2D})
 # f(a x) = a f(x) for a > 0, channel by channel, without constants that would have to be scaled along
@@ -59,24 +58,34 @@ _SCALES_ALONG = frozenset(
 _SCALES_TOGETHER = frozenset({Op.ADD, Op.SUB, Op.MAXIMUM, Op.MINIMUM})
 
 
-def equalized(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
-    """Weights and biases of the same network with its channels scaled.
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """The same network with its channels scaled.
 
     Args:
-        feeds: Calibration samples by input port name; up to 256, evenly picked, are used.
+        constants: New elements of the constants that change, by name; none where nothing can be scaled.
+        divisors: By computed tensor: what its channels are divided by.
+    """
 
-    Returns:
-        New elements of the constants that change, by name; none where nothing can be scaled.
+    constants: Mapping[str, NDArray[np.float32]]
+    divisors: Mapping[str, NDArray[np.float64]]
+
+
+def equalized(graph: Graph, seen: Extremes) -> Scaling:
+    """Scale each channel towards what its tensor reaches.
+
+    Args:
+        seen: Of this very graph, over all calibration samples.
     """
     channels = _Tracer(graph).followed()  # by what must be scaled by the same factor
-    factors = _factors(graph, channels, feeds)
+    factors = _factors(channels, seen)
     changed: dict[str, NDArray[np.float32]] = {}
     for node in graph.nodes:
         if node.op in _LAYERS and graph.tensor(node.inputs[1]).is_constant:
             into, out = factors[channels.ids[node.inputs[0]]], factors[channels.ids[node.output]]
             if not ((into == 1).all() and (out == 1).all()):
                 changed |= _scaled(graph, node, into, out)
-    return changed
+    return Scaling(changed, {name: factors[ids] for name, ids in channels.ids.items()})
 
 
 class _Tracer(Tracer):
@@ -114,21 +123,14 @@ class _Tracer(Tracer):
         return node.op in _SCALES_ALONG
 
 
-def _factors(graph: Graph, channels: Channels, feeds: Mapping[str, Array]) -> NDArray[np.float64]:
+def _factors(channels: Channels, seen: Extremes) -> NDArray[np.float64]:
     """What each channel is divided by, at most 1: its largest value, with room, over its tensor's.
 
     A channel that several tensors share (before and after an addition, a mean) gets the largest of their
     factors, so that none of these tensors comes to need a wider range.
     """
     free = {name: ids for name, ids in channels.ids.items() if not channels.locked[ids].all()}
-    largest = {name: np.zeros(graph.tensor(name).shape[-1]) for name in free}
-    count = len(next(iter(feeds.values())))
-    index = np.linspace(0, count - 1, min(count, _MOST_SAMPLES)).round().astype(np.int64)
-    picked = {name: np.asarray(array)[index] for name, array in feeds.items()}
-    for chunk in chunks(graph, picked) if free else ():
-        for name, values in reference.evaluate(graph, chunk, keep=set(free)).items():
-            seen = np.abs(values.reshape(-1, values.shape[-1])).max(axis=0)
-            largest[name] = np.maximum(largest[name], seen)
+    largest = {name: np.maximum(-seen.lows[name], seen.highs[name]).astype(np.float64) for name in free}
     factors = np.full(len(channels.locked), 1.0 / _LARGEST_FACTOR)
     for name, ids in free.items():
         reach = largest[name].max()

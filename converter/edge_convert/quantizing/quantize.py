@@ -18,9 +18,9 @@ from edge_convert.emitters import openvino_rules, tflite_rules
 from edge_convert.graph import Array, Graph, Node, Op
 from edge_convert.quantizing.copying import copies
 from edge_convert.quantizing.quantization import Quantization, QuantParams
-from edge_convert.quantizing.ranges import RANGE_RULES, Range, activation_params, weight_codes, weight_params
+from edge_convert.quantizing.ranges import Range, activation_params, range_of, weight_codes, weight_params
 from edge_convert.quantizing.simulate import bias_params
-from edge_convert.quantizing.statistics import Statistics
+from edge_convert.quantizing.statistics import Extremes, Statistics
 from edge_convert.recipe import Recipe
 
 # The constant of one of these asks for no range: beyond the other operand's it saturates to the same result.
@@ -93,11 +93,11 @@ def _for_edge_tpu(graph: Graph, node: Node) -> bool:
     return node.op not in tflite_rules.BEYOND_EDGE_TPU and tflite_rules.has_int8_form(graph, node)
 
 
-def choose(graph: Graph, statistics: Statistics, recipe: Recipe, rules: Rules) -> Quantization:
+def choose(graph: Graph, statistics: Statistics | Extremes, recipe: Recipe, rules: Rules) -> Quantization:
     """Choose parameters for every tensor that the target can have as an integer; biases are not corrected.
 
     Args:
-        statistics: Of this very graph.
+        statistics: Of this very graph; extremes are enough for a recipe that leaves no value out.
         recipe: One for int8.
 
     Raises:
@@ -106,7 +106,7 @@ def choose(graph: Graph, statistics: Statistics, recipe: Recipe, rules: Rules) -
     assert recipe.activations is not None, f"{recipe.name} is not a recipe for int8"
     integer_nodes = _integer_nodes(graph, rules)
     ranges = _ranges(graph, statistics, recipe, rules, integer_nodes)
-    params, stays_float = _activations(graph, rules, integer_nodes, ranges, statistics)
+    params, stays_float = _activations(graph, rules, integer_nodes, ranges)
     integer_nodes = [node for node in integer_nodes if node.name not in stays_float]
     codes: dict[str, Array] = {}
     for node in integer_nodes:
@@ -164,7 +164,11 @@ def _integer_nodes(graph: Graph, rules: Rules) -> list[Node]:
 
 
 def _ranges(
-    graph: Graph, statistics: Statistics, recipe: Recipe, rules: Rules, integer_nodes: Iterable[Node]
+    graph: Graph,
+    statistics: Statistics | Extremes,
+    recipe: Recipe,
+    rules: Rules,
+    integer_nodes: Iterable[Node],
 ) -> dict[str, Range]:
     """The real interval that each activation (and constant operand) asks for, by tensor name."""
     assert recipe.activations is not None
@@ -176,14 +180,13 @@ def _ranges(
     if rules.integer_io:
         rim = [port.tensor for port in (*graph.inputs, *graph.outputs)]
         names |= dict.fromkeys(name for name in rim if graph.tensor(name).dtype == "float32")
-    choose = RANGE_RULES[recipe.activations.range]
+    seen = statistics.tensors
     readers = graph.consumers()
     ranges: dict[str, Range] = {}
     for name in names:
         data = graph.tensor(name).data
         if data is None:
-            rule = choose if _may_clip(graph, name) else RANGE_RULES["minmax"]
-            ranges[name] = rule(statistics.tensors[name], recipe.activations)
+            ranges[name] = range_of(seen[name], recipe.activations, _may_clip(graph, name))
         elif all(reader.op in _LIMITS for reader in readers[name]):
             ranges[name] = (0.0, 0.0)
         else:
@@ -208,7 +211,6 @@ def _activations(
     rules: Rules,
     integer_nodes: Iterable[Node],
     ranges: Mapping[str, Range],
-    statistics: Statistics,
 ) -> tuple[dict[str, QuantParams], set[str]]:
     """Parameters of all activations, those that must be equal being equal.
 

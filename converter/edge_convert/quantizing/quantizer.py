@@ -6,7 +6,7 @@ the target changes what comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -14,19 +14,22 @@ from edge_convert import recipe as recipes
 from edge_convert.graph import Array, Graph
 from edge_convert.quantizing import statistics
 from edge_convert.quantizing.bias_correction import BiasCorrection
-from edge_convert.quantizing.equalize import equalized
+from edge_convert.quantizing.equalize import Scaling, equalized
 from edge_convert.quantizing.layer_rounding import LayerRounding
 from edge_convert.quantizing.quantization import Quantization, equal, with_constants
 from edge_convert.quantizing.quantize import Rules, choose, without
-from edge_convert.quantizing.statistics import Statistics
+from edge_convert.quantizing.statistics import Extremes, Statistics
 from edge_convert.recipe import Recipe
 
 
 class _Form:
     """One float form of the graph and what was found out about it."""
 
-    def __init__(self, graph: Graph, feeds: Mapping[str, Array]) -> None:
+    def __init__(
+        self, graph: Graph, feeds: Mapping[str, Array], extremes: Callable[[], Extremes] | None = None
+    ) -> None:
         self._graph, self._feeds = graph, feeds
+        self._extremes = extremes or (lambda: statistics.extremes(graph, feeds))
         self._correction = BiasCorrection(graph, feeds)
         self._rounding = LayerRounding(graph, feeds)
 
@@ -34,8 +37,13 @@ class _Form:
     def statistics(self) -> Statistics:
         return statistics.collect(self._graph, self._feeds)
 
+    @cached_property
+    def extremes(self) -> Extremes:
+        return self._extremes()
+
     def choose(self, recipe: Recipe, rules: Rules) -> Quantization:
-        return choose(self._graph, self.statistics, recipe, rules)
+        every_value = recipe.activations is not None and recipe.activations.range == "minmax"
+        return choose(self._graph, self.extremes if every_value else self.statistics, recipe, rules)
 
     def quantize(self, recipe: Recipe, rules: Rules) -> Quantization:
         chosen = self.choose(recipe, rules)
@@ -62,15 +70,16 @@ class Quantizer:
         return self._plain.statistics
 
     @cached_property
-    def _scaling(self) -> Quantization:
-        return Quantization({}, constants=equalized(self._graph, self._feeds))
+    def _scaling(self) -> Scaling:
+        return equalized(self._graph, self._plain.extremes)
 
     @cached_property
     def _equalized(self) -> _Form:
         """The form with its channels scaled; the plain one where none can be."""
         if not self._scaling.constants:
             return self._plain
-        return _Form(with_constants(self._graph, self._scaling), self._feeds)
+        scaled = with_constants(self._graph, Quantization({}, constants=self._scaling.constants))
+        return _Form(scaled, self._feeds, lambda: self._plain.extremes.divided(self._scaling.divisors))
 
     def _form(self, recipe: Recipe) -> _Form:
         return self._equalized if recipe.equalize else self._plain

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_convert.graph import Array
 from edge_convert.quantizing.quantization import QuantParams
-from edge_convert.quantizing.statistics import TensorStatistics
+from edge_convert.quantizing.statistics import Extent, TensorStatistics
 from edge_convert.recipe import ActivationRule, WeightRule
 
 Range = tuple[float, float]
@@ -30,9 +30,17 @@ _CHANNEL_SPREAD = 2.0**-16
 _LARGEST_BIAS_CODE = 2.0**30
 
 
-def minmax(seen: TensorStatistics, rule: ActivationRule) -> Range:
-    """Every value seen."""
-    return seen.minimum, seen.maximum
+def range_of(seen: Extent, rule: ActivationRule, may_clip: bool) -> Range:
+    """The interval that a tensor asks for.
+
+    Args:
+        seen: With counts where values may be left out.
+        may_clip: Whether any value may be left out.
+    """
+    if rule.range == "minmax" or not may_clip:
+        return seen.minimum, seen.maximum
+    assert isinstance(seen, TensorStatistics), f"the rule {rule.range!r} needs counts"
+    return CLIPPING_RULES[rule.range](seen, rule)
 
 
 def percentile(seen: TensorStatistics, rule: ActivationRule) -> Range:
@@ -72,8 +80,7 @@ def _beyond(
     return np.maximum(squares - 2 * ends * total + ends**2 * number, 0.0), number
 
 
-RANGE_RULES: dict[str, Callable[[TensorStatistics, ActivationRule], Range]] = {
-    "minmax": minmax,
+CLIPPING_RULES: dict[str, Callable[[TensorStatistics, ActivationRule], Range]] = {
     "percentile": percentile,
     "mse": least_squares,
 }

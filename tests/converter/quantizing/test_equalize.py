@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from edge_contracts.profile import load_profile
 from edge_convert import candidates, recipe, reference
 from edge_convert.graph import Graph, Op, constant
 from edge_convert.measures import score
-from edge_convert.quantizing.equalize import equalized
+from edge_convert.quantizing import equalize
 from edge_convert.quantizing.quantization import Quantization, with_constants
 from edge_convert.quantizing.quantize import rules_for
 from edge_convert.quantizing.quantizer import Quantizer
+from edge_convert.quantizing.statistics import extremes
 
 Array = NDArray[np.float32]
 ADD_PADS = ((0, 0), (1, 1), (1, 1), (0, 0))
@@ -36,6 +38,10 @@ def uneven(scale: float = 0.05, activation: str = "relu") -> Graph:
     y = net.conv("x", 8, 3, "first", activation=activation)
     shrunk(net, scale)
     return net.graph(net.conv(y, 4, 1, "second", activation="none"))
+
+
+def equalized(graph: Graph, feeds: dict[str, Array]) -> Mapping[str, Array]:
+    return equalize.equalized(graph, extremes(graph, feeds)).constants
 
 
 def samples(graph: Graph, count: int = 32, seed: int = 0) -> dict[str, Array]:
@@ -63,6 +69,22 @@ def test_the_network_stays_the_same_on_samples_that_were_not_seen() -> None:
     unseen = {"x": pictures(16, seed=2)}
     np.testing.assert_allclose(answers(other, unseen), answers(graph, unseen), rtol=1e-4, atol=1e-5)
     assert any(graph.tensor(n).data is not other.tensor(n).data for n in graph.tensors)
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6", "none"])
+def test_extremes_of_the_scaled_network_follow_from_the_plain_ones(activation: str) -> None:
+    graph = uneven(scale=0.1, activation=activation)
+    feeds = {name: 2 * values for name, values in samples(graph, 200).items()}
+    seen = extremes(graph, feeds)
+    scaling = equalize.equalized(graph, seen)
+    derived = seen.divided(scaling.divisors).tensors
+    other = with_constants(graph, Quantization({}, constants=scaling.constants))
+    for name, extent in extremes(other, feeds).tensors.items():
+        assert derived[name].minimum == pytest.approx(extent.minimum, rel=1e-4, abs=1e-5)
+        assert derived[name].maximum == pytest.approx(extent.maximum, rel=1e-4, abs=1e-5)
+    first = graph.nodes[0].output
+    assert (scaling.divisors[first] < 1).any()
+    assert derived[first].maximum == seen.tensors[first].maximum
 
 
 def test_small_channels_are_scaled_up_four_times_and_no_more() -> None:
