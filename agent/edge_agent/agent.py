@@ -54,6 +54,7 @@ class Settings:
         hello_s: Mean time between two hellos.
         health: What a trial on live inputs must last.
         threads: Of the runtime.
+        isolate: Keep a CPU's runtime in a child process too; an accelerator's always is.
         settled_s: Stop when there was no input for so long; None to go on for ever.
     """
 
@@ -61,6 +62,7 @@ class Settings:
     hello_s: float = 60.0
     health: Rules = field(default_factory=Rules)
     threads: int = 1
+    isolate: bool = False
     settled_s: float | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -177,7 +179,8 @@ class Agent:
         try:
             verified = installer.verify_slot(self._home, slot, self._trusted, digest)
             folder = self._home.slot(slot)
-            session = Session.open(folder, verified.manifest, held.choice, self._settings.threads)
+            isolate = self._settings.isolate or None
+            session = Session.open(folder, verified.manifest, held.choice, self._settings.threads, isolate)
         except (AgentError, ContractError) as error:
             self._switch(None)
             log.error("bundle cannot be served", extra={"slot": slot, "reason": str(error)})

@@ -11,6 +11,9 @@ AgentError                       every refusal; its text is one line: found, exp
  |   +- DeadlinePassed           its deadline came before its turn
  |   +- NoModel                  nothing is open that could answer
  +- InferenceFailed              the runtime failed on an input that the contract allows
+ |   +- RuntimeLost              the process that holds the runtime is gone, and its model with it
+ |       +- RuntimeCrashed       it died while it answered
+ |       +- RuntimeHung          it did not answer in time and was killed
  +- ChildFailed                  a child process died, hung, answered nonsense or refused its job
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
  +- SourceMissing                the folder that inputs should come from is not there
@@ -104,6 +107,24 @@ class InferenceFailed(AgentError):
     """The runtime failed on an input that the contract allows."""
 
     code = "inference-failed"
+
+
+class RuntimeLost(InferenceFailed):
+    """The process that holds the runtime is gone, and its model with it."""
+
+    code = "runtime-lost"
+
+
+class RuntimeCrashed(RuntimeLost):
+    """The process that holds the runtime died while it answered."""
+
+    code = "runtime-crashed"
+
+
+class RuntimeHung(RuntimeLost):
+    """The process that holds the runtime did not answer in time and was killed."""
+
+    code = "runtime-hung"
 
 
 class ChildFailed(AgentError):

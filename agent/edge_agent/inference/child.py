@@ -1,12 +1,14 @@
 """The child process: opens a model that nobody trusts yet, does one job with it, answers on stdout.
 
-Started by `isolation.run_child`. Whatever the runtime prints goes to stderr, so that the answer is
-alone on stdout. A refusal is an answer too ({"failed": code, "detail": text}); only a crash is not.
+Started by `isolation.run_child`, or by `guard/isolated.py` for a model that stays. Whatever the runtime
+prints goes to stderr, so that the answer is alone on stdout. A refusal is an answer too
+({"failed": code, "detail": text}); only a crash is not.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import math
 import os
@@ -14,6 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,15 +24,17 @@ from typing import Any
 import numpy as np
 
 from edge_agent.errors import AgentError
+from edge_agent.guard.resident import stay
 from edge_agent.inference.golden import GoldenSet, read_golden, run_golden
 from edge_agent.inference.session import Session
-from edge_agent.runtimes.choice import Choice, Option
+from edge_agent.runtimes.choice import Choice, Option, options
 from edge_contracts.arrays import read_npz, write_npz
 from edge_contracts.bundle import MANIFEST
 from edge_contracts.errors import ContractError
 from edge_contracts.manifest import FORMAT, Manifest
 from edge_contracts.model import parse_json
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 WARM_UP = 3  # first runs pay for page faults and lazy packing
 ROUNDS = 60  # timed inferences: the p95 is then the fourth slowest
 TIMED_S = 5.0  # a slow model is timed for so long only
@@ -40,7 +45,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     job = json.load(sys.stdin)
-    _contain(job["timeout_s"])
+    _contain(job["timeout_s"], job["parent"])
     try:
         answer = JOBS[job["kind"]](job)
     except (AgentError, ContractError) as error:
@@ -60,7 +65,7 @@ def trial(job: Mapping[str, Any]) -> dict[str, Any]:
     manifest, choice = _subject(job)
     golden = read_golden(Path(job["folder"]), manifest, choice.option.artifact)
     before = _reset_peak()
-    session = Session.open(Path(job["folder"]), manifest, choice, job["threads"])
+    session = Session.open(Path(job["folder"]), manifest, choice, job["threads"], isolate=False)
     result = run_golden(session, golden)
     latency_ms = _time(session, golden)
     peak = _memory("VmHWM")
@@ -85,7 +90,7 @@ def infer(job: Mapping[str, Any]) -> dict[str, Any]:
     """
     manifest, choice = _subject(job)
     inputs = read_npz(Path(job["input"]))
-    session = Session.open(Path(job["folder"]), manifest, choice, job["threads"])
+    session = Session.open(Path(job["folder"]), manifest, choice, job["threads"], isolate=False)
     answer = session.infer(inputs)
     runtime = session.runtime
     session.close()
@@ -94,12 +99,31 @@ def infer(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"runtime": runtime, "samples": answer.samples, "flagged": dict(answer.flagged)}
 
 
-JOBS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"trial": trial, "infer": infer}
+def ways(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Say where a bundle could run: to look for devices is to load their drivers.
+
+    Args:
+        job: folder.
+    """
+    manifest = _manifest(job)
+    return {"ways": [[*astuple(option), missing] for option, missing in options(manifest).items()]}
+
+
+JOBS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "trial": trial,
+    "infer": infer,
+    "stay": stay,
+    "ways": ways,
+}
+
+
+def _manifest(job: Mapping[str, Any]) -> Manifest:
+    content = (Path(job["folder"]) / MANIFEST).read_bytes()
+    return parse_json(Manifest, content, MANIFEST, FORMAT)
 
 
 def _subject(job: Mapping[str, Any]) -> tuple[Manifest, Choice]:
-    content = (Path(job["folder"]) / MANIFEST).read_bytes()
-    return parse_json(Manifest, content, MANIFEST, FORMAT), Choice(Option(**job["option"]))
+    return _manifest(job), Choice(Option(**job["option"]))
 
 
 def _time(session: Session, golden: GoldenSet) -> list[float]:
@@ -116,9 +140,20 @@ def _time(session: Session, golden: GoldenSet) -> list[float]:
     return latency_ms[WARM_UP:]
 
 
-def _contain(timeout_s: float) -> None:
-    """See that nothing of this process outlives or outweighs its use."""
-    signal.alarm(math.ceil(timeout_s) + 5)  # should the parent die, nobody else would end a hang
+def _contain(timeout_s: float, parent: int) -> None:
+    """See that nothing of this process outlives or outweighs its use.
+
+    Args:
+        timeout_s: 0 for a process that stays as long as its parent.
+        parent: Its process id.
+    """
+    if timeout_s:
+        signal.alarm(math.ceil(timeout_s) + 5)  # for systems without the next line
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it was dead before it was asked for
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends us
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # no /proc: then the kernel has no such choice to make
         Path("/proc/self/oom_score_adj").write_text("1000")  # the first to go, long before the agent

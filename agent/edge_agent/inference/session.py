@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.errors import ModelInvalid
+from edge_agent.guard.isolated import IsolatedModel, Patience
 from edge_agent.inference.binding import InputBinder, OutputBinder, artifact_shape, contract_shape
 from edge_agent.inference.contract import ContractCheck
 from edge_agent.runtimes import registry
-from edge_agent.runtimes.base import OpenModel, TensorShape
+from edge_agent.runtimes.base import CPU, OpenModel, TensorShape
 from edge_agent.runtimes.choice import Choice, choose, options
 from edge_contracts.manifest import Artifact, Manifest
 
@@ -75,22 +76,35 @@ class Session:
         ]
 
     @staticmethod
-    def open(folder: Path, manifest: Manifest, choice: Choice | None = None, threads: int = 1) -> Session:
+    def open(
+        folder: Path,
+        manifest: Manifest,
+        choice: Choice | None = None,
+        threads: int = 1,
+        isolate: bool | None = None,
+    ) -> Session:
         """Open an extracted bundle.
 
         Args:
             folder: What `Bundle.extract` wrote, its digests checked (`open_folder`).
             manifest: Of a VerifiedManifest wherever the model is installed.
             choice: What a trial settled on; None chooses the first option that is here.
+            isolate: Whether the runtime lives in a child process; None for all but a plain CPU's.
 
         Raises:
             RuntimeUnavailable: Nothing here can run it.
             ModelInvalid: The artifact is not what the manifest says.
+            ChildFailed: The child process died, or did not open it in time.
         """
         choice = choice or choose(options(manifest))
         option = choice.option
         runtime = registry.load(option.runtime)
-        model = runtime.open(folder, manifest.artifact(option.artifact), option.device, threads)
+        model: OpenModel
+        if option.device != CPU if isolate is None else isolate:
+            patience = Patience.of(choice.latency_p95_ms, manifest.gates.latency_p95_ms)
+            model = IsolatedModel(folder, manifest.artifact(option.artifact), option, threads, patience)
+        else:
+            model = runtime.open(folder, manifest.artifact(option.artifact), option.device, threads)
         try:
             return Session(manifest, choice, f"{option.runtime} {runtime.version()} {option.device}", model)
         except ModelInvalid:
@@ -126,6 +140,11 @@ class Session:
         }
         seconds += (perf_counter() - start - seconds.sum()) / count
         return Answer(checked, outputs, seconds * 1e3, flagged)
+
+    @property
+    def child(self) -> IsolatedModel | None:
+        """The child process that holds the runtime, where there is one."""
+        return self._model if isinstance(self._model, IsolatedModel) else None
 
     def close(self) -> None:
         """Give the model's memory back."""

@@ -42,10 +42,12 @@ class Choice:
 
     Args:
         fallback: Why it is not the first choice, at most MAX_FALLBACK characters; "" when it is.
+        latency_p95_ms: Of single inferences, as the trial measured it; None where there was none.
     """
 
     option: Option
     fallback: str = ""
+    latency_p95_ms: float | None = None
 
 
 def options(manifest: Manifest, load: Callable[[str], Runtime] = registry.load) -> dict[Option, str]:

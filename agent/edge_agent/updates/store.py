@@ -26,7 +26,7 @@ from edge_agent.updates.slots import Held, Phase, Slot, Slots
 from edge_contracts.digest import Digest, digest_of
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.messages import Progress
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import Frozen, canonical_json, later, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class ChoiceRecord(Frozen):
     runtime: str
     device: str
     fallback: str
+    latency_p95_ms: float | None = later(None)
 
 
 class HeldRecord(Frozen):
@@ -190,7 +191,8 @@ def _record(slots: Slots, snapshots_below: int) -> StateRecord:
 def _held_record(held: Held) -> HeldRecord:
     choice = None
     if held.choice is not None:
-        choice = ChoiceRecord(**asdict(held.choice.option), fallback=held.choice.fallback)
+        stated = {name: value for name, value in asdict(held.choice).items() if name != "option"}
+        choice = ChoiceRecord(**asdict(held.choice.option), **stated)
     return HeldRecord(bundle=held.bundle, counter=held.counter, assignment=held.assignment, choice=choice)
 
 
@@ -210,5 +212,8 @@ def _slots(record: StateRecord) -> Slots:
 
 def _held(record: HeldRecord) -> Held:
     found = record.choice
-    choice = Choice(Option(found.artifact, found.runtime, found.device), found.fallback) if found else None
+    choice = None
+    if found is not None:
+        option = Option(found.artifact, found.runtime, found.device)
+        choice = Choice(option, found.fallback, found.latency_p95_ms)
     return Held(record.bundle, record.counter, record.assignment, choice)

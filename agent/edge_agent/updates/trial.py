@@ -8,7 +8,7 @@ bundle's next one, each with its own golden answers; the reason travels on as th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def _try(
     except ChildFailed as error:
         raise TrialFailed(error.code, str(error)) from None
     report = TrialReport(
-        choice,
+        replace(choice, latency_p95_ms=answer["latency_p95_ms"]),
         GoldenResult(
             answer["golden_total"],
             answer["golden_agree"],

@@ -13,7 +13,7 @@ import agent_bundles
 import pytest
 
 from edge_agent.errors import ChildFailed, TrialFailed
-from edge_agent.inference.isolation import COMMAND, run_child
+from edge_agent.inference.isolation import COMMAND, encoded, run_child
 from edge_agent.runtimes.choice import Option
 from edge_agent.updates.trial import Limits, run_trial
 from edge_contracts.bundle import Bundle, open_bundle
@@ -174,7 +174,8 @@ def test_what_a_runtime_prints_does_not_spoil_the_answer(tmp_path: Path) -> None
 
 def test_nothing_in_the_working_folder_is_imported(tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemExit('imported from the working folder')")
-    job = b'{"kind": "nothing", "timeout_s": 5}'
-    child = subprocess.run(COMMAND, input=job, capture_output=True, cwd=tmp_path, check=False)
+    child = subprocess.run(
+        COMMAND, input=encoded({"kind": "nothing"}, 5.0), capture_output=True, cwd=tmp_path, check=False
+    )
     assert b"working folder" not in child.stderr
     assert b"KeyError: 'nothing'" in child.stderr
