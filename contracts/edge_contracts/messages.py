@@ -129,6 +129,9 @@ class Window(Frozen):
         trial: Whether the model was on trial for all or part of it.
         unserved: Requests that were not run, by reason ("queue-full", "deadline"): says nothing of the model.
         lineup: Its part among the device's models; None from agents that do not count it.
+        merged: How many windows were added up in this one, because the outbox was full. Between them time
+            may be missing: `duration_ms` is their sum, `rss_bytes` and `temperature_c` their largest.
+        epsilon: What the counts of this window cost in differential privacy; None when they are exact.
     """
 
     kind: Literal["window"] = "window"
@@ -152,6 +155,8 @@ class Window(Frozen):
     trial: bool = False
     unserved: Mapping[str, Annotated[int, Field(ge=0)]] = later({})
     lineup: LineupCounts | None = later(None)
+    merged: Annotated[int, Field(ge=1)] = later(1)
+    epsilon: Annotated[float, Field(gt=0)] | None = later(None)
 
 
 class Event(Frozen):
@@ -174,9 +179,14 @@ class Event(Frozen):
 class Gap(Frozen):
     """Records that the device had to drop, and why: a loss that is owned up to.
 
+    Records that were given up before they were sealed take one number with them, so that a loss is
+    always a hole in the numbers too.
+
     Args:
         first_seq, last_seq: Envelopes that will never come.
         records: How many records were in them.
+        kinds: The same by kind of record.
+        first_ms, last_ms: From when to when they were, by the device's clock; 0 when nobody knows.
     """
 
     kind: Literal["gap"] = "gap"
@@ -184,6 +194,9 @@ class Gap(Frozen):
     last_seq: int = Field(ge=0)
     records: int = Field(ge=0)
     reason: str = Field(max_length=100)
+    kinds: Annotated[Mapping[str, Annotated[int, Field(ge=1)]], Field(max_length=8)] = later({})
+    first_ms: Annotated[int, Field(ge=0)] = later(0)
+    last_ms: Annotated[int, Field(ge=0)] = later(0)
 
 
 Record = Annotated[Window | Event | Gap, Field(discriminator="kind")]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, tuple_, update
+from sqlalchemy import Connection, Table, insert, select, tuple_, update
 
 from edge_contracts.messages import DeviceState, Event, Gap, Telemetry, Window, chain_value
 from edge_fleet.device_state import store_state
@@ -20,6 +20,7 @@ from edge_fleet.verification import Refused, Verified
 
 _KEYS_PER_QUERY = 300  # below every SQLite's limit of variables, three for each key
 _AHEAD_PER_QUERY = 512
+_TABLES: dict[type, Table] = {Window: windows, Event: events, Gap: gaps}
 
 
 @dataclass
@@ -211,7 +212,7 @@ def _insert(connection: Connection, items: Sequence[_Item]) -> None:
     for item in items:
         for record in item.message.recs:
             rows[type(record)].append(_row(item, record))
-    for kind, table in ((Window, windows), (Event, events), (Gap, gaps)):
+    for kind, table in _TABLES.items():
         if rows[kind]:
             connection.execute(insert(table), rows[kind])
 
@@ -226,7 +227,15 @@ def _where(item: _Item) -> dict[str, Any]:
 
 
 def _row(item: _Item, record: Window | Event | Gap) -> dict[str, Any]:
-    """A record laid out for questions; names as in `schema.py`."""
+    """A record laid out for questions; names as in `schema.py`.
+
+    A field that has no column yet is in the raw envelope all the same.
+    """
+    table = _TABLES[type(record)]
+    return {name: value for name, value in _fields(item, record).items() if name in table.columns}
+
+
+def _fields(item: _Item, record: Window | Event | Gap) -> dict[str, Any]:
     if isinstance(record, Gap):
         # a device can only speak for what came before; a range that says more is cut to that
         where = {"device": item.device, "epoch": item.message.epoch, "received_ms": item.received_ms}

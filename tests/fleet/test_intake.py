@@ -175,6 +175,17 @@ def test_losses_that_the_device_owns_up_to_close_a_hole(device: Device) -> None:
     assert (row.first_seq, row.last_seq, row.records, row.reason) == (1, 4, 9, "outbox full")
 
 
+def test_fields_that_have_no_column_are_kept_in_the_envelope(device: Device) -> None:
+    device.fill(2)
+    device.outbox.add(
+        Gap(first_seq=1, last_seq=1, records=2, reason="outbox full", kinds={"window": 2}, first_ms=5),
+        window(merged=4, epsilon=0.5),
+    )
+    device.take(device.telemetry(0))
+    outcome = device.take(device.telemetry(2))
+    assert (device.position(outcome).high, outcome.records, reasons(outcome)) == (2, 2, [])
+
+
 def test_a_gap_may_come_before_the_envelopes_around_it(device: Device) -> None:
     device.fill(3)
     device.outbox.add(Gap(first_seq=1, last_seq=1, records=1, reason="outbox full"))

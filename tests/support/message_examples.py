@@ -55,6 +55,26 @@ EXAMPLES: dict[str, tuple[Channel, DeviceState | Telemetry | Ack | Assignment]] 
             ),
         ),
     ),
+    "downsampled": (
+        Channel.TELEMETRY,
+        Telemetry(
+            epoch=EPOCH,
+            seq=9,
+            prev=bytes(range(16)),
+            recs=(
+                Gap(
+                    first_seq=8,
+                    last_seq=8,
+                    records=9,
+                    reason="outbox full",
+                    kinds={"window": 7, "event": 2},
+                    first_ms=1_700_000_000_000,
+                    last_ms=1_700_000_600_000,
+                ),
+                WINDOW.model_copy(update={"merged": 3, "epsilon": 0.25}),
+            ),
+        ),
+    ),
     "hello": (
         Channel.HELLO,
         DeviceState(
