@@ -1,32 +1,119 @@
-"""Envelopes of messages, checked against an independent implementation of RFC 9052."""
+"""Envelopes of messages, checked against two independent implementations of RFC 9052."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import cbor2
 import cwt
 import pytest
 import samples
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cwt import COSE, COSEKey
+from cwt.exceptions import VerifyError
+from message_examples import EXAMPLES
+from pycose.algorithms import EdDSA
+from pycose.headers import KID, Algorithm
+from pycose.keys import OKPKey
+from pycose.messages import Sign1Message
 
-from edge_contracts import cose
+from edge_contracts import cose, topics
 from edge_contracts.errors import FormatInvalid, KeyUnknown, SignatureInvalid
 from edge_contracts.keys import PrivateKey
 
 TOPIC = "edge/v1/f/d/telemetry"
 
 
-def test_another_implementation_verifies_ours() -> None:
+KEY_ID = samples.KEY.public.key_id.encode()
+Verify = Callable[[bytes, str], bytes]
+Sign = Callable[[bytes, str], bytes]
+
+
+def cwt_verifies(envelope: bytes, topic: str) -> bytes:
+    """python-cwt."""
+    key = COSEKey.from_pem(samples.KEY.public.pem.decode(), kid=KEY_ID)
+    payload: bytes = COSE.new().decode(envelope, key, external_aad=topic.encode())
+    return payload
+
+
+def cwt_signs(payload: bytes, topic: str) -> bytes:
+    key = COSEKey.from_pem(samples.KEY.pem.decode(), kid=KEY_ID)
+    header = {cwt.COSEHeaders.ALG: cwt.COSEAlgs.EDDSA, cwt.COSEHeaders.KID: KEY_ID}
+    envelope: bytes = COSE.new().encode_and_sign(payload, key, protected=header, external_aad=topic.encode())
+    return envelope
+
+
+def pycose_verifies(envelope: bytes, topic: str) -> bytes:
+    """pycose."""
+    message = Sign1Message.decode(envelope)
+    message.external_aad = topic.encode()
+    message.key = OKPKey(crv="ED25519", x=samples.KEY.public.raw)
+    if not message.verify_signature():
+        raise VerifyError("pycose does not verify it")
+    payload: bytes = message.payload
+    return payload
+
+
+def pycose_signs(payload: bytes, topic: str) -> bytes:
+    private = load_pem_private_key(samples.KEY.pem, None)
+    seed = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    header = {Algorithm: EdDSA, KID: KEY_ID}
+    message = Sign1Message(phdr=header, payload=payload, external_aad=topic.encode())
+    message.key = OKPKey(crv="ED25519", x=samples.KEY.public.raw, d=seed)
+    envelope: bytes = message.encode()
+    return envelope
+
+
+VERIFIERS = {"python-cwt": cwt_verifies, "pycose": pycose_verifies}
+SIGNERS = {"python-cwt": cwt_signs, "pycose": pycose_signs}
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
+
+
+@pytest.mark.parametrize("verifies", VERIFIERS.values(), ids=VERIFIERS)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_other_implementations_verify_every_envelope_that_was_ever_written(
+    verifies: Verify, name: str
+) -> None:
+    envelope = (GOLDEN / f"{name}.cose").read_bytes()
+    topic = topics.topic("f", "d1", EXAMPLES[name][0])
+    assert verifies(envelope, topic) == cose.verify(envelope, topic, samples.KEY.public)
+
+
+@pytest.mark.parametrize("signs", SIGNERS.values(), ids=SIGNERS)
+@pytest.mark.parametrize("payload", [b"", b"payload", bytes(70_000)], ids=len)
+def test_ours_are_the_bytes_that_other_implementations_write(signs: Sign, payload: bytes) -> None:
+    # Ed25519 has no randomness and the encoding one spelling: whoever signs, the envelope is the same
+    envelope = signs(payload, TOPIC)
+    assert envelope == cose.sign(payload, TOPIC, samples.KEY)
+    assert cose.verify(envelope, TOPIC, samples.KEY.public) == payload
+
+
+@pytest.mark.parametrize("verifies", VERIFIERS.values(), ids=VERIFIERS)
+def test_other_implementations_refuse_what_we_refuse(verifies: Verify) -> None:
     envelope = cose.sign(b"payload", TOPIC, samples.KEY)
-    key = COSEKey.from_pem(samples.KEY.public.pem.decode(), kid=samples.KEY.public.key_id)
-    assert COSE.new().decode(envelope, key, external_aad=TOPIC.encode()) == b"payload"
+    changed = bytearray(envelope)
+    changed[-70] ^= 1  # in the payload
+    for wrong, topic in ((envelope, TOPIC + "2"), (bytes(changed), TOPIC)):
+        with pytest.raises(VerifyError):
+            verifies(wrong, topic)
+        with pytest.raises(SignatureInvalid):
+            cose.verify(wrong, topic, samples.KEY.public)
 
 
-def test_ours_verifies_another_implementation() -> None:
-    key = COSEKey.from_pem(samples.KEY.pem.decode(), kid=samples.KEY.public.key_id)
-    key_id = samples.KEY.public.key_id.encode()
-    header = {cwt.COSEHeaders.ALG: cwt.COSEAlgs.EDDSA, cwt.COSEHeaders.KID: key_id}
-    envelope = COSE.new().encode_and_sign(b"payload", key, protected=header, external_aad=TOPIC.encode())
-    assert cose.verify(envelope, TOPIC, samples.KEY.public) == b"payload"
+def test_a_spelling_that_others_would_take_is_refused() -> None:
+    tag = cbor2.loads(cose.sign(b"payload", TOPIC, samples.KEY))
+    protected, _, payload, signature = tag.value
+    for unprotected in ({4: KEY_ID}, {"note": 1}):  # not signed: whoever carries the message could write it
+        envelope = cbor2.dumps(cbor2.CBORTag(18, [protected, unprotected, payload, signature]))
+        assert pycose_verifies(envelope, TOPIC) == b"payload"
+        with pytest.raises(FormatInvalid, match="shortest form"):
+            cose.verify(envelope, TOPIC, samples.KEY.public)
 
 
 def test_an_envelope_does_not_count_on_another_topic() -> None:
