@@ -18,10 +18,13 @@ from types import FrameType
 
 from edge_agent.device.config import read_config, read_device_key, trusted_publishers
 from edge_agent.device.home import Home
+from edge_agent.doubt.feedback import FeedbackBook
+from edge_agent.doubt.lineup import Lineup, Settled
 from edge_agent.errors import AgentError, InferenceFailed, NotEnrolled
-from edge_agent.inference.engine import Engine, Serving, Source
+from edge_agent.inference.engine import Engine, Source
 from edge_agent.inference.golden import read_golden
-from edge_agent.inference.session import Answer, Session
+from edge_agent.inference.serving import Serving
+from edge_agent.inference.session import Session
 from edge_agent.inference.source import Sample
 from edge_agent.telemetry.mqtt import Happening, Link, LinkDown, LinkUp
 from edge_agent.telemetry.outbox import Limits, Outbox
@@ -91,7 +94,7 @@ class Agent:
         home: Home,
         settings: Settings,
         source: Source | None = None,
-        answered: Callable[[Answer, Sample, str], None] | None = None,
+        answered: Callable[[Settled, Sample], None] | None = None,
         random: Random | None = None,
     ) -> None:
         """Read the state and put the parts together; nothing runs yet.
@@ -113,7 +116,7 @@ class Agent:
             )
         self._queue: Queue[Happening | Done] = Queue()
         self._worker = Worker(self._queue.put)
-        self._engine = Engine(source, answered)
+        self._engine = Engine(source, answered, lineup=Lineup(FeedbackBook()))
         self._updater = Updater(
             home, self._store, self._config, self._trusted, self, self._worker, self._random, settings.threads
         )

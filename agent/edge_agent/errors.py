@@ -14,6 +14,7 @@ AgentError                       every refusal; its text is one line: found, exp
  |   +- RuntimeLost              the process that holds the runtime is gone, and its model with it
  |       +- RuntimeCrashed       it died while it answered
  |       +- RuntimeHung          it did not answer in time and was killed
+ +- FeedbackRefused              a label that fits no answer (`code` says why)
  +- ChildFailed                  a child process died, hung, answered nonsense or refused its job
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
  +- SourceMissing                the folder that inputs should come from is not there
@@ -125,6 +126,19 @@ class RuntimeHung(RuntimeLost):
     """The process that holds the runtime did not answer in time and was killed."""
 
     code = "runtime-hung"
+
+
+class FeedbackRefused(AgentError):
+    """A label that fits no answer.
+
+    Args:
+        code: "unknown-request" or "bad-label".
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the reason beside the text."""
+        super().__init__(message)
+        self.code = code
 
 
 class ChildFailed(AgentError):

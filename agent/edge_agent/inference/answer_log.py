@@ -7,12 +7,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
+from edge_agent.doubt.lineup import Settled
 from edge_agent.errors import HomeInvalid
-from edge_agent.inference.session import Answer
 from edge_agent.inference.source import Sample
 
 log = logging.getLogger(__name__)
@@ -44,20 +44,24 @@ class AnswerLog:
         with stream:
             yield AnswerLog(stream)
 
-    def write(self, answer: Answer, sample: Sample, bundle: str) -> None:
-        """Append one answer: its origin, the bundle that gave it, the outputs by name."""
+    def write(self, settled: Settled, sample: Sample) -> None:
+        """Append one answer: its origin, the bundle that gave it, the outputs, and whether to trust them."""
+        answer = settled.answer
         outputs = {
             name: np.where(np.isfinite(values), values, None).tolist()  # type: ignore[call-overload]
             if values.dtype.kind == "f"
             else values.tolist()
             for name, values in answer.outputs.items()
         }
-        line = {
+        line: dict[str, Any] = {
             "input": sample.origin,
-            "bundle": bundle,
+            "bundle": settled.serving.bundle,
             "outputs": outputs,
             "latency_ms": round(float(answer.latency_ms.sum()), 4),
+            "uncertain": settled.uncertain,
         }
+        if settled.confidence:
+            line["confidence"] = round(min(settled.confidence), 6)
         try:
             self._stream.write(json.dumps(line) + "\n")
         except OSError as error:

@@ -13,18 +13,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from edge_agent.device.resources import now, read_resources
+from edge_agent.doubt.lineup import Lineup, Members, Settled
 from edge_agent.errors import AgentError, DeadlinePassed, InferenceFailed, InputRefused, NoModel
 from edge_agent.inference.golden import GoldenResult, GoldenSet, run_golden
-from edge_agent.inference.request import Arrays, Reply, Request
+from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.request_queue import QueueLimits, RequestQueue, Waiting
-from edge_agent.inference.session import Answer, Session
+from edge_agent.inference.serving import Serving, Totals
 from edge_agent.inference.source import BadFile, Nothing, Sample
-from edge_agent.telemetry.windows import WindowCounter
 from edge_contracts.messages import Window
 
 log = logging.getLogger(__name__)
@@ -32,6 +30,7 @@ T = TypeVar("T")
 
 NO_MODEL = "no model is open on this device; install one, or see edge-agent status"
 DIED = "the inference thread has died"
+SOURCE = "source"  # the client in whose name the source asks
 NO_MODEL_S = 0.5  # inputs are left where they are until there is a model to answer them
 
 
@@ -42,43 +41,6 @@ class Source(Protocol):
         """What there is now."""
 
 
-@dataclass
-class Totals:
-    """What an open model did since it was switched on."""
-
-    answered: int = 0
-    failed: int = 0
-    refused: int = 0
-
-
-@dataclass(frozen=True)
-class Serving:
-    """An open model with its counts.
-
-    Args:
-        bundle: Digest of the manifest.
-    """
-
-    bundle: str
-    session: Session
-    counter: WindowCounter
-    totals: Totals = field(default_factory=Totals)
-
-    @staticmethod
-    def begin(bundle: str, session: Session, trial: bool) -> Serving:
-        """Start counting for a session."""
-        counter = WindowCounter(
-            session.manifest,
-            bundle,
-            session.artifact.id,
-            session.runtime,
-            now(),
-            read_resources().cpu_s,
-            trial,
-        )
-        return Serving(bundle, session, counter)
-
-
 class Engine:
     """The thread.
 
@@ -86,18 +48,21 @@ class Engine:
         source: None for a device whose inputs all come by `submit`.
         answered: Called in the inference thread with each answer to the source's inputs; must be quick.
         limits: Of the requests that may wait.
+        lineup: How the models share the requests; without one the open model answers all.
     """
 
     def __init__(
         self,
         source: Source | None = None,
-        answered: Callable[[Answer, Sample, str], None] | None = None,
+        answered: Callable[[Settled, Sample], None] | None = None,
         limits: QueueLimits | None = None,
+        lineup: Lineup | None = None,
     ) -> None:
         """Take the parts; `start` runs the thread."""
         self._queue = RequestQueue(limits)
         self._source = source
         self._answered = answered
+        self._lineup = lineup or Lineup()
         self._serving: Serving | None = None
         self._requests: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()
@@ -149,6 +114,18 @@ class Engine:
     def cut(self, trial: bool) -> Window | None:
         """Close the telemetry window and open the next; None when there is no model."""
         return self._between(lambda: self._cut(trial))
+
+    def cut_others(self) -> list[Window]:
+        """Close the windows of the models beside the active one."""
+        return self._between(self._lineup.cut_others)
+
+    def change(self, members: Members) -> list[Window]:
+        """Have other models beside the active one from the next input on; last windows of those gone."""
+        return self._between(lambda: self._lineup.change(members))
+
+    def between(self, work: Callable[[], T]) -> T:
+        """Have something done between two inferences, and wait for it."""
+        return self._between(work)
 
     def ask_golden(self, golden: GoldenSet) -> GoldenResult:
         """Run golden inputs in the open session, and count them in the window.
@@ -240,43 +217,25 @@ class Engine:
             waiting.future.set_exception(late)
             return
         try:
-            answer = self._infer(serving, request.inputs)
+            settled = self._lineup.answer(serving, request)
         except AgentError as error:
             waiting.future.set_exception(error)
             return
-        session = serving.session
+        answer, session = settled.answer, settled.serving.session
         waiting.future.set_result(
             Reply(
                 answer.outputs,
                 float(answer.latency_ms.sum()),
                 session.manifest.name,
                 session.manifest.version,
-                serving.bundle,
+                settled.serving.bundle,
                 session.artifact.id,
                 answer.flagged,
+                settled.uncertain,
+                min(settled.confidence, default=None),
+                settled.path,
             )
         )
-
-    def _infer(self, serving: Serving, inputs: Arrays) -> Answer:
-        """Answer a batch and count it.
-
-        Raises:
-            InputRefused: The contract does not allow an input.
-            InferenceFailed: The runtime reported an error.
-        """
-        try:
-            answer = serving.session.infer(inputs)
-        except InputRefused as error:
-            serving.counter.refused(error.code)
-            serving.totals.refused += 1
-            raise
-        except InferenceFailed as error:
-            serving.counter.failed(error.code)
-            serving.totals.failed += 1
-            raise
-        serving.counter.answered(answer)
-        serving.totals.answered += answer.samples
-        return answer
 
     def _from_source(self) -> float:
         """Answer one input of the source; how long to wait before the next."""
@@ -294,11 +253,11 @@ class Engine:
             serving.counter.refused(sample.code)
             return 0.0
         try:
-            answer = self._infer(serving, sample.inputs)
+            settled = self._lineup.answer(serving, Request(sample.inputs, SOURCE, origin=sample.origin))
         except (InputRefused, InferenceFailed):
             return 0.0
         if self._answered is not None:
-            self._answered(answer, sample, serving.bundle)
+            self._answered(settled, sample)
         return 0.0
 
     def _switch(self, serving: Serving | None) -> Window | None:
@@ -306,7 +265,7 @@ class Engine:
         if before is None:
             return None
         self._count_unserved(before)
-        last = before.counter.cut(now(), read_resources())
+        last = self._lineup.cut(before)
         before.session.close()
         return last
 
@@ -315,7 +274,7 @@ class Engine:
         if serving is None:
             return None
         self._count_unserved(serving)
-        return serving.counter.cut(now(), read_resources(), trial)
+        return self._lineup.cut(serving, trial)
 
     def _count_unserved(self, serving: Serving) -> None:
         for reason, count in self._queue.take_unserved().items():

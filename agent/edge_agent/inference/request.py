@@ -24,8 +24,9 @@ class Request:
             arrays must not change until the reply is there: they are not copied.
         client: Who asks; turns and rates are per client.
         deadline_s: By the monotonic clock; not run when that has passed. None never expires.
-        origin: What the client calls it, for logs.
-        routing_key: What decides between two models that share the traffic; "" for the client's name.
+        origin: What the client calls it, for logs and for the label that may come later (`feedback`).
+        routing_key: What decides between two models that share the traffic: the same key, the same model.
+            "" for what the request is called, or else for the client's name.
         parameters: What else the client said, by name; nothing here reads it.
     """
 
@@ -52,9 +53,9 @@ class Reply:
         model, version, bundle: Name, version and manifest digest of the model that answered.
         artifact: The form of it that ran.
         flagged: Samples that were answered although they look suspicious, by reason.
-        uncertain: Whether the model should not be trusted in this.
+        uncertain: No model was sure: the answer had better not be used.
         confidence: Of the least certain sample, 0 to 1; None where nothing is known of it.
-        path: Which models were tried, in order, the one that answered last.
+        path: What was tried, in order, and what each found, such as ("active:unsure", "second:sure").
     """
 
     outputs: Arrays

@@ -13,9 +13,11 @@ import pytest
 from agent_bundles import build
 from agent_fleet import until
 
-from edge_agent.inference.engine import Engine, Serving
+from edge_agent.doubt.lineup import Settled
+from edge_agent.inference.engine import Engine
 from edge_agent.inference.golden import read_golden
-from edge_agent.inference.session import Answer, Session
+from edge_agent.inference.serving import Serving
+from edge_agent.inference.session import Session
 from edge_agent.inference.source import BadFile, Nothing, Sample
 from edge_agent.logs import JsonFormatter, TextFormatter
 from edge_contracts.bundle import open_bundle
@@ -79,8 +81,8 @@ def test_no_answer_is_lost_or_counted_twice_over_switches_and_cuts(
 ) -> None:
     answers: list[str] = []
 
-    def answered(_answer: Answer, _sample: Sample, bundle: str) -> None:
-        answers.append(bundle)
+    def answered(settled: Settled, _sample: Sample) -> None:
+        answers.append(settled.serving.bundle)
 
     engine = Engine(Stream(forever=GOOD), answered)
     engines.append(engine)

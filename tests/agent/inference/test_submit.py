@@ -14,9 +14,10 @@ from agent_bundles import GOLDEN_X, build, reference
 from agent_fleet import until
 
 from edge_agent.errors import DeadlinePassed, InputRefused, NoModel, QueueFull
-from edge_agent.inference.engine import Engine, Serving
+from edge_agent.inference.engine import Engine
 from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.request_queue import QueueLimits
+from edge_agent.inference.serving import Serving
 from edge_agent.inference.session import Answer, Session
 from edge_agent.inference.source import BadFile, Nothing, Sample
 from edge_contracts.bundle import open_bundle
