@@ -65,7 +65,8 @@ class InputRefused(AgentError):
     """An input that the tensor contract does not allow.
 
     Args:
-        code: The rule: "names", "shape", "dtype" or "not-finite".
+        code: The rule: "names", "shape", "dtype" or "not-finite"; of bytes those of `input.prepare`; of
+            what the contract's own checks refuse those of `input.checks`.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -13,6 +13,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from edge_contracts.digest import Digest
 from edge_contracts.model import Frozen, Identifier, VersionName, later
+from edge_contracts.processing import Checks, Interpretation, Preparation
+from edge_contracts.processing_fit import misfit_of_answer, misfit_of_input
 from edge_contracts.profile import Precision, RuntimeName
 from edge_contracts.sketch import Baseline
 
@@ -35,6 +37,8 @@ class TensorSpec(Frozen):
         layout: "NHWC", "NCHW" or "" when it is not an image.
         color_order: "RGB", "BGR" or "" when not known.
         value_range: Smallest and largest value seen in calibration; inputs far outside are suspicious.
+        prepare: How bytes become it; None for an input that only takes arrays.
+        checks: What else it must be.
     """
 
     name: str = Field(min_length=1, max_length=256)
@@ -43,6 +47,16 @@ class TensorSpec(Frozen):
     layout: Literal["", "NHWC", "NCHW"] = ""
     color_order: Literal["", "RGB", "BGR"] = ""
     value_range: tuple[float, float] | None = None
+    prepare: Preparation | None = later(None)
+    checks: Checks | None = later(None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TensorSpec:
+        if self.prepare is not None:
+            rule = self.prepare
+            if why := misfit_of_input(rule, self.shape, self.layout, self.color_order, self.dtype):
+                raise ValueError(f"{rule.kind} for {self.name!r}: {why}")
+        return self
 
 
 class FileRef(Frozen):
@@ -242,6 +256,7 @@ class Manifest(Frozen):
     task: Task
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    interpret: Interpretation | None = later(None)
     labels: tuple[str, ...] = ()
     labels_digest: Digest | None = None
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
@@ -271,6 +286,11 @@ class Manifest(Frozen):
                         raise ValueError(
                             f"artifact {artifact.id}: perm of {binding.name!r} is not a permutation"
                         )
+        if self.interpret is not None:
+            shapes = {spec.name: spec.shape for spec in self.outputs}
+            has_picture = any(len(spec.shape) == 4 and spec.layout for spec in self.inputs)
+            if why := misfit_of_answer(self.interpret, shapes, has_picture):
+                raise ValueError(f"interpret, {self.interpret.kind}: {why}")
         paths = [file.path for file in self.files()]
         if len(set(paths)) != len(paths):
             raise ValueError("two files have the same path")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.inference.oneshot import OneShot
+from edge_agent.input.interpret import interpret
 
+UNSURE = "nothing is sure enough"
 ROWS = 20  # a person reads no more; --json and --output hold them all
 
 
@@ -46,6 +49,8 @@ def as_json(shot: OneShot) -> dict[str, Any]:
         },
         "flagged": dict(shot.flagged),
     }
+    if shot.manifest.interpret is not None:
+        result["answers"] = interpret(shot.manifest, shot.outputs, shot.view)
     if shot.manifest.task == "classification":
         first = shot.outputs[shot.manifest.outputs[0].name]
         result["top"] = [
@@ -61,7 +66,11 @@ def as_text(shot: OneShot) -> str:
     lines = [f"{shot.manifest.name} {shot.manifest.version}: {option.artifact} in {shot.runtime}"]
     if shot.choice.fallback:
         lines.append(f"fallback: {shot.choice.fallback}")
-    if shot.manifest.task == "classification":
+    if shot.manifest.interpret is not None:
+        first_rows = {name: values[:ROWS] for name, values in shot.outputs.items()}
+        for row, answer in enumerate(interpret(shot.manifest, first_rows, shot.view)):
+            lines += [f"{row:>6}  {line}" for line in _lines(answer)]
+    elif shot.manifest.task == "classification":
         first = shot.outputs[shot.manifest.outputs[0].name]
         for row, (name, score) in enumerate(top_class(first[:ROWS], shot.manifest.labels)):
             lines.append(f"{row:>6}  {name}  {score:.4f}")
@@ -79,6 +88,23 @@ def as_text(shot: OneShot) -> str:
     median, p95 = np.median(shot.latency_ms), np.quantile(shot.latency_ms, 0.95)
     lines.append(f"latency of one inference: median {median:.3g} ms, p95 {p95:.3g} ms over {samples}")
     return "\n".join(lines)
+
+
+def _lines(answer: Mapping[str, Any]) -> list[str]:
+    """An answer of `interpret` as a person reads it: a line of classes, or one for each box."""
+    if "top" in answer:
+        return [
+            "  ".join(f"{one['class']}  {_score(one)}" for one in answer["top"]) or "nothing is sure enough"
+        ]
+    lines = []
+    for one in answer["boxes"]:
+        left, top, right, bottom = one["box"]
+        lines.append(f"{one['class']}  {_score(one)}  at {left:.3f} {top:.3f} to {right:.3f} {bottom:.3f}")
+    return lines or [UNSURE]
+
+
+def _score(one: Mapping[str, Any]) -> str:
+    return "not a number" if one["score"] is None else f"{one['score']:.4f}"
 
 
 def _plain(values: NDArray[Any]) -> Any:

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,8 +27,9 @@ from edge_agent.errors import AgentError
 from edge_agent.guard.resident import stay
 from edge_agent.inference.golden import GoldenSet, read_golden, run_golden
 from edge_agent.inference.session import Session
+from edge_agent.input.files import read_file
 from edge_agent.runtimes.choice import Choice, Option, options
-from edge_contracts.arrays import read_npz, write_npz
+from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import MANIFEST
 from edge_contracts.errors import ContractError
 from edge_contracts.manifest import FORMAT, Manifest
@@ -86,17 +87,23 @@ def infer(job: Mapping[str, Any]) -> dict[str, Any]:
     """Answer every sample of a data file.
 
     Args:
-        job: folder, option, threads, input (.npz), output (.npz to write: "output/<name>", "latency_ms").
+        job: folder, option, threads, input (a file that `read_file` reads), output (.npz to write:
+            "output/<name>", "latency_ms").
     """
     manifest, choice = _subject(job)
-    inputs = read_npz(Path(job["input"]))
+    prepared = read_file(Path(job["input"]), manifest)
     session = Session.open(Path(job["folder"]), manifest, choice, job["threads"], isolate=False)
-    answer = session.infer(inputs)
+    answer = session.infer(prepared.inputs)
     runtime = session.runtime
     session.close()
     outputs = {f"output/{name}": np.asarray(values) for name, values in answer.outputs.items()}
     Path(job["output"]).write_bytes(write_npz({**outputs, "latency_ms": answer.latency_ms}))
-    return {"runtime": runtime, "samples": answer.samples, "flagged": dict(answer.flagged)}
+    return {
+        "runtime": runtime,
+        "samples": answer.samples,
+        "flagged": dict(answer.flagged),
+        "view": None if prepared.view is None else asdict(prepared.view),
+    }
 
 
 def ways(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     "inputs",
     required=True,
     type=click.Path(path_type=Path),
-    help="Data file (.npz): x, or one array for each input by its tensor name.",
+    help="Data file (.npz): x, or one array for each input by its tensor name. A picture (.jpg .png), sound "
+    "(.wav) or table (.csv .json) where the bundle says how it becomes an input.",
 )
 @click.option(
     "--trust",

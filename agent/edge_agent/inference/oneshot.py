@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.inference.isolation import run_child
+from edge_agent.input.files import require_readers
+from edge_agent.input.view import View
 from edge_agent.runtimes.choice import Choice, choose, options
 from edge_contracts.arrays import read_npz
 from edge_contracts.bundle import open_bundle
@@ -35,6 +37,7 @@ class OneShot:
         outputs: By tensor name, shape (n, ...), in the contract's space.
         latency_ms: Of each sample, shape (n,).
         flagged: Samples that look suspicious, by reason.
+        view: Which part of the picture the model saw, when the file was one.
     """
 
     manifest: Manifest
@@ -45,21 +48,24 @@ class OneShot:
     outputs: Mapping[str, NDArray[Any]]
     latency_ms: NDArray[np.float64]
     flagged: Mapping[str, int]
+    view: View | None = None
 
 
 def answer_file(
     bundle: Path, inputs: Path, trusted: TrustedKeys | None, threads: int = 1, timeout_s: float = 600.0
 ) -> OneShot:
-    """Answer every sample of an .npz file.
+    """Answer every sample of a data file: .npz, or what the contract says how to prepare.
 
     Args:
         trusted: Keys that may have signed the bundle; None leaves the signature unchecked.
 
     Raises:
         ContractError: The bundle or the data file is not in order.
+        MissingExtra: What reads the file is not installed.
         RuntimeUnavailable: Nothing here can run the bundle.
         ChildFailed: The runtime crashed or hung, or refused the model or the inputs.
     """
+    require_readers(inputs)
     opened = open_bundle(bundle)
     signed_by = verify(opened, trusted).key_id if trusted is not None else None
     choice = choose(options(opened.manifest))
@@ -86,4 +92,5 @@ def answer_file(
         {name.removeprefix("output/"): values for name, values in arrays.items()},
         latency_ms,
         told["flagged"],
+        None if told["view"] is None else View(**told["view"]),
     )
