@@ -220,9 +220,9 @@ def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) 
     local.open_for(place, bundle, keys)
     try:
         with place.locked():
+            if key is not None:  # before the bundle counts: untrusted it would not verify at the next start
+                config.trust(place, key)
             local.install(place, bundle, keys)
-            if key is not None:
-                config.trust(place, key)  # without it the bundle would not verify at the next start
     except HomeLocked:
         said = orders.give(place, "install", bundle, (key.base64,) if key is not None else ())
         click.echo(said, err=True)

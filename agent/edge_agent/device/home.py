@@ -83,9 +83,9 @@ class Home:
         """
         self.require_ours()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.downloads.mkdir(exist_ok=True, mode=0o700)
-            (self.folder / "slots").mkdir(exist_ok=True, mode=0o700)
+            _make_durably(self.folder)
+            _make_durably(self.downloads)
+            _make_durably(self.folder / "slots")
         except OSError as error:
             raise HomeInvalid(f"cannot make {error.filename}: {error.strerror}") from None
 
@@ -153,6 +153,16 @@ class Home:
 def default_home() -> Home:
     """`$EDGE_AGENT_HOME`, or `~/.edgefleet/agent`."""
     return Home(Path(os.environ.get("EDGE_AGENT_HOME") or Path.home() / ".edgefleet" / "agent"))
+
+
+def _make_durably(folder: Path) -> None:
+    """Make a folder and those above it that are missing; a power cut does not take back their names."""
+    if folder.is_dir():
+        return
+    if not folder.parent.is_dir():
+        _make_durably(folder.parent)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    sync_folder(folder.parent)
 
 
 def write_durably(path: Path, content: bytes) -> None:
