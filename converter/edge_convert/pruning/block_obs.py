@@ -10,6 +10,7 @@ errors, each relative to the power of that layer's results.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from edge_convert import reference
 from edge_convert.graph import Array, Graph, Node, Op
 from edge_convert.pruning.channels import Channels, Ids
-from edge_convert.pruning.least_squares import MOST_INPUTS, MOST_ROWS, unfolded
+from edge_convert.pruning.least_squares import MOST_INPUTS, MOST_ROWS, step_over, unfolded
 from edge_convert.quantizing.statistics import chunks, sample_count
 
 Floats = NDArray[np.float64]
@@ -67,9 +68,9 @@ def covariances(graph: Graph, channels: Channels, feeds: Mapping[str, Array]) ->
     for chunk in chunks(graph, feeds):
         values = reference.evaluate(graph, chunk, keep={name for _, name in mixers})
         for node, name in mixers:
-            results = samples * graph.tensor(node.output).size // graph.tensor(node.output).shape[-1]
-            step = max(1, results // MOST_ROWS)
-            x = unfolded(node, graph.constant(node.inputs[1]), values[name], step + (step % 2 == 0))
+            shape = graph.tensor(node.output).shape
+            step = step_over(shape, samples * math.prod(shape[:-1]), MOST_ROWS)
+            x = unfolded(node, graph.constant(node.inputs[1]), values[name], step)
             x = x.astype(np.float64)
             sums[node.name] = x.sum(axis=0) + sums.get(node.name, 0.0)
             squares[node.name] = x.T @ x + squares.get(node.name, 0.0)

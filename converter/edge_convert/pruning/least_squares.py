@@ -6,6 +6,7 @@ makes up for what the shortcut lost, too. No labels, no gradients.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -147,9 +148,8 @@ def _fitted(
     now = [weights] if bias is None else [weights, bias]
     missing = [w - reference.apply(linear, [x, *now], len(x)) for x, w in zip(inputs, wanted, strict=True)]
     results = sum(m.size // channels for m in missing)
-    step = max(1, results // min(MOST_ROWS, _MOST_ELEMENTS // int(np.prod(weights.shape[1:]))))
-    # an odd step walks over rows and columns of an image alike
-    step += step % 2 == 0
+    most = min(MOST_ROWS, _MOST_ELEMENTS // int(np.prod(weights.shape[1:])))
+    step = step_over(wanted[0].shape, results, most)
     x = np.concatenate([unfolded(node, weights, x, step) for x in inputs]).astype(np.float64)
     r = np.concatenate([m.reshape(-1, channels)[::step] for m in missing]).astype(np.float64)
     x_mean, r_mean = x.mean(axis=0), r.mean(axis=0)
@@ -174,6 +174,21 @@ def _ridged(gram: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
     power = np.trace(gram, axis1=-2, axis2=-1) / unknowns
     strength = (power + 1e-12) * max(_RIDGE, 0.3 * unknowns / rows)
     return gram + np.asarray(strength)[..., None, None] * np.eye(unknowns)
+
+
+def step_over(shape: tuple[int, ...], results: int, most: int) -> int:
+    """Every how manieth result to take for `most` of them or a few less.
+
+    A step that shares a factor with rows or columns would come by some of them only: every fifth pixel of
+    a map five wide is always in the same column.
+
+    Args:
+        shape: Of what the layer gives, samples first and channels last.
+    """
+    step = max(1, results // most)
+    while math.gcd(step, math.prod(shape[1:-1])) > 1:
+        step += 1
+    return step
 
 
 def unfolded(node: Node, weights: Array, x: Array, step: int) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_convert.graph import Array, Graph, Node, Op
-from edge_convert.pruning.least_squares import MOST_INPUTS, unfolded
+from edge_convert.pruning.least_squares import MOST_INPUTS, step_over, unfolded
 from edge_convert.quantizing.copying import copies
 from edge_convert.quantizing.quantization import Quantization
 from edge_convert.quantizing.ranges import LARGEST_WEIGHT_CODE
@@ -81,9 +81,7 @@ def rows_of(node: Node, weights: Array, inputs: list[Array], wanted: list[Array]
     results = sum(w.size // channels for w in wanted)
     unknowns = int(np.prod(weights.shape[1:3] if node.op is Op.DEPTHWISE_CONV2D else weights.shape[1:]))
     most = min(_MOST_ROWS, max(_FEWEST_ROWS, _ROWS_PER_INPUT * unknowns))
-    step = max(1, results // most)
-    # an odd step walks over rows and columns of an image alike
-    step += step % 2 == 0
+    step = step_over(wanted[0].shape, results, most)
     x = np.concatenate([unfolded(node, weights, x, step) for x in inputs])
     y = np.concatenate([w.reshape(-1, channels)[::step] for w in wanted])
     samples, start = [], 0
