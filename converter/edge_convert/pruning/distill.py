@@ -25,6 +25,7 @@ from edge_convert.graph import Array, Graph, Op
 from edge_convert.pruning import balance
 from edge_convert.pruning.sensitivity import distance
 from edge_convert.pruning.shrink import with_weights
+from edge_convert.pruning.variations import varied
 from edge_convert.quantizing.statistics import sample_count
 
 if TYPE_CHECKING:
@@ -206,62 +207,6 @@ class _Lesson:
                 name: torch.from_numpy(np.ascontiguousarray(array))
                 for name, array in varied(drawn, random).items()
             }
-
-
-def varied(drawn: Mapping[str, Array], random: np.random.Generator) -> dict[str, Array]:
-    """Samples as they might have been: shifted, flipped, brighter, mixed.
-
-    Of an image (three or four channels) all of these, of a map with one channel or a sequence shifts along
-    its first axis and noise; any two samples may be mixed. What is not float32 stays as it is.
-    """
-    floats = {name: array for name, array in drawn.items() if array.dtype == np.float32}
-    result = dict(drawn)
-    count = len(next(iter(drawn.values())))
-    # half of the samples are mixed with others, in any share
-    others, share = random.permutation(count), random.uniform(0.0, 1.0, count).astype(np.float32)
-    mixed = random.random(count) < 0.5
-    box = random.uniform(0.0, 1.0, 4)
-    cut = random.random() < 0.3
-    for name, array in floats.items():
-        x = array.copy()
-        if x.ndim == 4 and x.shape[3] in (3, 4):
-            x = _varied_image(x, random)
-        elif x.ndim >= 3:
-            x = _shifted(x, random, 1)
-            x += random.normal(0.0, 0.05, x.shape).astype(np.float32) * x.std()
-        else:
-            x += random.normal(0.0, 0.05, x.shape).astype(np.float32) * x.std(axis=0)
-        if cut and x.ndim == 4:
-            top, bottom = sorted((box[:2] * x.shape[1]).astype(int))
-            left, right = sorted((box[2:] * x.shape[2]).astype(int))
-            x[mixed, top:bottom, left:right] = x[others][mixed, top:bottom, left:right]
-        else:
-            weight = np.where(mixed, share, 1.0).astype(np.float32).reshape(-1, *[1] * (x.ndim - 1))
-            x = weight * x + (1 - weight) * x[others]
-        result[name] = np.asarray(x, np.float32)
-    return result
-
-
-def _varied_image(x: Array, random: np.random.Generator) -> Array:
-    low, high = x.min(), x.max()
-    flipped = random.random(len(x)) < 0.5
-    x[flipped] = x[flipped, :, ::-1]
-    for axis in (1, 2):
-        x = _shifted(x, random, axis)
-    shape = (len(x), 1, 1, 1)
-    gain = random.uniform(0.8, 1.2, shape).astype(np.float32)
-    offset = (random.uniform(-0.1, 0.1, shape) * (high - low)).astype(np.float32)
-    return np.asarray(np.clip(low + (x - low) * gain + offset, low, high))
-
-
-def _shifted(x: Array, random: np.random.Generator, axis: int) -> Array:
-    """Each sample moved along an axis by up to an eighth of it, its edge repeated."""
-    size = x.shape[axis]
-    most = size // 8
-    by = random.integers(-most, most + 1, len(x))
-    places = np.clip(np.arange(size)[None] + by[:, None], 0, size - 1)
-    places = places.reshape(len(x), *[size if a == axis else 1 for a in range(1, x.ndim)])
-    return np.take_along_axis(x, places, axis)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from edge_convert.pruning.shrink import kept_positions
 from edge_convert.pruning.stem import fit_stem
 from edge_convert.pruning.stride_hoist import Hoist
 from edge_convert.pruning.thin_depthwise import widen_thin
+from edge_convert.pruning.variations import filled_up
 from edge_convert.quantizing.statistics import sample_count
 
 # Shares of the lean form's predicted time that the ladder's steps come to, and "auto" tries from the last.
@@ -34,7 +35,7 @@ SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
 # What "auto" asks of the outputs on samples kept back.
 _AUTO_MIN_AGREEMENT = 0.99
 _AUTO_MIN_SQNR_DB = 20.0
-# Least squares needs no more samples than this.
+# Least squares needs no more samples than this; fewer are filled up with varied copies.
 _MOST_SAMPLES = 384
 # Samples of each class that choose the state that distillation keeps, and nothing else.
 _KEPT_BACK, _MOST_KEPT_BACK = 0.25, 160
@@ -239,6 +240,7 @@ class Pruner:
         self._learn = {name: np.asarray(array)[~back] for name, array in feeds.items()}
         few = balance.spread_out(answers[~back], _MOST_SAMPLES)
         self._few = {name: array[few] for name, array in self._learn.items()}
+        self._many = filled_up(graph, self._few, _MOST_SAMPLES)
         self._most_parameters = int(_MOST_GROWTH * graph.parameters())
         self.lean = lean or self._lean()
 
@@ -326,7 +328,7 @@ class Pruner:
         means = {name: spread.mean for name, spread in seen.items()}
         left = kept_positions(channels, gone)
         small = dead_channels.cut(graph, channels, gone, means)
-        taught = reconstruct(graph, small, left, self._few)
+        taught = reconstruct(graph, small, left, self._many)
         count = len(step.removed)
         moves = (*stage.moves, f"{count} weak channels removed", _LEAST_SQUARES)
         kept = {name: places[left[name]] for name, places in stage.kept.items() if name in left}
@@ -335,7 +337,7 @@ class Pruner:
     def hoisted(self, stage: Stage, hoist: Hoist) -> Stage:
         """The stage with a stride moved, taught again."""
         whole = {name: np.arange(len(places)) for name, places in stage.kept.items()}
-        taught = reconstruct(stage.graph, hoist.graph, whole, self._few, hoist.grids)
+        taught = reconstruct(stage.graph, hoist.graph, whole, self._many, hoist.grids)
         moves = (*stage.moves, hoist.summary, _LEAST_SQUARES)
         return self._distilled(Stage(taught, stage.kept, moves, stage.dead, stage.weak))
 

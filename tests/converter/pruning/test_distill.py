@@ -11,7 +11,7 @@ from small_nets import Net, picture_net, pictures
 from edge_convert import reference
 from edge_convert.errors import DistillationRefused
 from edge_convert.graph import Graph, Op
-from edge_convert.pruning.distill import DistillOptions, distill, varied
+from edge_convert.pruning.distill import DistillOptions, distill
 from edge_convert.pruning.sensitivity import distance
 from edge_convert.pruning.shrink import with_weights
 
@@ -117,21 +117,3 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delattr("edge_convert.pruning.torch_graph", raising=False)
     with pytest.raises(DistillationRefused, match=r"pip install 'edgefleet\[torch\]'"):
         distill(picture_net(), picture_net(), {"x": pictures(32)}, CHECK, DistillOptions(1))
-
-
-def test_varied_samples_stay_in_range_and_differ() -> None:
-    x = pictures(32)
-    random = np.random.default_rng(0)
-    for _ in range(5):
-        found = varied({"x": x}, random)["x"]
-        assert found.shape == x.shape and found.dtype == np.float32
-        assert x.min() - 1e-6 <= found.min() and found.max() <= x.max() + 1e-6
-        assert np.abs(found - x).max(axis=(1, 2, 3)).min() > 0
-
-
-def test_labels_of_another_kind_are_not_touched() -> None:
-    ids = np.arange(20, dtype=np.int64).reshape(10, 2)
-    sound = np.random.default_rng(1).normal(size=(10, 49, 10, 1)).astype(np.float32)
-    found = varied({"ids": ids, "sound": sound}, np.random.default_rng(0))
-    np.testing.assert_array_equal(found["ids"], ids)
-    assert not np.array_equal(found["sound"], sound)
