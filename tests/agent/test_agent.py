@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Device:
         np.savez(self.inputs / "x.npz", x=x)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *more: str) -> None:
+    def start(self, *more: str, environment: Mapping[str, str] = {}) -> None:
         run = [
             *AGENT,
             "run",
@@ -58,7 +59,8 @@ class Device:
         ]
         run += ["--window", "0.5", "--hello", "1", "--health-window", "0.5", "--health-inferences", "5"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*run, "--answers", str(self.answers), *more], stderr=log)
+            run += ["--answers", str(self.answers), *more]
+            self.process = subprocess.Popen(run, stderr=log, env=os.environ | environment)
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -372,3 +374,17 @@ def test_a_device_without_a_fleet_answers_all_the_same(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert alone.answered() == 200
     assert not (alone.home / "outbox.db").exists()
+
+
+def test_the_service_manager_hears_that_the_daemon_works(device: Device, tmp_path: Path) -> None:
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        device.start(environment={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"})
+        while heard.count("WATCHDOG=1") < 3:
+            heard.append(manager.recv(4096).decode())
+        assert device.end() == 0
+        while heard[-1] != "STOPPING=1":
+            heard.append(manager.recv(4096).decode())
+    assert heard[0] == "READY=1"

@@ -68,6 +68,7 @@ class Engine:
         self._wake = threading.Event()
         self._stopping = False
         self._idle_since_s: float | None = None
+        self._busy_since_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     def start(self) -> None:
@@ -140,6 +141,11 @@ class Engine:
         """Whether the thread ended by a fault of our own."""
         return not self._stopping and self._thread.ident is not None and not self._thread.is_alive()
 
+    def busy_s(self, now_s: float) -> float:
+        """For how long the thread has been at the same thing; 0 while it waits for something to do."""
+        since_s = self._busy_since_s
+        return 0.0 if since_s is None else now_s - since_s
+
     @property
     def totals(self) -> Totals:
         """What the open model did since it was switched on."""
@@ -175,10 +181,12 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._stopping:
+                self._busy_since_s = monotonic()
                 self._work_off()
                 self._round()
                 wait_s = self._from_source()
                 if wait_s > 0 and not self._requests and not self._queue:
+                    self._busy_since_s = None
                     self._wake.wait(wait_s)
                 self._wake.clear()
             while self._queue:

@@ -164,3 +164,28 @@ def test_the_log_shows_an_event_with_its_fields() -> None:
         "bundle": "b1",
         "why": "two words",
     }
+
+
+class Hanging:
+    """Does not come back until it is let go, then gives nothing."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = Event(), Event()
+
+    def next(self, now_s: float) -> Nothing:
+        self.asked.set()
+        self.go.wait(60)
+        return Nothing(60.0)
+
+
+def test_a_hang_is_seen_from_outside_and_waiting_is_none(folder: Path, engines: list[Engine]) -> None:
+    hanging = Hanging()
+    engine = Engine(hanging)
+    engines.append(engine)
+    assert engine.busy_s(1e12) == 0
+    engine.switch(serving(folder, FIRST))
+    engine.start()
+    assert hanging.asked.wait(60)
+    assert engine.busy_s(1e12) > 1e11
+    hanging.go.set()
+    until(lambda: engine.busy_s(1e12) == 0, "the thread waits")
