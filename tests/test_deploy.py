@@ -60,7 +60,10 @@ def test_the_agents_unit_runs_a_command_that_there_is(tmp_path: Path) -> None:
     (tmp_path / "home" / "input").mkdir(parents=True)
     environment = os.environ | {"EDGE_AGENT_HOME": str(tmp_path / "home")}
     done = subprocess.run(
-        [str(Path(sys.executable).with_name(program)), *arguments], capture_output=True, text=True, env=environment
+        [str(Path(sys.executable).with_name(program)), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     # it parses, and goes as far as a device without anything can go
     assert done.returncode == 1

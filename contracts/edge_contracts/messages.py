@@ -132,6 +132,8 @@ class Window(Frozen):
         merged: How many windows were added up in this one, because the outbox was full. Between them time
             may be missing: `duration_ms` is their sum, `rss_bytes` and `temperature_c` their largest.
         epsilon: What the counts of this window cost in differential privacy; None when they are exact.
+        clock_step_ms: How far the wall clock moved against the monotonic one in this window, when that was
+            more than a second: start_ms and end_ms are then by two different clocks.
     """
 
     kind: Literal["window"] = "window"
@@ -157,6 +159,7 @@ class Window(Frozen):
     lineup: LineupCounts | None = later(None)
     merged: Annotated[int, Field(ge=1)] = later(1)
     epsilon: Annotated[float, Field(gt=0)] | None = later(None)
+    clock_step_ms: int = later(0)
 
 
 class Event(Frozen):

@@ -27,6 +27,7 @@ BUFFER_ROWS = 64  # beyond, larger buffers no longer pay
 MAX_SCALARS = 128  # as messages.Window allows
 MAX_REASONS = 32  # as messages.Window allows; the last place is for all others
 OTHER = "other"
+CLOCK_STEP_MS = 1000  # NTP slews half a millisecond a second, which is 30 ms in a window
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ class WindowCounter:
             temperature_c=resources.temperature_c,
             trial=self._trial,
             unserved=self._unserved,
+            clock_step_ms=_clock_step_ms(self._start, end),
         )
         self._begin(end, resources.cpu_s, trial)
         return window
@@ -202,6 +204,12 @@ class WindowCounter:
             if values is not None:
                 bins = np.searchsorted(self._edges[name], values, side="right")
                 counts += np.bincount(bins, minlength=counts.size)
+
+
+def _clock_step_ms(start: Moment, end: Moment) -> int:
+    """How far the wall clock ran away from the monotonic one; 0 for what is drift and rounding."""
+    step_ms = end.wall_ms - start.wall_ms - round((end.monotonic_s - start.monotonic_s) * 1000)
+    return step_ms if abs(step_ms) > CLOCK_STEP_MS else 0
 
 
 def _buffers(specs: tuple[TensorSpec, ...], rows: int) -> dict[str, NDArray[Any]]:

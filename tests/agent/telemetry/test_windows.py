@@ -98,6 +98,16 @@ def test_a_wall_clock_that_jumps_back_does_not_make_a_negative_window() -> None:
     assert (window.end_ms, window.duration_ms) == (5, 60_000)
 
 
+def test_a_wall_clock_that_jumps_is_told_and_one_that_drifts_is_not() -> None:
+    def step_ms(wall_ms: int) -> int:
+        return counter().cut(Moment(wall_ms, END.monotonic_s), USED).clock_step_ms
+
+    assert step_ms(END.wall_ms) == 0
+    assert step_ms(END.wall_ms + 30) == 0
+    assert step_ms(END.wall_ms + 3_600_000) == 3_600_000
+    assert step_ms(500) == 500 - END.wall_ms  # back to 1970
+
+
 def test_the_next_window_begins_empty_where_the_last_one_ended() -> None:
     windows = counter(trial=True)
     windows.answered(answer(random_inputs(3)))
