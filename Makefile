@@ -7,6 +7,8 @@
 # make coverage      real models out of public packages: which convert, how well (downloads about 350 MB)
 # make arm           an aarch64 Python in emulation below .arm/, for the tests that run models on ARM
 # make test-arm      the core of the contracts' and the agent's tests in that emulation, a few minutes
+# make tflite        the agent on the older tflite-runtime with numpy 1 below .tflite/, for the tests that ask it, and
+#                    the contracts' tests in there
 # make installed     the agent as deploy/install.sh installs it, in a folder of its own, asked how it is
 # make clean         remove what the others made
 
@@ -16,7 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test frameworks lint types benchmarks coverage arm test-arm installed clean
+.PHONY: demo test frameworks lint types benchmarks coverage arm test-arm tflite installed clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
@@ -47,7 +49,7 @@ arm: .arm/bin/python-arm
 # What is left out: OpenVINO and the checkers' own packages, which have no aarch64 build or need a compiler there,
 # and tests that start a child process for each case, which takes seconds in emulation
 ARM_SITE := .arm/tests
-ARM_TESTS := $(filter-out %/test_sketch.py %/test_statement.py,$(wildcard tests/contracts/test_*.py)) \
+ARM_TESTS := $(filter-out $(addprefix %/test_,sketch.py statement.py describe.py processing.py),$(wildcard tests/contracts/test_*.py)) \
   $(filter-out %/test_infer.py,$(wildcard tests/agent/inference/test_*.py)) \
   $(wildcard tests/agent/telemetry/test_*.py tests/agent/updates/test_[!tu]*.py)
 test-arm: .arm/bin/python-arm
@@ -56,9 +58,19 @@ test-arm: .arm/bin/python-arm
 	$(PIP) install --target $(ARM_SITE) --no-compile --no-deps $(ARM_SITE)/wheel/*.whl
 	$(PIP) install --target $(ARM_SITE) --no-compile --only-binary=:all: --python-version 3.11 --implementation cp \
 	  --platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 --platform manylinux_2_34_aarch64 -c constraints.txt \
-	  pytest flatbuffers hypothesis cwt
+	  pytest flatbuffers hypothesis cwt pycose
 	ARM_PYTHONPATH=$(CURDIR)/$(ARM_SITE):$(CURDIR)/tests/support .arm/bin/python-arm -m pytest -c /dev/null --rootdir . \
 	  --noconftest -p no:cacheprovider -q -k "not openvino" $(ARM_TESTS)
+
+tflite: .tflite/.done
+	PYTHONPATH=tests/support .tflite/bin/python -m pytest -c /dev/null --rootdir . --noconftest -p no:cacheprovider -q \
+	  $(filter-out %/test_describe.py %/test_processing.py,$(wildcard tests/contracts/test_*.py))
+
+.tflite/.done: $(VENV)/pyvenv.cfg setup.cfg
+	$(BIN)/python -m venv .tflite
+	.tflite/bin/python -m pip --disable-pip-version-check --quiet install -e '.[agent-tflite]' \
+	  pytest hypothesis cwt pycose scipy in-toto-attestation protobuf
+	@touch $@
 
 # the wheel is built as for an index; a device that is not enrolled is no fault
 installed: $(VENV)/pyvenv.cfg
@@ -98,4 +110,4 @@ $(VENV)/pyvenv.cfg:
 	$(BIN)/edge-convert arm-userland --output .arm
 
 clean:
-	rm -rf $(VENV) .arm .installed .demo .models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .arm .tflite .installed .demo .models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
