@@ -73,6 +73,18 @@ def misfit_of_answer(
     return ""
 
 
+def classes_of(
+    rule: Classes | Detections | Candidates | Anchors, shapes: dict[str, tuple[int, ...]]
+) -> int | None:
+    """How many classes a detector's answers can have; None where the outputs do not show it."""
+    if isinstance(rule, Candidates):
+        return shapes[rule.output][2 if rule.along == "rows" else 1] - 4 - rule.objectness
+    if isinstance(rule, Anchors):
+        scores = shapes[rule.scores]
+        return (scores[2] if len(scores) == 3 else 1) - rule.background
+    return None
+
+
 def _misfit_of_picture(
     rule: Picture, shape: tuple[int, ...], layout: str, color_order: str, dtype: str
 ) -> str:

@@ -47,6 +47,7 @@ def convert(
     task: Task | None = None,
     labels: Path | str | Sequence[str] | None = None,
     color_order: Literal["", "RGB", "BGR"] = "",
+    processing: Path | str | None = None,
     robustness: Mode = "basic",
     abstain_risk: float = ABSTAIN_RISK,
     signature: str = "",
@@ -73,6 +74,7 @@ def convert(
             the size of an axis.
         input_values: Of inputs that become constants, by name.
         labels: Class names, or a text file with one a line.
+        processing: TOML file that says how bytes become inputs and outputs answers (docs/inputs.md).
         signature: Which function of a SavedModel; "" for its only one, or "serving_default".
         step: Told what is being done.
 
@@ -101,6 +103,7 @@ def convert(
             task=task,
             labels=_as_names(labels, folder / "labels.txt"),
             color_order=color_order,
+            processing=None if processing is None else Path(processing),
             robustness=robustness,
             abstain_risk=abstain_risk,
             signature=signature,

@@ -18,8 +18,9 @@ from threadpoolctl import threadpool_limits
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private
 from edge_contracts.manifest import Material, Task
+from edge_contracts.processing import Processing
 from edge_contracts.profile import DeviceProfile, load_profile
-from edge_convert import gates, pack, report, taken
+from edge_convert import gates, pack, processing, report, taken
 from edge_convert import recipe as recipes
 from edge_convert.budget import Budget
 from edge_convert.candidates import float_form
@@ -71,6 +72,7 @@ class BuildOptions:
         prefer: What the best of those that pass is.
         task: None to tell it from the outputs.
         robustness: "attack" needs the extra [robustness].
+        processing: TOML file of what bytes become and answers mean; see `processing.py`.
         abstain_risk: Share of wrong answers allowed among those above the abstain threshold.
         origin: Where the model was fetched from.
         fixed: Sizes that the source leaves open, and inputs that become constants.
@@ -95,6 +97,7 @@ class BuildOptions:
     task: Task | None = None
     labels: Path | None = None
     color_order: Literal["", "RGB", "BGR"] = ""
+    processing: Path | None = None
     abstain_risk: float = ABSTAIN_RISK
     robustness: Mode = "basic"
     origin: Origin = NOWHERE
@@ -172,6 +175,7 @@ def _convert(
     userland: Userland | None,
 ) -> BuildResult:
     ports = ports_of(source.graph)
+    said = None if options.processing is None else processing.read(options.processing, ports)
     step("reading data")
     calibration = read_samples(options.calibration, ports, MIN_CALIBRATION)
     evaluation = None if options.evaluation is None else read_samples(options.evaluation, ports)
@@ -183,14 +187,21 @@ def _convert(
     # a hybrid file's own answers are noisy: what it would say in float is what an artifact is held to
     reference = float_form(source.graph, "tflite").model if source.hybrid else own
     evidence = gather(source.graph, reference, calibration, evaluation, options.task)
-    identity = _identity(options, evidence)
+    identity = _identity(options, evidence, said, source.graph)
+    doubts: list[str] = []
+    if said is not None:  # what does not fit is refused now, not after the search
+        answers = evidence.calibration.answers
+        processing.check(said, *pack.tensor_specs(source.graph, calibration.feeds, answers))
+        specs, _ = pack.tensor_specs(source.graph, calibration.feeds, answers, options.color_order, said)
+        doubts = processing.doubts(specs)
     sanity = _source_sanity(evidence)
     result = replace(
         result,
         task=evidence.task,
         data=_data_facts(calibration, evaluation, evidence),
+        processing=None if said is None else said.model_dump(mode="json"),
         findings=(sanity,),
-        notes=(*source.notes_on(own), *_notes(source, calibration, evaluation, evidence)),
+        notes=(*source.notes_on(own), *_notes(source, calibration, evaluation, evidence), *doubts),
     )
     if sanity.verdict is Verdict.FAIL:
         return replace(result, refusal=sanity.reason)
@@ -265,13 +276,15 @@ def _with_leftover(outcome: Outcome, options: BuildOptions) -> Outcome:
     return replace(outcome, notes=(*outcome.notes, f"{name} is still there, from an earlier build"))
 
 
-def _identity(options: BuildOptions, evidence: Evidence) -> pack.Identity:
+def _identity(
+    options: BuildOptions, evidence: Evidence, said: Processing | None, graph: Graph
+) -> pack.Identity:
     labels: tuple[str, ...] = ()
-    if options.labels is not None:
-        if not evidence.classes:
-            raise DataInvalid(f"--labels are for a classifier; the task is {evidence.task}")
+    if options.labels is not None and evidence.classes:
         labels = tasks.read_labels(options.labels, evidence.classes)
-    return pack.Identity(options.name, options.version, evidence.task, labels, options.color_order)
+    elif options.labels is not None:
+        labels = processing.labels(options.labels, said, {port.name: port.shape for port in graph.outputs})
+    return pack.Identity(options.name, options.version, evidence.task, labels, options.color_order, said)
 
 
 def _materials(

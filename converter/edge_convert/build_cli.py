@@ -185,6 +185,12 @@ def _prune_amount(
 @click.option("--mlflow-experiment", default="", help="Of that run; by default that of the source's own run.")
 @click.option("--mlflow-register", default="", help="Registered model that the bundles become a version of.")
 @click.option("--labels", type=PATH, help="Class names, one a line; they go into the bundle.")
+@click.option(
+    "--processing",
+    type=PATH,
+    help="TOML: how a JPEG, a WAV file or a table becomes an input, what is checked, how outputs become "
+    "labels or boxes (docs/inputs.md). It goes into the bundle, and the device follows it.",
+)
 @input_shape_option
 @input_value_option
 @click.option("--color-order", type=click.Choice(["RGB", "BGR"]), help="Of picture inputs; for the contract.")
@@ -221,6 +227,7 @@ def build(
     max_robustness_drop: float | None,
     abstain_risk: float,
     labels: Path | None,
+    processing: Path | None,
     shapes: FixedInputs,
     values: FixedInputs,
     signature: str,
@@ -293,6 +300,7 @@ def build(
         labels=labels,
         robustness=robustness,  # type: ignore[arg-type]
         abstain_risk=abstain_risk,
+        processing=processing,
         color_order=color_order or "",  # type: ignore[arg-type]
         fixed=shapes | values,
         signature=signature,

@@ -128,18 +128,23 @@ def inspect(
     """Show what is in MODEL, and what would run where on a profile.
 
     MODEL is a file (.onnx .tflite .keras .h5 .pt2), a SavedModel folder, or a model in MLflow:
-    models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/PATH.
+    models:/NAME/VERSION, models:/NAME@ALIAS, runs:/RUN_ID/PATH. A .bundle is shown with its tensor contract
+    and its rules, whoever signed it.
 
     \b
     Examples:
       edge-convert inspect model.onnx
       edge-convert inspect model.tflite --profile coral-usb --profile raspberry-pi-4
       edge-convert inspect detector.onnx --input-shape 1,3,320,320
+      edge-convert inspect out/digits-1-raspberry-pi-5.bundle
     """
     from dataclasses import asdict
 
+    from edge_contracts.bundle import SUFFIX
     from edge_contracts.profile import load_profile
 
+    if model.suffix == SUFFIX:
+        return _inspect_bundle(model, as_json)
     loaded = [load_profile(name) for name in profile_names]
     from edge_convert import inspect as inspection
     from edge_convert.provenance.registry import at_hand
@@ -156,6 +161,17 @@ def inspect(
     click.echo(printing.contents_text(found))
     for fit in fits:
         click.echo("\n" + printing.fit_text(fit))
+
+
+def _inspect_bundle(bundle: Path, as_json: bool) -> None:
+    from edge_contracts.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    if as_json:
+        print_json({"digest": opened.digest, "manifest": opened.manifest.model_dump(mode="json")})
+        return
+    signed_by = "not checked; edge-convert verify does"
+    click.echo(printing.manifest_text(opened.manifest, opened.digest, signed_by))
 
 
 @edge_convert.command()

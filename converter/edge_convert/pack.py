@@ -31,10 +31,11 @@ from edge_contracts.manifest import (
     TensorSpec,
 )
 from edge_contracts.model import canonical_json
+from edge_contracts.processing import Processing
 from edge_contracts.profile import DeviceProfile, Precision
 from edge_contracts.signing import sign_manifest
 from edge_contracts.sketch import Baseline
-from edge_convert import costs, drift, golden
+from edge_convert import costs, drift, golden, processing
 from edge_convert.binding import Model
 from edge_convert.engine import LiteRtEngine
 from edge_convert.graph import Array, Graph, Port
@@ -52,6 +53,7 @@ class Identity:
     Args:
         labels: Class names in order, or empty.
         color_order: "RGB", "BGR" or "" when not said.
+        processing: How bytes become inputs, and outputs answers.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Identity:
     task: Task
     labels: tuple[str, ...] = ()
     color_order: Literal["", "RGB", "BGR"] = ""
+    processing: Processing | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +95,21 @@ class Content:
 
 
 def tensor_specs(
-    graph: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array], color_order: str = ""
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    color_order: str = "",
+    said: Processing | None = None,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """The contract's tensors, with the ranges seen in calibration.
 
     Args:
         inputs, outputs: Calibration samples and the source's answers, by the source's names.
+        said: Rules for some of the inputs.
     """
+    specs = tuple(_spec(graph, port, inputs[port.name], color_order) for port in graph.inputs)
     return (
-        tuple(_spec(graph, port, inputs[port.name], color_order) for port in graph.inputs),
+        processing.applied(said, specs, inputs),
         tuple(_spec(graph, port, outputs[port.name], "") for port in graph.outputs),
     )
 
@@ -149,7 +158,9 @@ def assemble(
         calibration: All calibration samples, by input name.
         source_outputs: The source's answers to them.
     """
-    inputs, outputs = tensor_specs(graph, calibration, source_outputs, identity.color_order)
+    inputs, outputs = tensor_specs(
+        graph, calibration, source_outputs, identity.color_order, identity.processing
+    )
     answers = {part.id: part.model.run(calibration) for part in parts}
     count = golden.how_many(calibration, source_outputs, identity.task)
     chosen = golden.choose(calibration, source_outputs, list(answers.values()), identity.task, count)
@@ -169,6 +180,7 @@ def assemble(
         task=identity.task,
         inputs=inputs,
         outputs=outputs,
+        interpret=None if identity.processing is None else identity.processing.interpret,
         labels=identity.labels,
         labels_digest=digest_of(names.encode()) if identity.labels else None,
         artifacts=tuple(_artifact(part) for part in parts),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_contracts.manifest import Score
+from edge_contracts.manifest import Manifest, Score
+from edge_contracts.model import Frozen
 from edge_convert.terminal import table
 
 if TYPE_CHECKING:  # these modules need the converter's extra, `verify` does not
@@ -137,7 +139,11 @@ def fit_text(fit: Fit) -> str:
 
 def verified_text(verified: VerifiedManifest) -> str:
     """Who signed a bundle and what it holds."""
-    manifest = verified.manifest
+    return manifest_text(verified.manifest, verified.digest, f"{verified.key_id} (trusted)")
+
+
+def manifest_text(manifest: Manifest, digest: str, signed_by: str) -> str:
+    """What a bundle holds: its contract, its artifacts, its files."""
     origin = manifest.provenance
     ports = [("input", t) for t in manifest.inputs] + [("output", t) for t in manifest.outputs]
     tensors = [
@@ -171,18 +177,33 @@ def verified_text(verified: VerifiedManifest) -> str:
     return "\n".join(
         [
             f"{manifest.name} {manifest.version} for {manifest.profile} ({manifest.task})",
-            f"digest     {verified.digest}",
-            f"signed by  {verified.key_id} (trusted)",
+            f"digest     {digest}",
+            f"signed by  {signed_by}",
             f"made from  {origin.source_name}, {origin.source_digest}",
             f"recipe     {origin.recipe}, pruning {origin.pruning}",
             "",
             table(("", "name", "dtype", "shape", "layout", "range seen"), tensors),
+            *_rules(manifest),
             "",
             table(head, artifacts),
             "",
             table(("file", "bytes", "digest"), files),
         ]
     )
+
+
+def _rules(manifest: Manifest) -> list[str]:
+    """How bytes become inputs and outputs answers, a line for each rule."""
+    rules: list[tuple[str, Frozen | None]] = []
+    for spec in manifest.inputs:
+        rules += [(f"{spec.name}: prepare", spec.prepare), (f"{spec.name}: checks", spec.checks)]
+    rules.append(("interpret", manifest.interpret))
+    lines = []
+    for name, rule in rules:
+        if rule is not None:
+            fields = rule.model_dump(mode="json", exclude_none=True)
+            lines.append(f"{name}  {json.dumps(fields, ensure_ascii=False)}")
+    return ["", *lines] if lines else []
 
 
 def timings_text(timings: Sequence[Timing]) -> str:

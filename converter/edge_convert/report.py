@@ -42,6 +42,7 @@ def as_json(result: BuildResult) -> dict[str, Any]:
         "task": result.task,
         "source": dict(result.source),
         "data": dict(result.data),
+        "processing": None if result.processing is None else dict(result.processing),
         "limits": {
             "max_drop_points": result.limits.max_drop,
             "min_agreement": result.limits.min_agreement,

@@ -122,6 +122,7 @@ class BuildResult:
     Args:
         source, data: Facts about the inputs, as the report prints them.
         refusal: Why the build stopped before any profile was tried, or "".
+        processing: What --processing says, as plain values.
     """
 
     name: str
@@ -136,6 +137,7 @@ class BuildResult:
     notes: tuple[str, ...] = ()
     refusal: str = ""
     host: Mapping[str, Any] = field(default_factory=dict)
+    processing: Mapping[str, Any] | None = None
 
     @property
     def passed(self) -> bool:

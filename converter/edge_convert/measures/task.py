@@ -62,8 +62,11 @@ def detect(
     return "reconstruction" if len(graph.inputs) == 1 and _same_shape(graph) else "other"
 
 
-def read_labels(path: Path, classes: int) -> tuple[str, ...]:
+def read_labels(path: Path, classes: int | None) -> tuple[str, ...]:
     """Class names from a text file, one a line.
+
+    Args:
+        classes: How many there must be; None for any number.
 
     Raises:
         DataInvalid: It cannot be read, or the number of names is not that of the classes.
@@ -77,7 +80,7 @@ def read_labels(path: Path, classes: int) -> tuple[str, ...]:
     names = tuple(line.strip() for line in lines)
     while names and not names[-1]:
         names = names[:-1]
-    if len(names) != classes:
+    if classes is not None and len(names) != classes:
         raise DataInvalid(f"{path.name} has {len(names)} lines; the model has {classes} classes")
     return names
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from edge_convert.page.judged import findings_table
 from edge_convert.page.markup import Fields, Markup, element, part, prose, table
 
@@ -11,6 +13,7 @@ def section(document: Fields) -> Markup:
     parts = [
         part("About the source", findings_table(document["findings"])) if document.get("findings") else "",
         part("Inputs", table(("", ""), _inputs(document), "Inputs")),
+        *_processing(document),
         part("Tools", table(("", ""), _tools(document), "Tools and host")),
     ]
     return element(
@@ -52,6 +55,32 @@ def _inputs(document: Fields) -> list[tuple[object, object]]:
             )
         )
     return rows
+
+
+def _processing(document: Fields) -> list[Markup]:
+    """How bytes become inputs and outputs answers; nothing where the build did not say it."""
+    said = document.get("processing")
+    if not said:
+        return []
+    rows: list[tuple[object, object]] = []
+    for name, rules in said["inputs"].items():
+        for kind in ("prepare", "checks"):
+            rows.append((f"{name}: {kind}", _rule(rules.get(kind))))
+    rows.append(("interpret", _rule(said.get("interpret"))))
+    return [
+        part(
+            "From bytes to answers", table(("", ""), [row for row in rows if row[1]], "From bytes to answers")
+        )
+    ]
+
+
+def _rule(rule: Fields | None) -> str:
+    """A rule's fields in one line; "" where there is none."""
+    return ", ".join(f"{key} {_value(value)}" for key, value in (rule or {}).items() if value is not None)
+
+
+def _value(value: object) -> str:
+    return str(value) if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
 
 
 def _tools(document: Fields) -> list[tuple[object, object]]:
