@@ -279,7 +279,8 @@ def status(home: Path | None, as_json: bool) -> None:
 @_JSON
 def doctor(home: Path | None, as_json: bool) -> None:
     """Check everything that the agent needs; exit code 1 when something is wrong."""
-    from edge_agent.device.doctor import as_text, examine
+    from edge_agent.device.doctor import examine
+    from edge_agent.device.finding import as_text
 
     findings = examine(_place(home))
     click.echo(json.dumps([vars(f) for f in findings]) if as_json else as_text(findings))

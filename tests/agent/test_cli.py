@@ -228,9 +228,30 @@ def test_doctor_names_a_damaged_slot_and_a_readable_home(device: Device) -> None
     (device.home.folder / "slots" / "a" / "golden.npz").write_bytes(b"")
     result = device.run("doctor", "--json")
     assert result.exit_code == 1
-    wrong = {f["subject"]: f["detail"] for f in json.loads(result.output) if f["grade"] == "wrong"}
-    assert "golden.npz has digest" in wrong["slot a"]
-    assert "chmod 0700" in wrong["modes"]
+    wrong = {f["subject"]: f for f in json.loads(result.output) if f["grade"] == "wrong"}
+    assert "golden.npz has digest" in wrong["slot a"]["detail"]
+    assert wrong["modes"]["advice"] == f"chmod 0700 {device.home.folder}"
+
+
+def test_doctor_says_where_the_active_bundle_runs(device: Device) -> None:
+    device.install("1")
+    found = {f["subject"]: f for f in json.loads(device.run("doctor", "--json").output)}
+    assert found["driver"]["detail"] == "float32 in litert on CPU"
+
+
+def test_doctor_names_a_disk_that_cannot_be_written(device: Device) -> None:
+    device.home.make()
+    doctor = "from edge_agent.cli import main; main()"
+    script = f'mount -t tmpfs -o ro none "$1" && exec "$0" -c "{doctor}" doctor --home "$1"'
+    command = ["unshare", "--mount", "sh", "-c", script, sys.executable, str(device.home.folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        pytest.skip("no unshare: nothing can be mounted for one process")
+    if "permission denied" in done.stderr.lower() or "not permitted" in done.stderr.lower():
+        pytest.skip("nothing can be mounted here")
+    assert done.returncode == 1, done.stderr
+    assert "cannot be written: its file system is read-only" in done.stdout
 
 
 def test_a_broken_configuration_says_what_to_do(device: Device) -> None:

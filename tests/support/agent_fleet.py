@@ -81,15 +81,15 @@ def until(question: Callable[[], Any], what: str, timeout_s: float = 20.0) -> An
     pytest.fail(f"not within {timeout_s:g} s: {what}")
 
 
-def make_certificate(folder: Path) -> str:
-    """A key and a certificate for 127.0.0.1 that is its own CA; the certificate in PEM."""
+def make_certificate(folder: Path, days: float = 1) -> str:
+    """A key and a certificate for 127.0.0.1, its own CA, good for some days; the certificate in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tiny broker")])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .sign(key, hashes.SHA256())

@@ -5,55 +5,34 @@ Read-only, and no more of the network than a connection to the two addresses of 
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from time import time
 
+from edge_agent.device import reach
 from edge_agent.device.config import DeviceConfig, read_config, read_device_key, trusted_publishers
+from edge_agent.device.finding import Finding, Grade
 from edge_agent.device.home import Home
-from edge_agent.device.http import opened
 from edge_agent.device.status import read_depth
 from edge_agent.errors import AgentError
 from edge_agent.runtimes import registry
+from edge_agent.runtimes.choice import options
 from edge_agent.updates import installer
 from edge_agent.updates.assignment import CLOCK_IS_SET_MS
 from edge_agent.updates.download import RESERVE_BYTES
 from edge_agent.updates.store import Store
 from edge_contracts.errors import ContractError
+from edge_contracts.manifest import Manifest
 
-CONNECT_S = 5.0
-
-
-class Grade(StrEnum):
-    """How a finding is to be taken."""
-
-    GOOD = "ok"
-    NOTICE = "note"  # works, but a person should know
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    subject: str
-    grade: Grade
-    detail: str
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether something must be done."""
-        return self.grade is Grade.WRONG
+FEW_NODES = 1000  # an update and a day of the agent make a hundred files
 
 
 def examine(home: Home) -> list[Finding]:
     """Look at everything."""
-    findings = [*_system(), *_disk(home)]
+    findings = [*_system(), _daemon(home), *_disk(home)]
     try:
         config = read_config(home)
     except AgentError as error:
@@ -61,13 +40,8 @@ def examine(home: Home) -> list[Finding]:
     if config is None:
         findings.append(Finding("enrolment", Grade.NOTICE, "not enrolled; edge-agent enroll joins a fleet"))
     else:
-        findings += [*_identity(home, config), *_runtimes(config), *_network(config)]
+        findings += [*_identity(home, config), *_runtimes(config), *reach.examine(config)]
     return [*findings, *_slots(home, config), *_outbox(home)]
-
-
-def as_text(findings: list[Finding]) -> str:
-    """A line for each."""
-    return "\n".join(f"{f.grade:<6} {f.subject:<11} {f.detail}" for f in findings)
 
 
 def _system() -> Iterator[Finding]:
@@ -78,23 +52,39 @@ def _system() -> Iterator[Finding]:
         yield Finding(
             "clock",
             Grade.WRONG,
-            "stands before 2020; set it, or start NTP: assignments cannot expire, "
-            "and certificates do not verify",
+            "stands before 2020: assignments cannot expire, and certificates do not verify",
+            "start NTP (timedatectl set-ntp true), or set it (date --set)",
         )
     else:
         yield Finding("clock", Grade.GOOD, "is set")
 
 
+def _daemon(home: Home) -> Finding:
+    holder = home.holder()
+    if holder is None:
+        return Finding(
+            "daemon", Grade.NOTICE, "does not run", "systemctl start edge-agent, or: edge-agent run"
+        )
+    return Finding("daemon", Grade.GOOD, f"process {holder}")
+
+
 def _disk(home: Home) -> Iterator[Finding]:
     folder = next(f for f in (home.folder.absolute(), *home.folder.absolute().parents) if f.exists())
-    free = shutil.disk_usage(folder).free
-    detail = f"{free >> 20} MiB free at {folder}"
-    if free < RESERVE_BYTES:
-        yield Finding(
-            "disk", Grade.WRONG, f"{detail}; updates keep {RESERVE_BYTES >> 20} MiB free, make room"
-        )
+    usage, kept = shutil.disk_usage(folder), RESERVE_BYTES >> 20
+    detail = f"{usage.free >> 20} of {usage.total >> 20} MiB free at {folder}"
+    if usage.free < RESERVE_BYTES:
+        advice = f"make room: no update is taken that would leave less than {kept} MiB"
+        yield Finding("disk", Grade.WRONG, detail, advice)
     else:
         yield Finding("disk", Grade.GOOD, detail)
+    nodes = os.statvfs(folder)
+    if nodes.f_files and nodes.f_favail < FEW_NODES:
+        advice = f"remove files below {folder}: many small ones use them up"
+        yield Finding("disk", Grade.WRONG, f"{nodes.f_favail} files can still be made", advice)
+    if not os.access(folder, os.W_OK) or nodes.f_flag & os.ST_RDONLY:
+        reason = "its file system is read-only" if nodes.f_flag & os.ST_RDONLY else "it is another user's"
+        advice = "run this as the agent's user (sudo -u edge-agent), or see in dmesg why it is so"
+        yield Finding("disk", Grade.WRONG, f"{folder} cannot be written: {reason}", advice)
     if home.folder.exists():
         yield _private(home.folder, 0o700)
 
@@ -116,7 +106,8 @@ def _identity(home: Home, config: DeviceConfig) -> Iterator[Finding]:
         yield Finding(
             "publishers",
             Grade.WRONG,
-            "nobody is trusted, so nothing can be installed; edge-agent trust PUBLIC_KEY",
+            "nobody is trusted, so nothing can be installed",
+            "edge-agent trust PUBLIC_KEY",
         )
 
 
@@ -140,50 +131,48 @@ def _runtimes(config: DeviceConfig) -> Iterator[Finding]:
         yield Finding("runtime", Grade.GOOD, f"{name} {version}")
     if not present:
         yield Finding(
-            "runtime", Grade.WRONG, "none of the profile's runtimes is here; pip install 'edgefleet[agent]'"
-        )
-
-
-def _network(config: DeviceConfig) -> Iterator[Finding]:
-    try:
-        opened(f"{config.server}/healthz", {}, ca=config.server_ca).close()
-        yield Finding("server", Grade.GOOD, config.server)
-    except AgentError as error:
-        yield Finding("server", Grade.WRONG, f"{error}; inference goes on, updates wait")
-    address = (config.mqtt_host, config.mqtt_port)
-    try:
-        socket.create_connection(address, CONNECT_S).close()
-        yield Finding("broker", Grade.GOOD, f"{address[0]}:{address[1]} answers")
-    except OSError as error:
-        reason = error.strerror or error
-        yield Finding(
-            "broker", Grade.WRONG, f"{address[0]}:{address[1]}: {reason}; telemetry stays in the outbox"
+            "runtime", Grade.WRONG, "none of the profile's runtimes is here", "pip install 'edgefleet[agent]'"
         )
 
 
 def _slots(home: Home, config: DeviceConfig | None) -> Iterator[Finding]:
     store = Store(home)
     if store.lost:
-        yield Finding("state", Grade.WRONG, f"{store.lost}; the next start makes a new one from the slots")
+        yield Finding("state", Grade.WRONG, store.lost, "start the agent: it makes a new one from the slots")
     trusted = trusted_publishers(home, config)
     for slot, held in store.slots.held.items():
         try:
             verified = installer.verify_slot(home, slot, trusted, held.bundle)
         except ContractError as error:
-            yield Finding(f"slot {slot}", Grade.WRONG, str(error))
+            advice = "the agent will not open it; install the bundle again, or let the server assign one"
+            yield Finding(f"slot {slot}", Grade.WRONG, str(error), advice)
             continue
         manifest = verified.manifest
         role = "active" if slot is store.slots.active else "not active"
         yield Finding(f"slot {slot}", Grade.GOOD, f"{manifest.name} {manifest.version} verifies, {role}")
+        if slot is store.slots.active:
+            yield from _driver(manifest)
     if not store.slots.held:
         yield Finding("slots", Grade.NOTICE, "no bundle is installed")
+
+
+def _driver(manifest: Manifest) -> Iterator[Finding]:
+    """Where the active bundle runs, and what is missing for the ways that it would rather take."""
+    for option, missing in options(manifest).items():
+        if not missing:
+            yield Finding("driver", Grade.GOOD, f"{option}")
+            return
+        yield Finding("driver", Grade.NOTICE, f"not {option}: {missing}", "the next way is taken")
+    yield Finding(
+        "driver", Grade.WRONG, "nothing here can run the active bundle", "install what is missing above"
+    )
 
 
 def _outbox(home: Home) -> Iterator[Finding]:
     depth = read_depth(home)
     if depth is None:
         if home.outbox.exists():
-            yield Finding("outbox", Grade.WRONG, "cannot be read; the next start sets it aside")
+            yield Finding("outbox", Grade.WRONG, "cannot be read", "start the agent: it sets it aside")
         return
     detail = f"{depth.waiting} envelopes ({depth.waiting_bytes} bytes) not acknowledged"
     if depth.dropped_records:
@@ -195,5 +184,5 @@ def _outbox(home: Home) -> Iterator[Finding]:
 def _private(path: Path, wanted: int) -> Finding:
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
-        return Finding("modes", Grade.WRONG, f"{path} has mode {mode:04o}; chmod {wanted:04o} it")
+        return Finding("modes", Grade.WRONG, f"{path} has mode {mode:04o}", f"chmod {wanted:04o} {path}")
     return Finding("modes", Grade.GOOD, f"{path} is for its owner only")
