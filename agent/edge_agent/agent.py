@@ -31,6 +31,7 @@ from edge_agent.telemetry.mqtt import Happening, Link, LinkDown, LinkUp
 from edge_agent.telemetry.outbox import Limits, Outbox
 from edge_agent.telemetry.reporter import Reporter
 from edge_agent.updates import installer
+from edge_agent.updates.budget import DataRules
 from edge_agent.updates.health import Finding, Rules, Verdict, Vitals, judge
 from edge_agent.updates.order_counter import OrderCounter
 from edge_agent.updates.slots import Phase, Slot, Tell
@@ -58,6 +59,7 @@ class Settings:
         window_s: Length of a telemetry window.
         hello_s: Mean time between two hellos.
         health: What a trial on live inputs must last.
+        downloads: When they may run, and how much they may fetch.
         threads: Of the runtime.
         isolate: Keep a CPU's runtime in a child process too; an accelerator's always is.
         settled_s: Stop when there was no input for so long; None to go on for ever.
@@ -66,6 +68,7 @@ class Settings:
     window_s: float = 60.0
     hello_s: float = 60.0
     health: Rules = field(default_factory=Rules)
+    downloads: DataRules = field(default_factory=DataRules)
     threads: int = 1
     isolate: bool = False
     settled_s: float | None = None
@@ -122,7 +125,15 @@ class Agent:
         self._worker = Worker(self._queue.put)
         self._engine = Engine(source, answered, lineup=Lineup(FeedbackBook()))
         self._updater = Updater(
-            home, self._store, self._config, self._trusted, self, self._worker, self._random, settings.threads
+            home,
+            self._store,
+            self._config,
+            self._trusted,
+            self,
+            self._worker,
+            self._random,
+            settings.threads,
+            settings.downloads,
         )
         self._counter = OrderCounter(home, self._config, self._updater, self._trust)
         self._open: Open | None = None

@@ -143,6 +143,17 @@ def enroll(
     show_default=True,
     help="Inferences that a trial needs at least.",
 )
+@click.option(
+    "--download-hours",
+    metavar="HH:MM-HH:MM",
+    help="Local time of day in which updates are downloaded, such as 01:30-05:00.",
+)
+@click.option(
+    "--download-per-day", "day_mb", type=Finite(min=0), help="Megabytes that downloads may use a day."
+)
+@click.option(
+    "--download-per-month", "month_mb", type=Finite(min=0), help="Megabytes that downloads may use a month."
+)
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="CPU threads.")
 @click.option(
     "--isolate",
@@ -163,6 +174,9 @@ def run(
     hello_s: float,
     health_s: float,
     health_inferences: int,
+    download_hours: str | None,
+    day_mb: float | None,
+    month_mb: float | None,
     threads: int,
     isolate: bool,
     log_json: bool,
@@ -175,6 +189,7 @@ def run(
     from edge_agent.inference.answer_log import AnswerLog
     from edge_agent.inference.source import FolderSource
     from edge_agent.logs import set_up
+    from edge_agent.updates.budget import DataRules, parse_hours
     from edge_agent.updates.health import Rules
 
     if once and (loop or inputs is None):
@@ -186,6 +201,9 @@ def run(
         window_s=window_s,
         hello_s=hello_s,
         health=Rules(health_s, health_inferences),
+        downloads=DataRules(
+            _bytes(day_mb), _bytes(month_mb), parse_hours(download_hours) if download_hours else None
+        ),
         threads=threads,
         isolate=isolate,
         settled_s=(2.0 + 2 / (rate or 10)) if once else None,
@@ -307,6 +325,10 @@ def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--label {pair!r} is not KEY=VALUE")
         labels[key] = value
     return labels
+
+
+def _bytes(megabytes: float | None) -> int | None:
+    return None if megabytes is None else int(megabytes * 1e6)
 
 
 def _refuse(error: object, code: int) -> None:

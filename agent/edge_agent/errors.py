@@ -24,7 +24,9 @@ AgentError                       every refusal; its text is one line: found, exp
  |   +- HomeLocked               another agent works in this folder
  |   +- OutboxUnwritable         telemetry cannot be kept (disk full, disk failed)
  +- ServerUnreachable            nobody answers at the server's address
+ |   +- ServerBusy               it answers that it cannot now (429, 503), and perhaps when
  +- ServerRefused                the server answered, and said no
+ +- DownloadWaits                a download that must wait: data budget, hours of the day
  +- InstallRefused               a bundle that must not be installed here
      +- WrongProfile             made for another class of device
      +- Downgrade                a release older than one that was confirmed here, without permission
@@ -209,6 +211,35 @@ class ServerUnreachable(AgentError):
     """Nobody answers at the server's address, or the answer broke off."""
 
     code = "server-unreachable"
+
+
+class ServerBusy(ServerUnreachable):
+    """The server sheds load (429, 503): not a failure, and no attempt that counts.
+
+    Args:
+        after_s: When it wants to be asked again; None when it does not say.
+    """
+
+    code = "server-busy"
+
+    def __init__(self, message: str, after_s: float | None) -> None:
+        """Keep the time beside the text."""
+        super().__init__(message)
+        self.after_s = after_s
+
+
+class DownloadWaits(AgentError):
+    """A download must wait, which is no failure of it.
+
+    Args:
+        code: "data-budget" or "hours".
+        wait_s: For how long, by the clock now.
+    """
+
+    def __init__(self, code: str, message: str, wait_s: float) -> None:
+        """Keep the reason and the time beside the text."""
+        super().__init__(message)
+        self.code, self.wait_s = code, wait_s
 
 
 class ServerRefused(AgentError):

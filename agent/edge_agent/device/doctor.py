@@ -22,7 +22,7 @@ from edge_agent.runtimes import registry
 from edge_agent.runtimes.choice import options
 from edge_agent.updates import installer
 from edge_agent.updates.assignment import CLOCK_IS_SET_MS
-from edge_agent.updates.download import RESERVE_BYTES
+from edge_agent.updates.room import RESERVE_BYTES
 from edge_agent.updates.store import Store
 from edge_contracts.errors import ContractError
 from edge_contracts.manifest import Manifest

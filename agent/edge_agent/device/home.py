@@ -5,7 +5,8 @@
     HOME/state.json    the slots and what is under way (`store.py`), with state.previous.json
     HOME/outbox.db     telemetry that the server has not acknowledged (`outbox.py`)
     HOME/slots/a, b    one extracted bundle each
-    HOME/downloads/    archives on their way
+    HOME/downloads/    archives on their way, and the room that is kept for them
+    HOME/data.json     how much was downloaded this day and month (`budget.py`)
     HOME/orders/       what commands ask of the running daemon (`orders.py`)
     HOME/lock          held by the one process that may write here
 
@@ -60,6 +61,11 @@ class Home:
     def downloads(self) -> Path:
         """Archives on their way."""
         return self.folder / "downloads"
+
+    @property
+    def data_used(self) -> Path:
+        """How much was downloaded this day and month."""
+        return self.folder / "data.json"
 
     @property
     def orders(self) -> Path:

@@ -10,15 +10,19 @@ import json
 import ssl
 import urllib.request
 from collections.abc import Mapping
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage, HTTPResponse
-from typing import IO
+from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from edge_agent.errors import ServerRefused, ServerUnreachable
+from edge_agent.errors import ServerBusy, ServerRefused, ServerUnreachable
 
 TIMEOUT_S = 20.0  # of silence, not of the whole transfer
 MAX_ANSWER_BYTES = 1 << 20
+BUSY = frozenset({429, 503})
+LONGEST_RETRY_S = 86_400.0  # a server that wants to be left alone for longer is asked once a day
 
 
 def base_url(text: str) -> str:
@@ -66,7 +70,8 @@ def opened(url: str, headers: Mapping[str, str], body: bytes | None = None, ca: 
     """Open an address; the caller closes the answer, and turns what fails while it is read into `broken`.
 
     Raises:
-        ServerUnreachable: Nobody answers, or the server is not itself (5xx).
+        ServerBusy: It cannot now (429, 503).
+        ServerUnreachable: Nobody answers, or the server is not itself (other 5xx).
         ServerRefused: It said no (4xx, or a redirect); its own words are in the text.
     """
     request = urllib.request.Request(url, data=body, headers={"User-Agent": "edge-agent", **headers})
@@ -74,14 +79,31 @@ def opened(url: str, headers: Mapping[str, str], body: bytes | None = None, ca: 
         answer: HTTPResponse = _opener(url, ca).open(request, timeout=TIMEOUT_S)
     except HTTPError as error:
         with error:
-            said = _said(error.read(4096))
+            said = _said(error)
         text = f"{host_of(url)} answers {error.code} {error.reason}{said}"
+        if error.code in BUSY:
+            raise ServerBusy(text, retry_after_s(error.headers)) from None
         raise (ServerUnreachable if error.code >= 500 else ServerRefused)(text) from None
     except URLError as error:
         raise ServerUnreachable(f"no server at {url}: {_reason(error.reason)}") from None
     except (OSError, HTTPException) as error:
         raise broken(url, error) from None
     return answer
+
+
+def retry_after_s(headers: Message) -> float | None:
+    """When to ask again: RFC 9110 section 10.2.3, seconds or a date; None when it is neither.
+
+    A date is held against the answer's own Date, because the device's clock may be wrong.
+    """
+    text = (headers.get("Retry-After") or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), LONGEST_RETRY_S)
+    try:
+        wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("Date") or "")
+    except (ValueError, TypeError):
+        return None
+    return min(max(0.0, wait.total_seconds()), LONGEST_RETRY_S)
 
 
 def broken(url: str, error: Exception) -> ServerUnreachable:
@@ -122,11 +144,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _said(content: bytes) -> str:
+def _said(error: HTTPError) -> str:
     """What an error's body, {"code", "message"}, says on one line."""
+    answer: Any = error.fp
     try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError):  # a proxy's page, not our server's answer
+        # one piece and not `read`: a body may come for ever, byte by byte
+        parsed = json.loads(answer.read1(4096))
+    except (ValueError, RecursionError, OSError, HTTPException):  # a proxy's page, not our server's answer
         return ""
     message = parsed.get("message") if isinstance(parsed, dict) else None
     return ": " + " ".join(message.split())[:300] if isinstance(message, str) else ""

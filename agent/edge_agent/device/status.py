@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
+from edge_agent.updates.budget import at, read_used
+from edge_agent.updates.room import NAME as ROOM
 from edge_agent.updates.slots import Slot, Slots
 from edge_agent.updates.store import Store
 from edge_contracts.bundle import MANIFEST
@@ -49,6 +52,7 @@ def read_status(home: Home) -> dict[str, Any]:
         "last_good": _bundle(home, slots, slots.last_good),
         "counter": slots.floor,
         "assignment": slots.progress.model_dump(mode="json") if slots.progress else None,
+        "downloads": _downloads(home),
         "outbox": vars(depth) if depth else None,
         "fault": store.lost,
     }
@@ -75,6 +79,10 @@ def as_text(status: dict[str, Any]) -> str:
         told = status["assignment"]
         reason = f" ({told['code']}: {told['detail']})" if told["code"] else ""
         rows.append(("assignment", f"{told['assignment']}, {told['phase']}{reason}"))
+    used = status["downloads"]
+    if used["day_bytes"] or used["month_bytes"] or used["part_bytes"]:
+        part = f", {used['part_bytes']} bytes of the next bundle are here" if used["part_bytes"] else ""
+        rows.append(("downloads", f"{used['day_bytes']} bytes today, {used['month_bytes']} this month{part}"))
     if status["outbox"]:
         depth = status["outbox"]
         dropped = f", {depth['dropped_records']} records dropped" if depth["dropped_records"] else ""
@@ -108,6 +116,19 @@ def read_depth(home: Home) -> OutboxDepth | None:
     except (sqlite3.Error, TypeError):
         return None
     return OutboxDepth(epoch, next_seq, acked, waiting, size, dropped)
+
+
+def _downloads(home: Home) -> dict[str, Any]:
+    """What downloads have used, what has come of the next one and what is kept free for it, in bytes."""
+    used = at(read_used(home.data_used), time())
+    part = sum(path.stat().st_size for path in home.downloads.glob("*.part"))
+    room = sum(path.stat().st_size for path in home.downloads.glob(ROOM))
+    return {
+        "day_bytes": used.day_bytes,
+        "month_bytes": used.month_bytes,
+        "part_bytes": part,
+        "reserved_bytes": room,
+    }
 
 
 def _bundle(home: Home, slots: Slots, slot: Slot | None) -> dict[str, Any] | None:

@@ -1,27 +1,48 @@
 """Fetching an archive: resumed where it broke off, never larger than stated, kept only with its digest.
 
-A part that is there from before is continued with a Range request. Whether it is a part of the same
-content needs no ETag: the name of the file is the digest, and the digest of the whole is checked at
-the end. A part that turns out wrong is thrown away, so the next attempt begins anew.
+A part that is there from before is continued with a Range request, with If-Range when the server gave an
+ETag: a server whose file has changed then sends the whole. What decides is the digest of the whole at the
+end; a part that turns out wrong is thrown away, so the next attempt begins anew.
+
+Room for the archive and for what comes out of it is taken before the first byte (`room.py`); how much may
+be fetched now is the meter's word (`budget.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
-import shutil
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from time import monotonic
+from typing import BinaryIO
 
+from edge_agent.device.home import write_durably
 from edge_agent.device.http import broken, opened
-from edge_agent.errors import AgentError, HomeInvalid, NoSpace, ServerRefused, ServerUnreachable
+from edge_agent.errors import (
+    AgentError,
+    DownloadWaits,
+    HomeInvalid,
+    NoSpace,
+    ServerRefused,
+    ServerUnreachable,
+)
+from edge_agent.updates.budget import DataMeter
+from edge_agent.updates.room import Room
 from edge_contracts.digest import digest_of_file
 from edge_contracts.errors import DigestMismatch
 
+log = logging.getLogger(__name__)
+
 CHUNK_BYTES = 256 << 10
-# Left free for the state, the outbox and whatever else lives on the device.
-RESERVE_BYTES = 32 << 20
+UNPACKED = 2  # times the archive's size that its content may need: weights hardly compress
+SLOW_S, SLOW_BYTES = 60.0, 4096  # a server that sends less in such a time is as good as gone
+_STRONG_ETAG = re.compile(r'^"[\x21\x23-\x7e]{1,200}"$')  # RFC 9110 section 8.8.3; a weak one proves nothing
 
 
 class Cancelled(AgentError):
@@ -40,6 +61,9 @@ def fetch(
     ca: str = "",
     cancelled: Callable[[], bool] = lambda: False,
     free_bytes: Callable[[Path], int] | None = None,
+    meter: DataMeter | None = None,
+    freed_bytes: int = 0,
+    clock: Callable[[], float] = monotonic,
 ) -> Path:
     """Download an archive, or finish a download.
 
@@ -49,13 +73,18 @@ def fetch(
         device, secret: What the server knows the device by.
         cancelled: Asked between pieces.
         free_bytes: How much room a folder's disk has.
+        meter: Says how much may be fetched now; None for no bound.
+        freed_bytes: What will be removed before the archive is unpacked.
+        clock: Monotonic seconds, to tell a slow server from a dead one.
 
     Returns:
         The file, complete and with its digest.
 
     Raises:
         NoSpace: The disk cannot hold it.
-        ServerUnreachable: It broke off; the next call goes on from there.
+        DownloadWaits: It may not run now, or not as far as this; the next call goes on from there.
+        ServerBusy: The server wants to be asked later.
+        ServerUnreachable: It broke off, or is too slow to be there; the next call goes on from there.
         ServerRefused: The server does not give it, or gives something else.
         DigestMismatch: It has another content; the next call begins anew.
         Cancelled: As asked.
@@ -63,100 +92,184 @@ def fetch(
     """
     name = digest.removeprefix("sha256:")
     archive, part = folder / f"{name}.bundle", folder / f"{name}.part"
-    _tidy(folder, keep={archive, part})
+    _tidy(folder, keep={archive, part, part.with_suffix(".etag")})
+    room = Room(folder)
     if not archive.exists():
-        require_space(folder, size_bytes - _size(part), free_bytes)
+        unpacked = max(0, UNPACKED * size_bytes - freed_bytes)
+        room.reserve(size_bytes - _size(part) + unpacked, free_bytes)
         headers = {
             "Authorization": f"Bearer {secret}",
             "X-Edge-Device": device,
             "Accept-Encoding": "identity",
         }
         if _size(part) > size_bytes:
-            part.unlink()
-        while _size(part) < size_bytes:
-            before = _size(part)
-            _continue(url, headers, ca, part, size_bytes, cancelled)
-            if _size(part) <= before:
-                raise ServerUnreachable(f"the server ended the archive at {before} of {size_bytes} bytes")
+            _forget(part)
+        pull = _Pull(url, headers, ca, part, size_bytes, cancelled, meter, clock, room, unpacked)
+        try:
+            while _size(part) < size_bytes:
+                before = _size(part)
+                pull.go_on()
+                if _size(part) <= before:
+                    raise ServerUnreachable(f"the server ended the archive at {before} of {size_bytes} bytes")
+        except (DownloadWaits, ServerUnreachable):
+            raise  # it goes on later, in the room that is kept
+        except BaseException:
+            room.give_back()
+            raise
         part.replace(archive)
+        part.with_suffix(".etag").unlink(missing_ok=True)
     found = digest_of_file(archive)
     if found != digest:
         archive.unlink()
+        room.give_back()
         raise DigestMismatch(f"the archive that was fetched has digest {found}, assigned is {digest}")
     return archive
 
 
-def require_space(folder: Path, needed_bytes: int, free_bytes: Callable[[Path], int] | None = None) -> None:
-    """See that a disk can take so much more and still has its reserve.
+@dataclass(frozen=True)
+class _Pull:
+    """What each request of one download needs."""
 
-    Raises:
-        NoSpace: It cannot.
-    """
-    free = (free_bytes or _free)(folder)
-    if free < needed_bytes + RESERVE_BYTES:
-        raise NoSpace(
-            f"{folder} has {free} bytes free, needed are {needed_bytes} and a reserve of {RESERVE_BYTES}"
-        )
+    url: str
+    headers: dict[str, str]
+    ca: str
+    part: Path
+    size_bytes: int
+    cancelled: Callable[[], bool]
+    meter: DataMeter | None
+    clock: Callable[[], float]
+    room: Room
+    unpacked_bytes: int
 
-
-def _continue(
-    url: str, headers: dict[str, str], ca: str, part: Path, size_bytes: int, cancelled: Callable[[], bool]
-) -> None:
-    """One request: append to the part what the server sends."""
-    start = _size(part)
-    ranged = {**headers, "Range": f"bytes={start}-"} if start else headers
-    try:
-        with opened(url, ranged, ca=ca) as answer:
-            if answer.status != 206 or not _begins_at(answer, start):
-                start = 0  # the server sends the whole
-            with part.open("r+b" if part.exists() else "wb") as stream:
-                if stream.seek(0, os.SEEK_END) > start:
-                    stream.truncate(start)
-                stream.seek(start)
-                _copy(url, answer, stream.write, size_bytes - start, cancelled)
-                stream.flush()
-                os.fsync(stream.fileno())
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"{part.parent} ran full at {_size(part)} of {size_bytes} bytes") from None
-        raise HomeInvalid(f"cannot write {part}: {error.strerror}") from None
-
-
-def _copy(
-    url: str,
-    answer: HTTPResponse,
-    write: Callable[[bytes], int],
-    wanted: int,
-    cancelled: Callable[[], bool],
-) -> None:
-    while wanted > 0:
-        if cancelled():
-            raise Cancelled("the download was called off")
+    def go_on(self) -> None:
+        """One request: append to the part what the server sends."""
+        part, start = self.part, _size(self.part)
+        if self.meter is not None:
+            self.meter.take(1)  # before anybody is asked for anything
+        ranged = {**self.headers, "Range": f"bytes={start}-"} if start else self.headers
+        etag = _read_etag(part) if start else ""
+        if etag:
+            ranged = {**ranged, "If-Range": etag}
         try:
-            chunk = answer.read(min(CHUNK_BYTES, wanted))
-        except (OSError, HTTPException) as error:
-            raise broken(url, error) from None
-        if not chunk:
-            return
-        write(chunk)
-        wanted -= len(chunk)
-    try:
-        more = answer.read(1)
-    except (OSError, HTTPException):
-        return  # complete; how the connection ends does not matter
-    if more:
-        raise ServerRefused("the server sends more than the size of the archive that was assigned")
+            with opened(self.url, ranged, ca=self.ca) as answer:
+                if answer.status != 206:
+                    start = 0  # the server sends the whole: it knows no ranges, or its file has changed
+                elif not _begins_at(answer, start, self.size_bytes):
+                    raise ServerRefused(
+                        f"the server sends range {answer.headers.get('Content-Range', 'none')!r:.80}, "
+                        f"asked for was {start}- of {self.size_bytes} bytes"
+                    )
+                self._require_length(answer, start)
+                self._keep_etag(answer)
+                with part.open("r+b" if part.exists() else "wb") as stream:
+                    if stream.seek(0, os.SEEK_END) > start:
+                        stream.truncate(start)
+                    stream.seek(start)
+                    try:
+                        self._copy(answer, stream, start)
+                    except BaseException:
+                        with contextlib.suppress(OSError):  # what came counts, but the reason counts more
+                            _sync(stream)
+                        raise
+                    _sync(stream)
+        except ServerRefused:
+            _forget(part)  # whatever it was a part of: the next attempt asks for the whole
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace(f"{part.parent} ran full at {_size(part)} of {self.size_bytes} bytes") from None
+            raise HomeInvalid(f"cannot write {part}: {error.strerror}") from None
+
+    def _require_length(self, answer: HTTPResponse, start: int) -> None:
+        """Refuse what says itself that it is too long, before a byte of it is paid for."""
+        if answer.length is not None and answer.length > self.size_bytes - start:
+            raise ServerRefused(
+                f"the server sends more than the size of the archive that was assigned: "
+                f"{start} + {answer.length} bytes of {self.size_bytes}"
+            )
+
+    def _keep_etag(self, answer: HTTPResponse) -> None:
+        etag = answer.headers.get("ETag") or ""
+        path = self.part.with_suffix(".etag")
+        if not _STRONG_ETAG.match(etag):
+            path.unlink(missing_ok=True)
+        elif etag != _read_etag(self.part):
+            if answer.status == 206 and _read_etag(self.part):
+                raise ServerRefused("the server's archive has changed in the middle of the download")
+            if answer.status != 206:
+                self.part.unlink(missing_ok=True)  # no part of the old file under the new one's name
+            write_durably(path, etag.encode())
+
+    def _copy(self, answer: HTTPResponse, stream: BinaryIO, start: int) -> None:
+        wanted = self.size_bytes - start
+        since_s, since_left = self.clock(), wanted
+        while wanted > 0:
+            if self.cancelled():
+                raise Cancelled("the download was called off")
+            size = min(CHUNK_BYTES, wanted)
+            if self.meter is not None:
+                size = self.meter.take(size)
+            try:
+                chunk = answer.read1(size)  # what there is, so that each piece can be judged
+            except (OSError, HTTPException) as error:
+                raise broken(self.url, error) from None
+            if not chunk:
+                return
+            if self.meter is not None:
+                self.meter.fetched(len(chunk))
+            wanted -= len(chunk)
+            self.room.shrink_to(wanted + self.unpacked_bytes)
+            stream.write(chunk)
+            now_s = self.clock()
+            if now_s - since_s >= SLOW_S:
+                if since_left - wanted < SLOW_BYTES:
+                    raise ServerUnreachable(
+                        f"the server sent {since_left - wanted} bytes in {now_s - since_s:.0f} s"
+                    )
+                since_s, since_left = now_s, wanted
+        try:
+            more = answer.read1(1)
+        except (OSError, HTTPException):
+            return  # complete; how the connection ends does not matter
+        if more:
+            raise ServerRefused("the server sends more than the size of the archive that was assigned")
 
 
-def _begins_at(answer: HTTPResponse, start: int) -> bool:
-    """Whether a 206 answer is the range that was asked for: RFC 9110 section 14.4."""
-    return (answer.headers.get("Content-Range") or "").replace(" ", "").startswith(f"bytes{start}-")
+def _begins_at(answer: HTTPResponse, start: int, size_bytes: int) -> bool:
+    """Whether a 206 answer is the range that was asked for, of a file of that size: RFC 9110 section 14.4."""
+    found = (answer.headers.get("Content-Range") or "").replace(" ", "")
+    total = found.rpartition("/")[2]
+    return found.startswith(f"bytes{start}-") and total in ("*", str(size_bytes))
 
 
 def _tidy(folder: Path, keep: set[Path]) -> None:
+    """Remove what belongs to other downloads, and say so."""
     for path in folder.iterdir():
         if path not in keep:
+            freed = _size(path)
             path.unlink(missing_ok=True)
+            if path.suffix in (".part", ".bundle"):
+                log.info(
+                    "removed", extra={"file": path.name, "bytes": freed, "reason": "another is assigned"}
+                )
+
+
+def _sync(stream: BinaryIO) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    part.with_suffix(".etag").unlink(missing_ok=True)
+
+
+def _read_etag(part: Path) -> str:
+    try:
+        etag = part.with_suffix(".etag").read_text(errors="replace")
+    except OSError:
+        return ""
+    return etag if _STRONG_ETAG.match(etag) else ""
 
 
 def _size(path: Path) -> int:
@@ -164,7 +277,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _free(folder: Path) -> int:
-    return shutil.disk_usage(folder).free

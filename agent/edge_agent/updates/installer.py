@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid, InstallRefused, NoSpace, WrongProfile
-from edge_agent.updates.download import require_space
+from edge_agent.updates.room import Room, require_space
 from edge_agent.updates.slots import Slot
 from edge_contracts.bundle import Bundle, open_bundle, open_folder, sync_folder
 from edge_contracts.digest import short
@@ -68,6 +68,7 @@ def place(home: Home, bundle: Bundle, slot: Slot) -> None:
     try:
         erase(home, slot)
         shutil.rmtree(beside, ignore_errors=True)
+        Room(home.downloads).give_back()  # it was kept for this
         require_space(folder.parent, _unpacked_bytes(bundle))
         bundle.extract(beside)
         os.rename(beside, folder)
@@ -106,6 +107,11 @@ def verify_slot(
     if expected is not None and bundle.digest != expected:
         raise DigestMismatch(f"slot {slot} holds bundle {bundle.digest}, expected {expected}")
     return verify(bundle, trusted)
+
+
+def size_bytes(home: Home, slot: Slot) -> int:
+    """What the files of a slot take."""
+    return sum(path.stat().st_size for path in home.slot(slot).rglob("*") if path.is_file())
 
 
 def written_s(home: Home, slot: Slot) -> float:

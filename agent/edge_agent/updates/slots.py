@@ -49,6 +49,7 @@ class Event(StrEnum):
 
     ASSIGNED = "assigned"  # the server wants something new
     DOWNLOADING = "downloading"
+    WAITING = "waiting"  # the download cannot go on now, and will be tried again
     REFUSED = "refused"  # the assigned bundle cannot be had, read or allowed
     SATISFIED = "satisfied"  # the assigned bundle is the one that runs
     KEPT = "kept"  # the server wants nothing but what is here
@@ -70,6 +71,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.STAGED, Event.ASSIGNED): Phase.IDLE,  # the server has changed its mind
     (Phase.TRIAL, Event.ASSIGNED): Phase.IDLE,
     (Phase.IDLE, Event.DOWNLOADING): Phase.IDLE,
+    (Phase.IDLE, Event.WAITING): Phase.IDLE,
     (Phase.IDLE, Event.REFUSED): Phase.IDLE,
     (Phase.IDLE, Event.SATISFIED): Phase.IDLE,
     (Phase.IDLE, Event.KEPT): Phase.IDLE,
@@ -245,6 +247,12 @@ def _downloading(slots: Slots, fact: Fact) -> Step:
     return _report(slots, Report.DOWNLOADING, fact), (Tell("downloading", assignment=slots.number),)
 
 
+def _waiting(slots: Slots, fact: Fact) -> Step:
+    # still downloading to the server, which must not count it as failed; the code says why it stands
+    tell = Tell("download-waits", None, slots.number, fact.code, fact.detail)
+    return _report(slots, Report.DOWNLOADING, fact), (tell,)
+
+
 def _refused(slots: Slots, fact: Fact) -> Step:
     tell = Tell("refused", None, slots.number, fact.code, fact.detail)
     return _report(slots, Report.REFUSED, fact), (tell,)
@@ -266,7 +274,13 @@ def _kept(slots: Slots, fact: Fact) -> Step:
 def _staging(slots: Slots, fact: Fact) -> Step:
     # from here on the spare slot may hold anything, so no rollback may lead there
     held = {slot: what for slot, what in slots.held.items() if slot is not slots.spare}
-    return replace(slots, held=held, last_good=None), (Erase(slots.spare),)
+    actions: tuple[Action, ...] = (Erase(slots.spare),)
+    gone = slots.bundle_in(slots.spare)
+    if gone is not None:
+        pinned = ", the last good bundle" if slots.last_good is slots.spare else ""
+        why = f"slot {slots.spare}{pinned}: the next bundle needs its place, {slots.active} answers meanwhile"
+        actions = (*actions, Tell("cleaned-up", gone, None, "place-needed", why))
+    return replace(slots, held=held, last_good=None), actions
 
 
 def _staged(slots: Slots, fact: Fact) -> Step:
@@ -367,6 +381,7 @@ def _restarted(slots: Slots, fact: Fact) -> Step:
 _EFFECTS: dict[Event, Callable[[Slots, Fact], Step]] = {
     Event.ASSIGNED: _assigned,
     Event.DOWNLOADING: _downloading,
+    Event.WAITING: _waiting,
     Event.REFUSED: _refused,
     Event.SATISFIED: _satisfied,
     Event.KEPT: _kept,

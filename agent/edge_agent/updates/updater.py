@@ -19,14 +19,17 @@ from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home
 from edge_agent.errors import (
     AgentError,
+    DownloadWaits,
     HomeInvalid,
     InstallRefused,
+    ServerBusy,
     ServerRefused,
     ServerUnreachable,
     TrialFailed,
 )
 from edge_agent.updates import installer
 from edge_agent.updates.assignment import Ignore, Keep, Refuse, Reuse, Satisfied, decide, is_news
+from edge_agent.updates.budget import DataMeter, DataRules
 from edge_agent.updates.download import fetch
 from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.slots import (
@@ -56,6 +59,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
+LONGEST_WAIT_S = 900.0  # a clock that is set meanwhile may end a wait
+TELL_AFTER = 3  # attempts: a link that breaks now and then is nothing to tell
 MAX_REFUSALS = 3  # a server that says no, or sends other bytes, is asked again this often
 
 
@@ -90,7 +95,8 @@ class Updater:
     """The one that changes the slots; used from the agent's thread alone.
 
     Args:
-        profile: Of the device, for what a check may take; None on a device without a fleet.
+        config: None on a device without a fleet: its checks have no bounds but the bundle's.
+        downloads: When they may run, and how much they may fetch.
     """
 
     def __init__(
@@ -103,8 +109,10 @@ class Updater:
         worker: Jobs,
         random: Random,
         threads: int = 1,
+        downloads: DataRules | None = None,
     ) -> None:
         """Take the parts; `start` does the first step."""
+        self._meter = DataMeter(home.data_used, downloads or DataRules())
         self._home, self._store, self._config, self._trusted = home, store, config, trusted
         self._host, self._worker, self._random, self._threads = host, worker, random, threads
         self._events: deque[tuple[Event, Fact]] = deque()
@@ -266,12 +274,22 @@ class Updater:
         if config is None or assignment.archive is None:
             raise AssertionError("an assignment with an archive needs a fleet")
         digest, size_bytes = assignment.archive, assignment.archive_bytes
+        freed_bytes = installer.size_bytes(self._home, self.slots.spare)
 
         def work(cancelled: Callable[[], bool]) -> tuple[Bundle, Path]:
             url = f"{config.server}/{assignment.url_path.lstrip('/')}"
             folder, secret = self._home.downloads, config.mqtt_password
             archive = fetch(
-                url, digest, size_bytes, folder, config.device, secret, config.server_ca, cancelled
+                url,
+                digest,
+                size_bytes,
+                folder,
+                config.device,
+                secret,
+                config.server_ca,
+                cancelled,
+                meter=self._meter,
+                freed_bytes=freed_bytes,
             )
             try:
                 bundle, verified = installer.open_verified(archive, self._trusted)
@@ -287,6 +305,11 @@ class Updater:
     def _fetched(self, future: Future[tuple[Bundle, Path]], assignment: Assignment, held: Held) -> None:
         try:
             bundle, archive = future.result()
+        except DownloadWaits as error:
+            self._wait(assignment, held, error, min(error.wait_s, LONGEST_WAIT_S))
+        except ServerBusy as error:
+            after_s = error.after_s if error.after_s is not None else LONGEST_PAUSE_S
+            self._wait(assignment, held, error, after_s)
         except ServerUnreachable as error:
             self._later(assignment, held, error)
         except (ServerRefused, DigestMismatch) as error:
@@ -301,12 +324,28 @@ class Updater:
             self._attempts = 0
             self.stage(bundle, held, archive)
 
-    def _later(self, assignment: Assignment, held: Held, error: Exception) -> None:
+    def _wait(self, assignment: Assignment, held: Held, error: AgentError, at_least_s: float) -> None:
+        """Go on with a download later, not all devices at once; the server is told why it stands."""
+        pause_s = (at_least_s + FIRST_PAUSE_S) * self._random.uniform(1.0, 1.25)
+        self._again = (monotonic() + pause_s, assignment, held)
+        log.warning("download waits", extra={"in_s": round(pause_s, 1), "reason": str(error)})
+        self._say_waiting(error)
+
+    def _say_waiting(self, error: AgentError | ContractError) -> None:
+        """Tell the server once for each reason why a download stands."""
+        told = self.slots.progress
+        if told is None or told.code != error.code[:64]:
+            self.advance(Event.WAITING, Fact(code=error.code, detail=str(error)))
+
+    def _later(self, assignment: Assignment, held: Held, error: AgentError | ContractError) -> None:
         """Try a download again after a while: longer each time, and not all devices at once."""
-        pause_s = min(FIRST_PAUSE_S * 2**self._attempts, LONGEST_PAUSE_S) * self._random.uniform(0.5, 1.5)
+        doubled = FIRST_PAUSE_S * 2 ** min(self._attempts, 10)  # a server may be away for a thousand attempts
+        pause_s = min(doubled, LONGEST_PAUSE_S) * self._random.uniform(0.5, 1.5)
         self._attempts += 1
         self._again = (monotonic() + pause_s, assignment, held)
         log.warning("download to be continued", extra={"in_s": round(pause_s, 1), "reason": str(error)})
+        if self._attempts >= TELL_AFTER:
+            self._say_waiting(error)
 
     def _placed(self, future: Future[None], held: Held, archive: Path | None) -> None:
         if archive is not None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_agent.errors import NoSpace, ServerRefused, ServerUnreachable
-from edge_agent.updates.download import RESERVE_BYTES, Cancelled, fetch
+from edge_agent.errors import (
+    DownloadWaits,
+    HomeInvalid,
+    NoSpace,
+    ServerBusy,
+    ServerRefused,
+    ServerUnreachable,
+)
+from edge_agent.updates.budget import DataMeter, DataRules
+from edge_agent.updates.download import Cancelled, fetch
+from edge_agent.updates.room import RESERVE_BYTES
 from edge_contracts.digest import digest_of
 from edge_contracts.errors import DigestMismatch
 
@@ -29,6 +38,10 @@ class Server:
         self.status = 0  # instead of sending anything
         self.knows_ranges = True
         self.extra = b""
+        self.etag = ""
+        self.headers: dict[str, str] = {}  # more of them, or others
+        self.drip = False  # one byte at a time, until nobody listens
+        self.after: Callable[[], None] | None = None  # called when an answer is out
         self.requests: list[dict[str, str]] = []
         server = self
 
@@ -37,6 +50,8 @@ class Server:
                 server.requests.append(dict(self.headers))
                 if server.status:
                     self.send_response(server.status)
+                    for name, value in server.headers.items():
+                        self.send_header(name, value)
                     if server.status == 302:
                         self.send_header("Location", "http://127.0.0.1:1/stolen")
                     body = b'{"code": "refused", "message": "not for\\nyou"}'
@@ -45,15 +60,29 @@ class Server:
                     self.wfile.write(body)
                     return
                 start = 0
-                if server.knows_ranges and (asked := self.headers["Range"]):
+                same = not server.etag or self.headers.get("If-Range", server.etag) == server.etag
+                if server.knows_ranges and same and (asked := self.headers["Range"]):
                     start = int(asked.removeprefix("bytes=").removesuffix("-"))
                 rest = server.content[start:] + server.extra
                 self.send_response(206 if start else 200)
-                self.send_header("Content-Length", str(len(rest)))
+                headers = {"Content-Length": str(len(rest))}
                 if start:
-                    self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/*")
+                    headers["Content-Range"] = (
+                        f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+                    )
+                if server.etag:
+                    headers["ETag"] = server.etag
+                for name, value in (headers | server.headers).items():
+                    if value:
+                        self.send_header(name, value)
                 self.end_headers()
+                if server.drip:
+                    for at in range(len(rest)):
+                        self.wfile.write(rest[at : at + 1])
+                    return
                 self.wfile.write(rest[: server.cuts.pop(0)] if server.cuts else rest)
+                if server.after is not None:
+                    server.after()
 
             def log_message(self, *_: Any) -> None:
                 """Tests print enough."""
@@ -148,7 +177,10 @@ def test_an_answer_without_progress_is_an_error_and_not_a_loop(server: Server, t
         (401, ServerRefused, "answers 401 Unauthorized: not for you"),
         (404, ServerRefused, "404"),
         (302, ServerRefused, "302"),  # following it would carry the secret to another host
-        (503, ServerUnreachable, "503"),
+        (500, ServerUnreachable, "500"),
+        (503, ServerBusy, "503"),
+        (429, ServerBusy, "429"),
+        (416, ServerRefused, "416"),
     ],
 )
 def test_a_server_that_says_no_is_quoted_on_one_line(
@@ -167,7 +199,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, server: Server) 
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(server: Server, tmp_path: Path) -> None:
-    room = len(CONTENT) + RESERVE_BYTES
+    room = 3 * len(CONTENT) + RESERVE_BYTES  # the archive, and what comes out of it
     with pytest.raises(NoSpace, match=f"has {room - 1} bytes free"):
         get(server, tmp_path, free_bytes=lambda _: room - 1)
     assert server.requests == []
@@ -191,4 +223,120 @@ def test_a_download_that_is_called_off_keeps_what_it_has(server: Server, tmp_pat
 def test_parts_of_other_archives_are_removed(server: Server, tmp_path: Path) -> None:
     (tmp_path / "old.part").write_bytes(b"x")
     get(server, tmp_path)
-    assert [f.suffix for f in tmp_path.iterdir()] == [".bundle"]
+    assert {f.name for f in tmp_path.iterdir()} == {DIGEST.removeprefix("sha256:") + ".bundle", "room"}
+
+
+def part_of(folder: Path) -> Path:
+    return folder / (DIGEST.removeprefix("sha256:") + ".part")
+
+
+def test_room_is_taken_before_the_first_byte_and_kept_for_what_comes_out(
+    server: Server, tmp_path: Path
+) -> None:
+    server.cuts = [300_000]
+    server.after = lambda: seen.append((tmp_path / "room").stat().st_size)
+    seen: list[int] = []
+    get(server, tmp_path)
+    assert seen[0] >= 2 * len(CONTENT)
+    assert (tmp_path / "room").stat().st_size == 2 * len(CONTENT)
+
+
+def test_a_part_is_continued_only_of_the_same_file(server: Server, tmp_path: Path) -> None:
+    server.etag, server.cuts = '"one"', [300_000]
+
+    def changed() -> None:
+        server.etag = '"two"'
+
+    server.after = changed
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert [(r.get("Range"), r.get("If-Range")) for r in server.requests] == [
+        (None, None),
+        ("bytes=300000-", '"one"'),
+    ]
+    assert [f.suffix for f in tmp_path.iterdir() if f.name != "room"] == [".bundle"]
+
+
+def test_a_file_that_changes_under_a_server_that_ignores_if_range_is_refused(
+    server: Server, tmp_path: Path
+) -> None:
+    server.headers, server.cuts = {"ETag": '"one"'}, [300_000]
+
+    def changed() -> None:
+        server.headers = {"ETag": '"two"'}
+
+    server.after = changed
+    with pytest.raises(ServerRefused, match="changed in the middle"):
+        get(server, tmp_path)
+    assert not part_of(tmp_path).exists()
+    server.after = None
+    assert get(server, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("etag", ['W/"weak"', "bare", '"bad\x7f"', '"' + "x" * 300 + '"'])
+def test_an_etag_that_proves_nothing_is_not_sent_back(server: Server, tmp_path: Path, etag: str) -> None:
+    server.headers, server.cuts = {"ETag": etag}, [300_000]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert "If-Range" not in server.requests[1]
+
+
+def test_a_length_that_is_too_long_is_refused_before_it_is_paid_for(server: Server, tmp_path: Path) -> None:
+    meter = DataMeter(tmp_path.parent / "data.json")
+    server.headers = {"Content-Length": str(1 << 40)}
+    with pytest.raises(ServerRefused, match=r"that was assigned: 0 \+ 10995"):
+        get(server, tmp_path, meter=meter)
+    assert not part_of(tmp_path).exists()
+
+
+def test_a_length_that_is_too_short_is_gone_on_from(server: Server, tmp_path: Path) -> None:
+    server.headers = {"Content-Length": "200000"}
+    with pytest.raises(ServerUnreachable, match=r"(ended the archive at|broke)"):
+        server.knows_ranges = False
+        get(server, tmp_path)
+    server.knows_ranges = True
+    server.headers = {}
+    assert get(server, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("said", ["bytes 5-699999/700000", "bytes 300000-699999/800000", "", "nonsense"])
+def test_another_range_than_was_asked_for_is_refused(server: Server, tmp_path: Path, said: str) -> None:
+    part_of(tmp_path).write_bytes(CONTENT[:300_000])
+    server.headers = {"Content-Range": said}
+    with pytest.raises(ServerRefused, match="asked for was 300000- of 700000"):
+        get(server, tmp_path)
+
+
+def test_a_server_that_drips_is_as_good_as_gone_and_its_part_is_kept(server: Server, tmp_path: Path) -> None:
+    server.drip = True
+    seconds = iter(range(0, 10**9, 30))
+    with pytest.raises(ServerUnreachable, match=r"the server sent \d+ bytes in 60 s"):
+        get(server, tmp_path, clock=lambda: next(seconds))
+    assert part_of(tmp_path).exists()
+
+
+def test_a_busy_server_says_when_to_come_back(server: Server, tmp_path: Path) -> None:
+    server.status, server.headers = 429, {"Retry-After": "120"}
+    with pytest.raises(ServerBusy) as caught:
+        get(server, tmp_path)
+    assert caught.value.after_s == 120
+    server.status, server.headers = 503, {"Retry-After": "soon"}
+    with pytest.raises(ServerBusy) as caught:
+        get(server, tmp_path)
+    assert caught.value.after_s is None
+
+
+def test_a_download_stops_where_the_budget_ends_and_goes_on_there(server: Server, tmp_path: Path) -> None:
+    budget = tmp_path.parent / f"{tmp_path.name}.json"
+    with pytest.raises(DownloadWaits, match="300000 of 300000 bytes"):
+        get(server, tmp_path, meter=DataMeter(budget, DataRules(day_bytes=300_000)))
+    assert part_of(tmp_path).stat().st_size == 300_000
+    with pytest.raises(DownloadWaits):
+        get(server, tmp_path, meter=DataMeter(budget, DataRules(day_bytes=300_000)))
+    assert len(server.requests) == 1, "the server was asked although nothing may be fetched"
+    assert get(server, tmp_path, meter=DataMeter(budget, DataRules(day_bytes=700_000))).exists()
+    assert server.requests[1]["Range"] == "bytes=300000-"
+
+
+def test_a_folder_that_cannot_be_written_is_the_disks_fault(server: Server, tmp_path: Path) -> None:
+    part_of(tmp_path).mkdir()
+    with pytest.raises(HomeInvalid, match="cannot write"):
+        get(server, tmp_path)

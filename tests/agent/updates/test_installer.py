@@ -106,7 +106,7 @@ def test_an_artifact_above_the_profiles_bound_is_refused() -> None:
 
 def test_without_room_nothing_is_written(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(build())
-    monkeypatch.setattr("edge_agent.updates.download.RESERVE_BYTES", 1 << 60)
+    monkeypatch.setattr("edge_agent.updates.room.RESERVE_BYTES", 1 << 60)
     with pytest.raises(NoSpace, match="bytes free"):
         installer.place(home, bundle, Slot.A)
     assert list((home.folder / "slots").iterdir()) == []

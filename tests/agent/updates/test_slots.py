@@ -127,7 +127,7 @@ def test_writing_a_candidate_begins_by_giving_up_the_way_back_into_its_slot() ->
     after, actions = step(IDLE, Event.STAGING)
     assert after.last_good is None
     assert after.held == {Slot.A: OLD}
-    assert actions == (Erase(Slot.B),)
+    assert actions[0] == Erase(Slot.B)
 
 
 def test_the_first_bundle_of_a_device_that_fails_leaves_nothing_answering() -> None:
@@ -205,3 +205,13 @@ def test_a_long_reason_is_cut_so_that_it_can_always_be_reported() -> None:
     after, _ = step(ON_TRIAL, Event.UNHEALTHY, Fact(code="c" * 99, detail="d" * 999))
     assert after.progress is not None
     assert (len(after.progress.code), len(after.progress.detail)) == (64, 500)
+
+
+def test_what_is_removed_for_the_next_bundle_is_told_with_the_reason() -> None:
+    after, actions = step(IDLE, Event.STAGING)
+    assert actions[0] == Erase(Slot.B)
+    told = actions[1]
+    assert isinstance(told, Tell)
+    assert (told.event, told.bundle, told.code) == ("cleaned-up", OLDER.bundle, "place-needed")
+    assert "the last good bundle" in told.detail
+    assert step(after, Event.STAGING)[1] == (Erase(Slot.B),), "told although nothing was there"
