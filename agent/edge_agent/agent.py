@@ -19,8 +19,8 @@ from types import FrameType
 from edge_agent.device.config import read_config, read_device_key, trusted_publishers
 from edge_agent.device.home import Home
 from edge_agent.device.service import Service
-from edge_agent.doubt.feedback import FeedbackBook
-from edge_agent.doubt.lineup import Lineup, Settled
+from edge_agent.doubt.keeper import Keeper
+from edge_agent.doubt.lineup import Settled
 from edge_agent.errors import AgentError, InferenceFailed, NotEnrolled
 from edge_agent.inference.engine import Engine, Source
 from edge_agent.inference.golden import read_golden
@@ -93,6 +93,9 @@ class Agent:
         source: Where inputs come from, None to answer none.
         answered: Called in the inference thread with each answer.
         service: Who is told that the agent works.
+
+    Attributes:
+        feedback: Takes labels of answered requests, from any thread: `feedback(request_id, label)`.
     """
 
     def __init__(
@@ -123,7 +126,9 @@ class Agent:
             )
         self._queue: Queue[Happening | Done] = Queue()
         self._worker = Worker(self._queue.put)
-        self._engine = Engine(source, answered, lineup=Lineup(FeedbackBook()))
+        self._keeper = Keeper(home, lambda: self._trusted, self.tell, self._keep, settings.threads)
+        self.feedback = self._keeper.feedback
+        self._engine = Engine(source, answered, lineup=self._keeper.lineup)
         self._updater = Updater(
             home,
             self._store,
@@ -135,7 +140,7 @@ class Agent:
             settings.threads,
             settings.downloads,
         )
-        self._counter = OrderCounter(home, self._config, self._updater, self._trust)
+        self._counter = OrderCounter(home, self._config, self._updater, self._trust, self.feedback)
         self._open: Open | None = None
         self._stopping = False
         self._link: Link | None = None
@@ -172,6 +177,7 @@ class Agent:
             self._judge_trial(now_s)
             self._updater.tick(now_s)
             self._counter.serve()
+            self._keeper.tick(now_s, self._engine, self._updater.slots)
             if self._reporter is not None:
                 self._reporter.tick(now_s)
             if self._is_done(now_s):
@@ -253,6 +259,9 @@ class Agent:
         self._service.stopping()
         self._updater.stop()
         self._engine.stop()
+        for window in self._keeper.windows(self._engine):
+            self._keep(window)
+        self._keeper.stop(self._engine)
         self._switch(None)
         if self._reporter is not None and self._link is not None:
             deadline_s = monotonic() + DRAIN_S
@@ -351,6 +360,8 @@ class Agent:
         window = self._engine.cut(self._open is not None and self._open.trial)
         if window is not None:
             self._keep(window)
+        for other in self._keeper.windows(self._engine):
+            self._keep(other)
 
     def _keep(self, record: Record) -> None:
         if self._reporter is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from edge_agent.device.home import Home, default_home
+from edge_agent.doubt.cli import feedback, lineup, review
 from edge_agent.errors import AgentError, HomeLocked
 from edge_agent.finite import Finite
 from edge_agent.inference.infer import infer
@@ -51,6 +52,8 @@ def main() -> None:
 
 
 main.add_command(infer)
+for _command in (feedback, lineup, review):
+    main.add_command(_command)
 
 
 @main.command()

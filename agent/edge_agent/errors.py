@@ -15,6 +15,8 @@ AgentError                       every refusal; its text is one line: found, exp
  |       +- RuntimeCrashed       it died while it answered
  |       +- RuntimeHung          it did not answer in time and was killed
  +- FeedbackRefused              a label that fits no answer (`code` says why)
+ +- SettingRefused               settings that contradict each other or cannot be
+ +- ReviewDamaged                an input kept for review that cannot be read (any more)
  +- ChildFailed                  a child process died, hung, answered nonsense or refused its job
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
  +- SourceMissing                the folder that inputs should come from is not there
@@ -31,6 +33,7 @@ AgentError                       every refusal; its text is one line: found, exp
      +- WrongProfile             made for another class of device
      +- Downgrade                a release older than one that was confirmed here, without permission
      +- NoSpace                  the disk cannot hold it
+     +- ContractDiffers          it cannot stand beside the active model: other inputs, other outputs
      +- NoLastGood               there is nothing to go back to
 
 Each error has a `code`, the short word that telemetry carries.
@@ -142,6 +145,18 @@ class FeedbackRefused(AgentError):
         """Keep the reason beside the text."""
         super().__init__(message)
         self.code = code
+
+
+class SettingRefused(AgentError):
+    """Settings that contradict each other, or what is there, or cannot be."""
+
+    code = "setting-refused"
+
+
+class ReviewDamaged(AgentError):
+    """An input kept for review that cannot be read: cut off, changed, or sealed with another key."""
+
+    code = "review-damaged"
 
 
 class ChildFailed(AgentError):
@@ -270,6 +285,19 @@ class NoSpace(InstallRefused):
     """A bundle that the disk cannot hold."""
 
     code = "no-space"
+
+
+class ContractDiffers(InstallRefused):
+    """A model that cannot stand beside the active one.
+
+    Args:
+        code: "contract-differs" (other inputs or outputs) or "golden-mismatch".
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the reason beside the text."""
+        super().__init__(message)
+        self.code = code
 
 
 class NoLastGood(InstallRefused):

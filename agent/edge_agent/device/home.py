@@ -8,6 +8,8 @@
     HOME/downloads/    archives on their way, and the room that is kept for them
     HOME/data.json     how much was downloaded this day and month (`budget.py`)
     HOME/orders/       what commands ask of the running daemon (`orders.py`)
+    HOME/lineup.json   who stands beside the active model, HOME/lineup/ their bundles (`doubt/`)
+    HOME/review/       inputs kept for review, with review.json and review.key (0600; `doubt/`)
     HOME/lock          held by the one process that may write here
 
 What is in the files is the business of the modules that are named.

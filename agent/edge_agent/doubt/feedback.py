@@ -29,11 +29,22 @@ class Judged:
     """What a label said of an answer.
 
     Args:
-        bundle: Digest of the model that had answered.
+        bundle, artifact: Of the model that had answered.
+        answer, label: Class that it gave, and the right one.
+        label_name: "" where the model has no names.
     """
 
     bundle: str
-    correct: bool
+    artifact: str
+    answer: int
+    label: int
+    label_name: str
+    confidence: float | None
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer was right."""
+        return self.answer == self.label
 
 
 @dataclass
@@ -103,8 +114,8 @@ class FeedbackBook:
             if not found.size:
                 raise FeedbackRefused(
                     "unknown-request",
-                    f"no answer to request {request_id!r:.80} waits for a label: it is unknown, labelled "
-                    f"already, or among the {self._size} latest no more",
+                    f"no answer to request {request_id!r:.80} waits for a label: it is unknown, "
+                    "labelled already, or too long ago",
                 )
             # a name that was used twice means its latest request
             place = int(found[np.argmin((self._next - 1 - found) % self._size)])
@@ -120,7 +131,14 @@ class FeedbackBook:
                 model.rated_confidence += confidence
                 if model.honesty.see(confidence, correct):
                     self._accused.append(model.bundle)
-            return Judged(model.bundle, correct)
+            return Judged(
+                model.bundle,
+                model.artifact,
+                self._classes[place],
+                wanted,
+                name_of(wanted, model.labels),
+                None if isnan(confidence) else confidence,
+            )
 
     def cut(self, bundle: str, counts: LineupCounts) -> LineupCounts:
         """Add what labels said of a model since its last window."""
@@ -199,6 +217,11 @@ def class_of(label: str | int, labels: tuple[str, ...], classes: int) -> int:
         known = ", ".join(labels[:20]) or f"numbers below {classes}"
         raise FeedbackRefused("bad-label", f"label {label!r:.80} is no class of the model; it has {known}")
     return number
+
+
+def name_of(number: int, labels: tuple[str, ...]) -> str:
+    """What a class is called, "" where it has no name."""
+    return labels[number] if number < len(labels) else ""
 
 
 def _with_labels(counts: LineupCounts, model: _Model) -> LineupCounts:

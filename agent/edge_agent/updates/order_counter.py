@@ -27,6 +27,7 @@ class OrderCounter:
 
     Args:
         trust_changed: Called when another publisher is trusted.
+        feedback: Takes the label of a request; what it gives is shown.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class OrderCounter:
         config: DeviceConfig | None,
         updater: Updater,
         trust_changed: Callable[[], None],
+        feedback: Callable[[str, str], object],
     ) -> None:
         """Take the parts."""
         self._home, self._config, self._updater = home, config, updater
-        self._trust_changed = trust_changed
+        self._trust_changed, self._feedback = trust_changed, feedback
         self._installing: tuple[str, str] | None = None  # name of the order, bundle
 
     def serve(self) -> None:
@@ -84,6 +86,8 @@ class OrderCounter:
             require_last_good(self._updater.slots)
             self._updater.advance(Event.ROLLBACK)
             return "went back to the last good bundle"
+        if order.kind == "feedback":
+            return str(self._feedback(order.request, order.label))
         if order.kind == "install":
             return self._install(name, order)
         return "trusted"

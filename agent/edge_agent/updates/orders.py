@@ -14,13 +14,13 @@ from time import monotonic, sleep
 from typing import Literal
 
 from edge_agent.device.home import Home, write_durably
-from edge_agent.errors import HomeInvalid, InstallRefused, NoLastGood
+from edge_agent.errors import FeedbackRefused, HomeInvalid, InstallRefused, NoLastGood
 from edge_contracts.errors import ContractError
 from edge_contracts.model import Frozen, canonical_json, parse_json
 
 FORMAT = "edgefleet.order/1"
 ANSWER_FORMAT = "edgefleet.answer/1"
-Kind = Literal["install", "rollback", "trust"]
+Kind = Literal["install", "rollback", "trust", "feedback"]
 POLL_S = 0.1
 WAIT_S = 180.0  # a check on a slow board, and then some
 
@@ -31,12 +31,15 @@ class Order(Frozen):
     Args:
         archive: Name of the bundle beside the order (install).
         keys: Publishers to trust from now on: raw, base64 (install, trust).
+        request, label: Right answer to a request (feedback).
     """
 
     format: Literal["edgefleet.order/1"] = "edgefleet.order/1"
     kind: Kind
     archive: str = ""
     keys: tuple[str, ...] = ()
+    request: str = ""
+    label: str = ""
 
 
 class Answer(Frozen):
@@ -52,14 +55,21 @@ class Answer(Frozen):
     detail: str = ""
 
 
-def give(home: Home, kind: Kind, archive: Path | None = None, keys: tuple[str, ...] = ()) -> str:
+def give(
+    home: Home,
+    kind: Kind,
+    archive: Path | None = None,
+    keys: tuple[str, ...] = (),
+    request: str = "",
+    label: str = "",
+) -> str:
     """Give the running daemon an order and wait for its answer.
 
     Returns:
         What the daemon says, one line.
 
     Raises:
-        InstallRefused: It said no, with its reason.
+        InstallRefused, FeedbackRefused: It said no, with its reason.
         HomeInvalid: It does not answer, or the order cannot be written.
     """
     folder, name = home.orders, secrets.token_hex(8)
@@ -72,7 +82,9 @@ def give(home: Home, kind: Kind, archive: Path | None = None, keys: tuple[str, .
     except OSError as error:
         raise HomeInvalid(f"cannot write {folder}: {error.strerror}") from None
     order, answer = folder / f"{name}.order", folder / f"{name}.answer"
-    write_durably(order, canonical_json(Order(kind=kind, archive=beside, keys=keys)))
+    write_durably(
+        order, canonical_json(Order(kind=kind, archive=beside, keys=keys, request=request, label=label))
+    )
     deadline_s = monotonic() + WAIT_S
     try:
         while not answer.exists():
@@ -85,6 +97,8 @@ def give(home: Home, kind: Kind, archive: Path | None = None, keys: tuple[str, .
             path.unlink(missing_ok=True)
     if found.code == NoLastGood.code:
         raise NoLastGood(found.detail)
+    if found.code and kind == "feedback":
+        raise FeedbackRefused(found.code, found.detail)
     if found.code:
         raise InstallRefused(found.detail)
     return found.detail

@@ -1,0 +1,244 @@
+"""Bundles beside the active one: brought in like an update, opened like the active one.
+
+    HOME/lineup/<digest>/     one extracted bundle each; `lineup.json` names those that count
+    HOME/lineup/starts.json   how many starts with them have not lasted: they must not keep the agent down
+
+A folder is there whole or not at all. It is written before the document names it and removed after the
+document has forgotten it, so a power cut leaves at most a folder that nobody names; the next command
+removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edge_agent.device.home import Home, write_durably
+from edge_agent.doubt.settings import ChoiceSettings, LineupSettings
+from edge_agent.errors import ContractDiffers, HomeInvalid, NoSpace
+from edge_agent.inference.golden import read_golden, run_golden
+from edge_agent.inference.serving import Serving
+from edge_agent.inference.session import Session
+from edge_agent.runtimes.choice import Choice, Option
+from edge_agent.updates.local import open_for
+from edge_agent.updates.room import require_space
+from edge_agent.updates.trial import Limits, run_trial
+from edge_contracts.bundle import open_folder, sync_folder
+from edge_contracts.digest import Digest, short
+from edge_contracts.errors import ContractError, DigestMismatch
+from edge_contracts.keys import TrustedKeys
+from edge_contracts.lineup import Role
+from edge_contracts.manifest import Manifest
+from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.signing import VerifiedManifest, verify
+
+STARTS_FORMAT = "edgefleet.lineup-starts/1"
+MAX_STARTS = 3  # that did not last: then the agent goes on alone
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A bundle that may stand beside the active one.
+
+    Args:
+        choice: How to run it, as its trial settled on.
+        memory_bytes: What it added to the memory of a process, at its peak.
+    """
+
+    digest: Digest
+    manifest: Manifest
+    choice: Choice
+    memory_bytes: int
+
+
+class Starts(Frozen):
+    """Starts with members beside the active model that have not lasted."""
+
+    format: Literal["edgefleet.lineup-starts/1"] = "edgefleet.lineup-starts/1"
+    failed: int = Field(default=0, ge=0)
+
+
+def bring(home: Home, archive: Path, active: Manifest | None, limits: Limits | None = None) -> Brought:
+    """Verify a bundle, try it in a child process, and put it where it can be named.
+
+    Args:
+        active: Of the model that it will stand beside; None when nothing is installed yet.
+
+    Raises:
+        NotEnrolled, ContractError, InstallRefused, TrialFailed: As for an install.
+        ContractDiffers: Other inputs or outputs than the active model's.
+        NoSpace, HomeInvalid: The disk is full or failed.
+    """
+    bundle = open_for(home, archive, None)
+    if active is not None:
+        require_same_contract(active, bundle.manifest)
+    folder = folder_of(home, bundle.digest)
+    beside = folder.with_name(folder.name + ".new")
+    try:
+        folder.parent.mkdir(exist_ok=True, mode=0o700)
+        shutil.rmtree(beside, ignore_errors=True)
+        if not folder.exists():
+            unpacked = sum(len(content) for content in bundle.contents.values()) + (1 << 20)
+            require_space(folder.parent, unpacked)
+            bundle.extract(beside)
+        report = run_trial(beside if beside.exists() else folder, bundle.manifest, limits or Limits())
+        if beside.exists():
+            os.rename(beside, folder)
+            sync_folder(folder.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{folder.parent} ran full while {short(bundle.digest)} was unpacked") from None
+        raise HomeInvalid(f"cannot write {folder}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Brought(bundle.digest, bundle.manifest, report.choice, report.memory_bytes)
+
+
+def verify_member(home: Home, digest: str, trusted: TrustedKeys) -> VerifiedManifest:
+    """Check what lies in a member's folder again: every digest, the signature, and which bundle it is.
+
+    Raises:
+        ContractError: It is damaged or missing, or its publisher is not trusted any more.
+    """
+    return verify_folder(folder_of(home, digest), digest, trusted)
+
+
+def verify_folder(folder: Path, digest: str, trusted: TrustedKeys) -> VerifiedManifest:
+    """The same for any folder that should hold a certain bundle; raises as `verify_member`."""
+    bundle = open_folder(folder)
+    if bundle.digest != digest:
+        raise DigestMismatch(f"{folder} holds bundle {bundle.digest}, expected {digest}")
+    return verify(bundle, trusted)
+
+
+def open_member(
+    folder: Path,
+    verified: VerifiedManifest,
+    choice: Choice | None,
+    role: Role,
+    experiment: str = "",
+    threads: int = 1,
+) -> Serving:
+    """Open a verified bundle beside the active one; its golden inputs must agree in this process too.
+
+    Raises:
+        RuntimeUnavailable, ModelInvalid: Nothing here can run it.
+        ContractDiffers: "golden-mismatch": it answers them otherwise than where it was made.
+        InferenceFailed: Its runtime fails on them.
+    """
+    session = Session.open(folder, verified.manifest, choice, threads)
+    try:
+        golden = read_golden(folder, verified.manifest, session.artifact.id)
+        result = run_golden(session, golden)
+        if not result.passed:
+            raise ContractDiffers("golden-mismatch", f"golden inputs do not agree: {result.reason}")
+    except BaseException:
+        session.close()
+        raise
+    serving = Serving.begin(verified.digest, session, False, role, experiment)
+    serving.counter.asked_golden(result)
+    return serving
+
+
+def require_same_contract(active: Manifest, other: Manifest) -> None:
+    """See that an application cannot tell two models apart but by their answers.
+
+    What a client prepares and reads by one bundle's contract must be right for the other's.
+
+    Raises:
+        ContractDiffers: Says in what.
+    """
+    for what, mine, others in (
+        ("task", active.task, other.task),
+        ("inputs", _inputs(active), _inputs(other)),
+        ("outputs", _outputs(active), _outputs(other)),
+        ("labels", active.labels, other.labels),
+        ("interpretation of the outputs", active.interpret, other.interpret),
+    ):
+        if mine != others:
+            shown = "" if what.startswith("inter") else f": {others!s:.120}, expected {mine!s:.120}"
+            raise ContractDiffers(
+                "contract-differs",
+                f"{other.name} {other.version} has other {what} than the active {active.name} "
+                f"{active.version}{shown}",
+            )
+
+
+def choice_of(settings: LineupSettings, digest: str) -> Choice | None:
+    """How a member's trial settled on running it."""
+    found = settings.choices.get(digest)
+    if found is None:
+        return None
+    return Choice(Option(found.artifact, found.runtime, found.device), found.fallback, found.latency_p95_ms)
+
+
+def as_settings(choice: Choice) -> ChoiceSettings:
+    """The same as it is stored."""
+    option = choice.option
+    return ChoiceSettings(
+        artifact=option.artifact,
+        runtime=option.runtime,
+        device=option.device,
+        fallback=choice.fallback,
+        latency_p95_ms=choice.latency_p95_ms,
+    )
+
+
+def folder_of(home: Home, digest: str) -> Path:
+    """Where a member's bundle lies."""
+    return home.folder / "lineup" / digest.removeprefix("sha256:")[:32]
+
+
+def tidy(home: Home, settings: LineupSettings) -> list[str]:
+    """Remove the folders of bundles that the document does not name; names of those removed.
+
+    A daemon that still has one open keeps its open files; it closes them when it reads the document.
+    """
+    parent = home.folder / "lineup"
+    keep = {folder_of(home, digest).name for digest in settings.bundles}
+    removed = []
+    for found in sorted(parent.glob("*")) if parent.exists() else []:
+        path = found
+        if path.is_dir() and path.name not in keep:
+            if not path.name.endswith(".old"):
+                removed.append(path.name)
+                away = path.with_name(path.name + ".old")
+                shutil.rmtree(away, ignore_errors=True)
+                path = path.rename(away)  # whole or gone, also when power goes while it is deleted
+            shutil.rmtree(path, ignore_errors=True)
+    return removed
+
+
+def failed_starts(home: Home) -> int:
+    """How many starts with members have not lasted; what cannot be read counts as none."""
+    path = home.folder / "lineup" / "starts.json"
+    try:
+        return parse_json(Starts, path.read_bytes(), path.name, STARTS_FORMAT).failed
+    except (OSError, ContractError):
+        return 0
+
+
+def note_starts(home: Home, failed: int) -> None:
+    """Store how many have not lasted; raises HomeInvalid when the disk does not take it."""
+    if failed == failed_starts(home):
+        return
+    folder = home.folder / "lineup"
+    try:
+        folder.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise HomeInvalid(f"cannot make {folder}: {error.strerror}") from None
+    write_durably(folder / "starts.json", canonical_json(Starts(failed=failed)))
+
+
+def _inputs(manifest: Manifest) -> tuple[object, ...]:
+    return tuple((s.name, s.dtype, s.shape, s.layout, s.color_order, s.prepare) for s in manifest.inputs)
+
+
+def _outputs(manifest: Manifest) -> tuple[object, ...]:
+    return tuple((s.name, s.dtype, s.shape) for s in manifest.outputs)

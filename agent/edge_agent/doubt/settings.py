@@ -1,0 +1,168 @@
+"""What a person at the device has settled about doubt: who stands beside the active model, what is kept.
+
+Two small documents, replaced as a whole (`write_durably`), that commands write and the daemon reads
+again when they change; so they hold over restarts and power cuts, and need no option of `run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from edge_agent.device.home import Home, write_durably
+from edge_agent.errors import HomeInvalid
+from edge_contracts.digest import Digest
+from edge_contracts.errors import ContractError
+from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
+
+REVIEW_FORMAT = "edgefleet.review-settings/1"
+LINEUP_FORMAT = "edgefleet.lineup/1"
+LAST_GOOD = "last-good"  # the pinned bundle in the other slot, whichever that is now
+
+
+class ReviewSettings(Frozen):
+    """What is kept for review, and whether any of it may leave.
+
+    Args:
+        keep: Whether uncertain inputs are kept at all.
+        max_bytes, max_count: Bounds of the ring.
+        per_minute: At most so many are kept, so that a bad hour does not wear the flash out.
+        upload_to: https address that kept inputs may be sent to; "" for nowhere.
+        upload_ca: PEM of the CA that its certificate must come from, "" for the system's.
+        bytes_per_day: Data budget of uploads.
+    """
+
+    format: Literal["edgefleet.review-settings/1"] = "edgefleet.review-settings/1"
+    keep: bool = True
+    max_bytes: int = Field(default=32 << 20, ge=0)
+    max_count: int = Field(default=500, ge=0, le=100_000)
+    per_minute: int = Field(default=6, ge=0, le=600)
+    upload_to: str = Field(default="", max_length=500)
+    upload_ca: str = ""
+    bytes_per_day: int = Field(default=1 << 20, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ReviewSettings:
+        parts = urlsplit(self.upload_to)
+        local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if self.upload_to and not (local or (parts.scheme == "https" and parts.hostname)):
+            raise ValueError("inputs leave over https only (http to this machine itself)")
+        return self
+
+
+class ExperimentSettings(Frozen):
+    """An A/B experiment: a bundle beside the active one."""
+
+    name: Identifier
+    bundle: Digest
+    per_mille: int = Field(ge=0, le=1000)
+
+
+class ShadowSettings(Frozen):
+    """A candidate on a share of the inputs, and what it may cost.
+
+    Args:
+        cpu_share: Of one core, over time.
+        memory_bytes: Resident memory of its process, runtime included.
+        latency_ms: One inference may take so long; above, it is stopped.
+    """
+
+    bundle: Digest
+    per_mille: int = Field(default=100, ge=0, le=1000)
+    cpu_share: float = Field(default=0.1, gt=0, le=1)
+    memory_bytes: int = Field(default=256 << 20, gt=0)
+    latency_ms: float = Field(default=2000, gt=0)
+
+
+class ChoiceSettings(Frozen):
+    """How to run a bundle, as its trial settled on."""
+
+    artifact: str
+    runtime: str
+    device: str
+    fallback: str = ""
+    latency_p95_ms: float | None = None
+
+
+class LineupSettings(Frozen):
+    """Who stands beside the active model.
+
+    Args:
+        second: Digest, or "last-good" for the pinned bundle in the other slot, whichever that is now.
+        choices: How to run each bundle, by digest.
+    """
+
+    format: Literal["edgefleet.lineup/1"] = "edgefleet.lineup/1"
+    second: Digest | Literal["last-good"] | None = None
+    experiment: ExperimentSettings | None = None
+    shadow: ShadowSettings | None = None
+    choices: Mapping[Digest, ChoiceSettings] = Field(default_factory=dict)
+
+    @property
+    def bundles(self) -> frozenset[str]:
+        """Digests of the bundles that are installed for it."""
+        named = (
+            self.second if self.second != LAST_GOOD else None,
+            self.experiment.bundle if self.experiment else None,
+            self.shadow.bundle if self.shadow else None,
+        )
+        return frozenset(digest for digest in named if digest is not None)
+
+
+S = TypeVar("S", ReviewSettings, LineupSettings)
+
+
+def review_path(home: Home) -> Path:
+    """The document about reviews."""
+    return home.folder / "review.json"
+
+
+def lineup_path(home: Home) -> Path:
+    """The document about the lineup."""
+    return home.folder / "lineup.json"
+
+
+def read_review(home: Home) -> ReviewSettings:
+    """As stored, or as it is without a document; raises HomeInvalid for a damaged one."""
+    return _read(ReviewSettings, review_path(home), REVIEW_FORMAT)
+
+
+def read_lineup(home: Home) -> LineupSettings:
+    """As stored, or nobody; raises HomeInvalid for a damaged document."""
+    return _read(LineupSettings, lineup_path(home), LINEUP_FORMAT)
+
+
+def store_review(home: Home, settings: ReviewSettings) -> None:
+    """Replace the document; raises HomeInvalid when the disk does not take it."""
+    home.make()
+    write_durably(review_path(home), canonical_json(settings))
+
+
+def store_lineup(home: Home, settings: LineupSettings) -> None:
+    """Replace the document; raises HomeInvalid when the disk does not take it."""
+    home.make()
+    write_durably(lineup_path(home), canonical_json(settings))
+
+
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a document is replaced; None without one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read(kind: type[S], path: Path, format_name: str) -> S:
+    try:
+        return parse_json(kind, path.read_bytes(), str(path), format_name)
+    except FileNotFoundError:
+        return kind()
+    except OSError as error:
+        raise HomeInvalid(f"cannot read {path}: {error.strerror}") from None
+    except ContractError as error:
+        raise HomeInvalid(f"{error}; remove the file to begin anew") from None
