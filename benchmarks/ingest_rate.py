@@ -141,8 +141,10 @@ class Sender(threading.Thread):
     def fill(self, envelopes: int, records: int) -> None:
         """Put envelopes into the outbox."""
         outbox = self._outbox()
+        sealed: set[int] = set()
         for _ in range(envelopes):
             outbox.put([RECORD] * records)
+            sealed |= {seq for seq, _ in outbox.waiting(1 << 20, sealed)}
         outbox.close()
 
     def run(self) -> None:

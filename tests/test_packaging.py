@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_contracts import describe
+
 ROOT = Path(__file__).parents[1]
 CONFIG = configparser.ConfigParser()
 CONFIG.read(ROOT / "setup.cfg")
@@ -30,6 +32,8 @@ PURE = {
     "edge_agent": (
         "updates/slots",
         "updates/assignment",
+        "telemetry/downsample",
+        "telemetry/losses",
         "telemetry/windows",
         "inference/binding",
         "doubt/confidence",
@@ -145,6 +149,10 @@ def test_a_missing_extra_is_one_clear_line(command: str, tmp_path: Path) -> None
     assert result.returncode == 2
     assert f"pip install 'edgefleet[{extra}]'" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_the_written_descriptions_of_the_messages_are_what_the_types_say() -> None:
+    assert describe.outdated() == [], "run python -m edge_contracts.describe"
 
 
 @pytest.mark.parametrize("command", ["edge-agent", "edge-convert", "edge-fleet"])

@@ -29,7 +29,9 @@ from edge_agent.inference.session import Session
 from edge_agent.inference.source import Sample
 from edge_agent.telemetry.mqtt import Happening, Link, LinkDown, LinkUp
 from edge_agent.telemetry.outbox import Limits, Outbox
+from edge_agent.telemetry.outbox_file import Durability
 from edge_agent.telemetry.reporter import Reporter
+from edge_agent.telemetry.reporting import Reporting
 from edge_agent.updates import installer
 from edge_agent.updates.budget import DataRules
 from edge_agent.updates.health import Finding, Rules, Verdict, Vitals, judge
@@ -73,6 +75,7 @@ class Settings:
     isolate: bool = False
     settled_s: float | None = None
     limits: Limits = field(default_factory=Limits)
+    reporting: Reporting = field(default_factory=Reporting)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ class Agent:
                 self._random,
                 settings.hello_s,
                 settings.limits,
+                Durability(settings.reporting.durability),
             )
 
     def run(self) -> None:
@@ -365,7 +369,7 @@ class Agent:
 
     def _keep(self, record: Record) -> None:
         if self._reporter is not None:
-            self._reporter.keep([record], _now_ms())
+            self._reporter.keep([record])
 
     def _describe(self, kind: str, outbox: Outbox) -> DeviceState:
         """Where the device stands, as hello and status say it."""

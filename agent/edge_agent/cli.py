@@ -17,6 +17,7 @@ from edge_agent.doubt.cli import feedback, lineup, review
 from edge_agent.errors import AgentError, HomeLocked
 from edge_agent.finite import Finite
 from edge_agent.inference.infer import infer
+from edge_agent.telemetry.reporting import Reporting, reporting_options
 from edge_contracts.errors import ContractError, MissingExtra
 
 _HOME = click.option(
@@ -164,6 +165,7 @@ def enroll(
     help="Keep the runtime in a child process even on a CPU: a crash or a hang then costs one inference "
     "and not the agent, for about 60 MB of memory. An accelerator's runtime always is in one.",
 )
+@reporting_options
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
 @click.option("--verbose", is_flag=True, help="Log more.")
 @_HOME
@@ -182,6 +184,7 @@ def run(
     month_mb: float | None,
     threads: int,
     isolate: bool,
+    reporting: Reporting,
     log_json: bool,
     verbose: bool,
     home: Path | None,
@@ -209,6 +212,7 @@ def run(
         ),
         threads=threads,
         isolate=isolate,
+        reporting=reporting,
         settled_s=(2.0 + 2 / (rate or 10)) if once else None,
     )
     with place.locked(), AnswerLog.opened(answers) as answer_log:

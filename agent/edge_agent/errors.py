@@ -25,6 +25,7 @@ AgentError                       every refusal; its text is one line: found, exp
  |   +- AlreadyEnrolled          it belongs to one already
  |   +- HomeLocked               another agent works in this folder
  |   +- OutboxUnwritable         telemetry cannot be kept (disk full, disk failed)
+ |       +- OutboxDamaged        what waited for the server is lost, and an empty outbox was begun
  +- ServerUnreachable            nobody answers at the server's address
  |   +- ServerBusy               it answers that it cannot now (429, 503), and perhaps when
  +- ServerRefused                the server answered, and said no
@@ -220,6 +221,12 @@ class OutboxUnwritable(HomeInvalid):
     """Telemetry cannot be kept: the disk is full or has failed."""
 
     code = "outbox-unwritable"
+
+
+class OutboxDamaged(OutboxUnwritable):
+    """The outbox was damaged: what waited in it is lost, and an empty one was begun."""
+
+    code = "outbox-damaged"
 
 
 class ServerUnreachable(AgentError):

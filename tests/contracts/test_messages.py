@@ -7,11 +7,23 @@ from pathlib import Path
 import cbor2
 import pytest
 import samples
-from message_examples import EPOCH, EXAMPLES
+from message_examples import EPOCH, EXAMPLES, WINDOW
 
 from edge_contracts import cose, messages
 from edge_contracts.errors import FormatInvalid, FormatTooNew, SignatureInvalid
-from edge_contracts.messages import CHAIN_START, Ack, Assignment, chain_value, seal, unseal
+from edge_contracts.messages import (
+    CHAIN_START,
+    Ack,
+    Assignment,
+    Event,
+    Record,
+    Telemetry,
+    chain_value,
+    encode_record,
+    seal,
+    seal_records,
+    unseal,
+)
 from edge_contracts.topics import Channel, topic
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1"
@@ -37,6 +49,17 @@ def test_the_same_message_is_the_same_bytes(name: str) -> None:
     channel, message = EXAMPLES[name]
     # a release that writes other bytes for the same message breaks nobody, but must be noticed here
     assert seal(message, topic("f", "d1", channel), samples.KEY) == (GOLDEN / f"{name}.cose").read_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 23, 24, 255, 256, 1000])
+def test_records_that_were_encoded_before_make_the_same_envelope(count: int) -> None:
+    where = topic("f", "d1", Channel.TELEMETRY)
+    records: list[Record] = [Event(name="e", time_ms=n) for n in range(count - 1)]
+    records.append(WINDOW)
+    message = Telemetry(epoch=EPOCH, seq=70_000, prev=bytes(range(16)), recs=tuple(records))
+    encoded = [encode_record(record) for record in records]
+    sealed_before = seal_records(EPOCH, 70_000, bytes(range(16)), encoded, where, samples.KEY)
+    assert sealed_before == seal(message, where, samples.KEY)
 
 
 def test_a_message_of_another_kind_is_refused() -> None:

@@ -43,7 +43,7 @@ from edge_contracts.model import canonical_json
 from edge_contracts.profile import lineage, load_profile
 
 HEALTHY = Finding(Verdict.HEALTHY)
-LIMITS = Limits(envelopes=40)
+LIMITS = Limits(records=40)
 NOW_MS = 1_800_000_000_000
 
 
@@ -255,7 +255,7 @@ def taken_up(device: Device) -> None:
 
 
 def telemetry(device: Device) -> None:
-    """Windows and events kept, acknowledged, and dropped when there are too many."""
+    """Windows and events kept and acknowledged, added up and dropped when there are too many."""
     bundle = device.life.digest("1")
     window = Window(
         bundle=bundle, artifact="float32", runtime="litert", start_ms=0, end_ms=1, duration_ms=1, inferences=1
@@ -263,8 +263,12 @@ def telemetry(device: Device) -> None:
     for _ in range(4):
         device.keep([window])
     device.acknowledge(device.outbox.next_seq - 3)
+    for _ in range(60):
+        device.outbox.put([window])
+    day_long = window.model_copy(update={"duration_ms": 24 * 3600 * 1000})  # cannot be added to another
     while not device.outbox.dropped_records:
-        device.keep([window])
+        device.outbox.put([day_long])
+    device.keep([window])
     device.acknowledge(device.outbox.next_seq - 1)
     device.keep([window, Event(name="calm", time_ms=NOW_MS)])
 

@@ -174,7 +174,7 @@ def _outbox(home: Home) -> Iterator[Finding]:
         if home.outbox.exists():
             yield Finding("outbox", Grade.WRONG, "cannot be read", "start the agent: it sets it aside")
         return
-    detail = f"{depth.waiting} envelopes ({depth.waiting_bytes} bytes) not acknowledged"
+    detail = f"{depth.waiting} envelopes or records ({depth.waiting_bytes} bytes) not acknowledged"
     if depth.dropped_records:
         yield Finding("outbox", Grade.NOTICE, f"{detail}; {depth.dropped_records} records were dropped")
     else:

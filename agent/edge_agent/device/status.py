@@ -25,7 +25,11 @@ from edge_contracts.model import parse_json
 
 @dataclass(frozen=True)
 class OutboxDepth:
-    """How much telemetry waits for the server's ack."""
+    """How much telemetry waits for the server's ack.
+
+    Args:
+        waiting: Envelopes that have been sealed, and records that have no number yet.
+    """
 
     epoch: str
     next_seq: int
@@ -111,11 +115,14 @@ def read_depth(home: Home) -> OutboxDepth | None:
             waiting, size = db.execute(
                 "SELECT count(*), coalesce(sum(length(envelope)), 0) FROM envelopes"
             ).fetchone()
+            records, records_size = db.execute(
+                "SELECT count(*), coalesce(sum(length(record)), 0) FROM pending"
+            ).fetchone()
         finally:
             db.close()
     except (sqlite3.Error, TypeError):
         return None
-    return OutboxDepth(epoch, next_seq, acked, waiting, size, dropped)
+    return OutboxDepth(epoch, next_seq, acked, waiting + records, size + records_size, dropped)
 
 
 def _downloads(home: Home) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from random import Random
 
 WINDOW = 100  # envelopes on their way at once: a server's batch, and far below a broker's queue limit
+RESERVE = 10  # of those for alarms alone: they do not wait behind a backlog of windows
 FIRST_WAIT_S = 5.0  # a commit, a batch interval and two slow links
 LONGEST_WAIT_S = 300.0
 
@@ -22,7 +23,6 @@ class Envelope(StrEnum):
     QUEUED = "queued"
     IN_FLIGHT = "in-flight"
     GONE = "gone"  # acknowledged
-    DROPPED = "dropped"  # counted and reported in a Gap
 
 
 class Event(StrEnum):
@@ -33,7 +33,6 @@ class Event(StrEnum):
     DISCONNECTED = "disconnected"
     RESTARTED = "restarted"
     ACKNOWLEDGED = "acknowledged"
-    CROWDED_OUT = "crowded-out"
 
 
 # (state, event) -> next state. A pair that is absent is an error; the tests walk the table.
@@ -43,12 +42,10 @@ TRANSITIONS: dict[tuple[Envelope, Event], Envelope] = {
     (Envelope.QUEUED, Event.DISCONNECTED): Envelope.QUEUED,
     (Envelope.QUEUED, Event.TIMED_OUT): Envelope.QUEUED,
     (Envelope.QUEUED, Event.ACKNOWLEDGED): Envelope.GONE,  # it had arrived before the restart
-    (Envelope.QUEUED, Event.CROWDED_OUT): Envelope.DROPPED,
     (Envelope.IN_FLIGHT, Event.TIMED_OUT): Envelope.QUEUED,
     (Envelope.IN_FLIGHT, Event.DISCONNECTED): Envelope.QUEUED,
     (Envelope.IN_FLIGHT, Event.RESTARTED): Envelope.QUEUED,
     (Envelope.IN_FLIGHT, Event.ACKNOWLEDGED): Envelope.GONE,
-    (Envelope.IN_FLIGHT, Event.CROWDED_OUT): Envelope.DROPPED,
 }
 
 
@@ -83,10 +80,6 @@ class Flight:
         self._move([seq for seq in self._states if seq <= high], Event.ACKNOWLEDGED)
         self._wait_s = FIRST_WAIT_S
         self._deadline_s = now_s + self._jittered(self._wait_s) if self._states else None
-
-    def crowded_out(self, seqs: Iterable[int]) -> None:
-        """The outbox had to drop these."""
-        self._move(seqs, Event.CROWDED_OUT)
 
     def disconnected(self) -> None:
         """The broker is gone: what was on its way may be lost."""

@@ -1,64 +1,64 @@
 """The outbox: telemetry that the server has not acknowledged yet, numbered, chained and signed.
 
-An envelope is numbered, chained to the one before and signed when it is put in, so that its bytes
-are the same each time it is sent and a fork of history can be proved. It goes when a signed Ack says
-that the server has stored it, never when the broker has taken it. What is on its way at the moment
-is `flight.py`'s business.
+Records wait by priority until there is room on the way; then as many as fit are *sealed* into one
+envelope: numbered, chained to the last one and signed. From then on its bytes are the same each time it
+is sent, so that a fork of history can be proved. A seal is on the disk before the envelope leaves,
+whatever the durability of what is put: otherwise a power cut could undo a commit whose envelope the
+server has already seen, and the same number would go out twice with other content. An envelope goes
+when a signed Ack says that the server has stored it, never when the broker has taken it. What is on its
+way at the moment is `flight.py`'s business.
 
-One SQLite file in WAL mode, `synchronous=FULL`. NORMAL is sixty times faster (study: 222 against
-14,500 commits a second), but a power cut may then undo commits whose envelopes the server has
-already seen, and the same number would be given out twice with other content: a fork. A device
-commits about once a minute, so the speed is worth nothing here; many records fit in one `put`.
-
-The outbox is bounded. When it is full the oldest windows go first, events later; what went is owned
-up to in signed Gap records, sent before anything else. To the server a number in a Gap counts as
-accounted for: an Ack names the largest *stored* envelope below which every number is stored or in
-a Gap.
+The outbox is bounded. When it is full, neighbouring windows of one model are added up (`downsample.py`),
+the oldest first; when that is not enough, the least important records go first, and what went is owned
+up to in signed Gap records, sent before anything else. Only what nobody has seen is added up or dropped:
+a sealed envelope may have arrived. To the server a number in a Gap counts as accounted for: an Ack names
+the largest *stored* envelope below which every number is stored or in a Gap.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
-from edge_agent.errors import OutboxUnwritable
+from edge_agent.errors import OutboxDamaged, OutboxUnwritable
+from edge_agent.telemetry.losses import Loss, loss_of, span_ms
+from edge_agent.telemetry.outbox_file import (
+    SYNC_S,
+    Durability,
+    OutboxFile,
+    add_loss,
+    begin_epoch,
+    read_losses,
+)
+from edge_agent.telemetry.room import Priority, Room, make, priority_of
 from edge_contracts import cose
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.messages import (
-    CHAIN_START,
     Ack,
-    Event,
     Gap,
     Record,
     Telemetry,
-    Window,
     chain_value,
+    encode_record,
     parse_payload,
-    seal,
+    seal_records,
     unseal,
 )
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)
 
-MAX_RECORDS = 1000  # of one envelope: the contract's bound
-DROP_TO = 0.9  # when full, drop down to this share at once: one Gap for many, not one for each
-
-
-class Kind(StrEnum):
-    """What an envelope carries: never two kinds, so that they can be given up apart."""
-
-    WINDOW = "window"
-    EVENT = "event"
-    GAP = "gap"
+MOST_RECORDS = 100  # of one envelope: one signature for many (study: 10 to 100)
+MOST_BYTES = 64 << 10  # of the records of one envelope: a hundred on their way are no burden to a broker
+ROOM = 0.02  # when full, make so much room at once: one Gap and one search for many records
+SEALED_SHARE = 0.5  # of the bytes; the rest is for what waits and can still be added up
+UNKEPT = "disk full or failed"
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Limits:
     """How much is kept for a server that does not answer.
 
     Args:
-        envelopes: A week of windows a minute is about 10,000.
+        records: A week of windows a minute is about 10,000.
     """
 
-    envelopes: int = 20_000
+    records: int = 20_000
     size_bytes: int = 64 << 20
 
 
@@ -93,117 +93,105 @@ class Identity:
         return topic(self.fleet, self.device, Channel.ACK)
 
 
-@dataclass(frozen=True)
-class Put:
-    """What became of a `put`.
-
-    Args:
-        last_seq: The last number that was given out.
-        dropped: Numbers that had to go to make room.
-    """
-
-    last_seq: int
-    dropped: tuple[int, ...] = ()
-
-
 AckResult = Literal["advanced", "nothing-new", "refused", "behind"]
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS head (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, chain BLOB NOT NULL,
-    acked INTEGER NOT NULL, acked_chain BLOB NOT NULL,
-    dropped_records INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS envelopes (
-    seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, records INTEGER NOT NULL,
-    envelope BLOB NOT NULL, chain BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS by_kind ON envelopes (kind, seq);
-"""
 
 
 class Outbox:
     """The outbox of one device; used from one thread.
 
     Args:
-        lost: Why a new outbox had to be begun, or "" (a damaged file is kept beside it).
+        lost: What may have been lost before this start, or "" (a damaged file is kept beside it).
     """
 
-    def __init__(self, path: Path, identity: Identity, limits: Limits | None = None) -> None:
-        """Open the outbox, or begin a new one with a new epoch.
-
-        Raises:
-            OutboxUnwritable: Neither is possible.
-        """
-        self._identity = identity
-        self._limits = limits or Limits()
-        self.lost = ""
-        try:
-            self._db = _open(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise OutboxUnwritable(f"cannot open {path}: {error}") from None
-            self.lost = f"{path.name} was damaged ({error}) and set aside"
-            log.error("outbox damaged", extra={"path": str(path), "reason": str(error)})
-            _set_aside(path)
-            self._db = _open(path)
-        self.epoch, self.next_seq = self._head()
-        self._count, self._size = self._measure()
+    def __init__(
+        self,
+        path: Path,
+        identity: Identity,
+        limits: Limits | None = None,
+        durability: Durability = Durability.POWER,
+    ) -> None:
+        """Open the outbox, or begin a new one with a new epoch; never fails for the disk's sake."""
+        self._identity, self._limits = identity, limits or Limits()
+        self._file = OutboxFile(path, durability)
+        self.lost = self._file.lost
+        self._unkept: dict[str, Loss] = {}  # not even the loss could be written down
+        self._synced_s = monotonic()
+        self._cannot_seal = self._owes = False
+        self._pending = self._pending_bytes = self._sealed = self._sealed_bytes = self._acked = 0
+        self._look()
+        if self.lost:
+            self._own_up_later(Loss(self.lost, {}))
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._file.close()
 
     def __len__(self) -> int:
-        """Envelopes that are not acknowledged."""
-        return self._count
+        """Records and envelopes that are not acknowledged."""
+        return self._pending + self._sealed
 
     @property
     def size_bytes(self) -> int:
-        """Of the envelopes that are not acknowledged."""
-        return self._size
+        """Of the same."""
+        return self._pending_bytes + self._sealed_bytes
 
     @property
     def acked(self) -> int:
         """The highest number that the server has acknowledged; -1 for none."""
-        return int(self._db.execute("SELECT acked FROM head").fetchone()[0])
+        return self._acked
 
     @property
     def dropped_records(self) -> int:
-        """Records dropped in this epoch because the outbox was full."""
-        return int(self._db.execute("SELECT dropped_records FROM head").fetchone()[0])
+        """Records dropped in this epoch because the outbox was full or the disk was."""
+        return int(self._file.db.execute("SELECT dropped_records FROM head").fetchone()[0])
 
-    def put(self, records: Sequence[Record]) -> Put:
-        """Number, chain, sign and keep records; they are durable when this returns.
-
-        Args:
-            records: At least one; more than an envelope can carry are spread over several.
+    def put(self, records: Sequence[Record]) -> None:
+        """Keep records; how durable they are when this returns is the outbox's Durability.
 
         Raises:
-            OutboxUnwritable: The disk is full or has failed; nothing was kept and no number used.
+            OutboxUnwritable: The disk is full or has failed; nothing was kept, and a Gap will say so.
         """
-        with self._transaction():
-            for part in _parts(records):
-                self._insert(part, Kind(part[0].kind))
-            gaps, dropped = self._make_room()
-            for part in _parts(gaps):
-                self._insert(part, Kind.GAP)
-        return Put(self.next_seq - 1, tuple(dropped))
+        rows = [
+            (priority_of(record), record.kind, *span_ms(record), encode_record(record)) for record in records
+        ]
+        try:
+            try:
+                self._put(rows)
+            except OutboxDamaged:
+                self._begun_anew()
+                self._put(rows)
+        except OutboxUnwritable:
+            self._own_up_later(loss_of(records, UNKEPT))
+            raise
 
-    def waiting(self, limit: int, flying: Collection[int]) -> list[tuple[int, bytes]]:
-        """Envelopes to send next, at most `limit`: gaps first, then by number.
+    def _put(self, rows: Sequence[tuple[int, str, int, int, bytes]]) -> None:
+        now_s = monotonic()
+        durable = self._file.durability is Durability.POWER or now_s - self._synced_s > SYNC_S
+        with self._file.transaction(durable) as db:
+            self._write_down_losses(db)
+            db.executemany(_INSERT, rows)
+            count, size = self._pending + len(rows), self._pending_bytes + sum(len(row[-1]) for row in rows)
+            if count + self._sealed > self._limits.records or size > self._room_bytes:
+                count, size = self._make_room(db, count, size)
+        self._unkept.clear()
+        self._pending, self._pending_bytes = count, size
+        if durable:
+            self._synced_s = now_s
 
-        Gaps go first because without them the server's count stops at the hole, and so would ours.
+    def waiting(self, limit: int, flying: Collection[int], reserve: int = 0) -> list[tuple[int, bytes]]:
+        """Envelopes to send next, at most `limit`, by number; seals what waits as far as there is room.
 
         Args:
             flying: Numbers that are on their way already.
+            reserve: How many of the limit are for alarms and gaps alone.
         """
-        found: dict[int, bytes] = {}
-        for only in ("WHERE kind = 'gap' ", ""):
-            rows = self._db.execute(
-                f"SELECT seq, envelope FROM envelopes {only}ORDER BY seq LIMIT ?", (limit + len(flying),)
-            )
-            found |= {seq: envelope for seq, envelope in rows if seq not in flying and seq not in found}
-        return list(found.items())[:limit]
+        try:
+            if self._pending or self._owes:
+                self._try_to_seal(limit - len(self._unsent(flying)), reserve)
+            return [(seq, self._envelope(seq)) for seq in self._unsent(flying)[:limit]]
+        except sqlite3.DatabaseError as error:
+            log.error("telemetry cannot be read", extra={"reason": str(self._failed(error))})
+            return []
 
     def acknowledge(self, envelope: bytes) -> AckResult:
         """Forget what a signed Ack says is stored.
@@ -213,6 +201,9 @@ class Outbox:
             known; "refused" when it is not by the director, not for us or for another history;
             "behind" when it is right but names numbers that we have not given out: this outbox is an
             old copy and must begin again (`begin_again`).
+
+        Raises:
+            OutboxUnwritable: The disk is full or has failed; nothing was forgotten.
         """
         try:
             ack = unseal(Ack, envelope, self._identity.ack, self._identity.director)
@@ -224,21 +215,27 @@ class Outbox:
             return "refused"
         if ack.high >= self.next_seq:
             return "behind"
-        (acked_chain,) = self._db.execute("SELECT acked_chain FROM head").fetchone()
-        acked = self.acked
-        if ack.high < acked:
+        if ack.high < self._acked:
             return "nothing-new"
-        if ack.high == acked:
+        try:
+            return self._forget(ack)
+        except sqlite3.DatabaseError as error:
+            raise self._failed(error) from None
+
+    def _forget(self, ack: Ack) -> AckResult:
+        db = self._file.db
+        if ack.high == self._acked:
+            (acked_chain,) = db.execute("SELECT acked_chain FROM head").fetchone()
             return "nothing-new" if ack.chain == acked_chain else self._fork(ack)
-        row = self._db.execute("SELECT chain FROM envelopes WHERE seq = ?", (ack.high,)).fetchone()
-        if row is None:  # dropped here after it had arrived there; the next ack will be higher
-            return "nothing-new"
-        if row[0] != ack.chain:
+        row = db.execute("SELECT chain FROM envelopes WHERE seq = ?", (ack.high,)).fetchone()
+        if row is None or row[0] != ack.chain:  # a number that went with a loss nobody can have stored
             return self._fork(ack)
-        with self._transaction():
-            self._db.execute("DELETE FROM envelopes WHERE seq <= ?", (ack.high,))
-            self._count, self._size = self._measure()
-            self._db.execute("UPDATE head SET acked = ?, acked_chain = ?", (ack.high, ack.chain))
+        # not synced: what a power cut brings back is sent again, and the server knows it
+        with self._file.transaction(durable=False):
+            db.execute("DELETE FROM envelopes WHERE seq <= ?", (ack.high,))
+            db.execute("UPDATE head SET acked = ?, acked_chain = ?", (ack.high, ack.chain))
+        self._acked = ack.high
+        self._sealed, self._sealed_bytes = db.execute(_COUNT.format("envelope", "envelopes")).fetchone()
         return "advanced"
 
     def begin_again(self) -> None:
@@ -246,148 +243,158 @@ class Outbox:
 
         For an outbox that was copied back from a backup: its next numbers have been used already.
         """
-        rows = self._db.execute("SELECT envelope FROM envelopes ORDER BY seq").fetchall()
         log.error("outbox is older than the server's memory of it", extra={"epoch": self.epoch})
-        with self._transaction():
-            self._db.execute("DELETE FROM envelopes")
-            self._db.execute("DELETE FROM head")
-            self._count = self._size = 0
-            _begin(self._db)
-            self.epoch, self.next_seq = self._head()
-            for (envelope,) in rows:
-                message = parse_payload(Telemetry, cose.parse(envelope).payload)
-                records = [record for record in message.recs if not isinstance(record, Gap)]
-                for part in _parts(records):
-                    self._insert(part, Kind(part[0].kind))
+        with self._file.transaction(durable=True) as db:
+            rows = db.execute("SELECT envelope FROM envelopes ORDER BY seq").fetchall()
+            first = db.execute("SELECT coalesce(min(id), 0) FROM pending").fetchone()[0]
+            records = [
+                record
+                for (envelope,) in rows
+                for record in parse_payload(Telemetry, cose.parse(envelope).payload).recs
+            ]
+            for place, record in enumerate(records, first - len(records)):
+                if isinstance(record, Gap):
+                    add_loss(db, Loss(record.reason, record.kinds, record.first_ms, record.last_ms))
+                    continue
+                row = (priority_of(record), record.kind, *span_ms(record), encode_record(record))
+                db.execute("INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?)", (place, *row))
+            db.execute("DELETE FROM envelopes")
+            db.execute("DELETE FROM head")
+            begin_epoch(db)
+        self._look()
 
-    def _insert(self, records: Sequence[Record], kind: Kind) -> None:
-        epoch, seq, chain = self._db.execute("SELECT epoch, next_seq, chain FROM head").fetchone()
-        message = Telemetry(epoch=epoch, seq=seq, prev=chain, recs=tuple(records))
-        envelope = seal(message, self._identity.telemetry, self._identity.key)
-        if len(envelope) > cose.MAX_ENVELOPE_BYTES:
-            if len(records) == 1:
-                raise AssertionError(f"one record makes an envelope of {len(envelope)} bytes")
-            half = len(records) // 2
-            self._insert(records[:half], kind)
-            self._insert(records[half:], kind)
+    def _try_to_seal(self, envelopes: int, reserve: int) -> None:
+        try:
+            self._seal(envelopes, reserve)
+            self._cannot_seal = False
+        except OutboxUnwritable as error:
+            if isinstance(error, OutboxDamaged):
+                self._begun_anew()
+            if not self._cannot_seal:  # said once: it is tried again and again
+                log.error("telemetry cannot be numbered", extra={"reason": str(error)})
+            self._cannot_seal = True
+
+    def _seal(self, envelopes: int, reserve: int) -> None:
+        """Make at most so many envelopes of what waits, on the disk when this returns."""
+        most_bytes = min(MOST_BYTES, int(self._limits.size_bytes * SEALED_SHARE))
+        sealed, taken, taken_bytes = 0, 0, 0
+        size = self._sealed_bytes
+        if envelopes <= 0 or size > self._limits.size_bytes * SEALED_SHARE:
             return
-        value = chain_value(envelope)
-        self._db.execute(
-            "INSERT INTO envelopes VALUES (?, ?, ?, ?, ?)", (seq, kind, len(records), envelope, value)
-        )
-        self._db.execute("UPDATE head SET next_seq = ?, chain = ?", (seq + 1, value))
-        self._count, self._size = self._count + 1, self._size + len(envelope)
+        with self._file.transaction(durable=True) as db:
+            self._write_down_losses(db)
+            losses = read_losses(db)
+            while sealed < envelopes and size <= self._limits.size_bytes * SEALED_SHARE:
+                rows = db.execute(_NEXT, (MOST_RECORDS,)).fetchall()
+                urgent = bool(losses) or (bool(rows) and rows[0][1] == Priority.ALARM)
+                if not (rows or losses) or not (urgent or envelopes - sealed > reserve):
+                    break
+                rows = _fitting(rows, most_bytes)
+                size += self._seal_one(db, losses, [record for _, _, record in rows])
+                db.executemany("DELETE FROM pending WHERE id = ?", [(row,) for row, _, _ in rows])
+                sealed, taken = sealed + 1, taken + len(rows)
+                taken_bytes += sum(len(record) for _, _, record in rows)
+                losses = []
+        self._unkept.clear()
+        self._owes = False
+        self._synced_s = monotonic()
+        self._sealed, self._sealed_bytes = self._sealed + sealed, size
+        self._pending, self._pending_bytes = self._pending - taken, self._pending_bytes - taken_bytes
+        self.next_seq = _next_seq(self._file.db)
 
-    def _make_room(self) -> tuple[list[Record], list[int]]:
-        """Drop what does not fit; give the records that own up to it, and the numbers dropped."""
-        count, size = self._count, self._size
-        if count <= self._limits.envelopes and size <= self._limits.size_bytes:
-            return [], []
-        keep_count, keep_size = self._limits.envelopes * DROP_TO, self._limits.size_bytes * DROP_TO
-        dropped: list[tuple[int, int, int]] = []  # first, last, records
-        gone: list[int] = []
-        lost = 0
-        query = (
-            "SELECT seq, kind, records, envelope FROM envelopes ORDER BY"
-            " CASE kind WHEN 'gap' THEN 0 WHEN 'window' THEN 1 ELSE 2 END, seq"
+    def _seal_one(self, db: sqlite3.Connection, losses: Sequence[Loss], records: Sequence[bytes]) -> int:
+        """Seal one envelope; its size."""
+        epoch, seq, chain = db.execute("SELECT epoch, next_seq, chain FROM head").fetchone()
+        gaps = [encode_record(loss.gap(seq + place)) for place, loss in enumerate(losses)]
+        seq += len(gaps)  # each loss takes a number with it
+        contents = [*gaps, *records]
+        envelope = seal_records(epoch, seq, chain, contents, self._identity.telemetry, self._identity.key)
+        if len(envelope) > cose.MAX_ENVELOPE_BYTES:
+            raise AssertionError(f"{len(contents)} records make an envelope of {len(envelope)} bytes")
+        value = chain_value(envelope)
+        db.execute(
+            "INSERT INTO envelopes VALUES (?, 'sealed', ?, ?, ?)", (seq, len(contents), envelope, value)
         )
-        for seq, kind, records, envelope in self._db.execute(query).fetchall():
-            if kind != Kind.GAP and count <= keep_count and size <= keep_size:
-                break
-            count, size = count - 1, size - len(envelope)
-            self._db.execute("DELETE FROM envelopes WHERE seq = ?", (seq,))
-            if kind == Kind.GAP:  # nothing is lost with it: the new one says the same and more
-                message = parse_payload(Telemetry, cose.parse(envelope).payload)
-                dropped += [(g.first_seq, g.last_seq, g.records) for g in message.recs if isinstance(g, Gap)]
-                records = 0
-            dropped.append((seq, seq, records))
-            gone.append(seq)
-            lost += records
-        self._count, self._size = count, size
-        self._db.execute("UPDATE head SET dropped_records = dropped_records + ?", (lost,))
-        log.warning("outbox full, oldest dropped", extra={"envelopes": len(gone), "records": lost})
-        owned_up: list[Record] = [
-            Gap(first_seq=first, last_seq=last, records=records, reason="outbox full")
-            for first, last, records in _joined(dropped)
-        ]
-        return owned_up, gone
+        db.execute("UPDATE head SET next_seq = ?, chain = ?", (seq + 1, value))
+        db.execute("DELETE FROM losses")
+        return len(envelope)
+
+    def _make_room(self, db: sqlite3.Connection, count: int, size: int) -> tuple[int, int]:
+        """Add windows up, and drop what still does not fit; the count and the size that are left."""
+        room = Room(
+            count, size, (self._limits.records - self._sealed) * (1 - ROOM), self._room_bytes * (1 - ROOM)
+        )
+        make(db, room)
+        if room.loss.kinds:
+            add_loss(db, room.loss)
+            self._owes = True
+        log.warning("outbox full", extra={"added_up": room.added_up, "dropped": dict(room.loss.kinds)})
+        return room.count, room.size
+
+    @property
+    def _room_bytes(self) -> int:
+        return max(0, self._limits.size_bytes - self._sealed_bytes)
+
+    def _own_up_later(self, loss: Loss) -> None:
+        before = self._unkept.get(loss.reason)
+        self._unkept[loss.reason] = loss if before is None else before + loss
+        self._owes = True
+
+    def _write_down_losses(self, db: sqlite3.Connection) -> None:
+        for loss in self._unkept.values():
+            add_loss(db, loss)
+            self._owes = True
+
+    def _unsent(self, flying: Collection[int]) -> list[int]:
+        numbers = self._file.db.execute("SELECT seq FROM envelopes ORDER BY seq")
+        return [seq for (seq,) in numbers if seq not in flying]
 
     def _fork(self, ack: Ack) -> AckResult:
         log.error("ack for another history refused", extra={"seq": ack.high, "chain": ack.chain.hex()})
         return "refused"
 
-    def _measure(self) -> tuple[int, int]:
-        count, size = self._db.execute(
-            "SELECT count(*), coalesce(sum(length(envelope)), 0) FROM envelopes"
-        ).fetchone()
-        return int(count), int(size)
+    def _envelope(self, seq: int) -> bytes:
+        (envelope,) = self._file.db.execute("SELECT envelope FROM envelopes WHERE seq = ?", (seq,)).fetchone()
+        return bytes(envelope)
 
-    def _head(self) -> tuple[str, int]:
-        epoch, next_seq = self._db.execute("SELECT epoch, next_seq FROM head").fetchone()
-        return str(epoch), int(next_seq)
+    def _failed(self, error: sqlite3.DatabaseError) -> OutboxUnwritable:
+        """What could not be read; after damage an empty outbox has begun."""
+        refusal = self._file.refusal(error)
+        if isinstance(refusal, OutboxDamaged):
+            self._begun_anew()
+        return refusal
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled back already
-                    self._db.execute("ROLLBACK")
-                self._count, self._size = self._measure()
-                raise
-        except sqlite3.OperationalError as error:
-            raise OutboxUnwritable(f"cannot keep telemetry: {error}") from None
-        finally:
-            self.epoch, self.next_seq = self._head()
+    def _begun_anew(self) -> None:
+        """The file was damaged under our hands: how much was in it nobody knows."""
+        self._own_up_later(Loss(self._file.lost, {}))
+        self._look()
+
+    def _look(self) -> None:
+        """Take note of what is in the file."""
+        db = self._file.db
+        epoch, acked = db.execute("SELECT epoch, acked FROM head").fetchone()
+        self.epoch, self.next_seq, self._acked = str(epoch), _next_seq(db), int(acked)
+        self._pending, self._pending_bytes = db.execute(_COUNT.format("record", "pending")).fetchone()
+        self._sealed, self._sealed_bytes = db.execute(_COUNT.format("envelope", "envelopes")).fetchone()
+        self._owes = bool(self._unkept) or db.execute("SELECT count(*) FROM losses").fetchone() != (0,)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=10)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.executescript(_SCHEMA)
-        if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("quick_check found damage")
-        if db.execute("SELECT count(*) FROM head").fetchone() == (0,):
-            _begin(db)
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    path.chmod(0o600)
-    return db
+def _next_seq(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT next_seq FROM head").fetchone()[0])
 
 
-def _begin(db: sqlite3.Connection) -> None:
-    db.execute(
-        "INSERT INTO head VALUES (1, ?, 0, ?, -1, ?, 0)", (secrets.token_hex(8), CHAIN_START, CHAIN_START)
-    )
+def _fitting(rows: Sequence[tuple[int, int, bytes]], most_bytes: int) -> list[tuple[int, int, bytes]]:
+    """The first of them that fit one envelope, one at least where there is any."""
+    size = 0
+    fitting: list[tuple[int, int, bytes]] = []
+    for row in rows:
+        size += len(row[2])
+        if fitting and size > most_bytes:
+            break
+        fitting.append(row)
+    return fitting
 
 
-def _set_aside(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.replace(path.with_name(path.name + ".damaged" + suffix))
-
-
-def _parts(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """Records in groups that fit an envelope, windows and events apart so that they can be dropped apart."""
-    for wanted in (Event, Window, Gap):
-        same: list[Record] = [record for record in records if isinstance(record, wanted)]
-        for start in range(0, len(same), MAX_RECORDS):
-            yield same[start : start + MAX_RECORDS]
-
-
-def _joined(dropped: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Neighbouring ranges made one; in order."""
-    result: list[tuple[int, int, int]] = []
-    for first, last, records in sorted(dropped):
-        if result and first == result[-1][1] + 1:
-            result[-1] = (result[-1][0], last, result[-1][2] + records)
-        else:
-            result.append((first, last, records))
-    return result
+_INSERT = "INSERT INTO pending (priority, kind, first_ms, last_ms, record) VALUES (?, ?, ?, ?, ?)"
+_NEXT = "SELECT id, priority, record FROM pending ORDER BY priority, id LIMIT ?"
+_COUNT = "SELECT count(*), coalesce(sum(length({})), 0) FROM {}"

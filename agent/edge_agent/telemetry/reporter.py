@@ -13,11 +13,12 @@ from random import Random
 from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid, OutboxUnwritable
-from edge_agent.telemetry.flight import Flight
+from edge_agent.telemetry.flight import RESERVE, Flight
 from edge_agent.telemetry.mqtt import Link
 from edge_agent.telemetry.outbox import Identity, Limits, Outbox
+from edge_agent.telemetry.outbox_file import Durability
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import DeviceState, Event, Record, seal
+from edge_contracts.messages import DeviceState, Record, seal
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)
@@ -43,38 +44,22 @@ class Reporter:
         random: Random,
         hello_s: float = 60.0,
         limits: Limits | None = None,
+        durability: Durability = Durability.POWER,
     ) -> None:
-        """Open the outbox; nothing is sent before the link is up.
-
-        Raises:
-            OutboxUnwritable: The outbox can neither be opened nor begun.
-        """
+        """Open the outbox; nothing is sent before the link is up."""
         self._config, self._key, self._link = config, key, link
         self._describe, self._random, self._hello_s = describe, random, hello_s
         identity = Identity(config.fleet, config.device, key, config.director)
-        self.outbox = Outbox(home.outbox, identity, limits)
+        self.outbox = Outbox(home.outbox, identity, limits, durability)
         self._flight = Flight(random)
         self._next_hello_s = 0.0
-        self._unkept = 0
 
-    def keep(self, records: Sequence[Record], time_ms: int) -> None:
+    def keep(self, records: Sequence[Record]) -> None:
         """Put records into the outbox; they leave with the next `send`."""
         try:
-            if self._unkept:
-                lost = Event(
-                    name="records-lost",
-                    time_ms=time_ms,
-                    code="outbox-unwritable",
-                    detail=f"{self._unkept} records could not be kept: the disk was full or failed",
-                )
-                self.outbox.put([lost])
-                self._unkept = 0
-            put = self.outbox.put(records)
-        except OutboxUnwritable as error:
-            self._unkept += len(records)
+            self.outbox.put(records)
+        except OutboxUnwritable as error:  # the outbox owns up to it as soon as it can
             log.error("telemetry lost", extra={"records": len(records), "reason": str(error)})
-            return
-        self._flight.crowded_out(put.dropped)
 
     def link_up(self, now_s: float) -> None:
         """The broker is there: say hello first, so that the server knows our epoch, then send."""
@@ -143,7 +128,7 @@ class Reporter:
         if not self._link.is_up or self._flight.room == 0:
             return
         sent = []
-        for seq, envelope in self.outbox.waiting(self._flight.room, self._flight.flying):
+        for seq, envelope in self.outbox.waiting(self._flight.room, self._flight.flying, RESERVE):
             if not self._link.publish(Channel.TELEMETRY, envelope):
                 break
             sent.append(seq)

@@ -25,13 +25,12 @@ def test_what_is_gone_stays_gone_and_all_else_can_only_be_sent_from_the_queue(
     state: Envelope, event: Event
 ) -> None:
     after = TRANSITIONS.get((state, event))
-    if state in (Envelope.GONE, Envelope.DROPPED):
+    if state is Envelope.GONE:
         assert after is None
     elif event is Event.SENT:
         assert after is (Envelope.IN_FLIGHT if state is Envelope.QUEUED else None)
     else:
-        lost = {Event.ACKNOWLEDGED: Envelope.GONE, Event.CROWDED_OUT: Envelope.DROPPED}
-        assert after is lost.get(event, Envelope.QUEUED)
+        assert after is (Envelope.GONE if event is Event.ACKNOWLEDGED else Envelope.QUEUED)
 
 
 def flight() -> Flight:
@@ -107,10 +106,3 @@ def test_a_lost_connection_queues_everything_at_once() -> None:
     f.disconnected()
     assert f.flying == frozenset()
     assert not f.overdue(now_s=LONG_S)
-
-
-def test_what_was_dropped_is_waited_for_no_longer() -> None:
-    f = flight()
-    f.sent([1, 2], now_s=0)
-    f.crowded_out([1, 7])
-    assert f.flying == frozenset({2})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import OutboxUnwritable
+from edge_agent.telemetry import outbox_file
 from edge_agent.telemetry.outbox import Identity, Limits, Outbox
+from edge_agent.telemetry.outbox_file import Durability
 from edge_contracts import topics
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Ack, Event, Gap, Telemetry, Window, seal, unseal
+from edge_contracts.messages import Ack, Event, Gap, Record, Telemetry, Window, seal, unseal
 
 DEVICE_KEY = PrivateKey.generate()
 DIRECTOR = PrivateKey.generate()
@@ -38,8 +41,17 @@ def window(n: int = 0) -> Window:
     )
 
 
+def lonely(n: int) -> Window:
+    """A window that cannot be added to another: it is a day long already."""
+    return window(n).model_copy(update={"duration_ms": 24 * 3600 * 1000})
+
+
 def event(name: str = "started") -> Event:
     return Event(name=name, time_ms=1)
+
+
+def alarm(name: str) -> Event:
+    return Event(name=name, time_ms=2, code="crash")
 
 
 def opened(envelopes: list[tuple[int, bytes]]) -> list[Telemetry]:
@@ -61,10 +73,25 @@ def everything(outbox: Outbox) -> list[tuple[int, bytes]]:
     return outbox.waiting(10_000, ())
 
 
+def put_apart(outbox: Outbox, *records: Record) -> None:
+    """Each record in an envelope of its own, as when there is always room on the way."""
+    for record in records:
+        outbox.put([record])
+        everything(outbox)
+
+
+def filled(outbox: Outbox, count: int) -> None:
+    put_apart(outbox, *(window(n) for n in range(count)))
+
+
+def boundary(outbox: Outbox) -> sqlite3.Connection:
+    """The outbox's own connection: SQLite's limit of pages is the same error as a full disk."""
+    return outbox._file.db
+
+
 def test_envelopes_are_numbered_from_zero_and_each_names_the_one_before(path: Path) -> None:
     outbox = Outbox(path, ME)
-    for n in range(4):
-        outbox.put([window(n)])
+    filled(outbox, 4)
     sent = everything(outbox)
     messages = opened(sent)
     assert [m.seq for m in messages] == [0, 1, 2, 3]
@@ -88,20 +115,19 @@ def test_the_chain_and_the_bytes_survive_a_restart(path: Path) -> None:
 
 def test_an_ack_empties_the_outbox_up_to_its_number_and_numbers_go_on(path: Path) -> None:
     outbox = Outbox(path, ME)
-    for n in range(3):
-        outbox.put([window(n)])
+    filled(outbox, 3)
     sent = everything(outbox)
     assert outbox.acknowledge(ack(outbox, 1, sent[1][1])) == "advanced"
     assert [seq for seq, _ in everything(outbox)] == [2]
     assert outbox.acknowledge(ack(outbox, 2, sent[2][1])) == "advanced"
     assert len(outbox) == 0
-    assert outbox.put([window()]).last_seq == 3
+    outbox.put([window()])
+    assert [seq for seq, _ in everything(outbox)] == [3]
 
 
 def test_an_ack_of_an_empty_server_and_an_old_ack_change_nothing(path: Path) -> None:
     outbox = Outbox(path, ME)
-    outbox.put([window()])
-    outbox.put([window()])
+    filled(outbox, 2)
     sent = everything(outbox)
     assert outbox.acknowledge(ack(outbox, -1, None)) == "nothing-new"
     outbox.acknowledge(ack(outbox, 1, sent[1][1]))
@@ -148,90 +174,172 @@ def test_an_ack_is_refused(path: Path, what: str) -> None:
 
 def test_what_is_on_its_way_is_not_given_out_again(path: Path) -> None:
     outbox = Outbox(path, ME)
-    for n in range(5):
-        outbox.put([window(n)])
+    filled(outbox, 5)
     assert [seq for seq, _ in outbox.waiting(2, {0, 2})] == [1, 3]
 
 
-def test_a_full_outbox_drops_the_oldest_windows_and_owns_up_to_it(path: Path) -> None:
-    outbox = Outbox(path, ME, Limits(envelopes=10))
-    outbox.put([event("first")])
-    dropped: set[int] = set()
-    for n in range(30):
-        dropped |= set(outbox.put([window(n)]).dropped)
-    messages = opened(everything(outbox))
-    assert len(messages) <= 11
-    kept = [m.seq for m in messages]
-    assert 0 in kept, "an event went before the windows"
-    gaps = [r for m in messages for r in m.recs if isinstance(r, Gap)]
-    owned = {seq for gap in gaps for seq in range(gap.first_seq, gap.last_seq + 1)}
-    assert owned == set(range(outbox.next_seq)) - set(kept) == dropped
-    windows_kept = sum(isinstance(r, Window) for m in messages for r in m.recs)
-    assert sum(gap.records for gap in gaps) == 30 - windows_kept
-    assert outbox.dropped_records == 30 - windows_kept
+def test_what_waits_together_leaves_in_one_envelope_alarms_first(path: Path) -> None:
+    outbox = Outbox(path, ME)
+    outbox.put([window(1), event("started")])
+    outbox.put([alarm("golden-mismatch")])
+    (message,) = opened(everything(outbox))
+    assert message.recs == (alarm("golden-mismatch"), event("started"), window(1))
+    assert len(outbox) == 1
 
 
-def test_gaps_are_sent_before_anything_else(path: Path) -> None:
-    outbox = Outbox(path, ME, Limits(envelopes=10))
-    for n in range(12):
+def test_a_backlog_leaves_in_envelopes_of_a_hundred_records_or_64_kilobytes(path: Path) -> None:
+    outbox = Outbox(path, ME)
+    outbox.put([event("e") for _ in range(250)])
+    assert [len(m.recs) for m in opened(everything(outbox))] == [100, 100, 50]
+    outbox.put([Event(name="e", time_ms=1, detail="x" * 500) for _ in range(300)])
+    sent = everything(outbox)[3:]
+    assert sum(len(m.recs) for m in opened(sent)) == 300
+    assert max(len(envelope) for _, envelope in sent) < 66_000
+
+
+def test_places_on_the_way_are_kept_for_alarms(path: Path) -> None:
+    outbox = Outbox(path, ME)
+    outbox.put([event("e") for _ in range(1000)])
+    assert [seq for seq, _ in outbox.waiting(5, (), reserve=2)] == [0, 1, 2]
+    assert outbox.waiting(2, {0, 1, 2}, reserve=2) == []
+    outbox.put([alarm("crash")])
+    (urgent,) = opened(outbox.waiting(2, {0, 1, 2}, reserve=2))
+    assert urgent.recs[0] == alarm("crash")
+
+
+def test_what_is_sent_again_has_the_same_bytes_whatever_was_put_meanwhile(path: Path) -> None:
+    outbox = Outbox(path, ME)
+    outbox.put([window(1)])
+    (first,) = everything(outbox)
+    outbox.put([alarm("crash"), window(2)])
+    assert everything(outbox)[0] == first
+
+
+def test_a_full_outbox_adds_up_windows_before_it_drops_anything(path: Path) -> None:
+    outbox = Outbox(path, ME, Limits(records=10))
+    for n in range(1, 31):
         outbox.put([window(n)])
-    first = opened(outbox.waiting(1, ()))[0]
-    assert isinstance(first.recs[0], Gap)
-
-
-def test_gaps_that_must_go_themselves_are_owned_up_to_by_the_next(path: Path) -> None:
-    outbox = Outbox(path, ME, Limits(envelopes=4))
-    for n in range(200):
-        outbox.put([event(f"e{n}")])
+    outbox.put([event("first")])
+    assert len(outbox) <= 10
     messages = opened(everything(outbox))
-    kept = {m.seq for m in messages}
-    gaps = [r for m in messages for r in m.recs if isinstance(r, Gap)]
-    owned = {seq for gap in gaps for seq in range(gap.first_seq, gap.last_seq + 1)}
-    assert owned | kept == set(range(outbox.next_seq))
-    assert len(messages) <= 5
-    events_kept = sum(isinstance(r, Event) for m in messages for r in m.recs)
-    assert sum(gap.records for gap in gaps) == 200 - events_kept
+    records = [record for message in messages for record in message.recs]
+    windows = [record for record in records if isinstance(record, Window)]
+    assert sum(one.merged for one in windows) == 30
+    assert sum(one.inferences for one in windows) == sum(range(1, 31))
+    assert min(one.start_ms for one in windows) == 1
+    assert max(one.merged for one in windows) > 1
+    assert not any(isinstance(record, Gap) for record in records)
+    assert outbox.dropped_records == 0
+
+
+def test_windows_of_several_models_are_not_mixed(path: Path) -> None:
+    outbox = Outbox(path, ME, Limits(records=10))
+    other = "sha256:" + "1" * 64
+    for _ in range(30):
+        outbox.put([window(1), window(100).model_copy(update={"bundle": other})])
+    records = [record for message in opened(everything(outbox)) for record in message.recs]
+    windows = [record for record in records if isinstance(record, Window)]
+    assert {one.inferences / one.merged for one in windows} == {1, 100}
+    assert sum(one.merged for one in windows) == 60
+
+
+def test_what_has_been_sealed_is_neither_added_up_nor_dropped(path: Path) -> None:
+    outbox = Outbox(path, ME, Limits(records=10))
+    filled(outbox, 5)
+    sent = everything(outbox)
+    for n in range(50):
+        outbox.put([window(n)])
+    assert outbox.waiting(5, ()) == sent
+    assert len(outbox) <= 10
+
+
+def test_when_nothing_can_be_added_up_the_least_important_goes_first_and_is_owned_up_to(path: Path) -> None:
+    outbox = Outbox(path, ME, Limits(records=20))
+    outbox.put([alarm("crash"), event("started")])
+    for n in range(1, 41):
+        outbox.put([lonely(n)])
+    records = [record for message in opened(everything(outbox)) for record in message.recs]
+    assert alarm("crash") in records
+    assert event("started") in records
+    kept = [record.start_ms for record in records if isinstance(record, Window)]
+    (gap,) = [record for record in records if isinstance(record, Gap)]
+    assert kept == list(range(41 - len(kept), 41)), "the oldest went"
+    assert (gap.reason, gap.kinds) == ("outbox full", {"window": 40 - len(kept)})
+    assert (gap.first_ms, gap.last_ms) == (1, 41 - len(kept))
+    assert gap.records == outbox.dropped_records == 40 - len(kept)
+
+
+def test_a_loss_takes_a_number_with_it_and_is_told_before_anything_else(path: Path) -> None:
+    outbox = Outbox(path, ME, Limits(records=20))
+    filled(outbox, 1)
+    for n in range(40):
+        outbox.put([lonely(n)])
+    sent = everything(outbox)
+    before, after = opened(sent)
+    assert (before.seq, after.seq) == (0, 2), "number 1 went with the loss"
+    gap = after.recs[0]
+    assert isinstance(gap, Gap)
+    assert (gap.first_seq, gap.last_seq) == (1, 1)
+    assert after.prev == hashlib.sha256(sent[0][1]).digest()[:16]
+    assert outbox.acknowledge(ack(outbox, 2, sent[1][1])) == "advanced"
+    assert len(outbox) == 0
+
+
+def test_an_ack_for_a_number_that_went_with_a_loss_is_refused(path: Path) -> None:
+    outbox = Outbox(path, ME, Limits(records=20))
+    for n in range(40):
+        outbox.put([lonely(n)])
+    sent = everything(outbox)
+    assert [seq for seq, _ in sent] == [1]
+    assert outbox.acknowledge(ack(outbox, 0, sent[0][1])) == "refused"
+    assert everything(outbox) == sent
+
+
+def test_alarms_are_dropped_when_there_is_nothing_else(path: Path) -> None:
+    outbox = Outbox(path, ME, Limits(records=20))
+    for n in range(50):
+        outbox.put([alarm(f"a{n}")])
+    records = [record for message in opened(everything(outbox)) for record in message.recs]
+    gaps = [record for record in records if isinstance(record, Gap)]
+    assert sum(gap.records for gap in gaps) == 50 - sum(isinstance(record, Event) for record in records)
+    assert gaps[0].kinds.keys() == {"event"}
 
 
 def test_the_outbox_is_bounded_by_bytes_too(path: Path) -> None:
     outbox = Outbox(path, ME, Limits(size_bytes=20_000))
-    for n in range(200):
-        outbox.put([window(n)])
+    for n in range(300):
+        outbox.put([lonely(n)])
+        if n == 30:
+            everything(outbox)
     assert outbox.size_bytes <= 20_000
-    assert outbox.size_bytes == sum(len(envelope) for _, envelope in everything(outbox))
+    size = sum(len(envelope) for _, envelope in everything(outbox))
+    assert 5_000 < size < 20_000
 
 
-def test_an_ack_over_a_hole_is_believed_when_it_names_an_envelope_that_is_there(path: Path) -> None:
-    outbox = Outbox(path, ME, Limits(envelopes=10))
-    for n in range(12):
-        outbox.put([window(n)])
-    seq, envelope = max(everything(outbox))
-    assert outbox.acknowledge(ack(outbox, seq, envelope)) == "advanced"
-    assert len(outbox) == 0
+def test_what_is_counted_is_what_is_there(path: Path) -> None:
+    outbox = Outbox(path, ME, Limits(records=30))
+    for n in range(100):
+        outbox.put([window(n), lonely(n), alarm("a")])
+        if n % 7 == 0:
+            sent = everything(outbox)
+        if n % 21 == 0:
+            outbox.acknowledge(ack(outbox, sent[0][0], sent[0][1]))
+        counted = (outbox._pending, outbox._pending_bytes, outbox._sealed, outbox._sealed_bytes)
+        outbox._look()
+        assert counted == (outbox._pending, outbox._pending_bytes, outbox._sealed, outbox._sealed_bytes)
 
 
 def test_an_ack_for_numbers_not_given_out_yet_shows_an_old_copy_which_begins_again(path: Path) -> None:
     outbox = Outbox(path, ME)
-    outbox.put([window(7)])
-    outbox.put([event()])
+    put_apart(outbox, window(7), alarm("crash"))
+    outbox.put([window(8)])
     assert outbox.acknowledge(ack(outbox, 99, b"")) == "behind"
     epoch = outbox.epoch
     outbox.begin_again()
-    messages = opened(everything(outbox))
+    (message,) = opened(everything(outbox))
     assert outbox.epoch != epoch
-    assert [m.seq for m in messages] == [0, 1]
-    assert [m.prev == ZEROS for m in messages] == [True, False]
-    assert messages[0].recs == (window(7),)
-
-
-def test_more_records_than_an_envelope_carries_are_spread_over_several(path: Path) -> None:
-    outbox = Outbox(path, ME)
-    outbox.put([event("e") for _ in range(2500)])
-    assert [len(m.recs) for m in opened(everything(outbox))] == [1000, 1000, 500]
-    outbox.put([Event(name="e", time_ms=1, detail="x" * 500) for _ in range(999)])
-    messages = opened(everything(outbox))[3:]
-    assert sum(len(m.recs) for m in messages) == 999
-    assert len(messages) == 4  # half a megabyte, halved until each part is under 256 KiB
+    assert (message.seq, message.prev) == (0, ZEROS)
+    assert message.recs == (alarm("crash"), window(7), window(8))
 
 
 def test_a_damaged_file_is_set_aside_and_a_new_epoch_begun(path: Path) -> None:
@@ -247,25 +355,87 @@ def test_a_damaged_file_is_set_aside_and_a_new_epoch_begun(path: Path) -> None:
     assert again.epoch != epoch
     assert (again.next_seq, len(again)) == (0, 0)
     assert path.with_name("outbox.db.damaged").exists()
+    (message,) = opened(everything(again))
+    assert isinstance(message.recs[0], Gap)
+    assert "damaged" in message.recs[0].reason
 
 
-def test_a_full_disk_uses_no_number_and_keeps_what_was_there(path: Path) -> None:
+def test_a_file_that_is_damaged_while_it_is_open_is_set_aside_and_owned_up_to(path: Path) -> None:
     outbox = Outbox(path, ME)
-    outbox.put([window()])
-    limiter = outbox._db  # SQLite's own limit of pages is the same error as a full disk
-    pages = limiter.execute("PRAGMA page_count").fetchone()[0]
-    limiter.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(OutboxUnwritable, match="full"):
-        outbox.put([Event(name="e", time_ms=1, detail="x" * 500) for _ in range(200)])
+    for n in range(400):
+        outbox.put([lonely(n)])
+    epoch = outbox.epoch
+    boundary(outbox).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    boundary(outbox).execute("PRAGMA cache_size = 0")
+    with path.open("r+b") as stream:
+        size = path.stat().st_size
+        stream.seek(4096)
+        stream.write(os.urandom(size - 4096))
+    outbox.put([alarm("after")])
+    assert outbox.epoch != epoch
+    (message,) = opened(everything(outbox))
+    gap = message.recs[0]
+    assert isinstance(gap, Gap)
+    assert (gap.records, "damaged" in gap.reason) == (0, True)
+    assert message.recs[1] == alarm("after")
+
+
+def test_a_full_disk_uses_no_number_keeps_what_was_there_and_is_owned_up_to(path: Path) -> None:
+    outbox = Outbox(path, ME)
+    filled(outbox, 1)
+    pages = boundary(outbox).execute("PRAGMA page_count").fetchone()[0]
+    boundary(outbox).execute(f"PRAGMA max_page_count = {pages}")
+    many = [Event(name="e", time_ms=5, detail="x" * 500) for _ in range(200)]
+    for _ in range(2):
+        with pytest.raises(OutboxUnwritable, match="full"):
+            outbox.put(many)
     assert outbox.next_seq == 1
     assert len(outbox) == 1
-    limiter.execute("PRAGMA max_page_count = 100000")
-    assert outbox.put([event()]).last_seq == 1
+    boundary(outbox).execute("PRAGMA max_page_count = 100000")
+    outbox.put([event()])
+    message = opened(everything(outbox))[1]
+    gap = message.recs[0]
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.kinds, gap.first_ms) == ("disk full or failed", {"event": 400}, 5)
+    assert message.recs[1] == event()
+    assert len(opened(everything(outbox))) == 2, "it is told once"
 
 
-def test_an_outbox_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutboxUnwritable, match="cannot open"):
-        Outbox(tmp_path / "nowhere" / "outbox.db", ME)
+def test_a_loss_that_could_not_be_written_down_is_told_even_if_nothing_else_is_put(path: Path) -> None:
+    outbox = Outbox(path, ME)
+    pages = boundary(outbox).execute("PRAGMA page_count").fetchone()[0]
+    boundary(outbox).execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(OutboxUnwritable):
+        outbox.put([Event(name="e", time_ms=5, detail="x" * 500) for _ in range(200)])
+    boundary(outbox).execute("PRAGMA max_page_count = 100000")
+    (message,) = opened(everything(outbox))
+    assert [record.kind for record in message.recs] == ["gap"]
+
+
+def test_without_a_disk_it_works_in_memory_and_says_so(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "nowhere" / "outbox.db", ME)
+    assert "in memory only" in outbox.lost
+    outbox.put([window(3)])
+    (message,) = opened(everything(outbox))
+    assert [record.kind for record in message.recs] == ["gap", "window"]
+    outbox.close()
+
+
+def test_a_database_that_must_not_be_written_to_is_read_to_the_end(path: Path) -> None:
+    outbox = Outbox(path, ME)
+    filled(outbox, 2)
+    sent = everything(outbox)
+    boundary(outbox).execute("PRAGMA query_only = ON")  # SQLite's words for it are those of a read-only disk
+    with pytest.raises(OutboxUnwritable, match="readonly"):
+        outbox.put([alarm("disk")])
+    with pytest.raises(OutboxUnwritable, match="readonly"):
+        outbox.acknowledge(ack(outbox, 1, sent[1][1]))
+    assert everything(outbox) == sent
+    boundary(outbox).execute("PRAGMA query_only = OFF")
+    assert outbox.acknowledge(ack(outbox, 1, sent[1][1])) == "advanced"
+    (message,) = opened(everything(outbox))
+    assert isinstance(message.recs[0], Gap)
+    assert message.recs[0].kinds == {"event": 1}
 
 
 def test_the_file_is_for_the_owner_only(path: Path) -> None:
@@ -277,25 +447,31 @@ PUTTER = """
 import sys
 from pathlib import Path
 from edge_agent.telemetry.outbox import Identity, Outbox
+from edge_agent.telemetry.outbox_file import Durability
 from edge_contracts.keys import PublicKey, read_private
 from edge_contracts.messages import Event
 folder = Path(sys.argv[1])
 key = read_private(folder / "device.key")
-outbox = Outbox(folder / "outbox.db", Identity("plant", "cam-1", key, key.public))
+me = Identity("plant", "cam-1", key, key.public)
+outbox = Outbox(folder / "outbox.db", me, durability=Durability(sys.argv[2]))
 while True:
     n = outbox.next_seq
     outbox.put([Event(name=f"n{n}", time_ms=n)])
+    outbox.waiting(10_000, ())
     print(n, flush=True)
 """
 
 
-def test_killed_at_any_moment_nothing_kept_is_lost_and_no_number_is_used_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durability", list(Durability))
+def test_killed_at_any_moment_nothing_kept_is_lost_and_no_number_is_used_twice(
+    tmp_path: Path, durability: Durability
+) -> None:
     (tmp_path / "device.key").write_bytes(DEVICE_KEY.pem)
     printed = -1
     seen: dict[int, bytes] = {}
-    for _ in range(5):
+    for _ in range(4):
         with subprocess.Popen(
-            [sys.executable, "-c", PUTTER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", PUTTER, str(tmp_path), durability], stdout=subprocess.PIPE, text=True
         ) as putter:
             assert putter.stdout is not None
             for _ in range(10):
@@ -303,14 +479,15 @@ def test_killed_at_any_moment_nothing_kept_is_lost_and_no_number_is_used_twice(t
             os.kill(putter.pid, signal.SIGKILL)
             for line in putter.stdout:
                 printed = int(line)
-        outbox = Outbox(tmp_path / "outbox.db", ME)
+        outbox = Outbox(tmp_path / "outbox.db", ME, durability=durability)
+        assert outbox.lost == ""
         rows = dict(everything(outbox))
         assert sorted(rows) == list(range(outbox.next_seq))
         assert outbox.next_seq in (printed + 1, printed + 2)
         assert all(rows[seq] == envelope for seq, envelope in seen.items()), "a number has other content now"
         seen = rows
         messages = opened(sorted(rows.items()))
-        assert [m.recs[0].name for m in messages if isinstance(m.recs[0], Event)] == [
+        assert [r.name for m in messages for r in m.recs if isinstance(r, Event)] == [
             f"n{n}" for n in range(outbox.next_seq)
         ]
         for before, after in zip(sorted(rows.items()), messages[1:], strict=False):
@@ -318,7 +495,65 @@ def test_killed_at_any_moment_nothing_kept_is_lost_and_no_number_is_used_twice(t
         outbox.close()
 
 
-def test_the_database_really_syncs_each_commit(path: Path) -> None:
-    outbox = Outbox(path, ME)
-    assert outbox._db.execute("PRAGMA synchronous").fetchone() == (2,)
+def commits(outbox: Outbox) -> list[str]:
+    """How durable each commit was that follows."""
+    told: list[str] = []
+    level = "?"
+
+    def trace(statement: str) -> None:
+        nonlocal level
+        if statement.startswith("PRAGMA synchronous"):
+            level = statement.split(" = ")[1]
+        if statement == "COMMIT":
+            told.append(level)
+
+    boundary(outbox).set_trace_callback(trace)
+    return told
+
+
+@pytest.mark.parametrize(("durability", "put"), [(Durability.POWER, "FULL"), (Durability.PROCESS, "NORMAL")])
+def test_a_seal_is_on_the_disk_before_it_leaves_whatever_the_durability(
+    path: Path, durability: Durability, put: str
+) -> None:
+    outbox = Outbox(path, ME, durability=durability)
+    told = commits(outbox)
+    outbox.put([window(1)])
+    sent = everything(outbox)
+    outbox.acknowledge(ack(outbox, 0, sent[0][1]))
+    assert told == [put, "FULL", "NORMAL"]
     assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_in_mode_process_what_is_put_is_synced_now_and_then(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(path, ME, durability=Durability.PROCESS)
+    told = commits(outbox)
+    outbox.put([window(1)])
+    outbox._synced_s -= 31
+    outbox.put([window(2)])
+    outbox.put([window(3)])
+    assert told == ["NORMAL", "FULL", "NORMAL"]
+
+
+@pytest.mark.parametrize(
+    ("durability", "told"), [(Durability.PROCESS, "the power went"), (Durability.POWER, "")]
+)
+def test_a_power_cut_in_mode_process_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, durability: Durability, told: str
+) -> None:
+    boot = tmp_path / "boot_id"
+    monkeypatch.setattr(outbox_file, "BOOT_ID", boot)
+    boot.write_text("one")
+    outbox = Outbox(path, ME, durability=durability)
+    outbox.put([window(1)])
+    everything(outbox)
+    for copy in path.parent.glob("outbox.db*"):  # what is on the disk when the power goes
+        shutil.copy(copy, tmp_path / f"cut-{copy.name}")
+    boot.write_text("two")
+    after = Outbox(tmp_path / "cut-outbox.db", ME, durability=durability)
+    assert after.lost.startswith(told)
+    assert bool(after.lost) == bool(told)
+    assert everything(after)[0] == everything(outbox)[0]
+    outbox.close()
+    assert Outbox(path, ME, durability=durability).lost == "", "a stop in good order is no power cut"

@@ -1,0 +1,206 @@
+"""The outbox's SQLite file: its tables, how durable a commit is, and what its last life was like.
+
+WAL mode. A commit with `synchronous=FULL` is on the disk when it returns; one with NORMAL survives the
+death of the process, and is on the disk at the next FULL commit or checkpoint (sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+from edge_agent.errors import OutboxDamaged, OutboxUnwritable
+from edge_agent.telemetry.losses import Loss
+from edge_contracts.messages import CHAIN_START
+
+log = logging.getLogger(__name__)
+
+SYNC_S = 30.0  # in mode PROCESS what is put is on the disk after so long at the latest
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Durability(StrEnum):
+    """What a record that was put survives."""
+
+    POWER = "power"  # a power cut: every put is synced
+    PROCESS = "process"  # the death of the process; a power cut may take what was put in the last SYNC_S
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS head (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, chain BLOB NOT NULL,
+    acked INTEGER NOT NULL, acked_chain BLOB NOT NULL,
+    dropped_records INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS envelopes (
+    seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, records INTEGER NOT NULL,
+    envelope BLOB NOT NULL, chain BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pending (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, priority INTEGER NOT NULL, kind TEXT NOT NULL,
+    first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, record BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS pending_by_priority ON pending (priority, id);
+CREATE TABLE IF NOT EXISTS losses (
+    reason TEXT PRIMARY KEY, kinds TEXT NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS life (
+    one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, durability TEXT NOT NULL);
+"""
+
+
+class OutboxFile:
+    """An open file.
+
+    Args:
+        lost: What may have been lost before it was opened, or "".
+    """
+
+    def __init__(self, path: Path, durability: Durability = Durability.POWER) -> None:
+        """Open it, or begin a new one; a damaged file is set aside, and without a disk memory serves.
+
+        A device whose disk cannot be written to must still answer, and say so.
+        """
+        self.path, self.durability, self.lost = path, durability, ""
+        self.in_memory = False
+        try:
+            self.db = self._open(str(path))
+        except sqlite3.DatabaseError as error:
+            if _is_damage(error):
+                self.db = self._begin_anew(error)
+            else:
+                self.db = self._in_memory(error)
+        self._begin_life()
+
+    @contextmanager
+    def transaction(self, durable: bool) -> Iterator[sqlite3.Connection]:
+        """All or nothing.
+
+        Args:
+            durable: On the disk when it is over; otherwise it survives the death of the process.
+
+        Raises:
+            OutboxUnwritable: The disk is full or has failed; nothing has changed.
+            OutboxDamaged: The file was damaged: it has been set aside and an empty one begun.
+        """
+        try:
+            self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.db
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:  # a full disk has rolled back already
+                    self.db.execute("ROLLBACK")
+                raise
+        except sqlite3.ProgrammingError:
+            raise  # our own fault, and nothing that another file would mend
+        except sqlite3.DatabaseError as error:
+            raise self.refusal(error) from None
+
+    def refusal(self, error: sqlite3.DatabaseError) -> OutboxUnwritable:
+        """What an error of SQLite means; after damage there is a new file."""
+        if not _is_damage(error):
+            return OutboxUnwritable(f"cannot keep telemetry: {error}")
+        self.db.close()
+        self.db = self._begin_anew(error)
+        self._begin_life()
+        return OutboxDamaged(self.lost)
+
+    def close(self) -> None:
+        """Close the file in good order: nothing of this life is in doubt."""
+        try:
+            with self.transaction(durable=True) as db:
+                db.execute("DELETE FROM life")
+        except OutboxUnwritable as error:
+            log.warning("outbox not closed in good order", extra={"reason": str(error)})
+        self.db.close()
+
+    def _begin_anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+        self.lost = f"{self.path.name} was damaged ({error}) and set aside"
+        log.error("outbox damaged", extra={"path": str(self.path), "reason": str(error)})
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.replace(self.path.with_name(self.path.name + ".damaged" + suffix))
+            return self._open(str(self.path))
+        except (OSError, sqlite3.DatabaseError) as second:
+            return self._in_memory(second)
+
+    def _in_memory(self, error: Exception) -> sqlite3.Connection:
+        self.lost = f"cannot open {self.path}: {error}; telemetry is in memory only until the next start"
+        log.error("outbox in memory", extra={"path": str(self.path), "reason": str(error)})
+        self.in_memory = True
+        return self._open(":memory:")
+
+    def _open(self, name: str) -> sqlite3.Connection:
+        db = sqlite3.connect(name, isolation_level=None, timeout=10)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.executescript(_SCHEMA)
+            if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("quick_check found damage")
+            if db.execute("SELECT count(*) FROM head").fetchone() == (0,):
+                begin_epoch(db)
+            if name != ":memory:":
+                self.path.chmod(0o600)
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
+        return db
+
+    def _begin_life(self) -> None:
+        """Look how the last life ended, and note that another has begun."""
+        boot = _boot_id()
+        try:
+            row = self.db.execute("SELECT boot, durability FROM life").fetchone()
+            with self.transaction(durable=False) as db:
+                db.execute("INSERT OR REPLACE INTO life VALUES (1, ?, ?)", (boot, self.durability))
+        except (sqlite3.DatabaseError, OutboxUnwritable) as error:
+            log.warning("outbox cannot be written to", extra={"reason": str(error)})
+            return
+        if row is not None and row[1] == Durability.PROCESS and row[0] != boot and not self.lost:
+            self.lost = f"the power went: in durability mode process the last {SYNC_S:g} s may be missing"
+
+
+def begin_epoch(db: sqlite3.Connection) -> None:
+    """A new numbering, with nothing in it."""
+    db.execute(
+        "INSERT INTO head VALUES (1, ?, 0, ?, -1, ?, 0)", (secrets.token_hex(8), CHAIN_START, CHAIN_START)
+    )
+
+
+def read_losses(db: sqlite3.Connection) -> list[Loss]:
+    """What is lost and has not been told yet."""
+    rows = db.execute("SELECT reason, kinds, first_ms, last_ms FROM losses")
+    return [Loss(reason, json.loads(kinds), first_ms, last_ms) for reason, kinds, first_ms, last_ms in rows]
+
+
+def add_loss(db: sqlite3.Connection, loss: Loss) -> None:
+    """Add to what is to be told: one row for each reason, however much is lost."""
+    total = loss
+    for known in read_losses(db):
+        if known.reason == loss.reason:
+            total = known + loss
+    db.execute(
+        "INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?)",
+        (total.reason, json.dumps(dict(total.kinds)), total.first_ms, total.last_ms),
+    )
+    db.execute("UPDATE head SET dropped_records = dropped_records + ?", (loss.records,))
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    # OperationalError is full, read-only, locked, I/O; a file that is not a database is the base class itself
+    return not isinstance(error, sqlite3.OperationalError)
+
+
+def _boot_id() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""  # elsewhere than on Linux every life that did not end well is taken for a power cut
