@@ -24,6 +24,7 @@ from edge_agent.doubt.lineup import Settled
 from edge_agent.errors import AgentError, InferenceFailed, NotEnrolled
 from edge_agent.inference.engine import Engine, Source
 from edge_agent.inference.golden import read_golden
+from edge_agent.inference.request_queue import QueueLimits
 from edge_agent.inference.serving import Serving
 from edge_agent.inference.session import Session
 from edge_agent.inference.source import Sample
@@ -65,6 +66,8 @@ class Settings:
         threads: Of the runtime.
         isolate: Keep a CPU's runtime in a child process too; an accelerator's always is.
         settled_s: Stop when there was no input for so long; None to go on for ever.
+        limits: Of the outbox.
+        requests: Of the requests that wait for their turn.
     """
 
     window_s: float = 60.0
@@ -76,6 +79,7 @@ class Settings:
     settled_s: float | None = None
     limits: Limits = field(default_factory=Limits)
     reporting: Reporting = field(default_factory=Reporting)
+    requests: QueueLimits = field(default_factory=QueueLimits)
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class Agent:
         self._worker = Worker(self._queue.put)
         self._keeper = Keeper(home, lambda: self._trusted, self.tell, self._keep, settings.threads)
         self.feedback = self._keeper.feedback
-        self._engine = Engine(source, answered, lineup=self._keeper.lineup)
+        self._engine = Engine(source, answered, settings.requests, lineup=self._keeper.lineup)
         self._updater = Updater(
             home,
             self._store,
@@ -162,6 +166,11 @@ class Agent:
                 settings.limits,
                 Durability(settings.reporting.durability),
             )
+
+    @property
+    def engine(self) -> Engine:
+        """What answers; requests can be submitted to it from any thread."""
+        return self._engine
 
     def run(self) -> None:
         """Work until `stop`, or until all inputs are answered (`Settings.settled_s`)."""

@@ -26,7 +26,7 @@ _HOME = click.option(
     help="Folder of the agent [default: $EDGE_AGENT_HOME or ~/.edgefleet/agent].",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_EXTRA = frozenset({"numpy", "paho", "psutil", "openvino", "ai_edge_litert", "tflite_runtime"})
+_EXTRA = frozenset({"httptools", "numpy", "paho", "psutil", "openvino", "ai_edge_litert", "tflite_runtime"})
 
 
 class _Refusals(click.Group):
@@ -117,6 +117,36 @@ def enroll(
     "--answers", type=click.Path(path_type=Path, dir_okay=False), help="Append answers, one JSON a line."
 )
 @click.option(
+    "--serve",
+    metavar="HOST:PORT",
+    help="Answer applications by HTTP: the Open Inference Protocol v2 (KServe), such as 127.0.0.1:8080. "
+    "They show the token in HOME/serve.token, which is made at the first use.",
+)
+@click.option(
+    "--serve-exposed",
+    is_flag=True,
+    help="Let --serve take an address that other machines reach; token and inputs then travel unencrypted.",
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    help="Answer applications over a Unix socket; owner and group may use it (0660), without a token.",
+)
+@click.option("--socket-group", default="", help="Group that may use --socket, by name.")
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(1, 65536),
+    default=64,
+    show_default=True,
+    help="Requests that may wait; beyond, they are refused (queue-full). One client may hold half.",
+)
+@click.option(
+    "--max-rate",
+    type=Finite(min=0, min_open=True),
+    help="Requests a second of one client; beyond, they are refused (rate-limited).",
+)
+@click.option(
     "--window",
     "window_s",
     type=Finite(min=0.1),
@@ -175,6 +205,12 @@ def run(
     loop: bool,
     once: bool,
     answers: Path | None,
+    serve: str | None,
+    serve_exposed: bool,
+    socket_path: Path | None,
+    socket_group: str,
+    max_waiting: int,
+    max_rate: float | None,
     window_s: float,
     hello_s: float,
     health_s: float,
@@ -190,9 +226,12 @@ def run(
     home: Path | None,
 ) -> None:
     """The daemon: answer inputs, take updates, report."""
-    from edge_agent.agent import Agent, Settings
+    from contextlib import ExitStack
+
+    from edge_agent.agent import Agent, Settings, agent_version
     from edge_agent.device.service import Service
     from edge_agent.inference.answer_log import AnswerLog
+    from edge_agent.inference.request_queue import QueueLimits
     from edge_agent.inference.source import FolderSource
     from edge_agent.logs import set_up
     from edge_agent.updates.budget import DataRules, parse_hours
@@ -214,10 +253,17 @@ def run(
         isolate=isolate,
         reporting=reporting,
         settled_s=(2.0 + 2 / (rate or 10)) if once else None,
+        requests=QueueLimits(requests=max_waiting, rate_per_s=max_rate),
     )
-    with place.locked(), AnswerLog.opened(answers) as answer_log:
+    with place.locked(), AnswerLog.opened(answers) as answer_log, ExitStack() as doors:
         answered = answer_log.write if answer_log else None
         agent = Agent(place, settings, source, answered, service=Service.here())
+        if serve or socket_path:
+            from edge_agent.serving.doors import Doors, opened, parse_address
+
+            address = parse_address(serve) if serve else None
+            wanted = Doors(place.serve_token, address, serve_exposed, socket_path, socket_group)
+            doors.enter_context(opened(wanted, agent.engine, agent_version()))
         agent.stop_on_signals()
         agent.run()
 

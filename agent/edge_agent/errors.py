@@ -5,6 +5,8 @@ AgentError                       every refusal; its text is one line: found, exp
  |   +- RuntimeUnknown           the manifest names a runtime that this release does not have
  +- ModelInvalid                 the runtime cannot open an artifact, or it is not what the manifest says
  +- InputRefused                 an input that the tensor contract does not allow (`code` says which rule)
+ +- CallRefused                  bytes of a client that are not a request (`status` as HTTP has it, `code`)
+ +- ListenRefused                an address, socket or certificate that cannot be served on
  +- RequestRefused               a request that is not run, though nothing is wrong with its inputs
  |   +- QueueFull                as many requests wait as may; says how many
  |   +- RateLimited              a client asks faster than it may
@@ -79,6 +81,27 @@ class InputRefused(AgentError):
         """Keep the rule beside the text."""
         super().__init__(message)
         self.code = code
+
+
+class CallRefused(AgentError):
+    """Bytes of a client that are not a request to this server.
+
+    Args:
+        status: As HTTP numbers it, from 400 to 499; 505 for a version of HTTP.
+        code: The short word: "bad-request", "unauthorized", "not-found", "too-large", ...
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        """Keep what the client is told beside the text."""
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ListenRefused(AgentError):
+    """An address, a socket or a certificate that cannot be served on."""
+
+    code = "cannot-listen"
 
 
 class RequestRefused(AgentError):

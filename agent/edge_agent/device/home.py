@@ -10,6 +10,7 @@
     HOME/orders/       what commands ask of the running daemon (`orders.py`)
     HOME/lineup.json   who stands beside the active model, HOME/lineup/ their bundles (`doubt/`)
     HOME/review/       inputs kept for review, with review.json and review.key (0600; `doubt/`)
+    HOME/serve.token   what applications show at the HTTP port (0600; `serving/token.py`)
     HOME/lock          held by the one process that may write here
 
 What is in the files is the business of the modules that are named.
@@ -73,6 +74,11 @@ class Home:
     def orders(self) -> Path:
         """What commands ask of the running daemon."""
         return self.folder / "orders"
+
+    @property
+    def serve_token(self) -> Path:
+        """What applications show at the HTTP port."""
+        return self.folder / "serve.token"
 
     @property
     def lock(self) -> Path:

@@ -1,0 +1,239 @@
+"""Sockets that requests come in by: a TCP address or a path, a thread for each connection.
+
+Threads and blocking sockets, because a request waits for the inference thread and for nothing else: two
+hand-overs between threads take less time than an event loop's turn, and a bounded number of connections
+bounded memory. What is beyond the limit is told so and let go.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from edge_agent.errors import CallRefused, ListenRefused
+from edge_agent.serving.routes import Response, Routes, refusal
+from edge_agent.serving.wire import Hung, Wire, WireLimits, head_of_answer
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 64
+LINGER_S = 0.5  # after a refusal, for what the client still sends: closing at once would reset its reading
+_CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass(frozen=True)
+class ListenerLimits:
+    """How many connections at once, and what each may cost."""
+
+    connections: int = 64
+    wire: WireLimits = field(default_factory=WireLimits)
+
+
+class Listener:
+    """One socket that is listened on.
+
+    Args:
+        sock: Bound; this closes it.
+        routes: What is answered.
+        client_of: Who is at the other end, for turns and rates.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        routes: Routes,
+        client_of: Callable[[socket.socket], str],
+        limits: ListenerLimits | None = None,
+    ) -> None:
+        """Take the parts; `start` begins to accept."""
+        self._sock, self._routes, self._client_of = sock, routes, client_of
+        self._limits = limits or ListenerLimits()
+        self._places = threading.BoundedSemaphore(self._limits.connections)
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._stopping = False
+        self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
+
+    @property
+    def address(self) -> object:
+        """As the socket has it: (host, port), or a path."""
+        return self._sock.getsockname()
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._sock.listen(BACKLOG)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Accept no more, let answers that are under way go out, and close."""
+        self._stopping = True
+        with suppress(OSError):  # it was never listened on
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes accept
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self._sock.close()
+        with self._lock:
+            left = dict(self._open)
+        for sock in left:
+            with suppress(OSError):  # gone already
+                sock.shutdown(socket.SHUT_RD)  # who waits for a request sees the end
+        ends_s = monotonic() + timeout_s
+        for thread in left.values():
+            thread.join(max(0.0, ends_s - monotonic()))
+
+    def _accept(self) -> None:
+        while not self._stopping:
+            try:
+                sock, _ = self._sock.accept()
+            except OSError as error:
+                if self._stopping:
+                    return
+                log.warning("connection not accepted", extra={"reason": str(error)})
+                threading.Event().wait(0.1)  # out of handles: not a busy loop
+                continue
+            if not self._places.acquire(blocking=False):
+                self._turn_away(sock)
+                continue
+            thread = threading.Thread(target=self._serve, args=(sock,), name="connection", daemon=True)
+            with self._lock:
+                self._open[sock] = thread
+            thread.start()
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        full = CallRefused(
+            503, "connections", f"{self._limits.connections} connections are open, more are not taken"
+        )
+        wire = Wire(sock, WireLimits(send_s=0.1))
+        with suppress(Hung):
+            _send(wire, refusal(full), False)
+        sock.close()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._converse(sock, Wire(sock, self._limits.wire))
+        except (Hung, OSError):
+            pass  # nobody is left to tell
+        finally:
+            with self._lock:
+                self._open.pop(sock, None)
+            sock.close()
+            self._places.release()
+
+    def _converse(self, sock: socket.socket, wire: Wire) -> None:
+        client = self._client_of(sock)
+        while not self._stopping:
+            try:
+                head = wire.read_head()
+                route, names = self._routes.find(head)
+                body = wire.read_body(head)
+            except CallRefused as error:  # what comes behind it cannot be told apart any more
+                _send(wire, refusal(error), False)
+                _linger(sock)
+                return
+            response = self._routes.answer(route, head, names, body, client)
+            keep_alive = head.keep_alive and not self._stopping
+            _send(wire, response, keep_alive)
+            if not keep_alive:
+                return
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """A socket at an address.
+
+    Raises:
+        ListenRefused: It cannot be had.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ListenRefused(f"cannot serve on {host}:{port}: {error.strerror or error}") from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+    except OSError as error:
+        sock.close()
+        raise ListenRefused(f"cannot serve on {host}:{port}: {error.strerror or error}") from None
+    return sock
+
+
+def listen_unix(path: Path, mode: int = 0o660, group: int | None = None) -> socket.socket:
+    """A socket at a path, which the owner and the group may use. A dead one that is there is replaced.
+
+    Raises:
+        ListenRefused: Something else is there, somebody serves on it, or it cannot be made.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _clear(path)
+        sock.bind(str(path))
+        # nobody can connect before `listen`: the mode is right from the first connection on
+        path.chmod(mode)
+        if group is not None:
+            os.chown(path, -1, group)
+    except ListenRefused:
+        sock.close()
+        raise
+    except OSError as error:
+        sock.close()
+        raise ListenRefused(f"cannot serve on {path}: {error.strerror or error}") from None
+    return sock
+
+
+def tcp_client(sock: socket.socket) -> str:
+    """The address at the other end."""
+    return str(sock.getpeername()[0])
+
+
+def unix_client(sock: socket.socket) -> str:
+    """The process at the other end."""
+    pid, _, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return f"process {pid}"
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that nobody serves on any more."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ListenRefused(f"cannot serve on {path}: something that is no socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise ListenRefused(f"cannot serve on {path}: another process does")
+
+
+def _send(wire: Wire, response: Response, keep_alive: bool) -> None:
+    head = head_of_answer(
+        response.status, len(response.content), response.content_type, keep_alive, response.headers
+    )
+    wire.send((head, response.content))
+
+
+def _linger(sock: socket.socket) -> None:
+    """Let the client read why it was refused, although it may still be sending."""
+    sock.shutdown(socket.SHUT_WR)
+    ends_s = monotonic() + LINGER_S
+    while (left_s := ends_s - monotonic()) > 0:
+        sock.settimeout(left_s)
+        if not sock.recv(1 << 16):
+            return
