@@ -111,7 +111,7 @@ class Lineup:
                 first = experiment.arm_b
         part = first.part
         try:
-            answer = first.infer(request.inputs)
+            answer = first.infer(request.inputs, request.client)
         except InferenceFailed:
             if members.second is None:
                 raise

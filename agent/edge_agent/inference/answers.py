@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from edge_agent.inference.oneshot import OneShot
 from edge_agent.input.interpret import interpret
 
+FLAGGED = {
+    "out-of-range": "out-of-range of what the model was made with",
+    "constant": "the same value everywhere",
+    "schema": "outside what their table's columns may be",
+}
 UNSURE = "nothing is sure enough"
 ROWS = 20  # a person reads no more; --json and --output hold them all
 
@@ -84,7 +89,7 @@ def as_text(shot: OneShot) -> str:
     if samples > ROWS:
         lines.append(f"        ... {samples - ROWS} more; --json or --output for all")
     for reason, count in shot.flagged.items():
-        lines.append(f"warning: {count} of {samples} samples are {reason} of what the model was made with")
+        lines.append(f"warning: {count} of {samples} samples are {FLAGGED.get(reason, reason)}")
     median, p95 = np.median(shot.latency_ms), np.quantile(shot.latency_ms, 0.95)
     lines.append(f"latency of one inference: median {median:.3g} ms, p95 {p95:.3g} ms over {samples}")
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """Checking inputs against the tensor contract: what is refused, and what is answered but flagged.
 
-Refused: other names, other shapes, another kind of number, anything not finite. Flagged: values far
-outside what calibration saw. Everything is pure; `session.py` calls it once per batch.
+Refused: other names, other shapes, another kind of number, anything not finite. Flagged, or refused where
+the contract says so: values far outside what calibration saw, and what `input/checks.py` adds. Everything is
+pure; `session.py` calls it once per batch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.errors import InputRefused
+from edge_agent.input.checks import MoreChecks
 from edge_contracts.manifest import TensorSpec
 
 ONLY_INPUT = "x"  # what data files call a model's only input
@@ -35,18 +37,22 @@ class InputCheck:
         if spec.value_range is not None:
             low, high = spec.value_range
             self._low, self._high = low - FAR * (high - low), high + FAR * (high - low)
+        self._refuses_far = spec.checks is not None and spec.checks.out_of_range == "refuse"
+        self._more = MoreChecks.of(spec)
 
-    def __call__(self, values: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    def __call__(self, values: NDArray[Any], flagged: dict[str, int]) -> NDArray[Any]:
         """Check a batch.
 
         Args:
             values: Should be (n, ...) as in the contract.
+            flagged: Gets the number of suspicious samples by reason.
 
         Returns:
-            The batch in the contract's dtype, and how many of its samples are far out of range.
+            The batch in the contract's dtype.
 
         Raises:
-            InputRefused: "shape", "dtype" or "not-finite".
+            InputRefused: "shape", "dtype" or "not-finite"; "out-of-range", "constant" or "schema" where the
+                contract says so.
         """
         if values.shape[1:] != self._shape or values.ndim == 0 or values.shape[0] == 0:
             expected = ", ".join(["n", *map(str, self._shape)])
@@ -59,13 +65,24 @@ class InputCheck:
         low = float(np.minimum.reduce(values, axis=None))
         high = float(np.maximum.reduce(values, axis=None))
         if self._low <= low and high <= self._high:
-            return values, 0
+            if self._more is not None:
+                self._more(values, low, high, flagged)
+            return values
         if not (np.isfinite(low) and np.isfinite(high)):
             bad = int(np.argmin(np.isfinite(values).reshape(values.shape[0], -1).all(axis=1)))
             raise InputRefused("not-finite", f"input {self.name!r} holds NaN or infinity in sample {bad}")
         flat = values.reshape(values.shape[0], -1)
         far = (flat.min(axis=1) < self._low) | (flat.max(axis=1) > self._high)
-        return values, int(far.sum())
+        if self._refuses_far:
+            raise InputRefused(
+                OUT_OF_RANGE,
+                f"input {self.name!r} is far outside what the model was made with in sample "
+                f"{int(np.argmax(far))}: {low:g} to {high:g}, expected {self._low:g} to {self._high:g}",
+            )
+        flagged[OUT_OF_RANGE] = max(int(far.sum()), flagged.get(OUT_OF_RANGE, 0))
+        if self._more is not None:
+            self._more(values, low, high, flagged)
+        return values
 
     def _cast(self, values: NDArray[Any]) -> NDArray[Any]:
         """Another width of the same kind of number, when no value is lost."""
@@ -101,16 +118,14 @@ class ContractCheck:
             The inputs in the contract's order, names and dtypes; samples flagged, by reason.
 
         Raises:
-            InputRefused: "names", "shape", "dtype" or "not-finite".
+            InputRefused: "names", or what `InputCheck` refuses.
         """
         if inputs.keys() != self._names:
             inputs = self._rename(inputs)
         checked: dict[str, NDArray[Any]] = {}
         flagged: dict[str, int] = {}
         for check in self._checks:
-            checked[check.name], far = check(inputs[check.name])
-            if far:
-                flagged[OUT_OF_RANGE] = max(far, flagged.get(OUT_OF_RANGE, 0))
+            checked[check.name] = check(inputs[check.name], flagged)
         counts = {values.shape[0] for values in checked.values()}
         if len(counts) > 1:
             found = ", ".join(f"{name!r} {values.shape[0]}" for name, values in checked.items())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge_agent.device.resources import now, read_resources
 from edge_agent.doubt.part import Part
 from edge_agent.errors import InferenceFailed, InputRefused
 from edge_agent.inference.request import Arrays
 from edge_agent.inference.session import Answer, Session
+from edge_agent.input.stuck import STUCK, StuckWatch
 from edge_agent.telemetry.windows import WindowCounter
 from edge_contracts.lineup import Role
 from edge_contracts.messages import Window
@@ -30,6 +31,7 @@ class Serving:
     Args:
         bundle: Digest of the manifest.
         part: Its part among the models of the device, and how sure it is.
+        watches: For clients that say the same again and again, where the contract asks for it.
     """
 
     bundle: str
@@ -37,6 +39,7 @@ class Serving:
     counter: WindowCounter
     part: Part
     totals: Totals = field(default_factory=Totals)
+    watches: tuple[StuckWatch, ...] = ()
 
     @staticmethod
     def begin(
@@ -52,18 +55,24 @@ class Serving:
             read_resources().cpu_s,
             trial,
         )
-        return Serving(
-            bundle, session, counter, Part(session.manifest, session.artifact.id, role, experiment)
-        )
+        part = Part(session.manifest, session.artifact.id, role, experiment)
+        return Serving(bundle, session, counter, part, watches=StuckWatch.of(session.manifest))
 
-    def infer(self, inputs: Arrays) -> Answer:
+    def infer(self, inputs: Arrays, client: str | None = None) -> Answer:
         """Answer a batch and count it.
+
+        Args:
+            client: Whose next input it is; None for one that is asked again.
 
         Raises:
             InputRefused: The contract does not allow an input.
             InferenceFailed: The runtime reported an error.
         """
+        stuck = 0
         try:
+            if client is not None:
+                for watch in self.watches:
+                    stuck = max(stuck, watch.see(client, inputs))
             answer = self.session.infer(inputs)
         except InputRefused as error:
             self.counter.refused(error.code)
@@ -73,6 +82,8 @@ class Serving:
             self.counter.failed(error.code)
             self.totals.failed += 1
             raise
+        if stuck:
+            answer = replace(answer, flagged={**answer.flagged, STUCK: stuck})
         self.counter.answered(answer)
         self.totals.answered += answer.samples
         return answer
