@@ -8,7 +8,7 @@ channels as in `stem_fold.py`, and writes for each result of the row the columns
 as many rows as the stride has. What follows then has one tap for so many rows, each filled with channels.
 
 Measured on the keyword spotter, that layer's instructions on a Cortex-A76: 243 thousand as it is, 188 folded
-in pairs, 70 with patches. The results are the same up to the order of a sum; in int8 the copy is exact,
+in pairs, 69 with patches. The results are the same up to the order of a sum; in int8 the copy is exact,
 since what it writes has the scale of what it reads (`copying.py`). Whether it is faster, `time_model.py`
 says.
 """
@@ -37,6 +37,7 @@ class Patches:
         columns: Of the source that are read as one.
         results: Of a row, side by side, whose patches one such column gives.
         stride, pads: Of the copying convolution: down and across; top, bottom, left, right.
+        around: Rows of patches above and below that are nothing but padding: the multiplying one's.
         picks: Shape of its weights: [size * results, rows, taps, in * columns].
         kernel: Shape of the multiplying one's: [out, taps down, 1, size].
         source, picked, patches, out: Shapes of what is read, copied, laid out and written.
@@ -46,6 +47,7 @@ class Patches:
     results: int
     stride: tuple[int, int]
     pads: tuple[int, int, int, int]
+    around: tuple[int, int]
     picks: Shape
     kernel: Shape
     source: Shape
@@ -65,16 +67,21 @@ def ways(node: Node, shapes: Shapes) -> Iterator[Patches]:
     kh, kw = shapes(node.inputs[1])[1:3]
     rows, top = node.attrs["strides"][0], node.attrs["pads"][0]
     size, down = rows * kw * read, -(-kh // rows)
-    blocks = out_high + down - 1
-    bottom = blocks * rows - top - high
-    if size == read or bottom <= -rows:
+    every = out_high + down - 1
+    # rows of patches with nothing of the source in them are padding of what follows
+    above = min(top // rows, every - 1)
+    below = max(0, every - -(-(high + top) // rows))
+    blocks = every - above - below
+    bottom = (every - below) * rows - top - high
+    if size == read or bottom <= -rows or blocks < 1:
         return  # nothing to lay out, or rows at the end that no result reads
     for c in columns_of(node, shapes):
         yield Patches(
             c.columns,
             c.results,
             (rows, c.stride),
-            (top, max(0, bottom), *c.pads),
+            (top - above * rows, max(0, bottom), *c.pads),
+            (above, below),
             (size * c.results, rows, c.taps, read * c.columns),
             (write, down, 1, size),
             (n, high, c.source, read * c.columns),
@@ -101,7 +108,7 @@ def apply(graph: Graph, node: Node, way: Patches) -> Graph:
     lay, patches = result(
         Op.RESHAPE, f"{node.name}/lay out", [picked], {"shape": way.patches}, f"{node.name}/patches"
     )
-    multiplying = dict(node.attrs) | plain | {"strides": (1, 1), "pads": (0, 0, 0, 0)}
+    multiplying = dict(node.attrs) | plain | {"strides": (1, 1), "pads": (*way.around, 0, 0)}
     biases = [graph.tensor(name) for name in node.inputs[2:]]
     layer, out = result(
         Op.CONV2D, node.name, [patches, dense, *biases], multiplying, node.output, node.source
@@ -125,7 +132,7 @@ def us(node: Node, way: Patches, shapes: Shapes, precision: Precision) -> float:
         "kernel": way.kernel,
         "out": way.out,
     }
-    still = {"strides": (1, 1), "pads": (0, 0, 0, 0)}
+    still = {"strides": (1, 1), "pads": (*way.around, 0, 0)}
     nodes = (
         Node(Op.RESHAPE, "fold", ("source",), ("folded",), {}),
         Node(

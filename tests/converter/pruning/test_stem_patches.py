@@ -58,6 +58,8 @@ KEYWORDS = stem((10, 4), (2, 2), (4, 5, 1, 1))
         ((4, 2), (4, 2), (0, 3, 0, 0)),
         ((3, 4), (3, 4), (0, 0, 0, 0)),
         ((2, 3), (2, 1), (0, 0, 0, 0)),
+        ((5, 3), (2, 1), (5, 6, 1, 1)),
+        ((9, 3), (1, 1), (8, 8, 1, 1)),
     ],
 )
 @pytest.mark.parametrize("shape", [(21, 12, 1), (21, 12, 2)])
@@ -91,6 +93,15 @@ def test_one_channel_is_read_in_patches_and_runs_on_litert() -> None:
     x = spectra(KEYWORDS)
     np.testing.assert_allclose(litert_run(tflite.emit(fitted), x), answers(KEYWORDS, x), atol=1e-4)
     assert fit_stem(fitted, "int8", PLENTY) is fitted
+
+
+def test_rows_of_padding_are_not_copied() -> None:
+    """The keyword spotter: both convolutions pad as SAME does, which takes no operator."""
+    graph = stem((10, 4), (2, 2), (4, 5, 1, 1), (49, 10, 1))
+    (node,) = foldable(graph)
+    (whole,) = (way for way in ways(node, shapes_of(graph)) if way.columns == 10)
+    assert (whole.pads, whole.around) == ((0, 1, 0, 0), (2, 2))
+    assert (whole.picked, whole.kernel) == ((1, 25, 1, 40), (16, 5, 1, 8))
 
 
 def test_a_picture_of_three_channels_is_not_read_in_patches() -> None:
