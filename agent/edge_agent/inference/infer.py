@@ -13,7 +13,6 @@ from edge_agent.finite import Finite
 
 if TYPE_CHECKING:
     from edge_agent.inference.oneshot import OneShot
-    from edge_contracts.keys import TrustedKeys
 
 
 @click.command()
@@ -56,10 +55,13 @@ def infer(
     timeout_s: float,
 ) -> None:
     """Answer a data file with a bundle: one shot, no server, no network."""
+    from edge_agent.device.home import Home, default_home
     from edge_agent.inference import answers
     from edge_agent.inference.oneshot import answer_file
+    from edge_agent.inference.trusting import trusted_keys
 
-    shot = answer_file(bundle, inputs, _trusted(trust, home), threads, timeout_s)
+    place = Home(home) if home is not None else default_home()
+    shot = answer_file(bundle, inputs, trusted_keys(trust, place), threads, timeout_s)
     if shot.signed_by is None:
         click.echo(
             "signature not checked: give --trust KEY or enrol the device (digests were checked)", err=True
@@ -67,20 +69,6 @@ def infer(
     if output is not None:
         _write(shot, output)
     click.echo(json.dumps(answers.as_json(shot), allow_nan=False) if as_json else answers.as_text(shot))
-
-
-def _trusted(trust: tuple[Path, ...], home: Path | None) -> TrustedKeys | None:
-    """The keys that count, or None when there are none to check with."""
-    from edge_agent.device.config import read_config, trusted_publishers
-    from edge_agent.device.home import Home, default_home
-    from edge_contracts.keys import TrustedKeys, read_public
-
-    if trust:
-        return TrustedKeys.of(read_public(path) for path in trust)
-    place = Home(home) if home is not None else default_home()
-    config = read_config(place)
-    known = trusted_publishers(place, config)
-    return known if known.keys or config is not None else None
 
 
 def _write(shot: OneShot, output: Path) -> None:
