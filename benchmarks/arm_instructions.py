@@ -1,6 +1,6 @@
 """Instructions per inference on emulated ARM CPUs: MLPerf's own int8 files, and our artifacts.
 
-    python benchmarks/arm_instructions.py [--prune none|auto|SHARE] [--prefer balanced|speed]
+    python benchmarks/arm_instructions.py [--prune none|auto|SHARE] [--prefer HOW] [--models WORD ...]
 
 Cortex-A76 (Raspberry Pi 5) has the int8 dot product, Cortex-A72 (Raspberry Pi 4) has not. One thread,
 LiteRT with XNNPACK under qemu-user; the counter is of executed instructions, which is neither cycles
@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prune", type=_amount, default="none")
     parser.add_argument("--prefer", choices=["balanced", "accuracy", "speed", "size"], default="balanced")
+    parser.add_argument("--models", nargs="*", default=[""], help="words of their names; all when not given")
     options = parser.parse_args()
     prune: Amount = options.prune
     try:
@@ -50,7 +51,7 @@ def main() -> None:
         return
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for case in cases():
+        for case in (c for c in cases() if any(word in c.name for word in options.models)):
             rows += _counted(case, prune, options.prefer, Path(folder), userland)
     print(table((*HEAD, *QUALITY), rows))
 
