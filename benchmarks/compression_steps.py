@@ -22,7 +22,7 @@ from edge_convert import candidates, recipe, reference
 from edge_convert.candidates import Candidate
 from edge_convert.data import split
 from edge_convert.graph import Array, Graph
-from edge_convert.measures import score
+from edge_convert.measures import score, unsaturated
 from edge_convert.quantizing import mixed
 from edge_convert.quantizing.quantize import rules_for
 from edge_convert.quantizing.quantizer import Quantizer
@@ -98,7 +98,7 @@ def _mixed(bench: Bench, plain: Candidate, rounds: int) -> list[tuple[str, ...]]
     chosen = split(len(bench.case.calibration), has_evaluation=True).selection
     feeds = {bench.graph.inputs[0].name: bench.case.calibration[chosen]}
     assert plain.quantization is not None
-    costs = score.layer_costs(bench.graph, plain.quantization, feeds)
+    costs = unsaturated.layer_costs(bench.graph, plain.quantization, feeds)
     forms = {"nothing": plain}
     for kept in mixed.sets(bench.graph, RULES, costs):
         forms[", ".join(n.name for n in bench.graph.nodes if n.name in kept)] = bench.made(

@@ -151,6 +151,7 @@ def _trial(tried: Tried) -> Trial:
         pruned=form.pruned,
         pruning=form.pruning,
         predicted_us=tried.figures.cost_us,
+        unsaturated_db=tried.figures.unsaturated_db,
     )
 
 

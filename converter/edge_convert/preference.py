@@ -36,17 +36,24 @@ class Figures:
         selection: Its answers against the source's, on the samples that choose.
         cost_us: Predicted time of one inference.
         bytes: Of its files.
+        unsaturated_db: Signal to noise before what saturates the answers, where known (`unsaturated.py`).
     """
 
     name: str
     selection: Score
     cost_us: float
     bytes: int
+    unsaturated_db: float | None = None
+
+    @property
+    def answers_db(self) -> float:
+        """Signal to noise of the answers; infinite when they are equal."""
+        return math.inf if self.selection.sqnr_db is None else self.selection.sqnr_db
 
     @property
     def quality_db(self) -> float:
-        """Signal to noise; infinite when the answers are equal."""
-        return math.inf if self.selection.sqnr_db is None else self.selection.sqnr_db
+        """Signal to noise as the choice rests on it, the steadier figure where it is known."""
+        return self.answers_db if self.unsaturated_db is None else self.unsaturated_db
 
 
 def allowance_used(selection: Score, limits: Limits) -> float:
@@ -79,8 +86,8 @@ def front(candidates: Sequence[Figures]) -> set[str]:
 
 
 def _beats(one: Figures, other: Figures) -> bool:
-    ours = (-one.quality_db, one.cost_us, one.bytes)
-    theirs = (-other.quality_db, other.cost_us, other.bytes)
+    ours = (-one.answers_db, one.cost_us, one.bytes)
+    theirs = (-other.answers_db, other.cost_us, other.bytes)
     return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
 
 

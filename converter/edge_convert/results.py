@@ -38,6 +38,7 @@ class Trial:
         latency_ratio: Median of the rounds' own ratios, which a neighbour's noise moves least.
         pruning: What was done to the graph beforehand, as the provenance says it.
         predicted_us: Predicted time of one inference; a figure to compare candidates by.
+        unsaturated_db: Signal to noise before what saturates the answers, where known; it orders candidates.
         on_front: No other candidate is as good, as fast and as small, and better in one of them.
     """
 
@@ -55,6 +56,7 @@ class Trial:
     name: str = ""
     pruning: str = "none"
     predicted_us: float = 0.0
+    unsaturated_db: float | None = None
     on_front: bool = False
 
 

@@ -186,5 +186,11 @@ class Search:
         form = bench.form.name
         name = candidate.name if form == NOT_PRUNED else f"{candidate.name}/{form}"
         if name not in self._tried:
-            figures = Figures(name, bench.ranked(candidate), bench.predicted_us(candidate), candidate.bytes)
+            figures = Figures(
+                name,
+                bench.ranked(candidate),
+                bench.predicted_us(candidate),
+                candidate.bytes,
+                bench.unsaturated_db(candidate),
+            )
             self._tried[name] = Tried(bench, candidate, figures)

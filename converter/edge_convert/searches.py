@@ -18,6 +18,7 @@ from edge_convert.evidence import Answered, Evidence
 from edge_convert.gates import Limits
 from edge_convert.graph import Graph
 from edge_convert.measures.score import worst_sqnr_db
+from edge_convert.measures.unsaturated import Unsaturated
 from edge_convert.pruning import prune
 from edge_convert.quantizing.quantize import Rules, rules_for
 from edge_convert.quantizing.quantizer import Quantizer
@@ -68,6 +69,7 @@ class Searches:
         self._known: list[tuple[str, prune.LadderOptions, Rules, Search]] = []
         self._found: dict[Search, Found] = {}
         self._whole = Form(shared.graph)
+        self._unsaturated = Unsaturated(shared.graph, shared.evidence.selection.feeds)
 
     def of(self, profile: DeviceProfile) -> Search:
         """The search for a profile; nothing runs yet."""
@@ -79,7 +81,7 @@ class Searches:
         if options not in self._forms:
             forms = forms_of(shared.graph, shared.evidence, shared.pruning, options, shared.step)
             self._forms[options] = Forms(forms)
-        benches = _Benches(profile, self._shared, self._quantizer)
+        benches = _Benches(profile, self._shared, self._unsaturated, self._quantizer)
         search = Search(self._forms[options], benches.of, self._shared.recipe_names, self._shared.limits)
         self._known.append((profile.target, options, rules, search))
         return search
@@ -114,9 +116,14 @@ class _Benches:
     """Workbenches of one target, all held against the same baseline."""
 
     def __init__(
-        self, profile: DeviceProfile, shared: Shared, quantizer: Callable[[Form], Quantizer]
+        self,
+        profile: DeviceProfile,
+        shared: Shared,
+        unsaturated: Unsaturated,
+        quantizer: Callable[[Form], Quantizer],
     ) -> None:
         self._profile, self._shared, self._quantizer = profile, shared, quantizer
+        self._unsaturated = unsaturated
         self._baseline: Baseline | None = None
 
     def of(self, form: Form) -> Workbench:
@@ -126,6 +133,7 @@ class _Benches:
             form,
             self._profile,
             shared.evidence,
+            self._unsaturated,
             self._quantizer(form),
             self._baseline,
             shared.limits.latency != "off",

@@ -26,9 +26,8 @@ Shapes = Callable[[str], Shape]
 # XNNPACK's kernels multiply this many output channels at a time, and int8 ones this many input channels.
 _OUT_TILE = 16
 _IN_TILE = 8
-# One more operator, and each of its elements: on a host with nothing else to do, two conversions
-# of small tensors cannot be told from none (benchmarks/compression_steps.py).
-_CONVERSION_US, _CONVERTED_US = 0.1, 0.3e-3
+# One more operator, and each of its elements (benchmarks/conversion_cost.py).
+_CONVERSION_US, _CONVERTED_US = 0.03, 0.027e-3
 
 
 def predicted_us(graph: Graph, precision: Precision) -> float:

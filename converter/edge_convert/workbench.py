@@ -19,10 +19,11 @@ from edge_convert.evidence import Evidence
 from edge_convert.explain.depth import noise_by_depth
 from edge_convert.gates import SliceDrop
 from edge_convert.graph import Graph
-from edge_convert.measures import pairs, score, slices
+from edge_convert.measures import pairs, score, slices, unsaturated
 from edge_convert.measures.compare import Histogram, compare, error_histogram
 from edge_convert.measures.pairs import Pair
 from edge_convert.measures.score import LayerCost
+from edge_convert.measures.unsaturated import Unsaturated
 from edge_convert.quantizing import mixed
 from edge_convert.quantizing.quantize import rules_for
 from edge_convert.quantizing.quantizer import Quantizer
@@ -32,6 +33,7 @@ from edge_convert.timing import interleaved_ms
 
 NOT_PRUNED = "none"
 LAYER_SAMPLES = 16
+PROPOSAL_SAMPLES = 64
 LAYER_MACS = 20e9  # every layer runs the whole graph once more: seconds for small models, hours for large
 
 
@@ -105,6 +107,7 @@ class Workbench:
         form: Form,
         profile: DeviceProfile,
         evidence: Evidence,
+        unsaturated: Unsaturated,
         quantizer: Quantizer,
         baseline: Baseline | None,
         timed: bool,
@@ -113,12 +116,14 @@ class Workbench:
         """Set up; nothing is made yet.
 
         Args:
+            unsaturated: Of the whole graph, on the samples that choose.
             quantizer: Of this form's graph.
             baseline: What the candidates are held against in speed and size; None for this form's own
                 float32 form, which stands for a source that this target's runtime cannot run.
             timed: Whether to measure latency.
         """
         self.form, self._profile, self._evidence = form, profile, evidence
+        self._unsaturated = unsaturated
         self._quantizer, self._timed, self._step = quantizer, timed, step
         self._made: dict[str, Candidate] = {}
         self._ranked: dict[str, Score] = {}
@@ -155,10 +160,22 @@ class Workbench:
     def mixed(self, recipe: Recipe) -> Iterator[Candidate]:
         """A recipe's candidate with more and more layers in float; none where nothing is proposed."""
         rules, graph = rules_for(self._profile), self.form.graph
-        costs = self.layers(self.made(recipe))
-        for kept, quantization in mixed.ladder(graph, self._quantizer, recipe, rules, costs):
+        for kept, quantization in mixed.ladder(graph, self._quantizer, recipe, rules, self._costs(recipe)):
             self._step(f"{self._profile.target}: {recipe.name}, {len(kept)} layers in float")
             yield candidates.written(graph, self._profile.target, recipe, quantization, kept)
+
+    def _costs(self, recipe: Recipe) -> tuple[LayerCost, ...]:
+        """What each layer of a recipe's candidate costs, as layers in float are proposed by."""
+        candidate, samples = self.made(recipe), self._affordable(PROPOSAL_SAMPLES)
+        if candidate.quantization is None or samples == 0:
+            return ()
+        self._step(f"{self._profile.target}: which layers of {candidate.name} to keep in float")
+        feeds = {k: v[:samples] for k, v in self._evidence.selection.feeds.items()}
+        return unsaturated.layer_costs(self.form.graph, candidate.quantization, feeds)
+
+    def _affordable(self, most: int) -> int:
+        """Samples that every layer may be run on once."""
+        return min(most, int(LAYER_MACS / max(1, costs.macs(self.form.graph) * len(self.form.graph.nodes))))
 
     def ranked(self, candidate: Candidate) -> Score:
         """A candidate's figures on the samples that choose."""
@@ -168,6 +185,12 @@ class Workbench:
             answers = candidate.model.run(samples.feeds)
             self._ranked[name] = compare(samples.answers, answers, self._evidence.task, samples.classes)
         return self._ranked[name]
+
+    def unsaturated_db(self, candidate: Candidate) -> float | None:
+        """Noise of a quantized candidate before what saturates its answers, where that can be asked."""
+        if candidate.quantization is None:
+            return None
+        return self._unsaturated.sqnr_db(self.form.graph, candidate.quantization)
 
     def predicted_us(self, candidate: Candidate) -> float:
         """Predicted time of one inference, microseconds: to compare candidates, not to promise anything."""
@@ -222,8 +245,7 @@ class Workbench:
         Empty for a model so large that it would take too long.
         """
         name = candidate.name
-        work = max(1, costs.macs(self.form.graph) * len(self.form.graph.nodes))
-        samples = min(LAYER_SAMPLES, int(LAYER_MACS / work))
+        samples = self._affordable(LAYER_SAMPLES)
         if candidate.quantization is None or samples == 0:
             return ()
         if name not in self._layers:

@@ -75,3 +75,11 @@ def test_each_preference_puts_its_own_first() -> None:
 
 def test_equal_candidates_come_in_the_order_of_their_names() -> None:
     assert [f.name for f in ordered([one("b", 9, 9, 9), one("a", 9, 9, 9)], LIMITS, "size")] == ["a", "b"]
+
+
+def test_the_steadier_figure_orders_and_the_answers_make_the_front() -> None:
+    lucky = Figures("lucky", Score(samples=30, agreement=1.0, sqnr_db=52.0), 10, 100, unsaturated_db=34.8)
+    good = Figures("good", Score(samples=30, agreement=1.0, sqnr_db=46.0), 10, 100, unsaturated_db=35.7)
+    for prefer in ("accuracy", "balanced"):
+        assert ordered([lucky, good], LIMITS, prefer)[0].name == "good"
+    assert front([lucky, good]) == {"lucky"}

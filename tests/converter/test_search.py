@@ -131,8 +131,8 @@ def test_an_accelerators_forms_keep_their_first_convolution(options: BuildOption
 def test_preferring_accuracy_gives_the_least_noise(options: BuildOptions) -> None:
     (outcome,) = build(replace(options, prefer="accuracy")).outcomes
     (chosen,) = [t for t in outcome.trials if t.state is TrialState.CHOSEN]
-    ratios = [t.selection.sqnr_db for t in outcome.trials if t.precision == "int8"]
-    assert chosen.selection.sqnr_db == max(r for r in ratios if r is not None)
+    ratios = [t.unsaturated_db for t in outcome.trials if t.precision == "int8"]
+    assert chosen.unsaturated_db == max(r for r in ratios if r is not None)
 
 
 def test_preferring_speed_gives_a_smaller_form_within_the_gates(options: BuildOptions) -> None:
@@ -277,7 +277,7 @@ def test_the_costliest_layers_are_tried_in_float_and_can_be_made_again(options: 
     kept = [t for t in outcome.trials if "+" in t.name]
     plain = [t for t in outcome.trials if "+" not in t.name and t.precision == "int8"]
     assert kept
-    assert max(t.selection.sqnr_db or 0 for t in kept) > max(t.selection.sqnr_db or 0 for t in plain)
+    assert max(t.unsaturated_db or 0 for t in kept) > max(t.unsaturated_db or 0 for t in plain)
     (chosen,) = [t for t in outcome.trials if t.state is TrialState.CHOSEN]
     assert chosen.name in [t.name for t in kept]
     manifest = open_bundle(options.output / outcome.bundle).manifest

@@ -5,7 +5,7 @@ Plain functions of arrays; what is enough is for `gates.py` to say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,6 +89,22 @@ def layer_costs(
     few = {name: array[:_COST_SAMPLES] for name, array in feeds.items()}
     wanted = set(graph.output_tensors())
     exact = simulate.evaluate(graph, Quantization({}), few, wanted)
+    return costs_by(
+        graph, quantization, lambda alone: worst_sqnr_db(exact, simulate.evaluate(graph, alone, few, wanted))
+    )
+
+
+def costs_by(
+    graph: Graph, quantization: Quantization, ratio_db: Callable[[Quantization], float | None]
+) -> tuple[LayerCost, ...]:
+    """Quantize each layer by itself (its weights and its result) and ask for the noise.
+
+    Args:
+        ratio_db: Signal to noise of the graph so quantized, None when nothing changes.
+
+    Returns:
+        The costliest layer first; layers that stay in float are not in it.
+    """
 
     def cost(names: set[str], node: str, op: str, source: str) -> LayerCost:
         alone = replace(
@@ -96,7 +112,7 @@ def layer_costs(
             params={name: params for name, params in quantization.params.items() if name in names},
             codes={name: codes for name, codes in quantization.codes.items() if name in names},
         )
-        return LayerCost(node, op, source, worst_sqnr_db(exact, simulate.evaluate(graph, alone, few, wanted)))
+        return LayerCost(node, op, source, ratio_db(alone))
 
     costs = [cost({port.tensor}, port.name, "input", "") for port in graph.inputs]
     costs += [cost(_own(graph, node), node.name, node.op.value, node.source) for node in graph.nodes]

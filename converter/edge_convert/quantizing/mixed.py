@@ -2,19 +2,21 @@
 
 A tensor stays free of its int8 grid only when both the layer that makes it and those that read it are in
 float: one layer alone still reads codes and hands codes on. So the unit here is a layer with its readers,
-and what it costs is the multiply-accumulates that leave int8 and the elements that are converted at its
-borders. Nothing else than float32 is offered: measured in LiteRT, int8 weights under float activations ran
-three times slower than float in depthwise layers, and int16 activations fifty times slower.
+and what it costs is the time that it and the conversions at its borders are predicted to take longer than
+in int8 (`time_model.py`: a first layer of one channel costs nothing, one of the same size that mixes 64
+channels much). Nothing else than float32 is offered: measured in LiteRT, int8 weights under float
+activations ran three times slower than float in depthwise layers, and int16 activations fifty times slower.
 
 Which step is worth its time is for the search to measure; here are the candidates, the smallest set first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from edge_convert import costs as macs
-from edge_convert.graph import Graph, Node
+from edge_convert import time_model
+from edge_convert.graph import Graph
 from edge_convert.measures.score import LayerCost
 from edge_convert.quantizing.quantization import Quantization
 from edge_convert.quantizing.quantize import Rules
@@ -24,8 +26,8 @@ from edge_convert.recipe import Recipe
 # Sets offered, and the largest share of the network's multiply-accumulates in one.
 _MOST_STEPS = 4
 _MOST_SHARE = 0.5
-# What the conversion of one element is worth in multiply-accumulates: a guess, which only orders proposals.
-_CONVERSION_MACS = 8
+# Below this share of the network's time in int8 no difference counts: the noisier unit comes first.
+_FREE_SHARE = 0.02
 
 
 def ladder(
@@ -52,6 +54,7 @@ def sets(graph: Graph, rules: Rules, costs: Sequence[LayerCost]) -> list[frozens
         return []
     by_name = {node.name: node for node in graph.nodes}
     readers = graph.consumers()
+    price = _prices(graph)
     units: list[tuple[float, str, frozenset[str]]] = []
     for cost in costs:
         node = by_name.get(cost.node)
@@ -60,7 +63,7 @@ def sets(graph: Graph, rules: Rules, costs: Sequence[LayerCost]) -> list[frozens
         unit = frozenset(n.name for n in (node, *readers[node.output]) if rules.has_int8_form(graph, n))
         if unit:
             noise = 10.0 ** (-cost.sqnr_db / 10.0)
-            units.append((-noise / _work(graph, [by_name[name] for name in sorted(unit)]), cost.node, unit))
+            units.append((-noise / price(unit), cost.node, unit))
     most = _MOST_SHARE * macs.macs(graph)
     found: list[frozenset[str]] = []
     chosen: frozenset[str] = frozenset()
@@ -75,10 +78,16 @@ def sets(graph: Graph, rules: Rules, costs: Sequence[LayerCost]) -> list[frozens
     return found
 
 
-def _work(graph: Graph, nodes: Sequence[Node]) -> float:
-    """Multiply-accumulates that leave int8, with those that the conversions at the borders are worth."""
-    converted = sum(borders(graph, frozenset(node.name for node in nodes)))
-    return sum(macs.macs_of(graph, node) for node in nodes) + _CONVERSION_MACS * converted + 1.0
+def _prices(graph: Graph) -> Callable[[frozenset[str]], float]:
+    """What it costs to keep nodes in float, predicted microseconds."""
+    int8, float32 = time_model.by_node(graph, "int8"), time_model.by_node(graph, "float32")
+    least = _FREE_SHARE * sum(int8.values())
+
+    def price(kept: frozenset[str]) -> float:
+        longer = sum(float32[name] - int8[name] for name in sorted(kept))
+        return max(longer + time_model.conversions_us(borders(graph, kept)), least)
+
+    return price
 
 
 def borders(graph: Graph, kept: frozenset[str]) -> list[int]:
