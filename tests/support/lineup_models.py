@@ -5,11 +5,14 @@ Its confidence at temperature 1 is its largest score: x of zeros is answered wit
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import agent_bundles
 import numpy as np
-from agent_bundles import build, reference
+from agent_bundles import BIAS, GOLDEN_X, WEIGHTS, build, reference
+from ai_edge_litert import schema_py_generated as schema
 
 from edge_agent.inference.request import Request
 from edge_agent.inference.serving import Serving
@@ -56,3 +59,21 @@ def open_serving(
 def ask(x: Any = SURE_X, origin: str = "", key: str = "", client: str = "test") -> Request:
     """A request."""
     return Request({"x": x}, client, origin=origin, routing_key=key)
+
+
+@cache
+def contrary(**fields: Any) -> bytes:
+    """A bundle of a model that gives the opposite answers: weights and bias with the other sign."""
+    none = (None, 0)
+    model = agent_bundles._tflite(
+        schema.TensorType.FLOAT32, -WEIGHTS, -BIAS, (none, none, none, none, none), (1, 1)
+    )
+    logits = -(GOLDEN_X.astype(np.float64) @ WEIGHTS.T.astype(np.float64) + BIAS)
+    powers = np.exp(logits)
+    expected = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return build(
+        version="contrary",
+        files={"artifacts/float32.tflite": model},
+        expected=expected,
+        manifest=calibrated(0.1) | fields,
+    )

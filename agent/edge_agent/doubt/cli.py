@@ -21,6 +21,7 @@ _HOME = click.option(
     help="Folder of the agent [default: $EDGE_AGENT_HOME or ~/.edgefleet/agent].",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_BUNDLE = click.Path(path_type=Path)
 
 
 @click.command()
@@ -51,7 +52,7 @@ def feedback(request: str, label: str, home: Path | None) -> None:
 
 @click.group()
 def lineup() -> None:
-    """Models beside the active one: a second for what it is unsure of, an A/B arm.
+    """Models beside the active one: a second for what it is unsure of, an A/B arm, a shadow.
 
     What is set here holds over restarts; a running agent takes it up within a second or two.
     """
@@ -74,6 +75,22 @@ def lineup() -> None:
     metavar="NAME",
     help="Name of the experiment; it salts the hash that divides the requests [default: the bundle's name].",
 )
+@click.option(
+    "--shadow", type=_BUNDLE, help="A candidate that sees a share of the inputs; nobody sees its answers."
+)
+@click.option("--shadow-share", type=Finite(min=0, max=1), help="Share of the inputs [default: 0.1].")
+@click.option(
+    "--shadow-cpu", type=Finite(min=0, min_open=True, max=1), help="Share of one core [default: 0.1]."
+)
+@click.option(
+    "--shadow-memory", type=click.IntRange(min=1), metavar="MB", help="Of its process [default: 256]."
+)
+@click.option(
+    "--shadow-latency",
+    type=Finite(min=0, min_open=True),
+    metavar="MS",
+    help="A shadow that needs longer for one input is stopped [default: 2000].",
+)
 @_HOME
 @_JSON
 def set_lineup(home: Path | None, as_json: bool, **options: Any) -> None:
@@ -87,6 +104,7 @@ def set_lineup(home: Path | None, as_json: bool, **options: Any) -> None:
 @lineup.command("clear")
 @click.option("--second", "which", flag_value="second", help="Only the second model.")
 @click.option("--ab", "which", flag_value="experiment", help="Only the experiment.")
+@click.option("--shadow", "which", flag_value="shadow", help="Only the shadow.")
 @_HOME
 @_JSON
 def clear_lineup(which: str | None, home: Path | None, as_json: bool) -> None:

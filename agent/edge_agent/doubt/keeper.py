@@ -20,11 +20,13 @@ from edge_agent.doubt.feedback import FeedbackBook
 from edge_agent.doubt.labelling import Feedback
 from edge_agent.doubt.lineup import Experiment, Lineup, Members
 from edge_agent.doubt.reviewer import Reviewer
-from edge_agent.doubt.settings import LAST_GOOD, LineupSettings, ReviewSettings
-from edge_agent.errors import AgentError, ContractDiffers, HomeInvalid
+from edge_agent.doubt.settings import LAST_GOOD, LineupSettings, ReviewSettings, ShadowSettings
+from edge_agent.doubt.shadow import Candidate, ShadowRunner
+from edge_agent.doubt.shadow_budget import Budget
+from edge_agent.errors import AgentError, HomeInvalid
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.serving import Serving
-from edge_agent.runtimes.choice import Choice
+from edge_agent.runtimes.choice import Choice, choose, options
 from edge_agent.updates.slots import Slots, Tell
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import TrustedKeys
@@ -81,6 +83,8 @@ class Keeper:
         self.lineup.watch(self.reviewer, None)
         self._active: Serving | None = None
         self._members = Members()
+        self._shadow: ShadowRunner | None = None
+        self._shadowed: ShadowSettings | None = None
         self._settings = LineupSettings()
         self._seen: Any = None
         self._next_look_s = 0.0
@@ -95,6 +99,10 @@ class Keeper:
                     "confidence-overstated", bundle, code="overstated", detail="labels show it to be too high"
                 )
             )
+        reason = self._shadow.take_told() if self._shadow is not None else ""
+        if reason:
+            log.warning("shadow stopped", extra={"reason": reason})
+            self._tell(Tell("shadow-stopped", self._shadowed.bundle if self._shadowed else None, code=reason))
         if self._lasts_at_s is not None and now_s >= self._lasts_at_s:
             self._lasts_at_s = None
             self._note_starts(0)
@@ -112,6 +120,7 @@ class Keeper:
             self._seen = seen
             self._read()
             self._seat(now_s, engine, slots)
+            self._cast_shadow(engine)
 
     def windows(self, engine: Engine) -> list[Window]:
         """The windows of all but the active model."""
@@ -125,6 +134,8 @@ class Keeper:
         for window in engine.change(Members()):
             self._keep(window)
         self._members = Members()
+        if self._shadow is not None:
+            self._shadow.stop()
         self.reviewer.stop()
         if self._lasts_at_s is not None:  # an end in good order is no failure
             self._note_starts(0)
@@ -146,13 +157,47 @@ class Keeper:
         opened: dict[Role, Serving] = {}
         for seat in () if self._alone else seats:
             serving = kept.get((seat.role, seat.digest, seat.experiment))
-            if serving is None or not self._fits(serving):  # the active model may be another now
+            if serving is None or not self._fits(serving.session.manifest):  # another one may be active now
                 serving = self._open(seat)
             if serving is not None:
                 opened[seat.role] = serving
         self._members = self._as_members(opened)
         for window in engine.change(self._members):
             self._keep(window)
+
+    def _cast_shadow(self, engine: Engine) -> None:
+        """Start, replace or end the shadow, as the document and the active model will have it."""
+        wanted, active = self._settings.shadow, self._active
+        if active is None or (wanted is not None and wanted.bundle == active.bundle):
+            wanted = None
+        shadow = self._shadow
+        if shadow is not None and wanted == self._shadowed and self._fits(shadow.candidate.verified.manifest):
+            return
+        before, self._shadow, self._shadowed = self._shadow, None, None
+        if wanted is not None and active is not None:
+            self._shadow = self._candidate(wanted, active.session.manifest)
+            self._shadowed = wanted if self._shadow is not None else None
+        if before is self._shadow:
+            return
+        engine.between(lambda: self.lineup.watch(self.reviewer, self._shadow))
+        if before is not None:
+            before.stop()
+        if self._shadow is not None:
+            self._shadow.start()
+            self._tell(Tell("shadow-started", self._shadow.candidate.verified.digest))
+
+    def _candidate(self, wanted: ShadowSettings, active: Manifest) -> ShadowRunner | None:
+        folder = members.folder_of(self._home, wanted.bundle)
+        try:
+            verified = members.verify_folder(folder, wanted.bundle, self._trusted())
+            members.require_same_contract(active, verified.manifest)
+            choice = members.choice_of(self._settings, wanted.bundle) or choose(options(verified.manifest))
+        except (AgentError, ContractError) as error:
+            self._refuse("lineup-refused", wanted.bundle, error)
+            return None
+        budget = Budget(wanted.cpu_share, wanted.memory_bytes, wanted.latency_ms)
+        candidate = Candidate(folder, verified, choice, wanted.per_mille, budget)
+        return ShadowRunner(candidate, self.reviewer.keep_now)
 
     def _has_failed_often(self, now_s: float) -> bool:
         """Note a start with members; whether too many of them have not lasted."""
@@ -198,13 +243,8 @@ class Keeper:
         self._tell(Tell("lineup-opened", seat.digest, code=seat.role))
         return serving
 
-    def _fits(self, serving: Serving) -> bool:
-        if self._active is not None:
-            try:
-                members.require_same_contract(self._active.session.manifest, serving.session.manifest)
-            except ContractDiffers:
-                return False
-        return True
+    def _fits(self, other: Manifest) -> bool:
+        return self._active is None or not members.differs(self._active.session.manifest, other)
 
     def _as_members(self, opened: dict[Role, Serving]) -> Members:
         experiment, arm_b = self._settings.experiment, opened.get("arm-b")

@@ -88,7 +88,7 @@ class Feedback:
         if judged is None and not kept:
             raise unknown
         if judged is not None and not kept and inputs is not None:
-            kept = self._reviewer.keep_labelled(_head(request_id, judged), inputs)
+            kept = self._reviewer.keep_now(_head(request_id, judged), inputs)
         return Labelled(judged.correct if judged is not None else None, kept)
 
 

@@ -154,6 +154,16 @@ def require_same_contract(active: Manifest, other: Manifest) -> None:
     Raises:
         ContractDiffers: Says in what.
     """
+    found = differs(active, other)
+    if found:
+        raise ContractDiffers(
+            "contract-differs",
+            f"{other.name} {other.version} cannot stand beside {active.name} {active.version}: {found}",
+        )
+
+
+def differs(active: Manifest, other: Manifest) -> str:
+    """In what an application could tell two models apart, found and expected; "" for nothing."""
     for what, mine, others in (
         ("task", active.task, other.task),
         ("inputs", _inputs(active), _inputs(other)),
@@ -162,12 +172,9 @@ def require_same_contract(active: Manifest, other: Manifest) -> None:
         ("interpretation of the outputs", active.interpret, other.interpret),
     ):
         if mine != others:
-            shown = "" if what.startswith("inter") else f": {others!s:.120}, expected {mine!s:.120}"
-            raise ContractDiffers(
-                "contract-differs",
-                f"{other.name} {other.version} has other {what} than the active {active.name} "
-                f"{active.version}{shown}",
-            )
+            shown = "" if what.startswith("inter") else f" {others!s:.120}, expected {mine!s:.120}"
+            return f"it has other {what}{shown}"
+    return ""
 
 
 def choice_of(settings: LineupSettings, digest: str) -> Choice | None:

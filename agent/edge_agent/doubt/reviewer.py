@@ -111,8 +111,8 @@ class Reviewer:
             self._thread.start()
         return True
 
-    def keep_labelled(self, head: Head, inputs: Mapping[str, NDArray[Any]]) -> bool:
-        """Keep an input that came with its label, at once; for threads that may wait for the disk.
+    def keep_now(self, head: Head, inputs: Mapping[str, NDArray[Any]]) -> bool:
+        """Keep an input at once, if that many may be; for threads that may wait for the disk.
 
         Raises:
             HomeInvalid: The disk is full or failed.

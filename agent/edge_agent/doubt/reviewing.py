@@ -153,6 +153,7 @@ def _of_head(number: int, head: Head) -> dict[str, Any]:
         "confidence": head.confidence,
         "answer": head.answer,
         "answer_name": head.answer_name or ("" if head.answer is None else str(head.answer)),
+        "other": head.other,
         "label": head.label,
         "label_name": head.label_name or ("" if head.label is None else str(head.label)),
     }

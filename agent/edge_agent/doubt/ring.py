@@ -43,6 +43,7 @@ class Head(Frozen):
         bundle: Digest of the model that answered.
         answer, answer_name: Class that it gave; None where the task has no classes.
         label, label_name: The right class, once somebody has said it.
+        other: Class that a shadow gave ("disagreement").
     """
 
     format: Literal["edgefleet.review/1"] = "edgefleet.review/1"
@@ -56,6 +57,7 @@ class Head(Frozen):
     answer_name: str = Field(default="", max_length=200)
     label: int | None = None
     label_name: str = Field(default="", max_length=200)
+    other: int | None = None
 
 
 @dataclass(frozen=True)

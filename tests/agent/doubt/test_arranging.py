@@ -159,3 +159,22 @@ def test_a_folder_that_nobody_names_is_removed_also_when_its_removal_was_cut_sho
         (home.folder / "lineup" / name).mkdir(parents=True)
     members.tidy(home, LineupSettings())
     assert folders(home) == set()
+
+
+def test_a_shadow_keeps_its_budget_and_its_budget_can_be_changed_alone(home: Home) -> None:
+    with pytest.raises(SettingRefused, match="give --shadow"):
+        arrange(home, Wishes.of(shadow_share=0.5))
+    archive = bundle(None, version="2")
+    stored = arrange(home, Wishes.of(shadow=file(home, archive), shadow_share=0.05, shadow_cpu=0.2))
+    assert stored.shadow is not None
+    assert (stored.shadow.bundle, stored.shadow.per_mille) == (open_bundle(archive).digest, 50)
+    changed = arrange(home, Wishes.of(shadow_memory=100, shadow_latency=20)).shadow
+    assert changed is not None
+    assert (changed.memory_bytes, changed.latency_ms, changed.cpu_share) == (100 << 20, 20, 0.2)
+    assert "sees 5 % of the inputs, at 20% of a core, 100 MB, 20 ms" in as_text(settings.read_lineup(home))
+
+
+def test_a_shadow_that_is_larger_than_its_budget_is_refused(home: Home) -> None:
+    with pytest.raises(TrialFailed, match="memory"):
+        arrange(home, Wishes.of(shadow=file(home, bundle(version="2")), shadow_memory=1))
+    assert settings.read_lineup(home).shadow is None

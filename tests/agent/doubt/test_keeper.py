@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent_bundles import KEY
-from lineup_models import SURE_X, UNSURE_X, ask, bundle, open_serving
+from agent_bundles import GOLDEN_X, KEY, build, reference
+from agent_fleet import until
+from lineup_models import SURE_X, UNSURE_X, ask, bundle, contrary, open_serving
 
 from edge_agent.device.config import read_config, trust, trusted_publishers
 from edge_agent.device.home import Home
@@ -16,7 +17,7 @@ from edge_agent.doubt import members, settings
 from edge_agent.doubt.arranging import Wishes, arrange, settle_review, take_away
 from edge_agent.doubt.keeper import LASTED_S, LOOK_S, Keeper
 from edge_agent.doubt.routing import is_chosen
-from edge_agent.doubt.settings import LAST_GOOD, ExperimentSettings, LineupSettings
+from edge_agent.doubt.settings import LAST_GOOD, ExperimentSettings, LineupSettings, ShadowSettings
 from edge_agent.errors import FeedbackRefused
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.request import Reply
@@ -24,6 +25,7 @@ from edge_agent.updates import local
 from edge_agent.updates.slots import Tell
 from edge_agent.updates.store import Store
 from edge_contracts.bundle import open_bundle
+from edge_contracts.lineup import ShadowCounts
 from edge_contracts.messages import Window
 
 ACTIVE = bundle(0.6)
@@ -40,19 +42,29 @@ class Device:
         self.now_s = 0.0
         self.start()
 
-    def seat(self, second: bytes | None = None, arm_b: bytes | None = None, share: int = 500) -> None:
+    def seat(
+        self,
+        second: bytes | None = None,
+        arm_b: bytes | None = None,
+        share: int = 500,
+        shadow: bytes | None = None,
+    ) -> None:
         """What `lineup set` leaves on the disk; its checks, in a child process, are test_arranging's."""
-        for archive in (second, arm_b):
+        for archive in (second, arm_b, shadow):
             if archive is not None:
                 opened = open_bundle(archive)
                 place = members.folder_of(self.home, opened.digest)
                 place.parent.mkdir(exist_ok=True)
-                opened.extract(place)
+                if not place.exists():
+                    opened.extract(place)
         experiment = None
         if arm_b is not None:
             experiment = ExperimentSettings(name="taste", bundle=open_bundle(arm_b).digest, per_mille=share)
         digest = None if second is None else open_bundle(second).digest
-        settings.store_lineup(self.home, LineupSettings(second=digest, experiment=experiment))
+        cast = None
+        if shadow is not None:
+            cast = ShadowSettings(bundle=open_bundle(shadow).digest, per_mille=1000, cpu_share=1)
+        settings.store_lineup(self.home, LineupSettings(second=digest, experiment=experiment, shadow=cast))
 
     def start(self) -> None:
         trusted = trusted_publishers(self.home, read_config(self.home))
@@ -288,3 +300,49 @@ def test_a_lying_confidence_is_told_and_is_in_the_windows(device: Device) -> Non
     assert window is not None
     assert window.lineup is not None
     assert window.lineup.overstated
+
+
+def shadow_of(device: Device) -> ShadowCounts | None:
+    device.ask(SURE_X)
+    window = device.engine.cut(trial=False)
+    assert window is not None
+    assert window.lineup is not None
+    return window.lineup.shadow
+
+
+def test_a_shadow_looks_on_as_long_as_the_document_says(device: Device) -> None:
+    candidate = contrary()
+    device.seat(shadow=candidate)
+    device.tick()
+    assert device.events() == [("shadow-started", "")]
+    found = until(lambda: (counts := shadow_of(device)) and counts.compared and counts, "it compares")
+    assert (found.bundle, found.agreed) == (open_bundle(candidate).digest, 0)
+    device.seat(second=bundle(0.3, version="2"), shadow=candidate)
+    device.tick()
+    assert device.events() == [("lineup-opened", "second")]  # the shadow was not disturbed
+    device.seat()
+    device.tick()
+    assert shadow_of(device) is None
+
+
+def test_a_shadow_that_must_not_run_is_reported(device: Device) -> None:
+    device.seat(shadow=contrary(labels=("cat", "dog", "wolf")))
+    device.tick()
+    assert device.events() == [("lineup-refused", "contract-differs")]
+    assert shadow_of(device) is None
+
+
+def test_a_shadow_that_stops_is_told_as_an_event(device: Device) -> None:
+    wrong = build(version="3", expected=reference(GOLDEN_X)[:, ::-1].copy())
+    device.seat(shadow=wrong)
+    device.tick()
+    device.events()
+
+    def told() -> list[tuple[str, str]]:
+        device.tick()
+        return device.events()
+
+    assert until(told, "it is told") == [("shadow-stopped", "golden-mismatch")]
+    counts = shadow_of(device)
+    assert counts is not None
+    assert (counts.state, counts.reason) == ("stopped", "golden-mismatch")
