@@ -32,7 +32,11 @@ PURE = {
     "edge_agent": (
         "updates/slots",
         "updates/assignment",
+        "device/page",
         "telemetry/downsample",
+        "telemetry/exposition",
+        "telemetry/home_assistant",
+        "telemetry/tally",
         "telemetry/losses",
         "telemetry/windows",
         "inference/binding",

@@ -33,6 +33,7 @@ from edge_agent.telemetry.outbox import Limits, Outbox
 from edge_agent.telemetry.outbox_file import Durability
 from edge_agent.telemetry.reporter import Reporter
 from edge_agent.telemetry.reporting import Reporting
+from edge_agent.telemetry.witness import Facts, Witness
 from edge_agent.updates import installer
 from edge_agent.updates.budget import DataRules
 from edge_agent.updates.health import Finding, Rules, Verdict, Vitals, judge
@@ -44,6 +45,7 @@ from edge_agent.worker import Done, Worker
 from edge_contracts import messages
 from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid
 from edge_contracts.messages import ActiveModel, Assignment, DeviceState, Record, unseal
+from edge_contracts.sketch import Baseline
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)
@@ -152,6 +154,14 @@ class Agent:
         self._stopping = False
         self._link: Link | None = None
         self._reporter: Reporter | None = None
+        self._witness = Witness(
+            home,
+            settings.reporting,
+            agent_version(),
+            self._config.device if self._config is not None else None,
+            self._config.fleet if self._config is not None else None,
+            self._facts,
+        )
         if self._config is not None:
             key = read_device_key(home, self._config)
             self._link = Link(self._config, self._put, self._random)
@@ -193,6 +203,7 @@ class Agent:
             self._keeper.tick(now_s, self._engine, self._updater.slots)
             if self._reporter is not None:
                 self._reporter.tick(now_s)
+            self._witness.tick(now_s)
             if self._is_done(now_s):
                 break
         self._end()
@@ -265,6 +276,7 @@ class Agent:
         if self._link is not None:
             self._link.start()
         self._updater.start()
+        self._witness.start()
 
     def _end(self) -> None:
         """Stop answering, keep what was counted, and give the server a moment to acknowledge it."""
@@ -275,6 +287,7 @@ class Agent:
         for window in self._keeper.windows(self._engine):
             self._keep(window)
         self._keeper.stop(self._engine)
+        self._witness.stop()
         self._switch(None)
         if self._reporter is not None and self._link is not None:
             deadline_s = monotonic() + DRAIN_S
@@ -377,6 +390,7 @@ class Agent:
             self._keep(other)
 
     def _keep(self, record: Record) -> None:
+        self._witness.take(record)
         if self._reporter is not None:
             self._reporter.keep([record])
 
@@ -413,6 +427,26 @@ class Agent:
             artifact=session.artifact.id,
             runtime=session.runtime[:64],
             fallback=session.choice.fallback,
+        )
+
+    def _facts(self) -> Facts:
+        """What a person at the device may want to know."""
+        opened, reporter, link = self._open, self._reporter, self._link
+        manifest = opened.serving.session.manifest if opened is not None else None
+        return Facts(
+            model=self._active(),
+            baseline=manifest.baseline if manifest is not None else Baseline(samples=0),
+            model_since_ms=_now_ms() - int((monotonic() - opened.since_s) * 1000)
+            if opened is not None
+            else 0,
+            trial=opened is not None and opened.trial,
+            golden_agrees=opened is None or opened.golden_agrees,
+            link_up=link is not None and link.is_up,
+            link_reason=reporter.link_reason if reporter is not None else "",
+            heard_ms=reporter.heard_ms if reporter is not None else 0,
+            waiting=len(reporter.outbox) if reporter is not None else 0,
+            waiting_bytes=reporter.outbox.size_bytes if reporter is not None else 0,
+            dropped_records=reporter.outbox.dropped_records if reporter is not None else 0,
         )
 
     def _rebuild(self) -> None:

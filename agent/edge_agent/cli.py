@@ -364,10 +364,13 @@ def _place(home: Path | None) -> Home:
 
 
 def _show_status(place: Home, as_json: bool) -> None:
-    from edge_agent.device.status import as_text, read_status
+    from time import time
+
+    from edge_agent.device.page import as_text
+    from edge_agent.device.status import read_status
 
     found = read_status(place)
-    click.echo(json.dumps(found) if as_json else as_text(found))
+    click.echo(json.dumps(found) if as_json else as_text(found, time()))
 
 
 def _labels(pairs: tuple[str, ...]) -> dict[str, str]:

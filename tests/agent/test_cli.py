@@ -44,6 +44,7 @@ class Device:
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run("status", "--json").output)
+        del found["space"]  # of the whole disk, which others write to
         return found
 
 

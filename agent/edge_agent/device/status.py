@@ -1,10 +1,11 @@
-"""What `edge-agent status` shows: where the device stands, read from its files.
+"""What `edge-agent status` shows (`page.py`): where the device stands, read from its files.
 
 Works while the daemon runs (and then says so): everything is read, nothing locked or written.
 """
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from dataclasses import dataclass
 from time import time
@@ -12,12 +13,12 @@ from typing import Any
 
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
+from edge_agent.telemetry import standing as standing_file
 from edge_agent.updates.budget import at, read_used
 from edge_agent.updates.room import NAME as ROOM
 from edge_agent.updates.slots import Slot, Slots
 from edge_agent.updates.store import Store
 from edge_contracts.bundle import MANIFEST
-from edge_contracts.digest import short
 from edge_contracts.errors import ContractError
 from edge_contracts.manifest import FORMAT, Manifest
 from edge_contracts.model import parse_json
@@ -42,7 +43,7 @@ class OutboxDepth:
 def read_status(home: Home) -> dict[str, Any]:
     """Everything, as one object for a program."""
     config, store = read_config(home), Store(home)
-    slots, depth = store.slots, read_depth(home)
+    slots, depth, standing = store.slots, read_depth(home), standing_file.read(home)
     return {
         "home": str(home.folder),
         "device": config.device if config else None,
@@ -58,48 +59,10 @@ def read_status(home: Home) -> dict[str, Any]:
         "assignment": slots.progress.model_dump(mode="json") if slots.progress else None,
         "downloads": _downloads(home),
         "outbox": vars(depth) if depth else None,
+        "standing": standing.model_dump(mode="json", exclude={"format"}) if standing else None,
+        "space": _space(home),
         "fault": store.lost,
     }
-
-
-def as_text(status: dict[str, Any]) -> str:
-    """The same for a person."""
-    rows = [
-        (
-            "device",
-            f"{status['device']} in fleet {status['fleet']} at {status['server']}"
-            if status["device"]
-            else "not enrolled",
-        ),
-        ("profile", " < ".join(status["profile"] or ["-"])),
-        (
-            "agent",
-            f"running (process {status['agent_process']})" if status["agent_process"] else "not running",
-        ),
-        ("phase", status["phase"]),
-        *((name.replace("_", " "), _line(status[name])) for name in ("active", "candidate", "last_good")),
-    ]
-    if status["assignment"]:
-        told = status["assignment"]
-        reason = f" ({told['code']}: {told['detail']})" if told["code"] else ""
-        rows.append(("assignment", f"{told['assignment']}, {told['phase']}{reason}"))
-    used = status["downloads"]
-    if used["day_bytes"] or used["month_bytes"] or used["part_bytes"]:
-        part = f", {used['part_bytes']} bytes of the next bundle are here" if used["part_bytes"] else ""
-        rows.append(("downloads", f"{used['day_bytes']} bytes today, {used['month_bytes']} this month{part}"))
-    if status["outbox"]:
-        depth = status["outbox"]
-        dropped = f", {depth['dropped_records']} records dropped" if depth["dropped_records"] else ""
-        rows.append(
-            (
-                "telemetry",
-                f"{depth['next_seq']} envelopes made, {depth['waiting']} "
-                f"({depth['waiting_bytes']} bytes) not acknowledged{dropped}",
-            )
-        )
-    if status["fault"]:
-        rows.append(("fault", status["fault"]))
-    return "\n".join(f"{name:<11} {value}" for name, value in rows)
 
 
 def read_depth(home: Home) -> OutboxDepth | None:
@@ -138,6 +101,14 @@ def _downloads(home: Home) -> dict[str, Any]:
     }
 
 
+def _space(home: Home) -> dict[str, int] | None:
+    try:
+        disk = shutil.disk_usage(home.folder)
+    except OSError:
+        return None
+    return {"free_bytes": disk.free, "total_bytes": disk.total}
+
+
 def _bundle(home: Home, slots: Slots, slot: Slot | None) -> dict[str, Any] | None:
     digest = slots.bundle_in(slot)
     if slot is None or digest is None:
@@ -152,13 +123,3 @@ def _bundle(home: Home, slots: Slots, slot: Slot | None) -> dict[str, Any] | Non
     except (OSError, ContractError):
         return shown
     return shown | {"name": manifest.name, "version": manifest.version, "profile": manifest.profile}
-
-
-def _line(bundle: dict[str, Any] | None) -> str:
-    if bundle is None:
-        return "-"
-    name = f"{bundle.get('name', '?')} {bundle.get('version', '?')}"
-    what = f"{name} ({short(bundle['bundle'])}, slot {bundle['slot']})"
-    runs = f", {bundle['runs']}" if "runs" in bundle else ""
-    fallback = f"; fallback: {bundle['fallback']}" if bundle.get("fallback") else ""
-    return what + runs + fallback

@@ -143,7 +143,7 @@ class Outbox:
     @property
     def dropped_records(self) -> int:
         """Records dropped in this epoch because the outbox was full or the disk was."""
-        return int(self._file.db.execute("SELECT dropped_records FROM head").fetchone()[0])
+        return self._dropped
 
     def put(self, records: Sequence[Record]) -> None:
         """Keep records; how durable they are when this returns is the outbox's Durability.
@@ -175,6 +175,8 @@ class Outbox:
                 count, size = self._make_room(db, count, size)
         self._unkept.clear()
         self._pending, self._pending_bytes = count, size
+        if self._owes:
+            self._dropped = _dropped(self._file.db)
         if durable:
             self._synced_s = now_s
 
@@ -296,7 +298,7 @@ class Outbox:
                 taken_bytes += sum(len(record) for _, _, record in rows)
                 losses = []
         self._unkept.clear()
-        self._owes = False
+        self._owes, self._dropped = False, _dropped(self._file.db)
         self._synced_s = monotonic()
         self._sealed, self._sealed_bytes = self._sealed + sealed, size
         self._pending, self._pending_bytes = self._pending - taken, self._pending_bytes - taken_bytes
@@ -374,6 +376,7 @@ class Outbox:
         db = self._file.db
         epoch, acked = db.execute("SELECT epoch, acked FROM head").fetchone()
         self.epoch, self.next_seq, self._acked = str(epoch), _next_seq(db), int(acked)
+        self._dropped = _dropped(db)
         self._pending, self._pending_bytes = db.execute(_COUNT.format("record", "pending")).fetchone()
         self._sealed, self._sealed_bytes = db.execute(_COUNT.format("envelope", "envelopes")).fetchone()
         self._owes = bool(self._unkept) or db.execute("SELECT count(*) FROM losses").fetchone() != (0,)
@@ -381,6 +384,10 @@ class Outbox:
 
 def _next_seq(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT next_seq FROM head").fetchone()[0])
+
+
+def _dropped(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT dropped_records FROM head").fetchone()[0])
 
 
 def _fitting(rows: Sequence[tuple[int, int, bytes]], most_bytes: int) -> list[tuple[int, int, bytes]]:

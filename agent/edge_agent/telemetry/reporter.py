@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from random import Random
+from time import time
 
 from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home
@@ -32,6 +33,10 @@ class Reporter:
     Args:
         describe: Makes a snapshot of the device, with a number of its own.
         hello_s: Mean time between two hellos.
+
+    Attributes:
+        link_reason: Why the broker is not there, "" when it is.
+        heard_ms: When the server last spoke, by the device's clock; 0 for not yet.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Reporter:
         self.outbox = Outbox(home.outbox, identity, limits, durability)
         self._flight = Flight(random)
         self._next_hello_s = 0.0
+        self.link_reason, self.heard_ms = "not connected yet", 0
 
     def keep(self, records: Sequence[Record]) -> None:
         """Put records into the outbox; they leave with the next `send`."""
@@ -63,12 +69,14 @@ class Reporter:
 
     def link_up(self, now_s: float) -> None:
         """The broker is there: say hello first, so that the server knows our epoch, then send."""
+        self.link_reason = ""
         log.info("broker link up", extra={"host": self._config.mqtt_host})
         self.hello(now_s)
         self.send(now_s)
 
     def link_down(self, reason: str) -> None:
         """The broker is gone: what was on its way may be lost."""
+        self.link_reason = reason
         log.warning("broker link down", extra={"reason": reason})
         self._flight.disconnected()
 
@@ -85,6 +93,7 @@ class Reporter:
             return
         if result == "refused":
             return
+        self.heard_ms = _now_ms()
         if result == "advanced":
             self._flight.acknowledged(self.outbox.acked, now_s)
         else:
@@ -94,6 +103,7 @@ class Reporter:
     def heard(self, now_s: float) -> None:
         """The server has spoken, so it may be time to send again."""
         self._flight.heard(now_s)
+        self.heard_ms = _now_ms()
 
     def status(self) -> None:
         """Say where the device stands, if anybody can hear it; the next hello says it anyway."""
@@ -148,3 +158,7 @@ class Reporter:
             return
         where = topic(self._config.fleet, self._config.device, channel)
         self._link.publish(channel, seal(state, where, self._key))
+
+
+def _now_ms() -> int:
+    return int(time() * 1000)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -19,17 +19,21 @@ class Reporting:
 
     Args:
         durability: "power" or "process", as `outbox_file.Durability`.
+        metrics: HOST:PORT of the metrics' page, "" for none.
+        home_assistant: URL of Home Assistant's broker, "" for none.
     """
 
     durability: str = "power"
+    metrics: str = ""
+    home_assistant: str = field(default="", repr=False)  # may hold a password
 
 
 def reporting_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command these options; it gets them as one argument, `reporting`."""
 
     @functools.wraps(command)
-    def with_reporting(durability: str, **others: Any) -> None:
-        command(reporting=Reporting(durability), **others)
+    def with_reporting(durability: str, metrics: str, home_assistant: str, **others: Any) -> None:
+        command(reporting=Reporting(durability, metrics, home_assistant), **others)
 
     for option in reversed(_OPTIONS):
         with_reporting = option(with_reporting)
@@ -45,5 +49,20 @@ _OPTIONS = (
         help="What telemetry survives once it is kept: a power cut (each window is synced to the disk), or "
         "only the death of this process (30 s may be lost in a power cut; spares a flash card). What was "
         "sent survives both.",
+    ),
+    click.option(
+        "--metrics",
+        default="",
+        metavar="HOST:PORT",
+        help="Answer Prometheus there, at /metrics; a loopback address, such as 127.0.0.1:9105.",
+    ),
+    click.option(
+        "--home-assistant",
+        default="",
+        envvar="EDGE_AGENT_HOME_ASSISTANT",
+        metavar="URL",
+        help="Show the device in Home Assistant, by MQTT discovery on its broker: "
+        "mqtt://[USER:PASSWORD@]HOST[:PORT]. In the environment (EDGE_AGENT_HOME_ASSISTANT) the password "
+        "is not seen in the list of processes.",
     ),
 )

@@ -1,0 +1,93 @@
+"""Where the running agent stands, for people and programs on the device: one value, and its file.
+
+The daemon writes it to `standing.json` now and then, without a sync: it is news, not state, and what a
+power cut leaves of it is as good as nothing. `edge-agent status` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from pydantic import Field
+
+from edge_agent.device.home import Home
+from edge_contracts.errors import ContractError
+from edge_contracts.messages import ActiveModel
+from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
+
+FORMAT = "edgefleet.standing/1"
+
+
+class Standing(Frozen):
+    """Where the agent stands; times are Unix milliseconds of the device's clock.
+
+    Args:
+        time_ms: When this was written.
+        started_ms: When the agent started.
+        model_since_ms: Since when the model answers.
+        trial: Whether it is on trial.
+        golden_agrees: Whether its golden inputs gave the right answers when it was opened.
+        link_up: Whether the broker is there; False without a fleet.
+        link_reason: Why it is not.
+        heard_ms: Last word of the server; 0 for none since the start.
+        answered, failed, refused: Since the start, by all models.
+        latency_p50_ms, latency_p95_ms: Of the last window; None when it answered nothing.
+        drifted: Monitored numbers that are not distributed as they were when the model was made.
+        waiting, waiting_bytes, dropped_records: Of the outbox.
+        alarm, alarm_ms: The last thing that went wrong since the start, "" for none.
+    """
+
+    format: Literal["edgefleet.standing/1"] = "edgefleet.standing/1"
+    time_ms: int = Field(ge=0)
+    started_ms: int = Field(ge=0)
+    agent: str
+    device: Identifier | None = None
+    fleet: Identifier | None = None
+    model: ActiveModel | None = None
+    model_since_ms: int = 0
+    trial: bool = False
+    golden_agrees: bool = True
+    link_up: bool = False
+    link_reason: str = ""
+    heard_ms: int = 0
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    drifted: tuple[str, ...] = ()
+    waiting: int = 0
+    waiting_bytes: int = 0
+    dropped_records: int = 0
+    temperature_c: float | None = None
+    rss_bytes: int = 0
+    cpu_s: float = 0
+    disk_free_bytes: int = 0
+    disk_total_bytes: int = 0
+    alarm: str = ""
+    alarm_ms: int = 0
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the device answers with a model that it has reason to trust."""
+        return self.model is not None and self.golden_agrees
+
+
+def write(home: Home, standing: Standing) -> None:
+    """Replace the file; a disk that does not take it is no reason to stop."""
+    path = home.folder / "standing.json"
+    fresh = path.with_name("standing.json.new")
+    try:
+        fresh.write_bytes(canonical_json(standing))
+        os.replace(fresh, path)
+    except OSError:
+        return
+
+
+def read(home: Home) -> Standing | None:
+    """What the daemon wrote last; None when there is nothing that can be read."""
+    try:
+        return parse_json(Standing, (home.folder / "standing.json").read_bytes(), "standing.json", FORMAT)
+    except (OSError, ContractError):
+        return None

@@ -1,0 +1,135 @@
+"""The page of edge-agent status: what a person reads, and what it tells them to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edge_agent.device.page import as_text, find_troubles
+
+NOW_S = 1_800_000_000.0
+NOW_MS = int(NOW_S * 1000)
+BUNDLE = {
+    "slot": "a",
+    "bundle": "sha256:" + "ab" * 32,
+    "name": "digits",
+    "version": "2.0.0",
+    "runs": "int8 on litert",
+    "fallback": "",
+}
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    """Of a device that is well; `news__x` changes x in what the daemon wrote."""
+    news = {
+        "time_ms": NOW_MS - 20_000,
+        "started_ms": NOW_MS - 2 * 3_600_000,
+        "agent": "0.1.0",
+        "model": {"name": "digits"},
+        "model_since_ms": NOW_MS - 2 * 3_600_000,
+        "golden_agrees": True,
+        "drifted": [],
+        "link_up": True,
+        "link_reason": "",
+        "heard_ms": NOW_MS - 12_000,
+        "answered": 1234,
+        "failed": 1,
+        "refused": 2,
+        "latency_p50_ms": 1.5,
+        "latency_p95_ms": 2.25,
+        "temperature_c": 41.4,
+        "rss_bytes": 58_000_000,
+        "alarm": "",
+        "alarm_ms": 0,
+    }
+    found: dict[str, Any] = {
+        "home": "/var/lib/edge-agent",
+        "device": "cam-1",
+        "fleet": "plant",
+        "server": "https://fleet.example",
+        "profile": ["raspberry-pi-4", "arm-cpu"],
+        "agent_process": 77,
+        "phase": "idle",
+        "active": BUNDLE,
+        "candidate": None,
+        "last_good": {**BUNDLE, "version": "1.0.0"},
+        "assignment": {"assignment": 4, "phase": "rolled_back", "code": "crash", "detail": "died on trial"},
+        "downloads": {"day_bytes": 0, "month_bytes": 0, "part_bytes": 0},
+        "outbox": {"waiting": 0, "waiting_bytes": 0, "dropped_records": 0},
+        "space": {"free_bytes": 8_000_000_000, "total_bytes": 16_000_000_000},
+        "fault": "",
+    }
+    for key, value in changes.items():
+        if key.startswith("news__"):
+            news[key.removeprefix("news__")] = value
+        else:
+            found[key] = value
+    return {"standing": news, **found}
+
+
+def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
+    lines = as_text(status(), NOW_S).splitlines()
+    assert lines[0] == "cam-1: all is well"
+    assert lines[-1] == "  nothing"
+    page = "\n".join(lines)
+    assert "digits 2.0.0" in page
+    assert "(2 h)" in page
+    assert "connected, last heard 12 s ago" in page
+    assert "1234 inputs since the start, 1 failed, 2 refused; 1.5 ms, 95 % within 2.25 ms" in page
+    assert "assignment 4 is rolled back (crash: died on trial)" in page
+    assert "all of it has arrived; nothing was lost" in page
+    assert "8 GB free of 16 GB" in page
+    assert "58 MB of memory, 41 °C" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "do"),
+    [
+        ({"agent_process": None}, "not running", "systemctl start"),
+        ({"active": None}, "no model", "wait for the fleet"),
+        ({"active": None, "device": None}, "no model", "edge-agent install"),
+        ({"news__model": None}, "cannot be opened", "edge-agent doctor"),
+        ({"news__golden_agrees": False}, "wrong answers", "edge-agent rollback"),
+        ({"news__drifted": ["input:x:mean"]}, "input:x:mean", "sensor"),
+        ({"news__link_up": False, "news__link_reason": "no route"}, "no route", "network"),
+        ({"news__heard_ms": NOW_MS - 3_600_000}, "does not answer", "server"),
+        ({"news__time_ms": NOW_MS - 600_000}, "written nothing for 10 min", "log"),
+        ({"fault": "state.json was damaged"}, "state.json was damaged", "start the agent"),
+        ({"space": {"free_bytes": 1, "total_bytes": 1000}}, "disk has 1 B left", "free some"),
+        (
+            {"outbox": {"waiting": 9, "waiting_bytes": 60 << 20, "dropped_records": 0}},
+            "fills up",
+            "connect the device",
+        ),
+    ],
+    ids=str,
+)
+def test_each_trouble_is_named_with_what_to_do(changes: dict[str, Any], what: str, do: str) -> None:
+    found = status(**changes)
+    ((said, advice),) = find_troubles(found, NOW_S)
+    assert what in said
+    assert do in advice
+    page = as_text(found, NOW_S)
+    assert page.splitlines()[0].endswith("NEEDS ATTENTION")
+    assert said in page
+
+
+def test_old_news_of_a_daemon_that_has_stopped_is_not_shown_as_if_it_were_so() -> None:
+    page = as_text(status(agent_process=None, news__drifted=["x"]), NOW_S)
+    assert "connected" not in page
+    assert "since" not in page
+    assert "1. the agent is not running" in page
+    assert "  2. " not in page
+
+
+def test_a_device_without_a_fleet_is_not_told_to_look_for_one() -> None:
+    found = status(device=None, fleet=None, server=None, profile=None, news__link_up=False, news__heard_ms=0)
+    assert list(find_troubles(found, NOW_S)) == []
+    assert "not enrolled" in as_text(found, NOW_S)
+
+
+def test_lost_records_are_named() -> None:
+    outbox = {"waiting": 3, "waiting_bytes": 2500, "dropped_records": 12}
+    page = as_text(status(outbox=outbox), NOW_S)
+    assert "3 (2.5 kB) wait for the server; 12 records were lost" in page
