@@ -16,7 +16,7 @@ from random import Random
 from time import monotonic, time
 from types import FrameType
 
-from edge_agent.device.config import read_config, read_device_key, trusted_publishers
+from edge_agent.device.config import follow, read_config, read_device_key, trusted_publishers
 from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.doubt.keeper import Keeper
@@ -228,7 +228,8 @@ class Agent:
             return None
         held = self._updater.slots.held[slot]
         try:
-            verified = installer.verify_slot(self._home, slot, self._trusted, digest)
+            # of a key that is retired since, too: it was verified when it was installed
+            verified = installer.verify_slot(self._home, slot, self._trusted.ever, digest)
             folder = self._home.slot(slot)
             isolate = self._settings.isolate or None
             session = Session.open(folder, verified.manifest, held.choice, self._settings.threads, isolate)
@@ -342,6 +343,8 @@ class Agent:
             log.warning("assignment refused", extra={"reason": f"it is for {assignment.device}"})
             return
         reporter.heard(monotonic())
+        for envelope in assignment.keys:
+            self._follow(envelope)
         if not self._stopping:
             self._updater.assigned(assignment, _now_ms())
 
@@ -353,8 +356,22 @@ class Agent:
         if opened is not None:
             self._ask_golden(opened)
 
+    def _follow(self, envelope: bytes) -> None:
+        """Follow a statement about keys that came with an assignment; most are known already."""
+        try:
+            statement = follow(self._home, self._config, envelope)
+        except (AgentError, ContractError) as error:
+            log.warning("statement about keys refused", extra={"reason": str(error)})
+            return
+        if statement is not None:
+            self.tell(Tell("keys-changed", detail=statement.reason))
+            self._trust()
+
     def _trust(self) -> None:
+        self._config = read_config(self._home)  # a statement may name another director
         self._trusted = trusted_publishers(self._home, self._config)
+        if self._config is not None and self._reporter is not None:
+            self._reporter.outbox.trust_director(self._config.director)
         self._updater.trust(self._trusted)
 
     def _ask_golden(self, opened: Open) -> None:

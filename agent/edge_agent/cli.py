@@ -18,6 +18,7 @@ from edge_agent.errors import AgentError, HomeLocked
 from edge_agent.finite import Finite
 from edge_agent.inference.infer import infer
 from edge_agent.telemetry.reporting import Reporting, reporting_options
+from edge_agent.trust_cli import trust
 from edge_contracts.errors import ContractError, MissingExtra
 
 _HOME = click.option(
@@ -55,6 +56,7 @@ def main() -> None:
 main.add_command(infer)
 for _command in (feedback, lineup, review):
     main.add_command(_command)
+main.add_command(trust)
 
 
 @main.command()
@@ -284,12 +286,12 @@ def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) 
     """
     from edge_agent.device import config
     from edge_agent.updates import local, orders
-    from edge_contracts.keys import TrustedKeys, read_public
+    from edge_contracts.keys import read_public
 
     place = _place(home)
     key = read_public(trust) if trust is not None else None
     before = config.trusted_publishers(place, config.read_config(place))
-    keys = TrustedKeys({**before.keys, key.key_id: key}) if key is not None else before
+    keys = before.plus(key) if key is not None else before
     local.open_for(place, bundle, keys)
     try:
         with place.locked():
@@ -316,25 +318,6 @@ def rollback(home: Path | None, as_json: bool) -> None:
     except HomeLocked:
         click.echo(orders.give(place, "rollback"), err=True)
     _show_status(place, as_json)
-
-
-@main.command()
-@click.argument("public_key", type=click.Path(path_type=Path))
-@_HOME
-def trust(public_key: Path, home: Path | None) -> None:
-    """Trust a publisher's public key on this device."""
-    from edge_agent.device import config
-    from edge_agent.updates import orders
-    from edge_contracts.keys import read_public
-
-    key = read_public(public_key)
-    place = _place(home)
-    try:
-        with place.locked():
-            config.trust(place, key)
-    except HomeLocked:
-        orders.give(place, "trust", keys=(key.base64,))
-    click.echo(f"publisher {key.key_id} is trusted")
 
 
 @main.command()

@@ -38,6 +38,7 @@ AgentError                       every refusal; its text is one line: found, exp
      +- NoSpace                  the disk cannot hold it
      +- ContractDiffers          it cannot stand beside the active model: other inputs, other outputs
      +- NoLastGood               there is nothing to go back to
+     +- KeyChangeRefused         a signed statement about keys that must not be followed
 
 Each error has a `code`, the short word that telemetry carries.
 """
@@ -334,3 +335,9 @@ class NoLastGood(InstallRefused):
     """A rollback with nothing to go back to."""
 
     code = "no-last-good"
+
+
+class KeyChangeRefused(InstallRefused):
+    """A statement about keys that is signed and must not be followed all the same."""
+
+    code = "key-change-refused"

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -170,14 +170,38 @@ def _read(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class TrustedKeys:
-    """The keys whose signatures count, by key id."""
+    """The keys whose signatures count, by key id.
+
+    Args:
+        retired: Keys that sign nothing new; what they signed before counts.
+        revoked: Keys that count for nothing any more.
+        stopped: Of the revoked ones: what they signed must not even go on answering.
+    """
 
     keys: Mapping[str, PublicKey]
+    retired: Mapping[str, PublicKey] = field(default_factory=dict)
+    revoked: Mapping[str, PublicKey] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
 
     @staticmethod
     def of(keys: Iterable[PublicKey]) -> TrustedKeys:
         """A set from keys."""
         return TrustedKeys({key.key_id: key for key in keys})
+
+    @property
+    def ever(self) -> TrustedKeys:
+        """Those that once counted too: for what was verified and installed when they did."""
+        return TrustedKeys({**self.revoked, **self.retired, **self.keys})
+
+    def plus(self, key: PublicKey) -> TrustedKeys:
+        """The set with one more; a key that a person gives anew is retired or revoked no longer."""
+        name = key.key_id
+        return TrustedKeys(
+            {**self.keys, name: key},
+            {other: known for other, known in self.retired.items() if other != name},
+            {other: known for other, known in self.revoked.items() if other != name},
+            self.stopped - {name},
+        )
 
     def find(self, key_id: str) -> PublicKey:
         """A key by its name.
@@ -185,10 +209,10 @@ class TrustedKeys:
         Raises:
             KeyUnknown: Nobody trusts it here.
         """
-        try:
+        if key_id in self.keys:
             return self.keys[key_id]
-        except KeyError:
-            known = ", ".join(sorted(self.keys)) or "none"
-            raise KeyUnknown(
-                f"signed by key {key_id:.64}, which is not trusted here (trusted: {known})"
-            ) from None
+        if key_id in self.revoked or key_id in self.retired:
+            how = "revoked" if key_id in self.revoked else "retired"
+            raise KeyUnknown(f"signed by key {key_id}, which is {how} here")
+        known = ", ".join(sorted(self.keys)) or "none"
+        raise KeyUnknown(f"signed by key {key_id:.64}, which is not trusted here (trusted: {known})")

@@ -22,6 +22,7 @@ from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.lineup import LineupCounts
 from edge_contracts.model import Frozen, Identifier, VersionName, first_fault, later
 from edge_contracts.sketch import QuantileSketch
+from edge_contracts.trust import MAX_STATEMENT_BYTES
 
 VERSION = 1
 Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -247,6 +248,7 @@ class Assignment(Frozen):
         counter: Of the release; smaller than the device's own is a downgrade.
         permit_downgrade: Signed permission to go below the counter.
         expires_ms: Unix milliseconds after which it must not be begun; 0 for never.
+        keys: Signed statements about keys (`trust.KeyStatement`) to follow first; known ones do no harm.
     """
 
     v: Literal[1] = 1
@@ -261,6 +263,7 @@ class Assignment(Frozen):
     counter: int = Field(default=0, ge=0)
     permit_downgrade: bool = False
     expires_ms: int = Field(default=0, ge=0)
+    keys: tuple[Annotated[bytes, Field(max_length=MAX_STATEMENT_BYTES)], ...] = later(())
 
 
 Message = TypeVar("Message", bound=DeviceState | Telemetry | Ack | Assignment)

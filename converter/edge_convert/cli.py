@@ -18,6 +18,7 @@ from edge_convert.arm_cli import arm_userland, verify_arm
 from edge_convert.build_cli import build
 from edge_convert.errors import ConvertError
 from edge_convert.fixed_inputs import FixedInputs
+from edge_convert.keys_cli import keys
 from edge_convert.options import (
     PATH,
     input_shape_option,
@@ -287,5 +288,5 @@ def keygen(output: Path, as_json: bool) -> None:
     )
 
 
-for _command in (profiles, build, arm_userland, verify_arm, sbom):
+for _command in (keys, profiles, build, arm_userland, verify_arm, sbom):
     edge_convert.add_command(_command)

@@ -22,6 +22,7 @@ from edge_agent.updates.slots import Slot
 from edge_agent.updates.store import Store
 from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey
+from edge_contracts.trust import KeyStatement, sign_keys
 
 AGENT = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
 
@@ -459,3 +460,25 @@ def test_a_clock_that_jumps_back_and_forth_disturbs_nothing(
     numbers = [s.n for s in fleet.states]
     assert numbers == sorted(set(numbers)), "a snapshot's number went back"
     assert fleet.faults == []
+
+
+def test_a_change_of_keys_comes_with_an_assignment_and_is_followed_first(
+    fleet: TinyFleet, device: Device
+) -> None:
+    device.start()
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    stolen, fleet.publisher = fleet.publisher, PrivateKey.generate()
+    added, gone = fleet.publisher.public.base64, (stolen.public.key_id,)
+    statement = sign_keys(KeyStatement(counter=1, add=(added,), revoke=gone), stolen)
+    archive = build("float32", key=fleet.publisher, version="2")
+    fleet.assign(archive, open_bundle(archive).digest, 2, 2, keys=(statement,))
+    confirmed(fleet, 2)
+    archive = build("float32", key=stolen, version="3")
+    fleet.assign(archive, open_bundle(archive).digest, 3, 3)
+    until(lambda: fleet.progress(3) == "refused", "the stolen key's bundle is refused")
+    assert fleet.reason == "key-unknown"
+    assert device.end() == 0
+    events = [(e.name, e.code) for e in fleet.records("event")]
+    assert ("keys-changed", "") in events
+    assert events.count(("revoked-runs", "key-revoked")) == 1, f"{first} was all there was, and went on"

@@ -10,13 +10,13 @@ import pytest
 import samples
 
 from edge_contracts.bundle import open_bundle
+from edge_contracts.dsse import pre_authentication_encoding
 from edge_contracts.errors import DigestMismatch, KeyUnknown, SignatureInvalid
 from edge_contracts.keys import PrivateKey, TrustedKeys
 from edge_contracts.manifest import Manifest
 from edge_contracts.signing import (
     PAYLOAD_TYPE,
     VerifiedManifest,
-    pre_authentication_encoding,
     sign_manifest,
     verify,
 )

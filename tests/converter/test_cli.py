@@ -376,3 +376,27 @@ def test_without_the_extra_a_build_says_how_to_install_it(desk: Path, tmp_path: 
     assert done.stderr.count("\n") == 1
     assert "pip install 'edgefleet[converter]'" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_change_of_keys_is_signed_by_the_old_one_and_read_by_devices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edge_contracts.keys import TrustedKeys, read_public
+    from edge_contracts.trust import open_keys
+
+    edge_convert = Terminal(capsys)
+    for name in ("old", "new"):
+        assert edge_convert("keygen", "--output", tmp_path / name) == 0
+    old, new = (read_public(tmp_path / name / "public.pem") for name in ("old", "new"))
+    arguments = ("--sign-key", tmp_path / "old" / "private.pem", "--output", tmp_path / "x.keys")
+    change = ("keys", "change", *arguments, "--counter", "3", "--fleet", "plant")
+    more = ("--add", tmp_path / "new" / "public.pem", "--revoke", tmp_path / "old" / "public.pem", "--stop")
+    assert edge_convert(*change, *more) == 0
+    statement, signer = open_keys((tmp_path / "x.keys").read_bytes(), TrustedKeys.of([old]))
+    assert signer == old.key_id
+    assert (statement.add, statement.revoke, statement.stop) == ((new.base64,), (old.key_id,), True)
+    assert (statement.fleet, statement.counter) == ("plant", 3)
+    assert edge_convert(*change) == 2
+    assert "nothing is changed" in edge_convert.err
+    assert edge_convert(*change, "--revoke", "not-a-key") == 1
+    assert "revoke" in edge_convert.err

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from agent_bundles import build, reference
 
-from edge_agent.device.config import DeviceConfig, read_config, read_device_key, trusted_publishers
+from edge_agent.device.config import DeviceConfig, follow, read_config, read_device_key, trusted_publishers
 from edge_agent.device.home import Home, write_durably
 from edge_agent.inference.golden import read_golden, run_golden
 from edge_agent.inference.session import Session
@@ -41,6 +41,7 @@ from edge_contracts.keys import PrivateKey, read_private, write_private
 from edge_contracts.messages import Ack, Assignment, Event, Record, Window, chain_value, seal
 from edge_contracts.model import canonical_json
 from edge_contracts.profile import lineage, load_profile
+from edge_contracts.trust import KeyStatement, sign_keys
 
 HEALTHY = Finding(Verdict.HEALTHY)
 LIMITS = Limits(records=40)
@@ -67,7 +68,7 @@ class Life:
         self.inputs.mkdir()
         self.root.mkdir()
         self.home.make()
-        keys = {name: PrivateKey.generate() for name in ("director", "publisher", "device", "person")}
+        keys = {name: PrivateKey.generate() for name in ("director", "publisher", "device", "person", "next")}
         for name, key in keys.items():
             write_private(key, self.home.key if name == "device" else self.folder / f"{name}.key")
         wrong = np.roll(reference(np.zeros((16, 4), np.float32)), 1, axis=1)
@@ -148,13 +149,18 @@ class Device:
         if slot is None or digest is None:
             return None
         folder = self.life.home.slot(slot)
-        verified = installer.verify_slot(self.life.home, slot, self._trusted, digest)
+        verified = installer.verify_slot(self.life.home, slot, self._trusted.ever, digest)
         session = Session.open(folder, verified.manifest, slots.held[slot].choice)
         result = run_golden(session, read_golden(folder, verified.manifest, session.artifact.id))
         session.close()
         assert result.passed, result.reason
         self.open = digest
         return None
+
+    def trust(self) -> None:
+        """Other keys count from now on."""
+        self._trusted = trusted_publishers(self.life.home, self._config)
+        self.updater.trust(self._trusted)
 
     def tell(self, tell: Tell) -> None:
         """Keep an event."""
@@ -273,6 +279,21 @@ def telemetry(device: Device) -> None:
     device.keep([window, Event(name="calm", time_ms=NOW_MS)])
 
 
+def revoked(device: Device) -> None:
+    """The publisher's key was stolen: another takes its place, and what it signed gives way."""
+    statement = KeyStatement(
+        fleet="plant",
+        counter=1,
+        add=(device.life.key("next").public.base64,),
+        revoke=(device.life.key("publisher").public.key_id,),
+    )
+    follow(
+        device.life.home, read_config(device.life.home), sign_keys(statement, device.life.key("publisher"))
+    )
+    remark(revoked=device.life.key("publisher").public.key_id)
+    device.trust()
+
+
 def by_hand(life: Life) -> None:
     """A bundle of another publisher, installed at the device."""
     from edge_agent.cli import main
@@ -296,6 +317,7 @@ STEPS: dict[str, Callable[[Device], None]] = {
     "stopped": stopped,
     "taken-up": taken_up,
     "telemetry": telemetry,
+    "revoked": revoked,
 }
 BY_HAND: dict[str, Callable[[Life], None]] = {"by-hand": by_hand}
 

@@ -284,6 +284,7 @@ def judge(life: Life, case: Case, home: Home, answers: list[dict[str, Any]]) -> 
     outcome = Outcome(case.what)
     _judge_bundle(life, home, case, answers, outcome)
     _judge_pinned(home, case, outcome)
+    _judge_keys(home, case, outcome)
     _judge_counters(home, case, outcome)
     _judge_outbox(home, case, outcome)
     return outcome
@@ -333,7 +334,7 @@ def _judge_bundle(
         return
     slot = Slot(status["active"]["slot"])
     try:
-        installer.verify_slot(home, slot, trusted_publishers(home, read_config(home)), active)
+        installer.verify_slot(home, slot, trusted_publishers(home, read_config(home)).ever, active)
     except ContractError as error:
         outcome.bricked.append(f"what is active does not verify: {error}")
     if not answers or answers[-1]["bundle"] != active:
@@ -345,6 +346,14 @@ def _judge_bundle(
         if not np.allclose(answer["outputs"]["scores"][0], expected[row], atol=1e-4):
             outcome.untrue.append(f"a wrong answer: {answer['outputs']}")
             break
+
+
+def _judge_keys(home: Home, case: Case, outcome: Outcome) -> None:
+    """Whether a key that was revoked counts again."""
+    trusted = trusted_publishers(home, read_config(home))
+    for mark in case.known:
+        if "revoked" in mark and mark["revoked"] in trusted.keys:
+            outcome.lost.append(f"the revocation of key {mark['revoked']}")
 
 
 def _judge_pinned(home: Home, case: Case, outcome: Outcome) -> None:

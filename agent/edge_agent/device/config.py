@@ -11,15 +11,17 @@ from typing import Literal
 
 from pydantic import Field
 
+from edge_agent.device import trust as trusting
 from edge_agent.device.home import Home, write_durably
+from edge_agent.device.trust import Trust
 from edge_agent.errors import HomeInvalid
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys, read_private
-from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
+from edge_contracts.model import Frozen, Identifier, canonical_json, later, parse_json
 from edge_contracts.profile import DeviceProfile
+from edge_contracts.trust import KeyStatement, open_keys
 
 FORMAT = "edgefleet.device/1"
-TRUST_FORMAT = "edgefleet.trust/1"
 
 
 class DeviceConfig(Frozen):
@@ -31,6 +33,8 @@ class DeviceConfig(Frozen):
         profile, lineage: As they were when the device was enrolled; a profile file may be gone later.
         client_id: MQTT client id: random and secret, so that no other device can take the session over.
         public_key: The enrolled key; `device.key` must be its other half.
+        enrolled_director: Who was director at the enrolment, where a statement has named another since;
+            never written.
     """
 
     format: Literal["edgefleet.device/1"] = "edgefleet.device/1"
@@ -50,18 +54,12 @@ class DeviceConfig(Frozen):
     public_key: str
     director_key: str
     publisher_keys: tuple[str, ...]
+    enrolled_director: str = later("")
 
     @property
     def director(self) -> PublicKey:
         """Whose assignments and acks count."""
         return PublicKey.from_base64(self.director_key)
-
-
-class Trust(Frozen):
-    """Publishers whom a person at this device trusts: raw keys, base64."""
-
-    format: Literal["edgefleet.trust/1"] = "edgefleet.trust/1"
-    keys: tuple[str, ...] = ()
 
 
 def read_config(home: Home) -> DeviceConfig | None:
@@ -78,9 +76,13 @@ def read_config(home: Home) -> DeviceConfig | None:
     except OSError as error:
         raise HomeInvalid(f"cannot read {home.config}: {error.strerror}") from None
     try:
-        return parse_json(DeviceConfig, content, str(home.config), FORMAT)
+        config = parse_json(DeviceConfig, content, str(home.config), FORMAT)
     except ContractError as error:
         raise HomeInvalid(f"{error}; enrol again with edge-agent enroll --force") from None
+    now = trusting.director(_enrolled(config), read_trust(home))
+    if now == config.director_key:
+        return config
+    return config.model_copy(update={"director_key": now, "enrolled_director": config.director_key})
 
 
 def read_device_key(home: Home, config: DeviceConfig) -> PrivateKey:
@@ -103,28 +105,69 @@ def read_device_key(home: Home, config: DeviceConfig) -> PrivateKey:
 
 def trusted_publishers(home: Home, config: DeviceConfig | None) -> TrustedKeys:
     """Whose bundles may be installed: the fleet's publishers and those trusted at the device."""
-    fleet = config.publisher_keys if config is not None else ()
-    return TrustedKeys.of(PublicKey.from_base64(text) for text in (*fleet, *_read_trust(home).keys))
+    return trusting.publishers(_enrolled(config), read_trust(home))
 
 
 def trust(home: Home, key: PublicKey) -> bool:
     """Trust a publisher on this device from now on; False when it was trusted already."""
     home.make()
-    known = _read_trust(home)
-    if key.base64 in known.keys:
+    known = read_trust(home)
+    if (changed := trusting.added(known, key)) == known:
         return False
-    write_durably(_trust_path(home), canonical_json(Trust(keys=(*known.keys, key.base64))))
+    _store(home, changed)
     return True
 
 
-def _read_trust(home: Home) -> Trust:
+def distrust(home: Home, key: PublicKey) -> bool:
+    """Trust a publisher no longer on this device; False when it was so already."""
+    known = read_trust(home)
+    if (changed := trusting.removed(known, key)) == known:
+        return False
+    _store(home, changed)
+    return True
+
+
+def follow(home: Home, config: DeviceConfig | None, envelope: bytes) -> KeyStatement | None:
+    """Follow a signed statement about keys; durable when this returns. None when it is known already.
+
+    Raises:
+        KeyUnknown, SignatureInvalid, FormatInvalid: Nobody who may has signed it, or it is none.
+        KeyChangeRefused: It is signed and must not be followed.
+        HomeInvalid: It cannot be stored; nothing has changed.
+    """
+    enrolled, known = _enrolled(config), read_trust(home)
+    statement, signer = open_keys(envelope, trusting.signers(enrolled, known))
+    changed = trusting.stated(enrolled, known, statement, signer)
+    if changed is None:
+        return None
+    _store(home, changed)
+    return statement
+
+
+def _enrolled(config: DeviceConfig | None) -> trusting.Enrolled:
+    if config is None:
+        return trusting.Enrolled()
+    first = config.enrolled_director or config.director_key
+    return trusting.Enrolled(config.fleet, first, config.publisher_keys)
+
+
+def read_trust(home: Home) -> Trust:
+    """What statements and persons have said about keys.
+
+    Raises:
+        HomeInvalid: The file cannot be read.
+    """
     path = _trust_path(home)
     try:
-        return parse_json(Trust, path.read_bytes(), str(path), TRUST_FORMAT)
+        return parse_json(Trust, path.read_bytes(), str(path), trusting.FORMAT)
     except FileNotFoundError:
         return Trust()
     except OSError as error:
         raise HomeInvalid(f"cannot read {path}: {error.strerror}") from None
+
+
+def _store(home: Home, trust: Trust) -> None:
+    write_durably(_trust_path(home), canonical_json(trust))
 
 
 def _trust_path(home: Home) -> Path:

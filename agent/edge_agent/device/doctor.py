@@ -142,7 +142,7 @@ def _slots(home: Home, config: DeviceConfig | None) -> Iterator[Finding]:
     trusted = trusted_publishers(home, config)
     for slot, held in store.slots.held.items():
         try:
-            verified = installer.verify_slot(home, slot, trusted, held.bundle)
+            verified = installer.verify_slot(home, slot, trusted.ever, held.bundle)
         except ContractError as error:
             advice = "the agent will not open it; install the bundle again, or let the server assign one"
             yield Finding(f"slot {slot}", Grade.WRONG, str(error), advice)

@@ -33,7 +33,7 @@ def install(home: Home, archive: Path, trusted: TrustedKeys | None = None) -> Sl
     """Install a bundle; the caller holds the home's lock.
 
     Args:
-        trusted: Publishers that count; None for those that the device trusts.
+        trusted: Publishers that count, the device's own among them; None for just those.
 
     Returns:
         The state afterwards: the bundle is confirmed, the one before is pinned.
@@ -97,9 +97,7 @@ class _Here:
     def __init__(self, home: Home, trusted: TrustedKeys | None) -> None:
         config = read_config(home)
         self._home = home
-        self._trusted = TrustedKeys(
-            {**trusted_publishers(home, config).keys, **(trusted.keys if trusted else {})}
-        )
+        self._trusted = trusted or trusted_publishers(home, config)
         self.told: list[Tell] = []
         self.updater = Updater(home, Store(home), config, self._trusted, self, AtOnce(), Random())
 

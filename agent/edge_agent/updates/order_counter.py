@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from edge_agent.device.config import DeviceConfig, trust
+from edge_agent.device.config import DeviceConfig, distrust, follow, trust
 from edge_agent.device.home import Home
 from edge_agent.errors import AgentError, InstallRefused
 from edge_agent.updates import orders
@@ -26,7 +26,7 @@ class OrderCounter:
     """Where orders are taken; used from the agent's thread.
 
     Args:
-        trust_changed: Called when another publisher is trusted.
+        trust_changed: Called when other keys count.
         feedback: Takes the label of a request; what it gives is shown.
     """
 
@@ -78,10 +78,16 @@ class OrderCounter:
 
     def _carry_out(self, name: str, order: orders.Order) -> str:
         """Do it; what to answer, or "" when the answer comes later."""
+        change = distrust if order.kind == "distrust" else trust
         for text in order.keys:
-            trust(self._home, PublicKey.from_base64(text))
+            change(self._home, PublicKey.from_base64(text))
         if order.keys:
             self._trust_changed()
+        if order.kind == "follow":
+            statement = follow(self._home, self._config, order.statement.encode())
+            if statement is not None:
+                self._trust_changed()
+            return "known already" if statement is None else "followed"
         if order.kind == "rollback":
             require_last_good(self._updater.slots)
             self._updater.advance(Event.ROLLBACK)
@@ -90,7 +96,7 @@ class OrderCounter:
             return str(self._feedback(order.request, order.label))
         if order.kind == "install":
             return self._install(name, order)
-        return "trusted"
+        return "trusted no longer" if order.kind == "distrust" else "trusted"
 
     def _install(self, name: str, order: orders.Order) -> str:
         if self._updater.is_busy or self._updater.is_stuck:

@@ -16,11 +16,11 @@ from typing import Literal
 from edge_agent.device.home import Home, write_durably
 from edge_agent.errors import FeedbackRefused, HomeInvalid, InstallRefused, NoLastGood
 from edge_contracts.errors import ContractError
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import Frozen, canonical_json, later, parse_json
 
 FORMAT = "edgefleet.order/1"
 ANSWER_FORMAT = "edgefleet.answer/1"
-Kind = Literal["install", "rollback", "trust", "feedback"]
+Kind = Literal["install", "rollback", "trust", "distrust", "follow", "feedback"]
 POLL_S = 0.1
 WAIT_S = 180.0  # a check on a slow board, and then some
 
@@ -30,7 +30,8 @@ class Order(Frozen):
 
     Args:
         archive: Name of the bundle beside the order (install).
-        keys: Publishers to trust from now on: raw, base64 (install, trust).
+        keys: Publishers to trust from now on, or no longer: raw, base64 (install, trust, distrust).
+        statement: A signed statement about keys (follow).
         request, label: Right answer to a request (feedback).
     """
 
@@ -40,6 +41,7 @@ class Order(Frozen):
     keys: tuple[str, ...] = ()
     request: str = ""
     label: str = ""
+    statement: str = later("")
 
 
 class Answer(Frozen):
@@ -62,6 +64,7 @@ def give(
     keys: tuple[str, ...] = (),
     request: str = "",
     label: str = "",
+    statement: str = "",
 ) -> str:
     """Give the running daemon an order and wait for its answer.
 
@@ -82,9 +85,8 @@ def give(
     except OSError as error:
         raise HomeInvalid(f"cannot write {folder}: {error.strerror}") from None
     order, answer = folder / f"{name}.order", folder / f"{name}.answer"
-    write_durably(
-        order, canonical_json(Order(kind=kind, archive=beside, keys=keys, request=request, label=label))
-    )
+    asked = Order(kind=kind, archive=beside, keys=keys, request=request, label=label, statement=statement)
+    write_durably(order, canonical_json(asked))
     deadline_s = monotonic() + WAIT_S
     try:
         while not answer.exists():

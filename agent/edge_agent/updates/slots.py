@@ -357,7 +357,7 @@ def _damaged(slots: Slots, fact: Fact) -> Step:
         if held.assignment is not None and held.assignment == slots.number and slots.phase is Phase.IDLE:
             # not a final word: the server's next answer to hello has it fetched again
             number = held.assignment
-            after = _report(after, Report.RECEIVED, Fact(code="damaged", detail=fact.detail))
+            after = _report(after, Report.RECEIVED, Fact(code=fact.code or "damaged", detail=fact.detail))
     tell = Tell("damaged", held.bundle, number, fact.code or "damaged", fact.detail)
     return after, (Serve(after.active), Erase(slot), tell)
 

@@ -131,10 +131,11 @@ class Updater:
             if slot is self.slots.candidate or slot is self.slots.active:
                 continue  # the check reads the one, `serve` the other
             try:
-                installer.verify_slot(self._home, slot, self._trusted, self.slots.bundle_in(slot))
+                installer.verify_slot(self._home, slot, self._trusted.ever, self.slots.bundle_in(slot))
             except ContractError as error:
                 self.advance(Event.DAMAGED, Fact(slot=slot, code=error.code, detail=str(error)))
         self.advance(*beginning(self.slots))
+        self._part_from_revoked()
 
     def stop(self) -> None:
         """Put away what is under way, so that the next start can take it up."""
@@ -156,8 +157,9 @@ class Updater:
         return self._worker.busy or self._again is not None or self.slots.phase is not Phase.IDLE
 
     def trust(self, trusted: TrustedKeys) -> None:
-        """Go by other publishers' keys from now on."""
+        """Go by other publishers' keys from now on, for what is here already, too."""
         self._trusted = trusted
+        self._part_from_revoked()
 
     @property
     def is_stuck(self) -> bool:
@@ -238,6 +240,42 @@ class Updater:
             lambda _: installer.place(self._home, bundle, spare),
             lambda future: self._placed(future, held, archive),
         )
+
+    def _part_from_revoked(self) -> None:
+        """See that nothing of a revoked key is tried or kept, nor answers while there is something else.
+
+        With nothing else it goes on answering, and says so, unless the revocation says stop: a device
+        that is silent helps nobody, and who may revoke keys must not switch fleets off by accident.
+        """
+        slots = self.slots
+        first_to_go = (slots.candidate, slots.last_good, slots.spare, slots.active)
+        for slot in dict.fromkeys(slot for slot in first_to_go if slot is not None):
+            if self.is_stuck or slot not in self.slots.held:
+                continue
+            key = self._revoked_signer(slot)
+            if key is None:
+                continue
+            why = f"its publisher's key {key} is revoked"
+            fact = Fact(slot=slot, code=KEY_REVOKED, detail=why)
+            if slot is self.slots.candidate:
+                self._worker.cancel()
+                on_trial = self.slots.phase is Phase.TRIAL
+                self.advance(Event.UNHEALTHY if on_trial else Event.CHECK_FAILED, fact)
+            elif slot is not self.slots.active or self.slots.last_good or key in self._trusted.stopped:
+                self.advance(Event.DAMAGED, fact)
+            else:
+                goes_on = f"{why}; nothing else is here, so it goes on answering"
+                self._host.tell(Tell("revoked-runs", self.slots.bundle_in(slot), None, KEY_REVOKED, goes_on))
+
+    def _revoked_signer(self, slot: Slot) -> str | None:
+        """Id of the revoked key that signed what a slot holds, None when it is another."""
+        if not self._trusted.revoked:
+            return None
+        try:
+            found = installer.verify_slot(self._home, slot, self._trusted.ever, self.slots.bundle_in(slot))
+        except ContractError:
+            return None  # damaged: whoever opens it next says so
+        return found.key_id if found.key_id in self._trusted.revoked else None
 
     def _act(self, action: Serve | Check | Erase | Tell) -> None:
         if isinstance(action, Serve):
@@ -388,6 +426,7 @@ class Updater:
 
 
 DAMAGED = "damaged"
+KEY_REVOKED = "key-revoked"
 
 
 def check_limits(profile: DeviceProfile | None) -> Limits:

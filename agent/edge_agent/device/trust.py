@@ -1,0 +1,173 @@
+"""Whom a device trusts, and how a statement changes it: values in, values out.
+
+Three sources, the later with the last word: the enrolment (`config.json`), the fleet's signed statements,
+and a person at the device. The last two lie in `trusted.json`; `config.py` reads and writes it. What came
+by statements counts for the enrolment that it came under and for no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from edge_agent.errors import KeyChangeRefused
+from edge_contracts.keys import PublicKey, TrustedKeys
+from edge_contracts.model import Frozen, later
+from edge_contracts.trust import KeyName, KeyStatement, RawKey
+
+FORMAT = "edgefleet.trust/1"
+
+
+class FleetTrust(Frozen):
+    """What the statements of one fleet came to.
+
+    Args:
+        scope: The director's key at the enrolment, raw, base64: which enrolment this is about.
+        director: Who assigns now, "" for who did at the enrolment.
+        publisher_counter, director_counter: Of the last statement of each.
+    """
+
+    scope: RawKey
+    keys: tuple[RawKey, ...] = ()
+    retired: tuple[KeyName, ...] = ()
+    revoked: tuple[KeyName, ...] = ()
+    stopped: tuple[KeyName, ...] = ()
+    director: str = ""
+    publisher_counter: int = Field(default=-1, ge=-1)
+    director_counter: int = Field(default=-1, ge=-1)
+
+
+class Trust(Frozen):
+    """The file.
+
+    Args:
+        keys: Publishers whom a person at this device trusts: raw, base64.
+        revoked: Those whom a person does not, whoever else does.
+        fleet: What the fleet said, None for nothing.
+    """
+
+    format: Literal["edgefleet.trust/1"] = "edgefleet.trust/1"
+    keys: tuple[str, ...] = ()
+    revoked: tuple[RawKey, ...] = later(())
+    fleet: FleetTrust | None = later(None)
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Whom the enrolment named: raw, base64; nobody on a device without a fleet."""
+
+    fleet: str = ""
+    director: str = ""
+    publishers: tuple[str, ...] = ()
+
+
+def publishers(enrolled: Enrolled, trust: Trust) -> TrustedKeys:
+    """Whose bundles may be installed, and whose count no longer."""
+    fleet = _fleet(enrolled, trust)
+    known = {
+        key.key_id: key
+        for key in map(PublicKey.from_base64, (*enrolled.publishers, *fleet.keys, *trust.revoked))
+    }
+    by_hand = {key.key_id: key for key in map(PublicKey.from_base64, trust.keys)}
+    against = {PublicKey.from_base64(text).key_id for text in trust.revoked}
+    out = {name for name in fleet.revoked if name not in by_hand} | against
+    former = {name for name in fleet.retired if name not in by_hand} - out
+    every = known | by_hand
+    return TrustedKeys(
+        {name: key for name, key in every.items() if name not in out | former},
+        {name: key for name, key in every.items() if name in former},
+        {name: key for name, key in every.items() if name in out},
+        frozenset(set(fleet.stopped) & out),
+    )
+
+
+def director(enrolled: Enrolled, trust: Trust) -> str:
+    """Who assigns and acknowledges: raw, base64."""
+    return _fleet(enrolled, trust).director or enrolled.director
+
+
+def signers(enrolled: Enrolled, trust: Trust) -> TrustedKeys:
+    """Whose statements about keys are listened to: publishers that are neither retired nor revoked,
+    and the director.
+    """
+    keys = publishers(enrolled, trust)
+    found = director(enrolled, trust)
+    return keys.plus(PublicKey.from_base64(found)) if found else keys
+
+
+def added(trust: Trust, key: PublicKey) -> Trust:
+    """A person trusts a publisher, whatever was said of it before."""
+    keys = trust.keys if key.base64 in trust.keys else (*trust.keys, key.base64)
+    revoked = tuple(text for text in trust.revoked if text != key.base64)
+    return trust.model_copy(update={"keys": keys, "revoked": revoked})
+
+
+def removed(trust: Trust, key: PublicKey) -> Trust:
+    """A person trusts a publisher no longer, whoever else does."""
+    keys = tuple(text for text in trust.keys if text != key.base64)
+    revoked = trust.revoked if key.base64 in trust.revoked else (*trust.revoked, key.base64)
+    return trust.model_copy(update={"keys": keys, "revoked": revoked})
+
+
+def stated(enrolled: Enrolled, trust: Trust, statement: KeyStatement, signer: str) -> Trust | None:
+    """What a statement makes of the trust; None when it is known already.
+
+    Args:
+        signer: Id of one of `signers`.
+
+    Raises:
+        KeyChangeRefused: It is for another fleet, says what its signer may not say, or leaves nobody.
+    """
+    if statement.fleet is not None and statement.fleet != enrolled.fleet:
+        raise KeyChangeRefused(
+            f"the statement is for fleet {statement.fleet}, this device is in {enrolled.fleet or 'none'}"
+        )
+    before = _fleet(enrolled, trust)
+    by_publisher = signer in publishers(enrolled, trust).keys
+    field = "publisher_counter" if by_publisher else "director_counter"
+    if statement.counter <= getattr(before, field):
+        return None
+    if statement.add and not by_publisher:
+        raise KeyChangeRefused("the director may not add publishers; a publisher's key must sign that")
+    if not enrolled.director and (statement.director or not by_publisher):
+        raise KeyChangeRefused("this device has no fleet, and so no director that could change")
+    names = {PublicKey.from_base64(text).key_id for text in statement.add}
+    # what a person trusted before is told by the fleet now; a person may trust it again afterwards
+    against = {*statement.retire, *statement.revoke}
+    moved = tuple(text for text in trust.keys if PublicKey.from_base64(text).key_id in against)
+    revoked = _with(
+        before.revoked, statement.revoke
+    )  # for ever: a stolen key does not come back by statement
+    after = before.model_copy(
+        update={
+            "keys": _with(before.keys, (*statement.add, *moved)),
+            "retired": tuple(n for n in _with(before.retired, statement.retire) if n not in names),
+            "revoked": revoked,
+            "stopped": _with(before.stopped, statement.revoke if statement.stop else ()),
+            "director": statement.director or before.director,
+            field: statement.counter,
+        }
+    )
+    kept = tuple(text for text in trust.keys if text not in moved)
+    changed = trust.model_copy(update={"fleet": after, "keys": kept})
+    if not publishers(enrolled, changed).keys:
+        raise KeyChangeRefused(
+            "the statement would leave this device without any publisher; "
+            "add the new one in the same statement"
+        )
+    return changed
+
+
+def _fleet(enrolled: Enrolled, trust: Trust) -> FleetTrust:
+    found = trust.fleet
+    scope = enrolled.director or NOBODY
+    return found if found is not None and found.scope == scope else FleetTrust(scope=scope)
+
+
+def _with(before: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return (*before, *(one for one in dict.fromkeys(more) if one not in before))
+
+
+NOBODY = "A" * 43 + "="  # 32 zero bytes: the scope of a device without a fleet
