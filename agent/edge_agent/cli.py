@@ -110,7 +110,18 @@ def enroll(
 
 @main.command()
 @click.option(
-    "--input", "inputs", type=click.Path(path_type=Path), help="Folder of .npz or .npy files to answer."
+    "--input",
+    "inputs",
+    type=click.Path(path_type=Path),
+    help="Folder of files to answer: .npz, .npy, and what the bundle's contract takes (.jpg .png .wav .csv).",
+)
+@click.option(
+    "--source",
+    "stream",
+    metavar="WHAT",
+    help="Instead of --input: /dev/video0 or the rtsp:// or http:// address of a camera, a video file, a "
+    "named pipe, or - for arrays and pictures on the standard input (docs/inputs.md). Videos need "
+    "the extra [camera].",
 )
 @click.option("--rate", type=Finite(min=0, min_open=True), help="At most so many inputs a second.")
 @click.option("--loop", is_flag=True, help="Begin again when all inputs are answered.")
@@ -203,6 +214,7 @@ def enroll(
 @_HOME
 def run(
     inputs: Path | None,
+    stream: str | None,
     rate: float | None,
     loop: bool,
     once: bool,
@@ -233,17 +245,21 @@ def run(
     from edge_agent.agent import Agent, Settings, agent_version
     from edge_agent.device.service import Service
     from edge_agent.inference.answer_log import AnswerLog
+    from edge_agent.inference.engine import Source
     from edge_agent.inference.request_queue import QueueLimits
     from edge_agent.inference.source import FolderSource
+    from edge_agent.input.sources import is_live, opened_source
     from edge_agent.logs import set_up
     from edge_agent.updates.budget import DataRules, parse_hours
     from edge_agent.updates.health import Rules
 
-    if once and (loop or inputs is None):
-        raise click.UsageError("--once needs --input, and does not go with --loop")
+    if inputs is not None and stream is not None:
+        raise click.UsageError("--input and --source are two sources; give one")
+    if once and (loop or (inputs is None and (stream is None or is_live(stream)))):
+        raise click.UsageError("--once needs an --input or --source that ends, and does not go with --loop")
     set_up(log_json, verbose)
     place = _place(home)
-    source = FolderSource(inputs, loop, rate) if inputs is not None else None
+    source: Source | None = FolderSource(inputs, loop, rate) if inputs is not None else None
     settings = Settings(
         window_s=window_s,
         hello_s=hello_s,
@@ -258,6 +274,8 @@ def run(
         requests=QueueLimits(requests=max_waiting, rate_per_s=max_rate),
     )
     with place.locked(), AnswerLog.opened(answers) as answer_log, ExitStack() as doors:
+        if stream is not None:
+            source = doors.enter_context(opened_source(stream, loop, rate))
         answered = answer_log.write if answer_log else None
         agent = Agent(place, settings, source, answered, service=Service.here())
         if serve or socket_path:

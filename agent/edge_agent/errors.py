@@ -21,7 +21,8 @@ AgentError                       every refusal; its text is one line: found, exp
  +- ReviewDamaged                an input kept for review that cannot be read (any more)
  +- ChildFailed                  a child process died, hung, answered nonsense or refused its job
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
- +- SourceMissing                the folder that inputs should come from is not there
+ +- SourceMissing                the folder, video or pipe that inputs should come from is not there
+ +- StreamLost                   a camera, video or pipe that cannot be opened, or breaks off
  +- HomeInvalid                  the agent's folder, or a file in it, cannot be read or written
  |   +- NotEnrolled              the device belongs to no fleet yet
  |   +- AlreadyEnrolled          it belongs to one already
@@ -212,9 +213,15 @@ class TrialFailed(AgentError):
 
 
 class SourceMissing(AgentError):
-    """The folder that inputs should come from is not there."""
+    """The folder, video or pipe that inputs should come from is not there."""
 
     code = "source-missing"
+
+
+class StreamLost(AgentError):
+    """A camera, a video or a pipe that cannot be opened, or breaks off."""
+
+    code = "stream-lost"
 
 
 class HomeInvalid(AgentError):

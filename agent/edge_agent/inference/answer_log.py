@@ -14,6 +14,7 @@ import numpy as np
 from edge_agent.doubt.lineup import Settled
 from edge_agent.errors import HomeInvalid
 from edge_agent.inference.source import Sample
+from edge_agent.input.interpret import interpret
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,9 @@ class AnswerLog:
             "latency_ms": round(float(answer.latency_ms.sum()), 4),
             "uncertain": settled.uncertain,
         }
+        manifest = settled.serving.session.manifest
+        if manifest.interpret is not None:
+            line["answers"] = interpret(manifest, answer.outputs, sample.view)
         if settled.confidence:
             line["confidence"] = round(min(settled.confidence), 6)
         try:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from edge_agent.doubt.lineup import Lineup, Members, Settled
 from edge_agent.errors import AgentError, DeadlinePassed, InferenceFailed, InputRefused, NoModel
@@ -22,7 +22,8 @@ from edge_agent.inference.golden import GoldenResult, GoldenSet, run_golden
 from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.request_queue import QueueLimits, RequestQueue, Waiting
 from edge_agent.inference.serving import Serving, Totals
-from edge_agent.inference.source import BadFile, Nothing, Sample
+from edge_agent.inference.source import BadFile, Frame, Item, Missed, Nothing, Sample
+from edge_agent.input.framing import framed
 from edge_contracts.messages import Window
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,18 @@ NO_MODEL_S = 0.5  # inputs are left where they are until there is a model to ans
 
 
 class Source(Protocol):
-    """Where inputs come from; see `source.FolderSource`."""
+    """Where inputs come from; see `source.FolderSource` and `input/stream.py`."""
 
-    def next(self, now_s: float) -> Sample | BadFile | Nothing:
+    def next(self, now_s: float) -> Item:
         """What there is now."""
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A source that says when there is something, so that nobody has to ask."""
+
+    def announce(self, wake: Callable[[], None]) -> None:
+        """Call this, from any thread, when something has come."""
 
 
 class Engine:
@@ -69,6 +78,8 @@ class Engine:
         self._stopping = False
         self._idle_since_s: float | None = None
         self._busy_since_s: float | None = None
+        if isinstance(source, Announcing):
+            source.announce(self._wake.set)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     def start(self) -> None:
@@ -252,12 +263,19 @@ class Engine:
             return NO_MODEL_S
         sample = self._source.next(monotonic())
         if isinstance(sample, Nothing):
-            if self._idle_since_s is None and sample.wait_s > 0:
+            if not sample.idle:
+                self._idle_since_s = None
+            elif self._idle_since_s is None and sample.wait_s > 0:
                 self._idle_since_s = monotonic()
             return sample.wait_s
         self._idle_since_s = None
+        if isinstance(sample, Missed):
+            serving.counter.unserved(sample.reason, sample.count)
+            return 0.0
+        if isinstance(sample, Frame):
+            sample = framed(sample, serving.session.manifest)
         if isinstance(sample, BadFile):
-            log.warning("input file refused", extra={"file": sample.name, "reason": sample.detail})
+            log.warning("input refused", extra={"file": sample.name, "reason": sample.detail})
             serving.counter.refused(sample.code)
             return 0.0
         try:

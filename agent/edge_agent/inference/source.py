@@ -1,4 +1,5 @@
-"""Inputs from a folder: .npz and .npy files, answered row by row, each file once.
+"""What sources give, and inputs from a folder: .npz and .npy files, answered row by row, each file once,
+and whatever files the bundle's contract takes (pictures, sound, tables).
 
 A file that arrives later is picked up; one that changes is read again; one that is bad is refused
 once and the stream goes on. Half-written files wait: names that start with a dot or end in .part or
@@ -11,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from numpy.typing import NDArray
 
 from edge_agent.errors import SourceMissing
 from edge_agent.inference.contract import ONLY_INPUT
+from edge_agent.input.prepare import MAX_BYTES as MAX_PAYLOAD
+from edge_agent.input.prepare import SUFFIXES
+from edge_agent.input.view import View
 from edge_contracts.arrays import DAMAGE, read_npz
 from edge_contracts.errors import FormatInvalid
 
-SUFFIXES = (".npz", ".npy")
+ARRAYS = (".npz", ".npy")
 UNFINISHED = (".part", ".tmp")
 SETTLE_S = 0.5  # a file that kept its size and time for so long is complete
 SCAN_S = 1.0  # how often the folder is looked at while there is nothing to do
@@ -39,10 +43,40 @@ class Sample:
     Args:
         inputs: By name as in the file, shape (1, ...); a .npy file's array is called "x".
         origin: File and row, such as "day1.npz:17".
+        view: Which part of a picture the model sees; None for what is no picture.
     """
 
     inputs: Mapping[str, NDArray[Any]]
     origin: str
+    view: View | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One input of which the open model's contract has yet to make tensors; see `input/framing.py`.
+
+    Args:
+        load: The bytes of `media_type`; without one RGB pixels, or an array as it is. It may raise
+            FormatInvalid.
+        refused: Told when no input could be made of it.
+    """
+
+    load: Callable[[], bytes | NDArray[Any]]
+    media_type: str
+    origin: str
+    refused: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Missed:
+    """Inputs that came and could not wait: counted, never answered.
+
+    Args:
+        reason: Such as "dropped" or "camera-lost", as windows count it.
+    """
+
+    reason: str
+    count: int
 
 
 @dataclass(frozen=True)
@@ -60,9 +94,11 @@ class Nothing:
 
     Args:
         wait_s: Ask again after so long.
+        idle: Nor will there be one soon, as far as the source knows.
     """
 
     wait_s: float
+    idle: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,7 +124,7 @@ class FolderSource:
     def __init__(self, folder: Path, loop: bool = False, rate_per_s: float | None = None) -> None:
         """Look whether the folder is there; nothing is read yet."""
         if not folder.is_dir():
-            raise SourceMissing(f"{folder} is not a folder; make it and put .npz or .npy files into it")
+            raise SourceMissing(f"{folder} is not a folder; make it and put input files into it")
         if rate_per_s is not None and not rate_per_s > 0:
             raise ValueError(f"the rate must be above 0, found {rate_per_s}")
         self._folder = folder
@@ -101,7 +137,7 @@ class FolderSource:
         self._queue: deque[_Version] = deque()
         self._open: tuple[str, dict[str, NDArray[Any]], int, int] | None = None  # name, arrays, row, rows
 
-    def next(self, now_s: float) -> Sample | BadFile | Nothing:
+    def next(self, now_s: float) -> Item:
         """What there is now.
 
         Args:
@@ -116,13 +152,30 @@ class FolderSource:
                 self._queue.extend(version for version, good in self._done.items() if good)
             if not self._queue:
                 return Nothing(max(0.0, self._scan_at_s - now_s))
-            if bad := self._start(self._queue.popleft()):
+            version = self._queue.popleft()
+            if media_type := SUFFIXES.get(Path(version.name).suffix.lower()):
+                self._wait_for_rate(now_s)
+                return self._frame(version, media_type)
+            if bad := self._start(version):
                 return bad
         name, arrays, row, rows = self._open
         self._open = (name, arrays, row + 1, rows) if row + 1 < rows else None
-        # a rate is kept on average over short delays, but a long pause is not caught up with
-        self._due_s = max(self._due_s, now_s - 2 * self._interval_s) + self._interval_s
+        self._wait_for_rate(now_s)
         return Sample({key: values[row : row + 1] for key, values in arrays.items()}, f"{name}:{row}")
+
+    def _wait_for_rate(self, now_s: float) -> None:
+        """A rate is kept on average over short delays, but a long pause is not caught up with."""
+        self._due_s = max(self._due_s, now_s - 2 * self._interval_s) + self._interval_s
+
+    def _frame(self, version: _Version, media_type: str) -> Frame:
+        """A whole file as one input, or a table's rows as one batch."""
+
+        def refused() -> None:
+            self._done[version] = False
+
+        self._done[version] = True
+        path = self._folder / version.name
+        return Frame(lambda: read_payload(path), media_type, version.name, refused)
 
     def _scan(self, now_s: float) -> None:
         """Look for new files, and queue those that have settled, oldest first."""
@@ -158,6 +211,22 @@ class FolderSource:
         return None
 
 
+Item = Sample | Frame | BadFile | Missed | Nothing
+
+
+def read_payload(path: Path) -> bytes:
+    """The bytes of a file that a contract makes an input of.
+
+    Raises:
+        FormatInvalid: It cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_PAYLOAD + 1)
+    except OSError as error:
+        raise FormatInvalid(f"cannot read {path}: {error.strerror or error}") from None
+
+
 def _list(folder: Path) -> set[_Version] | None:
     """The files that could hold inputs; None when the folder is not there now (it may come back)."""
     try:
@@ -166,7 +235,8 @@ def _list(folder: Path) -> set[_Version] | None:
         return None
     found = set()
     for name in names:
-        if name.startswith(".") or name.endswith(UNFINISHED) or not name.endswith(SUFFIXES):
+        suffix = Path(name).suffix.lower()
+        if name.startswith(".") or suffix in UNFINISHED or suffix not in (*ARRAYS, *SUFFIXES):
             continue
         try:
             status = (folder / name).stat()
@@ -183,7 +253,8 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], int]:
     Raises:
         FormatInvalid: It is not what its suffix says, or its arrays have no rows or different numbers.
     """
-    arrays = {ONLY_INPUT: _read_npy(path)} if path.suffix == ".npy" else read_npz(path, path.name, MAX_BYTES)
+    is_npy = path.suffix.lower() == ".npy"
+    arrays = {ONLY_INPUT: _read_npy(path)} if is_npy else read_npz(path, path.name, MAX_BYTES)
     rows = {values.shape[0] if values.ndim else 0 for values in arrays.values()}
     if len(rows) != 1 or rows == {0}:
         shapes = ", ".join(f"{name!r} {values.shape}" for name, values in arrays.items())

@@ -6,9 +6,10 @@ import importlib.util
 from pathlib import Path
 
 from edge_agent.errors import InputRefused
-from edge_agent.input.prepare import MAX_BYTES, SUFFIXES, Prepared, prepare
+from edge_agent.inference.source import read_payload
+from edge_agent.input.prepare import SUFFIXES, Prepared, prepare
 from edge_contracts.arrays import read_npz
-from edge_contracts.errors import FormatInvalid, MissingExtra
+from edge_contracts.errors import MissingExtra
 from edge_contracts.manifest import Manifest
 
 
@@ -28,12 +29,7 @@ def read_file(path: Path, manifest: Manifest) -> Prepared:
     if len(manifest.inputs) > 1:
         names = ", ".join(repr(spec.name) for spec in manifest.inputs)
         raise InputRefused("names", f"{path.name} is one input, the model has {names}; give an .npz of all")
-    try:
-        with path.open("rb") as stream:
-            payload = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise FormatInvalid(f"cannot read {path}: {error.strerror or error}") from None
-    return prepare(manifest, "", payload, media_type)
+    return prepare(manifest, "", read_payload(path), media_type)
 
 
 def require_readers(path: Path) -> None:
