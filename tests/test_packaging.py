@@ -38,6 +38,7 @@ PURE = {
         "telemetry/home_assistant",
         "telemetry/tally",
         "telemetry/losses",
+        "telemetry/privacy",
         "telemetry/windows",
         "inference/binding",
         "doubt/confidence",

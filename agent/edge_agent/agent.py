@@ -28,6 +28,7 @@ from edge_agent.inference.request_queue import QueueLimits
 from edge_agent.inference.serving import Serving
 from edge_agent.inference.session import Session
 from edge_agent.inference.source import Sample
+from edge_agent.telemetry.curtain import raise_curtain
 from edge_agent.telemetry.mqtt import Happening, Link, LinkDown, LinkUp
 from edge_agent.telemetry.outbox import Limits, Outbox
 from edge_agent.telemetry.outbox_file import Durability
@@ -154,6 +155,7 @@ class Agent:
         self._stopping = False
         self._link: Link | None = None
         self._reporter: Reporter | None = None
+        self._curtain = raise_curtain(home, settings.reporting)
         self._witness = Witness(
             home,
             settings.reporting,
@@ -407,9 +409,9 @@ class Agent:
             self._keep(other)
 
     def _keep(self, record: Record) -> None:
-        self._witness.take(record)
+        self._witness.take(record)  # before the curtain: what is shown here is exact
         if self._reporter is not None:
-            self._reporter.keep([record])
+            self._reporter.keep(self._curtain.let_out(record) if self._curtain is not None else [record])
 
     def _describe(self, kind: str, outbox: Outbox) -> DeviceState:
         """Where the device stands, as hello and status say it."""

@@ -19,6 +19,7 @@ AgentError                       every refusal; its text is one line: found, exp
  +- FeedbackRefused              a label that fits no answer (`code` says why)
  +- SettingRefused               settings that contradict each other or cannot be
  +- ReviewDamaged                an input kept for review that cannot be read (any more)
+ +- NoiseFailed                  no noise for differential privacy: what it was for may not leave
  +- ChildFailed                  a child process died, hung, answered nonsense or refused its job
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
  +- SourceMissing                the folder, video or pipe that inputs should come from is not there
@@ -183,6 +184,12 @@ class ReviewDamaged(AgentError):
     """An input kept for review that cannot be read: cut off, changed, or sealed with another key."""
 
     code = "review-damaged"
+
+
+class NoiseFailed(AgentError):
+    """No noise for differential privacy was made: what it was for may not leave the device."""
+
+    code = "noise-failed"
 
 
 class ChildFailed(AgentError):

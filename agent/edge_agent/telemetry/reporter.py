@@ -62,6 +62,8 @@ class Reporter:
 
     def keep(self, records: Sequence[Record]) -> None:
         """Put records into the outbox; they leave with the next `send`."""
+        if not records:
+            return
         try:
             self.outbox.put(records)
         except OutboxUnwritable as error:  # the outbox owns up to it as soon as it can

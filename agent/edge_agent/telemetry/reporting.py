@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import click
+
+from edge_agent.finite import Finite
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,26 @@ class Reporting:
         durability: "power" or "process", as `outbox_file.Durability`.
         metrics: HOST:PORT of the metrics' page, "" for none.
         home_assistant: URL of Home Assistant's broker, "" for none.
+        privacy_epsilon, privacy_day_epsilon, privacy_contribution: As `privacy.Rules`; None for exact counts.
     """
 
     durability: str = "power"
     metrics: str = ""
     home_assistant: str = field(default="", repr=False)  # may hold a password
+    privacy_epsilon: float | None = None
+    privacy_day_epsilon: float | None = None
+    privacy_contribution: int = 1
 
 
 def reporting_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command these options; it gets them as one argument, `reporting`."""
 
     @functools.wraps(command)
-    def with_reporting(durability: str, metrics: str, home_assistant: str, **others: Any) -> None:
-        command(reporting=Reporting(durability, metrics, home_assistant), **others)
+    def with_reporting(**given: Any) -> None:
+        ours = {item.name: given.pop(item.name) for item in fields(Reporting)}
+        if (ours["privacy_epsilon"] is None) != (ours["privacy_day_epsilon"] is None):
+            raise click.UsageError("--privacy-epsilon and --privacy-day-epsilon go together")
+        command(reporting=Reporting(**ours), **given)
 
     for option in reversed(_OPTIONS):
         with_reporting = option(with_reporting)
@@ -64,5 +73,23 @@ _OPTIONS = (
         help="Show the device in Home Assistant, by MQTT discovery on its broker: "
         "mqtt://[USER:PASSWORD@]HOST[:PORT]. In the environment (EDGE_AGENT_HOME_ASSISTANT) the password "
         "is not seen in the list of processes.",
+    ),
+    click.option(
+        "--privacy-epsilon",
+        type=Finite(min=0, min_open=True),
+        help="Differential privacy: add noise to the counts of each window that leaves, at this cost. Take "
+        "long windows (--window 3600). Needs edgefleet[privacy].",
+    ),
+    click.option(
+        "--privacy-day-epsilon",
+        type=Finite(min=0, min_open=True),
+        help="What the windows of a day may cost together; then none leaves until tomorrow.",
+    ),
+    click.option(
+        "--privacy-contribution",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="In how many inferences of one window the same person may be.",
     ),
 )
