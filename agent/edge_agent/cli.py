@@ -279,11 +279,13 @@ def run(
         answered = answer_log.write if answer_log else None
         agent = Agent(place, settings, source, answered, service=Service.here())
         if serve or socket_path:
+            from edge_agent.doubt.feedback_api import feedback_route
             from edge_agent.serving.doors import Doors, opened, parse_address
 
             address = parse_address(serve) if serve else None
             wanted = Doors(place.serve_token, address, serve_exposed, socket_path, socket_group)
-            doors.enter_context(opened(wanted, agent.engine, agent_version()))
+            more = [feedback_route(agent.feedback)]
+            doors.enter_context(opened(wanted, agent.engine, agent_version(), more))
         agent.stop_on_signals()
         agent.run()
 

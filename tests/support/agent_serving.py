@@ -13,6 +13,7 @@ from typing import Any
 
 from agent_bundles import build
 
+from edge_agent.doubt.lineup import Lineup
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.request_queue import QueueLimits
 from edge_agent.inference.serving import Serving
@@ -98,9 +99,10 @@ def served(
     queue: QueueLimits | None = None,
     more: Sequence[Route] = (),
     model: bool = True,
+    lineup: Lineup | None = None,
 ) -> Iterator[Served]:
     """Serve the tiny model by HTTP and by a Unix socket."""
-    engine = Engine(limits=queue)
+    engine = Engine(limits=queue, lineup=lineup)
     if model:
         engine.switch(opened_serving(folder / "bundle"))
     engine.start()

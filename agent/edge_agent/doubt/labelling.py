@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from edge_agent.doubt.feedback import FeedbackBook, Judged, class_of, name_of
 from edge_agent.doubt.reviewer import Reviewer
 from edge_agent.doubt.ring import Head
-from edge_agent.errors import FeedbackRefused
+from edge_agent.errors import FeedbackRefused, InputRefused
+from edge_agent.inference.contract import ContractCheck
 from edge_contracts.manifest import Manifest
 
 UNKNOWN = "unknown-request"
@@ -65,10 +66,11 @@ class Feedback:
             request_id: What the client called the request (`Request.origin`; the id of KServe's protocol).
             label: The class by its name or number.
             inputs: Of the request, shape (1, ...) each, when the client sends them again: then they are
-                kept with the label, whether the model was sure or not.
+                kept with the label, whether the model was sure or not, while that model is open.
 
         Raises:
             FeedbackRefused: "unknown-request" or "bad-label"; nothing was counted or kept.
+            InputRefused: The label counts, but the inputs are not what the model takes.
             HomeInvalid: The label counts, but the review ring cannot be written.
         """
         judged: Judged | None = None
@@ -88,8 +90,18 @@ class Feedback:
         if judged is None and not kept:
             raise unknown
         if judged is not None and not kept and inputs is not None:
-            kept = self._reviewer.keep_now(_head(request_id, judged), inputs)
+            kept = self._keep(_head(request_id, judged), inputs)
         return Labelled(judged.correct if judged is not None else None, kept)
+
+    def _keep(self, head: Head, inputs: Mapping[str, NDArray[Any]]) -> bool:
+        manifest = self._manifest_of(head.bundle)
+        if manifest is None:
+            return False
+        checked, _ = ContractCheck(manifest.inputs)(inputs)
+        samples = next(iter(checked.values())).shape[0]
+        if samples != 1:
+            raise InputRefused("shape", f"{samples} samples for one label, expected 1")
+        return self._reviewer.keep_now(head, checked)
 
 
 def label_kept(reviewer: Reviewer, request_id: str, label: str) -> Labelled:

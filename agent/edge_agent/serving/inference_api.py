@@ -22,6 +22,7 @@ from edge_agent.serving.routes import Asked, Response, Route
 from edge_contracts.manifest import TensorSpec
 
 LONGEST_S = 60.0  # how long a request without a deadline may take
+ROUTING_KEY = "routing_key"  # parameter: requests with the same one meet the same arm of an experiment
 JSON_BYTES = "inference-header-content-length"
 BINARY = "application/octet-stream"
 _JSON_BYTES = {
@@ -154,7 +155,9 @@ def answer_call(engine: Answers, call: Call, client: str) -> Message:
     """
     timeout_s = min(call.timeout_s or LONGEST_S, LONGEST_S)
     deadline_s = monotonic() + timeout_s
-    future = engine.submit(Request(call.inputs, client, deadline_s, call.id, call.id, call.parameters))
+    stated = call.parameters.get(ROUTING_KEY)
+    key = stated if isinstance(stated, str) else call.id
+    future = engine.submit(Request(call.inputs, client, deadline_s, call.id, key, call.parameters))
     try:
         reply = future.result(timeout_s)
     except TimeoutError:

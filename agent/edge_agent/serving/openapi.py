@@ -91,6 +91,7 @@ SCHEMAS: dict[str, Any] = {
                 "properties": {
                     "binary_data_output": {"type": "boolean"},
                     "timeout": {"type": "integer", "minimum": 0, "description": "Microseconds."},
+                    "routing_key": {"type": "string", "description": "Same key, same arm of an experiment."},
                 },
             },
             "inputs": {

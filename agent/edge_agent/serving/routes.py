@@ -24,6 +24,8 @@ STATUS = {  # of refusals by code; a code that is absent is a fault of the model
     "shape": 400,
     "dtype": 400,
     "not-finite": 400,
+    "bad-label": 400,
+    "unknown-request": 404,
     "queue-full": 503,
     "no-model": 503,
     "rate-limited": 429,

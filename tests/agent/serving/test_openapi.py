@@ -16,6 +16,12 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
+from edge_agent.doubt.feedback import FeedbackBook
+from edge_agent.doubt.feedback_api import feedback_route
+from edge_agent.doubt.labelling import Feedback
+from edge_agent.doubt.reviewer import Reviewer
+from edge_agent.doubt.ring import ReviewRing
+from edge_agent.doubt.settings import ReviewSettings
 from edge_agent.serving.openapi import PATH
 from edge_agent.serving.routes import Asked, Response, Route
 
@@ -37,7 +43,10 @@ def test_the_document_holds_every_route_and_those_of_other_packages(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("fuzz")) as running:
+    folder = tmp_path_factory.mktemp("fuzz")
+    reviewer = Reviewer(ReviewRing(folder / "review", folder / "review.key"), ReviewSettings())
+    labels = feedback_route(Feedback(FeedbackBook(), reviewer, lambda _: None))
+    with served(folder, more=[labels]) as running:
         yield running
 
 
