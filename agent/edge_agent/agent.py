@@ -21,12 +21,11 @@ from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.lineup import Settled
-from edge_agent.errors import AgentError, InferenceFailed, NotEnrolled
+from edge_agent.errors import AgentError, NotEnrolled
+from edge_agent.guard.gate import DAY_S
+from edge_agent.guard.steward import Steward, Terms, Ties
 from edge_agent.inference.engine import Engine, Source
-from edge_agent.inference.golden import read_golden
 from edge_agent.inference.request_queue import QueueLimits
-from edge_agent.inference.serving import Serving
-from edge_agent.inference.session import Session
 from edge_agent.inference.source import Sample
 from edge_agent.telemetry.curtain import raise_curtain
 from edge_agent.telemetry.mqtt import Happening, Link, LinkDown, LinkUp
@@ -37,14 +36,14 @@ from edge_agent.telemetry.reporting import Reporting
 from edge_agent.telemetry.witness import Facts, Witness
 from edge_agent.updates import installer
 from edge_agent.updates.budget import DataRules
-from edge_agent.updates.health import Finding, Rules, Verdict, Vitals, judge
+from edge_agent.updates.health import Finding, Rules, Vitals, judge
 from edge_agent.updates.order_counter import OrderCounter
-from edge_agent.updates.slots import Phase, Slot, Tell
+from edge_agent.updates.slots import Event, Phase, Slot, Tell
 from edge_agent.updates.store import Found, Store, rebuilt
-from edge_agent.updates.updater import DAMAGED, Updater
+from edge_agent.updates.updater import Updater, check_limits
 from edge_agent.worker import Done, Worker
 from edge_contracts import messages
-from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid
+from edge_contracts.errors import ContractError
 from edge_contracts.messages import ActiveModel, Assignment, DeviceState, Record, unseal
 from edge_contracts.sketch import Baseline
 from edge_contracts.topics import Channel, topic
@@ -68,6 +67,7 @@ class Settings:
         downloads: When they may run, and how much they may fetch.
         threads: Of the runtime.
         isolate: Keep a CPU's runtime in a child process too; an accelerator's always is.
+        golden_s: Between two runs of the golden inputs while a model serves.
         settled_s: Stop when there was no input for so long; None to go on for ever.
         limits: Of the outbox.
         requests: Of the requests that wait for their turn.
@@ -79,21 +79,11 @@ class Settings:
     downloads: DataRules = field(default_factory=DataRules)
     threads: int = 1
     isolate: bool = False
+    golden_s: float = DAY_S
     settled_s: float | None = None
     limits: Limits = field(default_factory=Limits)
     reporting: Reporting = field(default_factory=Reporting)
     requests: QueueLimits = field(default_factory=QueueLimits)
-
-
-@dataclass(frozen=True)
-class Open:
-    """What answers inferences now."""
-
-    slot: Slot
-    serving: Serving
-    since_s: float
-    trial: bool
-    golden_agrees: bool
 
 
 class Agent:
@@ -134,11 +124,27 @@ class Agent:
                 f"no device is enrolled in {home.folder} and no bundle is installed; "
                 "run edge-agent enroll, or edge-agent install, first"
             )
-        self._queue: Queue[Happening | Done] = Queue()
+        self._queue: Queue[Happening | Done | Callable[[], None]] = Queue()
         self._worker = Worker(self._queue.put)
         self._keeper = Keeper(home, lambda: self._trusted, self.tell, self._keep, settings.threads)
         self.feedback = self._keeper.feedback
         self._engine = Engine(source, answered, settings.requests, lineup=self._keeper.lineup)
+        limits = check_limits(self._config.profile if self._config is not None else None)
+        self._steward = Steward(
+            home,
+            self._engine,
+            Ties(
+                lambda: self._updater.slots,
+                lambda: self._trusted,
+                lambda fact: self._updater.advance(Event.DAMAGED, fact),
+                self._keep,
+                self.tell,
+                self._queue.put,
+                lambda: self._service.alive(monotonic()),
+            ),
+            Terms(settings.threads, settings.isolate, settings.golden_s, limits),
+            self._random,
+        )
         self._updater = Updater(
             home,
             self._store,
@@ -149,9 +155,11 @@ class Agent:
             self._random,
             settings.threads,
             settings.downloads,
+            self._steward.barred,
         )
-        self._counter = OrderCounter(home, self._config, self._updater, self._trust, self.feedback)
-        self._open: Open | None = None
+        self._counter = OrderCounter(
+            home, self._config, self._updater, self._trust, self.feedback, self._steward.lift
+        )
         self._stopping = False
         self._link: Link | None = None
         self._reporter: Reporter | None = None
@@ -200,6 +208,7 @@ class Agent:
                 next_window_s = max(next_window_s + self._settings.window_s, now_s)
                 self._cut_window()
             self._judge_trial(now_s)
+            self._steward.tick(now_s)
             self._updater.tick(now_s)
             self._counter.serve()
             self._keeper.tick(now_s, self._engine, self._updater.slots)
@@ -221,27 +230,10 @@ class Agent:
 
     def serve(self, slot: Slot | None) -> Finding | None:
         """Answer with what a slot holds from the next input on."""
-        digest = self._updater.slots.bundle_in(slot)
-        trial = self._updater.slots.phase is Phase.TRIAL
-        if slot is None or digest is None:
-            self._switch(None)
+        if slot is None or self._updater.slots.bundle_in(slot) is None:
+            self._steward.serve_nothing()
             return None
-        if self._open is not None and (self._open.serving.bundle, self._open.trial) == (digest, trial):
-            return None
-        held = self._updater.slots.held[slot]
-        try:
-            # of a key that is retired since, too: it was verified when it was installed
-            verified = installer.verify_slot(self._home, slot, self._trusted.ever, digest)
-            folder = self._home.slot(slot)
-            isolate = self._settings.isolate or None
-            session = Session.open(folder, verified.manifest, held.choice, self._settings.threads, isolate)
-        except (AgentError, ContractError) as error:
-            self._switch(None)
-            log.error("bundle cannot be served", extra={"slot": slot, "reason": str(error)})
-            damaged = isinstance(error, DigestMismatch | BundleInvalid | FormatInvalid)
-            return Finding(Verdict.UNHEALTHY, DAMAGED if damaged else error.code, str(error))
-        self._switch(Open(slot, Serving.begin(digest, session, trial), monotonic(), trial, True))
-        return None
+        return self._steward.serve(slot, self._updater.slots.phase is Phase.TRIAL)
 
     def tell(self, tell: Tell) -> None:
         """Put an event into the telemetry."""
@@ -260,9 +252,9 @@ class Agent:
 
     def changed(self) -> None:
         """Say at once where the device stands now."""
-        opened = self._open
+        opened = self._steward.open
         if opened is not None and opened.trial and self._updater.slots.phase is Phase.IDLE:
-            self._open = Open(opened.slot, opened.serving, opened.since_s, False, opened.golden_agrees)
+            self._steward.confirmed()
             self._cut_window()
         if self._reporter is not None:
             self._reporter.status()
@@ -270,6 +262,8 @@ class Agent:
     def _begin(self) -> None:
         if self._store.lost:
             self._rebuild()
+        if self._steward.lost:
+            self.tell(Tell("guard-lost", detail=self._steward.lost))
         if self._reporter is not None and self._reporter.outbox.lost:
             self.tell(Tell("outbox-lost", detail=self._reporter.outbox.lost))
         self.tell(Tell("started", detail=f"edge-agent {agent_version()}"))
@@ -291,7 +285,7 @@ class Agent:
             self._keep(window)
         self._keeper.stop(self._engine)
         self._witness.stop()
-        self._switch(None)
+        self._steward.serve_nothing()
         if self._reporter is not None and self._link is not None:
             deadline_s = monotonic() + DRAIN_S
             self._reporter.send_again(monotonic())
@@ -316,9 +310,11 @@ class Agent:
         if isinstance(happening, LinkUp | LinkDown) or self._queue.qsize() < MAX_QUEUED:
             self._queue.put(happening)
 
-    def _happened(self, item: Happening | Done) -> None:
+    def _happened(self, item: Happening | Done | Callable[[], None]) -> None:
         reporter, now_s = self._reporter, monotonic()
-        if isinstance(item, Done):
+        if callable(item):
+            item()
+        elif isinstance(item, Done):
             self._worker.finish(item)
         elif reporter is None:
             raise AssertionError("a message without a fleet")
@@ -350,14 +346,6 @@ class Agent:
         if not self._stopping:
             self._updater.assigned(assignment, _now_ms())
 
-    def _switch(self, opened: Open | None) -> None:
-        self._open = opened
-        last = self._engine.switch(opened.serving if opened is not None else None)
-        if last is not None:
-            self._keep(last)
-        if opened is not None:
-            self._ask_golden(opened)
-
     def _follow(self, envelope: bytes) -> None:
         """Follow a statement about keys that came with an assignment; most are known already."""
         try:
@@ -376,23 +364,12 @@ class Agent:
             self._reporter.outbox.trust_director(self._config.director)
         self._updater.trust(self._trusted)
 
-    def _ask_golden(self, opened: Open) -> None:
-        """Run the golden inputs in this process too: it is here that they must agree."""
-        session = opened.serving.session
-        try:
-            golden = read_golden(self._home.slot(opened.slot), session.manifest, session.artifact.id)
-            result = self._engine.ask_golden(golden)
-            agrees, reason = result.passed, result.reason
-        except (InferenceFailed, ContractError) as error:
-            agrees, reason = False, str(error)
-        if not agrees:
-            log.error("golden inputs do not agree", extra={"reason": reason})
-            self.tell(Tell("golden-mismatch", opened.serving.bundle, None, "golden-mismatch", reason))
-            self._open = Open(opened.slot, opened.serving, opened.since_s, opened.trial, False)
-
     def _judge_trial(self, now_s: float) -> None:
-        opened = self._open
+        opened = self._steward.open
         if opened is None or not opened.trial or self._updater.is_stuck:
+            return
+        if opened.fault is not None:
+            self._updater.judged(opened.fault)
             return
         totals = self._engine.totals
         vitals = Vitals(
@@ -402,7 +379,7 @@ class Agent:
         self._updater.judged(judge(vitals, self._settings.health, allowed))
 
     def _cut_window(self) -> None:
-        window = self._engine.cut(self._open is not None and self._open.trial)
+        window = self._engine.cut(self._steward.is_on_trial)
         if window is not None:
             self._keep(window)
         for other in self._keeper.windows(self._engine):
@@ -435,9 +412,10 @@ class Agent:
         )
 
     def _active(self) -> ActiveModel | None:
-        if self._open is None:
+        opened = self._steward.open
+        if opened is None:
             return None
-        serving = self._open.serving
+        serving = opened.serving
         session = serving.session
         return ActiveModel(
             bundle=serving.bundle,
@@ -450,7 +428,7 @@ class Agent:
 
     def _facts(self) -> Facts:
         """What a person at the device may want to know."""
-        opened, reporter, link = self._open, self._reporter, self._link
+        opened, reporter, link = self._steward.open, self._reporter, self._link
         manifest = opened.serving.session.manifest if opened is not None else None
         return Facts(
             model=self._active(),

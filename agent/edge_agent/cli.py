@@ -16,6 +16,7 @@ from edge_agent.device.home import Home, default_home
 from edge_agent.doubt.cli import feedback, lineup, review
 from edge_agent.errors import AgentError, HomeLocked
 from edge_agent.finite import Finite
+from edge_agent.guard.command import quarantine
 from edge_agent.inference.infer import infer
 from edge_agent.telemetry.reporting import Reporting, reporting_options
 from edge_agent.trust_cli import trust
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 main.add_command(infer)
-for _command in (feedback, lineup, review):
+for _command in (feedback, lineup, quarantine, review):
     main.add_command(_command)
 main.add_command(trust)
 
@@ -209,6 +210,14 @@ def enroll(
     "and not the agent, for about 60 MB of memory. An accelerator's runtime always is in one.",
 )
 @reporting_options
+@click.option(
+    "--golden-hours",
+    type=Finite(min=0, min_open=True),
+    default=24.0,
+    show_default=True,
+    help="Ask the golden inputs again after so many hours, one at a time while nothing waits; "
+    "they are always asked before a model answers.",
+)
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
 @click.option("--verbose", is_flag=True, help="Log more.")
 @_HOME
@@ -235,6 +244,7 @@ def run(
     threads: int,
     isolate: bool,
     reporting: Reporting,
+    golden_hours: float,
     log_json: bool,
     verbose: bool,
     home: Path | None,
@@ -270,6 +280,7 @@ def run(
         threads=threads,
         isolate=isolate,
         reporting=reporting,
+        golden_s=golden_hours * 3600,
         settled_s=(2.0 + 2 / (rate or 10)) if once else None,
         requests=QueueLimits(requests=max_waiting, rate_per_s=max_rate),
     )

@@ -24,6 +24,7 @@ AgentError                       every refusal; its text is one line: found, exp
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
  +- SourceMissing                the folder, video or pipe that inputs should come from is not there
  +- StreamLost                   a camera, video or pipe that cannot be opened, or breaks off
+ +- NotQuarantined               what should be lifted is not in quarantine
  +- HomeInvalid                  the agent's folder, or a file in it, cannot be read or written
  |   +- NotEnrolled              the device belongs to no fleet yet
  |   +- AlreadyEnrolled          it belongs to one already
@@ -217,6 +218,12 @@ class TrialFailed(AgentError):
         """Keep the question that was failed beside the text."""
         super().__init__(message)
         self.code = code
+
+
+class NotQuarantined(AgentError):
+    """What should be lifted is not in quarantine."""
+
+    code = "not-quarantined"
 
 
 class SourceMissing(AgentError):

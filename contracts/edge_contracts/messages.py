@@ -132,6 +132,8 @@ class Window(Frozen):
         lineup: Its part among the device's models; None from agents that do not count it.
         merged: How many windows were added up in this one, because the outbox was full. Between them time
             may be missing: `duration_ms` is their sum, `rss_bytes` and `temperature_c` their largest.
+        software: Versions that decide what was answered, by name: kernel, agent, runtime, drivers.
+        child_rss_bytes: Resident memory of the process that holds the runtime at its end; 0 without one.
         epsilon: What the counts of this window cost in differential privacy; None when they are exact.
         clock_step_ms: How far the wall clock moved against the monotonic one in this window, when that was
             more than a second: start_ms and end_ms are then by two different clocks.
@@ -161,6 +163,8 @@ class Window(Frozen):
     merged: Annotated[int, Field(ge=1)] = later(1)
     epsilon: Annotated[float, Field(gt=0)] | None = later(None)
     clock_step_ms: int = later(0)
+    software: Mapping[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=64)]] = later({})
+    child_rss_bytes: Annotated[int, Field(ge=0)] = later(0)
 
 
 class Event(Frozen):

@@ -52,6 +52,17 @@ def find_troubles(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, s
         yield "no model is installed", do
     elif running and news and news["model"] is None:
         yield "the model cannot be opened", "edge-agent doctor says why; edge-agent rollback goes back"
+    guard = status["guard"]
+    if running and guard["rung"] == "abstain":
+        yield (
+            f"no answers: {guard['why']}",
+            "edge-agent rollback, or repair what is in quarantine and lift it",
+        )
+    for entry in guard["entries"]:
+        yield (
+            f"{entry['subject']} is not used ({entry['code']}: {entry['detail']})",
+            f"it is tried again by itself; when repaired: edge-agent quarantine lift {entry['subject']}",
+        )
     if running and news and not news["golden_agrees"]:
         yield (
             "the model gives wrong answers to its golden inputs",

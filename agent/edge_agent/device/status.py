@@ -13,6 +13,7 @@ from typing import Any
 
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
+from edge_agent.guard.quarantine import GuardStore
 from edge_agent.telemetry import standing as standing_file
 from edge_agent.updates.budget import at, read_used
 from edge_agent.updates.room import NAME as ROOM
@@ -62,6 +63,7 @@ def read_status(home: Home) -> dict[str, Any]:
         "standing": standing.model_dump(mode="json", exclude={"format"}) if standing else None,
         "space": _space(home),
         "fault": store.lost,
+        "guard": GuardStore(home).record.model_dump(mode="json", exclude={"format"}),
     }
 
 

@@ -49,12 +49,12 @@ class Patience:
     """
 
     run_s: float = 20.0
-    first_s: float = 60.0
-    open_s: float = 120.0  # as a trial: Python and OpenVINO take 10 s on a slow board
+    first_s: float = 30.0
+    open_s: float = 60.0  # Python and OpenVINO take 10 s on a slow board
 
     @staticmethod
     def of(latency_p95_ms: float | None, gate_ms: float) -> Patience:
-        """Twenty times what the trial has measured, and 2 s to 60 s whatever that is.
+        """Twenty times what the trial has measured, and 2 s to 30 s whatever that is.
 
         Below 2 s a healthy accelerator on a busy two-core board would be called hung; throttled by heat
         it takes three to five times as long as when it was tried.
@@ -63,8 +63,8 @@ class Patience:
             latency_p95_ms: Of the trial, None when it is not known.
             gate_ms: What the trial allowed.
         """
-        run_s = min(60.0, max(2.0, 20e-3 * (gate_ms if latency_p95_ms is None else latency_p95_ms)))
-        return Patience(run_s, max(run_s, 60.0))
+        run_s = min(30.0, max(2.0, 20e-3 * (gate_ms if latency_p95_ms is None else latency_p95_ms)))
+        return Patience(run_s)
 
 
 class IsolatedModel:

@@ -2,8 +2,8 @@
 
 It alone touches the session and its counts. Inputs come as requests of clients (`submit`) and from a
 source that it asks, which is one more client in the round. The agent's thread asks it to do things
-between two inferences (`switch`, `cut`, `ask_golden`) and waits for the result; nothing here waits for
-the network, the disk's outbox or the server.
+between two inferences (`switch`, `cut`) and waits for the result, or when nothing else is to be done
+(`when_idle`); nothing here waits for the network, the disk's outbox or the server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from edge_agent.doubt.lineup import Lineup, Members, Settled
 from edge_agent.errors import AgentError, DeadlinePassed, InferenceFailed, InputRefused, NoModel
-from edge_agent.inference.golden import GoldenResult, GoldenSet, run_golden
 from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.request_queue import QueueLimits, RequestQueue, Waiting
 from edge_agent.inference.serving import Serving, Totals
@@ -74,6 +73,8 @@ class Engine:
         self._lineup = lineup or Lineup()
         self._serving: Serving | None = None
         self._requests: deque[Callable[[], None]] = deque()
+        self._spare: deque[tuple[float, Callable[[], None]]] = deque()  # until when it may wait
+        self._no_model = NO_MODEL
         self._wake = threading.Event()
         self._stopping = False
         self._idle_since_s: float | None = None
@@ -104,7 +105,7 @@ class Engine:
             RequestRefused: At once: QueueFull, RateLimited, DeadlinePassed or NoModel.
         """
         if self._serving is None:
-            raise NoModel(NO_MODEL)
+            raise NoModel(self._no_model)
         future = self._queue.put(request, monotonic())
         self._wake.set()
         return future
@@ -119,9 +120,24 @@ class Engine:
         """What answers now. Its session is the inference thread's; its manifest and names are anybody's."""
         return self._serving
 
-    def switch(self, serving: Serving | None) -> Window | None:
-        """Answer with another model from the next input on; gives the last window of the one before."""
-        return self._between(lambda: self._switch(serving))
+    def switch(self, serving: Serving | None, why_none: str = NO_MODEL) -> Window | None:
+        """Answer with another model from the next input on; gives the last window of the one before.
+
+        Args:
+            why_none: What requests are told when there is none.
+        """
+        return self._between(lambda: self._switch(serving, why_none))
+
+    def suspend(self) -> None:
+        """Close the open model and let requests wait until the next `switch`."""
+        self._between(self._suspend)
+
+    def when_idle(self, work: Callable[[], T], within_s: float) -> Future[T]:
+        """Have something short done when no request waits, or when that does not happen within a time."""
+        future: Future[T] = Future()
+        self._spare.append((monotonic() + within_s, _into(future, work)))
+        self._wake.set()
+        return future
 
     def cut(self, trial: bool) -> Window | None:
         """Close the telemetry window and open the next; None when there is no model."""
@@ -138,14 +154,6 @@ class Engine:
     def between(self, work: Callable[[], T]) -> T:
         """Have something done between two inferences, and wait for it."""
         return self._between(work)
-
-    def ask_golden(self, golden: GoldenSet) -> GoldenResult:
-        """Run golden inputs in the open session, and count them in the window.
-
-        Raises:
-            InferenceFailed: The runtime fails on them.
-        """
-        return self._between(lambda: self._ask_golden(golden))
 
     @property
     def has_died(self) -> bool:
@@ -173,14 +181,7 @@ class Engine:
         if not self._thread.is_alive():  # before the start, or after the end: nobody to disturb
             return work()
         done: Future[T] = Future()
-
-        def request() -> None:
-            try:
-                done.set_result(work())
-            except BaseException as error:  # handed to the thread that asked
-                done.set_exception(error)
-
-        self._requests.append(request)
+        self._requests.append(_into(done, work))
         self._wake.set()
         while True:
             try:
@@ -194,18 +195,28 @@ class Engine:
             while not self._stopping:
                 self._busy_since_s = monotonic()
                 self._work_off()
-                self._round()
-                wait_s = self._from_source()
-                if wait_s > 0 and not self._requests and not self._queue:
+                wait_s = NO_MODEL_S
+                if not self._is_held:
+                    self._round()
+                    wait_s = self._from_source()
+                idle = wait_s > 0 and not self._queue
+                if self._spare and (idle or monotonic() > self._spare[0][0]):
+                    self._spare.popleft()[1]()
+                elif wait_s > 0 and not self._requests and (self._is_held or not self._queue):
                     self._busy_since_s = None
                     self._wake.wait(wait_s)
                 self._wake.clear()
-            while self._queue:
+            while self._queue and not self._is_held:
                 self._round()
             self._work_off()
         finally:  # by a fault of ours too: nobody may wait for ever for a reply
             self._queue.close(DIED)
             self._queue.refuse_all()
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether inputs wait where they are, because the model must not go on."""
+        return self._serving is not None and self._serving.watch.tripped
 
     def _work_off(self) -> None:
         while self._requests:
@@ -227,7 +238,7 @@ class Engine:
         """Answer one request, or say why not."""
         request, serving = waiting.request, self._serving
         if serving is None:
-            waiting.future.set_exception(NoModel(NO_MODEL))
+            waiting.future.set_exception(NoModel(self._no_model))
             return
         self._idle_since_s = None
         if request.deadline_s is not None and request.deadline_s <= monotonic():
@@ -286,8 +297,13 @@ class Engine:
             self._answered(settled, sample)
         return 0.0
 
-    def _switch(self, serving: Serving | None) -> Window | None:
-        before, self._serving = self._serving, serving
+    def _suspend(self) -> None:
+        if self._serving is not None:
+            self._serving.watch.tripped = True
+            self._serving.session.close()
+
+    def _switch(self, serving: Serving | None, why_none: str) -> Window | None:
+        before, self._serving, self._no_model = self._serving, serving, why_none
         if before is None:
             return None
         self._count_unserved(before)
@@ -306,14 +322,14 @@ class Engine:
         for reason, count in self._queue.take_unserved().items():
             serving.counter.unserved(reason, count)
 
-    def _ask_golden(self, golden: GoldenSet) -> GoldenResult:
-        serving = self._serving
-        if serving is None:
-            raise AssertionError("golden inputs need an open model")
+
+def _into(future: Future[T], work: Callable[[], T]) -> Callable[[], None]:
+    """Work whose result or error goes into a future."""
+
+    def request() -> None:
         try:
-            result = run_golden(serving.session, golden)
-        except InferenceFailed as error:
-            serving.counter.failed(error.code)
-            raise
-        serving.counter.asked_golden(result)
-        return result
+            future.set_result(work())
+        except BaseException as error:  # handed to the thread that asked
+            future.set_exception(error)
+
+    return request

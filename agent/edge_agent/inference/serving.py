@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from edge_agent.device.resources import now, read_resources
 from edge_agent.doubt.part import Part
 from edge_agent.errors import InferenceFailed, InputRefused
+from edge_agent.guard.software import read_software
+from edge_agent.guard.watch import Watch
 from edge_agent.inference.request import Arrays
 from edge_agent.inference.session import Answer, Session
 from edge_agent.input.stuck import STUCK, StuckWatch
@@ -32,18 +35,27 @@ class Serving:
         bundle: Digest of the manifest.
         part: Its part among the models of the device, and how sure it is.
         watches: For clients that say the same again and again, where the contract asks for it.
+        watch: Around the session.
+        software: Versions that decide what it answers.
     """
 
     bundle: str
     session: Session
     counter: WindowCounter
     part: Part
+    watch: Watch
+    software: Mapping[str, str]
     totals: Totals = field(default_factory=Totals)
     watches: tuple[StuckWatch, ...] = ()
 
     @staticmethod
     def begin(
-        bundle: str, session: Session, trial: bool, role: Role = "active", experiment: str = ""
+        bundle: str,
+        session: Session,
+        trial: bool,
+        role: Role = "active",
+        experiment: str = "",
+        watch: Watch | None = None,
     ) -> Serving:
         """Start counting for a session."""
         counter = WindowCounter(
@@ -56,7 +68,10 @@ class Serving:
             trial,
         )
         part = Part(session.manifest, session.artifact.id, role, experiment)
-        return Serving(bundle, session, counter, part, watches=StuckWatch.of(session.manifest))
+        option = session.choice.option
+        software = read_software(option.runtime, option.device)
+        watches = StuckWatch.of(session.manifest)
+        return Serving(bundle, session, counter, part, watch or Watch(session), software, watches=watches)
 
     def infer(self, inputs: Arrays, client: str | None = None) -> Answer:
         """Answer a batch and count it.
@@ -73,7 +88,7 @@ class Serving:
             if client is not None:
                 for watch in self.watches:
                     stuck = max(stuck, watch.see(client, inputs))
-            answer = self.session.infer(inputs)
+            answer = self.watch.infer(inputs)
         except InputRefused as error:
             self.counter.refused(error.code)
             self.totals.refused += 1
@@ -90,4 +105,7 @@ class Serving:
 
     def cut(self, trial: bool = False) -> Window:
         """Close the telemetry window and open the next; the part's counts are cut by the lineup."""
-        return self.counter.cut(now(), read_resources(), trial)
+        window = self.counter.cut(now(), read_resources(), trial)
+        child = self.session.child
+        more = {"software": self.software, "child_rss_bytes": child.memory_bytes if child else 0}
+        return window.model_copy(update=more)

@@ -17,10 +17,10 @@ from edge_contracts.sketch import merge_quantiles
 LONGEST_MS = 24 * 3600 * 1000  # beyond a day nobody could tell when something began
 
 # What becomes of each field of a Window; a test holds this to the fields that there are.
-SAME = ("kind", "bundle", "artifact", "runtime", "trial")
+SAME = ("kind", "bundle", "artifact", "runtime", "trial", "software")
 SUMS = ("duration_ms", "inferences", "golden_total", "golden_agree", "cpu_s", "merged", "clock_step_ms")
 REASONS = ("errors", "refused", "flagged", "unserved")
-LARGEST = ("rss_bytes", "temperature_c")
+LARGEST = ("rss_bytes", "child_rss_bytes", "temperature_c")
 OWN_RULE = ("start_ms", "end_ms", "latency_ms", "scalars", "lineup", "epsilon")
 
 # The same for LineupCounts and ShadowCounts.

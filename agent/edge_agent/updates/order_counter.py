@@ -28,6 +28,7 @@ class OrderCounter:
     Args:
         trust_changed: Called when other keys count.
         feedback: Takes the label of a request; what it gives is shown.
+        lift: Takes something out of quarantine; what to answer.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class OrderCounter:
         updater: Updater,
         trust_changed: Callable[[], None],
         feedback: Callable[[str, str], object],
+        lift: Callable[[str], str],
     ) -> None:
         """Take the parts."""
+        self._lift = lift
         self._home, self._config, self._updater = home, config, updater
         self._trust_changed, self._feedback = trust_changed, feedback
         self._installing: tuple[str, str] | None = None  # name of the order, bundle
@@ -96,6 +99,8 @@ class OrderCounter:
             return str(self._feedback(order.request, order.label))
         if order.kind == "install":
             return self._install(name, order)
+        if order.kind == "lift":
+            return self._lift(order.subject)
         return "trusted no longer" if order.kind == "distrust" else "trusted"
 
     def _install(self, name: str, order: orders.Order) -> str:

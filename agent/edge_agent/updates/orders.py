@@ -20,7 +20,7 @@ from edge_contracts.model import Frozen, canonical_json, later, parse_json
 
 FORMAT = "edgefleet.order/1"
 ANSWER_FORMAT = "edgefleet.answer/1"
-Kind = Literal["install", "rollback", "trust", "distrust", "follow", "feedback"]
+Kind = Literal["install", "rollback", "trust", "distrust", "follow", "feedback", "lift"]
 POLL_S = 0.1
 WAIT_S = 180.0  # a check on a slow board, and then some
 
@@ -33,6 +33,7 @@ class Order(Frozen):
         keys: Publishers to trust from now on, or no longer: raw, base64 (install, trust, distrust).
         statement: A signed statement about keys (follow).
         request, label: Right answer to a request (feedback).
+        subject: What to take out of quarantine (lift).
     """
 
     format: Literal["edgefleet.order/1"] = "edgefleet.order/1"
@@ -42,6 +43,7 @@ class Order(Frozen):
     request: str = ""
     label: str = ""
     statement: str = later("")
+    subject: str = later("")
 
 
 class Answer(Frozen):
@@ -65,6 +67,7 @@ def give(
     request: str = "",
     label: str = "",
     statement: str = "",
+    subject: str = "",
 ) -> str:
     """Give the running daemon an order and wait for its answer.
 
@@ -85,7 +88,15 @@ def give(
     except OSError as error:
         raise HomeInvalid(f"cannot write {folder}: {error.strerror}") from None
     order, answer = folder / f"{name}.order", folder / f"{name}.answer"
-    asked = Order(kind=kind, archive=beside, keys=keys, request=request, label=label, statement=statement)
+    asked = Order(
+        kind=kind,
+        archive=beside,
+        keys=keys,
+        request=request,
+        label=label,
+        statement=statement,
+        subject=subject,
+    )
     write_durably(order, canonical_json(asked))
     deadline_s = monotonic() + WAIT_S
     try:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import ChildFailed, RuntimeUnavailable, TrialFailed
+from edge_agent.guard.ways import read_ways
 from edge_agent.inference.golden import GoldenResult
 from edge_agent.inference.isolation import run_child
-from edge_agent.runtimes.choice import Choice, Option, choose, options
+from edge_agent.runtimes.choice import Choice, Option, choose
 from edge_contracts.manifest import Manifest
 
 Run = Callable[[Mapping[str, Any], float], dict[str, Any]]
@@ -59,6 +60,7 @@ def run_trial(
     limits: Limits = Limits(),
     threads: int = 1,
     run: Run = run_child,
+    barred: Callable[[Mapping[Option, str]], Mapping[Option, str]] | None = None,
 ) -> TrialReport:
     """Try an extracted bundle, option by option, until one passes.
 
@@ -66,25 +68,28 @@ def run_trial(
 
     Args:
         folder: What `Bundle.extract` wrote, its signature and digests checked.
+        barred: Says which of the options are not to be tried, and why.
 
     Raises:
         TrialFailed: No option passed; the code is that of the first.
     """
-    ways = options(manifest)
-    failed: dict[Option, str] = {}
+    ways = read_ways(folder, manifest)
+    failed = dict(barred(ways)) if barred is not None else {}
     first: TrialFailed | None = None
+    tried = 0
     while True:
         try:
             choice = choose(ways, failed)
         except RuntimeUnavailable as error:
             if first is None:
                 raise TrialFailed(error.code, str(error)) from None
-            detail = str(first) if len(failed) == 1 else str(error)
+            detail = str(first) if tried == 1 else str(error)
             raise TrialFailed(first.code, detail) from None
         try:
             return _try(folder, manifest, choice, limits, threads, run)
         except TrialFailed as error:
             failed[choice.option] = str(error)
+            tried += 1
             first = first or error
 
 

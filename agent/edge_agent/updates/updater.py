@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -27,6 +28,7 @@ from edge_agent.errors import (
     ServerUnreachable,
     TrialFailed,
 )
+from edge_agent.runtimes.choice import Option
 from edge_agent.updates import installer
 from edge_agent.updates.assignment import Ignore, Keep, Refuse, Reuse, Satisfied, decide, is_news
 from edge_agent.updates.budget import DataMeter, DataRules
@@ -64,6 +66,13 @@ TELL_AFTER = 3  # attempts: a link that breaks now and then is nothing to tell
 MAX_REFUSALS = 3  # a server that says no, or sends other bytes, is asked again this often
 
 
+class Barred(Protocol):
+    """Says which ways to run a bundle are in quarantine; see `warden.Warden.barred`."""
+
+    def __call__(self, ways: Mapping[Option, str], bundle: str) -> dict[Option, str]:
+        """With the reasons."""
+
+
 class Jobs(Protocol):
     """Who does the long work; see `worker.Worker`."""
 
@@ -97,6 +106,7 @@ class Updater:
     Args:
         config: None on a device without a fleet: its checks have no bounds but the bundle's.
         downloads: When they may run, and how much they may fetch.
+        barred: The ways to run a bundle that a check must not take, with reasons.
     """
 
     def __init__(
@@ -110,11 +120,13 @@ class Updater:
         random: Random,
         threads: int = 1,
         downloads: DataRules | None = None,
+        barred: Barred | None = None,
     ) -> None:
         """Take the parts; `start` does the first step."""
         self._meter = DataMeter(home.data_used, downloads or DataRules())
         self._home, self._store, self._config, self._trusted = home, store, config, trusted
         self._host, self._worker, self._random, self._threads = host, worker, random, threads
+        self._barred = barred
         self._events: deque[tuple[Event, Fact]] = deque()
         self._again: tuple[float, Assignment, Held] | None = None  # when, what
         self._attempts = self._refusals = 0
@@ -404,7 +416,9 @@ class Updater:
 
         def work(_: Callable[[], bool]) -> TrialReport:
             verified = installer.verify_slot(self._home, slot, self._trusted, digest)
-            return run_trial(self._home.slot(slot), verified.manifest, check_limits(profile), self._threads)
+            barred = partial(self._barred, bundle=verified.digest) if self._barred is not None else None
+            limits = check_limits(profile)
+            return run_trial(self._home.slot(slot), verified.manifest, limits, self._threads, barred=barred)
 
         self._worker.begin(work, self._checked)
 

@@ -19,6 +19,8 @@ BUNDLE = {
     "fallback": "",
 }
 
+QUARANTINED = {"subject": "edgetpu/EDGETPU", "code": "runtime-hung", "detail": "no answer"}
+
 
 def status(**changes: Any) -> dict[str, Any]:
     """Of a device that is well; `news__x` changes x in what the daemon wrote."""
@@ -59,6 +61,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "outbox": {"waiting": 0, "waiting_bytes": 0, "dropped_records": 0},
         "space": {"free_bytes": 8_000_000_000, "total_bytes": 16_000_000_000},
         "fault": "",
+        "guard": {"rung": "serving", "why": "", "entries": [], "software": {}},
     }
     for key, value in changes.items():
         if key.startswith("news__"):
@@ -95,6 +98,12 @@ def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
         ({"news__link_up": False, "news__link_reason": "no route"}, "no route", "network"),
         ({"news__heard_ms": NOW_MS - 3_600_000}, "does not answer", "server"),
         ({"news__time_ms": NOW_MS - 600_000}, "written nothing for 10 min", "log"),
+        ({"guard": {"rung": "abstain", "why": "no way left", "entries": []}}, "no way left", "rollback"),
+        (
+            {"guard": {"rung": "serving", "entries": [QUARANTINED]}},
+            "edgetpu/EDGETPU is not used (runtime-hung: no answer)",
+            "edge-agent quarantine lift edgetpu/EDGETPU",
+        ),
         ({"fault": "state.json was damaged"}, "state.json was damaged", "start the agent"),
         ({"space": {"free_bytes": 1, "total_bytes": 1000}}, "disk has 1 B left", "free some"),
         (

@@ -14,8 +14,9 @@ from agent_bundles import build
 from agent_fleet import until
 
 from edge_agent.doubt.lineup import Settled
+from edge_agent.errors import NoModel
 from edge_agent.inference.engine import Engine
-from edge_agent.inference.golden import read_golden
+from edge_agent.inference.request import Request
 from edge_agent.inference.serving import Serving
 from edge_agent.inference.session import Session
 from edge_agent.inference.source import BadFile, Nothing, Sample
@@ -116,18 +117,53 @@ def test_inputs_wait_where_they_are_until_there_is_a_model(folder: Path, engines
     until(lambda: engine.totals.answered == 1, "it is answered now")
 
 
-def test_golden_inputs_asked_between_two_inferences_are_counted_apart(
+def test_spare_work_waits_until_no_request_waits_or_its_time_is_up(
     folder: Path, engines: list[Engine]
 ) -> None:
-    engine = Engine(Stream())
+    busy = Engine(Stream(forever=GOOD))
+    idle = Engine(Stream())
+    engines += [busy, idle]
+    for engine in engines:
+        engine.switch(serving(folder, FIRST))
+        engine.start()
+    assert idle.when_idle(lambda: 1, within_s=600.0).result(10) == 1
+    late = busy.when_idle(lambda: 1, within_s=600.0)
+    until(lambda: busy.totals.answered > 20, "twenty answers")
+    assert not late.done()
+    soon = Engine(Stream(forever=GOOD))
+    engines.append(soon)
+    soon.switch(serving(folder, FIRST))
+    soon.start()
+    assert soon.when_idle(lambda: 1, within_s=0.0).result(10) == 1
+
+
+def test_while_the_model_is_suspended_inputs_wait_and_none_is_lost(
+    folder: Path, engines: list[Engine]
+) -> None:
+    stream = Stream(forever=GOOD)
+    engine = Engine(stream)
     engines.append(engine)
     engine.switch(serving(folder, FIRST))
     engine.start()
-    result = engine.ask_golden(read_golden(folder, open_bundle(build()).manifest, "float32"))
-    window = engine.cut(trial=False)
-    assert result.passed
-    assert window is not None
-    assert (window.golden_total, window.golden_agree, window.inferences) == (16, 16, 0)
+    until(lambda: engine.totals.answered > 5, "answers")
+    engine.suspend()
+    taken, answered = stream.given, engine.totals.answered
+    request = engine.submit(Request({"x": ROW}))
+    assert engine.cut(trial=False) is not None, "the window can be cut meanwhile"
+    assert (stream.given, engine.totals.answered) == (taken, answered)
+    assert not request.done()
+    engine.switch(serving(folder, SECOND))
+    assert request.result(10).bundle == SECOND
+
+
+def test_without_a_model_requests_are_told_why(folder: Path, engines: list[Engine]) -> None:
+    engine = Engine()
+    engines.append(engine)
+    engine.switch(serving(folder, FIRST))
+    engine.start()
+    engine.switch(None, "nothing here can be trusted")
+    with pytest.raises(NoModel, match="nothing here can be trusted"):
+        engine.submit(Request({"x": ROW}))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

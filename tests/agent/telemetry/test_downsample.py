@@ -95,6 +95,7 @@ def test_more_reasons_than_a_window_holds_are_counted_as_others() -> None:
         {"artifact": "float"},
         {"runtime": "litert 3"},
         {"trial": False},
+        {"software": {"kernel": "6.1"}},
         {"duration_ms": LONGEST_MS},
         {"epsilon": 0.5},
         {"scalars": []},
