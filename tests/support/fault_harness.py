@@ -138,7 +138,7 @@ def live(life: Life, step: str, shim: Path, log: Path, at: int = 0, torn: bool =
     """Run a step under the shim; the exit code of its process."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
         "FAULT_ROOT": str(life.root),
         "FAULT_LOG": str(log),
         "FAULT_MARK": str(life.folder / "mark"),
