@@ -74,6 +74,11 @@ main.add_command(trust)
     "--ca", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="PEM of the server's own CA."
 )
 @click.option("--force", is_flag=True, help="Leave the fleet that the device belongs to.")
+@click.option(
+    "--encrypt-models",
+    is_flag=True,
+    help="Keep models encrypted on the disk with a key of this device, from the next bundle on.",
+)
 @_HOME
 @_JSON
 def enroll(
@@ -84,14 +89,18 @@ def enroll(
     labels: tuple[str, ...],
     ca: Path | None,
     force: bool,
+    encrypt_models: bool,
     home: Path | None,
     as_json: bool,
 ) -> None:
     """Join a fleet: make a key, show the token, learn whom to trust."""
     from edge_agent.device.enrol import enrol
+    from edge_agent.sealed import make_key
 
     place = _place(home)
     with place.locked():
+        if encrypt_models:
+            make_key(place.folder)
         config = enrol(
             place, server, token, profile, name, _labels(labels), ca.read_text() if ca else "", force
         )
@@ -308,14 +317,20 @@ def run(
     type=click.Path(path_type=Path),
     help="Publisher's public key; this device trusts it from now on.",
 )
+@click.option(
+    "--encrypt-models",
+    is_flag=True,
+    help="Keep models encrypted on the disk with a key of this device, from the next bundle on.",
+)
 @_HOME
 @_JSON
-def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) -> None:
+def install(bundle: Path, trust: Path | None, encrypt_models: bool, home: Path | None, as_json: bool) -> None:
     """Install a bundle at the device itself, with the same checks as an update.
 
     A bundle from a file has no release counter: it is never refused as a downgrade.
     """
     from edge_agent.device import config
+    from edge_agent.sealed import make_key
     from edge_agent.updates import local, orders
     from edge_contracts.keys import read_public
 
@@ -324,6 +339,9 @@ def install(bundle: Path, trust: Path | None, home: Path | None, as_json: bool) 
     before = config.trusted_publishers(place, config.read_config(place))
     keys = before.plus(key) if key is not None else before
     local.open_for(place, bundle, keys)
+    if encrypt_models:
+        place.make()
+        make_key(place.folder)
     try:
         with place.locked():
             if key is not None:  # before the bundle counts: untrusted it would not verify at the next start

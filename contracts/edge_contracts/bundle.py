@@ -11,7 +11,7 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,8 +121,11 @@ def open_bundle(source: Path | bytes, name: str = "") -> Bundle:
         raise BundleInvalid(f"{name} is damaged: {error}") from None
 
 
-def open_folder(folder: Path) -> Bundle:
+def open_folder(folder: Path, read: Callable[[str], bytes] | None = None) -> Bundle:
     """Read an extracted bundle back, with the same checks of sizes and digests.
+
+    Args:
+        read: How to read a file that the manifest names, where it does not lie there as it is.
 
     Raises:
         BundleInvalid: A file is missing or cannot be read.
@@ -132,7 +135,10 @@ def open_folder(folder: Path) -> Bundle:
         content = (folder / MANIFEST).read_bytes()
         envelope = (folder / ENVELOPE).read_bytes()
         manifest = parse_json(Manifest, content, MANIFEST, FORMAT)
-        contents = {file.path: (folder / file.path).read_bytes() for file in manifest.files()}
+        contents = {
+            file.path: read(file.path) if read is not None else (folder / file.path).read_bytes()
+            for file in manifest.files()
+        }
     except OSError as error:
         raise BundleInvalid(f"cannot read {error.filename}: {error.strerror}") from None
     for file in manifest.files():

@@ -6,6 +6,7 @@
     HOME/outbox.db     telemetry that the server has not acknowledged (`outbox.py`)
     HOME/slots/a, b    one extracted bundle each
     HOME/downloads/    archives on their way, and the room that is kept for them
+    HOME/model.key     what models are encrypted with, where they are (0600; `sealed.py`)
     HOME/data.json     how much was downloaded this day and month (`budget.py`)
     HOME/orders/       what commands ask of the running daemon (`orders.py`)
     HOME/lineup.json   who stands beside the active model, HOME/lineup/ their bundles (`doubt/`)

@@ -139,7 +139,8 @@ def _model(bundle: dict[str, Any] | None) -> str:
     runs = f", {bundle['runs']}" if "runs" in bundle else ""
     fallback = f"; fallback: {bundle['fallback']}" if bundle.get("fallback") else ""
     named = f"{bundle.get('name', '?')} {bundle.get('version', '?')} ({short(bundle['bundle'])}"
-    return f"{named}, slot {bundle['slot']}){runs}{fallback}"
+    how = ", encrypted" if bundle.get("encrypted") else ""
+    return f"{named}, slot {bundle['slot']}){runs}{how}{fallback}"
 
 
 def _answers(news: dict[str, Any]) -> str:

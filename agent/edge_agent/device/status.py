@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
+from edge_agent import sealed
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
 from edge_agent.guard.quarantine import GuardStore
@@ -116,7 +117,8 @@ def _bundle(home: Home, slots: Slots, slot: Slot | None) -> dict[str, Any] | Non
     if slot is None or digest is None:
         return None
     held = slots.held[slot]
-    shown: dict[str, Any] = {"slot": slot, "bundle": digest, "counter": held.counter}
+    encrypted = any(home.slot(slot).rglob(f"*{sealed.SUFFIX}"))
+    shown: dict[str, Any] = {"slot": slot, "bundle": digest, "counter": held.counter, "encrypted": encrypted}
     if held.choice is not None:
         shown |= {"runs": str(held.choice.option), "fallback": held.choice.fallback}
     try:

@@ -25,9 +25,9 @@ from edge_agent.doubt.settings import (
     ShadowSettings,
 )
 from edge_agent.errors import ContractDiffers, HomeInvalid, SettingRefused
+from edge_agent.sealed import read_folder
 from edge_agent.updates.store import Store
 from edge_agent.updates.trial import Limits
-from edge_contracts.bundle import open_folder
 from edge_contracts.digest import short
 from edge_contracts.errors import ContractError
 from edge_contracts.manifest import Manifest
@@ -231,7 +231,7 @@ def _active_manifest(home: Home) -> Manifest | None:
     if slots.active is None:
         return None
     try:
-        return open_folder(home.slot(slots.active)).manifest
+        return read_folder(home.slot(slots.active)).manifest
     except ContractError:
         return None  # damaged: the agent finds out and says so
 

@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from edge_agent import sealed
 from edge_agent.device.home import Home, write_durably
 from edge_agent.doubt.settings import ChoiceSettings, LineupSettings
 from edge_agent.errors import ContractDiffers, HomeInvalid, NoSpace
@@ -29,7 +30,7 @@ from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.updates.local import open_for
 from edge_agent.updates.room import require_space
 from edge_agent.updates.trial import Limits, run_trial
-from edge_contracts.bundle import open_folder, sync_folder
+from edge_contracts.bundle import sync_folder
 from edge_contracts.digest import Digest, short
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
@@ -86,7 +87,7 @@ def bring(home: Home, archive: Path, active: Manifest | None, limits: Limits | N
         if not folder.exists():
             unpacked = sum(len(content) for content in bundle.contents.values()) + (1 << 20)
             require_space(folder.parent, unpacked)
-            bundle.extract(beside)
+            sealed.unpack(bundle, beside)
         report = run_trial(beside if beside.exists() else folder, bundle.manifest, limits or Limits())
         if beside.exists():
             os.rename(beside, folder)
@@ -111,7 +112,7 @@ def verify_member(home: Home, digest: str, trusted: TrustedKeys) -> VerifiedMani
 
 def verify_folder(folder: Path, digest: str, trusted: TrustedKeys) -> VerifiedManifest:
     """The same for any folder that should hold a certain bundle; raises as `verify_member`."""
-    bundle = open_folder(folder)
+    bundle = sealed.read_folder(folder)
     if bundle.digest != digest:
         raise DigestMismatch(f"{folder} holds bundle {bundle.digest}, expected {digest}")
     return verify(bundle, trusted)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent import sealed
 from edge_agent.inference.session import Session
 from edge_contracts.arrays import read_npz
 from edge_contracts.errors import FormatInvalid
@@ -61,8 +62,12 @@ def read_golden(folder: Path, manifest: Manifest, artifact_id: str) -> GoldenSet
     Raises:
         FormatInvalid: The file does not hold what the manifest says.
     """
-    path = folder / manifest.golden.file.path
-    arrays = read_npz(path, path.name, MAX_BYTES)
+    name = manifest.golden.file.path
+    try:
+        content = sealed.read(folder, name)
+    except OSError as error:
+        raise FormatInvalid(f"cannot read {name}: {error.strerror}") from None
+    arrays = read_npz(content, name, MAX_BYTES)
     golden = GoldenSet(
         {spec.name: _take(arrays, f"input/{spec.name}", manifest, spec.shape) for spec in manifest.inputs},
         {

@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edge_agent import sealed
 from edge_agent.errors import InferenceFailed, ModelInvalid, RuntimeUnavailable
 from edge_agent.runtimes.base import CPU, Device, Tensors, TensorShape, one_line
 from edge_contracts.manifest import Artifact
@@ -80,15 +81,18 @@ def open_tflite(
     if package is None:
         raise RuntimeUnavailable(LITERT_MISSING)
     path = folder / artifact.files[0].path
-    if not delegates and EDGETPU_OP in path.read_bytes():
+    content = sealed.read(folder, artifact.files[0].path)
+    if not delegates and EDGETPU_OP in content:
         raise ModelInvalid(
             f"{path.name} is compiled for the Edge TPU (it holds {EDGETPU_OP.decode()}) "
             "and cannot run on a CPU"
         )
     module = importlib.import_module(f"{package}.interpreter")
     try:
+        # a file is mapped and its pages shared; what was encrypted has to live in memory
+        source = {"model_path": str(path)} if path.exists() else {"model_content": content}
         interpreter = module.Interpreter(
-            model_path=str(path), num_threads=threads, experimental_delegates=list(delegates) or None
+            num_threads=threads, experimental_delegates=list(delegates) or None, **source
         )
         for binding in artifact.inputs:
             _resize(interpreter, binding.tensor, binding.shape)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent import sealed
 from edge_agent.errors import InferenceFailed, ModelInvalid, RuntimeUnavailable
 from edge_agent.runtimes.base import CPU, Device, Tensors, TensorShape, one_line
 from edge_contracts.manifest import Artifact
@@ -69,7 +70,11 @@ class OpenVINO:
             config |= {"ENABLE_CPU_PINNING": False}
         try:
             core = openvino.Core()
-            model = core.read_model(paths[0], *paths[1:2])
+            if sealed.is_sealed(folder, artifact.files[0].path):
+                parts = [sealed.read(folder, file.path) for file in artifact.files]
+                model = core.read_model(parts[0], parts[1] if len(parts) > 1 else b"")
+            else:
+                model = core.read_model(paths[0], *paths[1:2])
             shapes = {b.tensor: openvino.PartialShape(list(b.shape)) for b in artifact.inputs}
             if any(tensor.partial_shape.is_dynamic for tensor in model.inputs):
                 model.reshape(shapes)

@@ -11,11 +11,12 @@ import os
 import shutil
 from pathlib import Path
 
+from edge_agent import sealed
 from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid, InstallRefused, NoSpace, WrongProfile
 from edge_agent.updates.room import Room, require_space
 from edge_agent.updates.slots import Slot
-from edge_contracts.bundle import Bundle, open_bundle, open_folder, sync_folder
+from edge_contracts.bundle import Bundle, open_bundle, sync_folder
 from edge_contracts.digest import short
 from edge_contracts.errors import DigestMismatch
 from edge_contracts.keys import TrustedKeys
@@ -70,7 +71,7 @@ def place(home: Home, bundle: Bundle, slot: Slot) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         Room(home.downloads).give_back()  # it was kept for this
         require_space(folder.parent, _unpacked_bytes(bundle))
-        bundle.extract(beside)
+        sealed.unpack(bundle, beside)
         os.rename(beside, folder)
         sync_folder(folder.parent)
     except OSError as error:
@@ -103,7 +104,7 @@ def verify_slot(
     Raises:
         ContractError: It is damaged, or its publisher is not trusted any more.
     """
-    bundle = open_folder(home.slot(slot))
+    bundle = sealed.read_folder(home.slot(slot))
     if expected is not None and bundle.digest != expected:
         raise DigestMismatch(f"slot {slot} holds bundle {bundle.digest}, expected {expected}")
     return verify(bundle, trusted)

@@ -26,7 +26,6 @@ from edge_agent.errors import (
     ServerBusy,
     ServerRefused,
     ServerUnreachable,
-    TrialFailed,
 )
 from edge_agent.runtimes.choice import Option
 from edge_agent.updates import installer
@@ -146,6 +145,8 @@ class Updater:
                 installer.verify_slot(self._home, slot, self._trusted.ever, self.slots.bundle_in(slot))
             except ContractError as error:
                 self.advance(Event.DAMAGED, Fact(slot=slot, code=error.code, detail=str(error)))
+            except HomeInvalid as error:  # its key is missing, and may come back
+                log.error("slot cannot be read", extra={"slot": slot, "reason": str(error)})
         self.advance(*beginning(self.slots))
         self._part_from_revoked()
 
@@ -285,7 +286,7 @@ class Updater:
             return None
         try:
             found = installer.verify_slot(self._home, slot, self._trusted.ever, self.slots.bundle_in(slot))
-        except ContractError:
+        except (ContractError, HomeInvalid):
             return None  # damaged: whoever opens it next says so
         return found.key_id if found.key_id in self._trusted.revoked else None
 
@@ -314,7 +315,7 @@ class Updater:
     def _still_good(self, decision: Reuse) -> bool:
         try:
             installer.verify_slot(self._home, decision.slot, self._trusted, decision.held.bundle)
-        except ContractError as error:
+        except (ContractError, HomeInvalid) as error:
             log.warning("kept bundle is damaged", extra={"slot": decision.slot, "reason": str(error)})
             return False
         return True
@@ -425,7 +426,7 @@ class Updater:
     def _checked(self, future: Future[TrialReport]) -> None:
         try:
             report = future.result()
-        except (TrialFailed, ContractError) as error:
+        except (AgentError, ContractError) as error:
             self.advance(Event.CHECK_FAILED, Fact(code=error.code, detail=str(error)))
             return
         log.info(
