@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +15,7 @@ from edge_agent.errors import AgentError
 from edge_agent.finite import Finite
 
 if TYPE_CHECKING:
+    from edge_agent.batch.run import Batch
     from edge_agent.inference.oneshot import OneShot
 
 
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     help="Data file (.npz): x, or one array for each input by its tensor name. A picture (.jpg .png), sound "
-    "(.wav) or table (.csv .json) where the bundle says how it becomes an input.",
+    "(.wav) or table (.csv .json) where the bundle says how it becomes an input; a folder of them or a "
+    ".parquet file with --output X.parquet.",
 )
 @click.option(
     "--trust",
@@ -33,7 +38,22 @@ if TYPE_CHECKING:
     "Without it, the keys of the enrolled device count.",
 )
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of the agent.")
-@click.option("--output", type=click.Path(path_type=Path), help="Also write all outputs to this .npz file.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Also write all outputs to this .npz file. A .parquet file gets a row for each input instead: of a "
+    "folder, a .parquet or an .npz file, however large; a run that was stopped goes on where it was.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes (.parquet)."
+)
+@click.option(
+    "--part-rows",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Rows of a part (.parquet): so many of each process are lost by a kill.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="CPU threads.")
 @click.option(
@@ -50,6 +70,8 @@ def infer(
     trust: tuple[Path, ...],
     home: Path | None,
     output: Path | None,
+    jobs: int,
+    part_rows: int,
     as_json: bool,
     threads: int,
     timeout_s: float,
@@ -61,14 +83,57 @@ def infer(
     from edge_agent.inference.trusting import trusted_keys
 
     place = Home(home) if home is not None else default_home()
-    shot = answer_file(bundle, inputs, trusted_keys(trust, place), threads, timeout_s)
-    if shot.signed_by is None:
-        click.echo(
-            "signature not checked: give --trust KEY or enrol the device (digests were checked)", err=True
-        )
+    trusted = trusted_keys(trust, place)
+    if output is not None and output.suffix == ".parquet":
+        from edge_agent.batch.run import Batch
+
+        _batch(Batch(bundle, inputs, output, trusted, jobs, threads, part_rows), as_json)
+        return
+    if inputs.is_dir() or inputs.suffix == ".parquet":
+        raise click.UsageError(f"{inputs} may hold many inputs: give --output X.parquet for their answers")
+    shot = answer_file(bundle, inputs, trusted, threads, timeout_s)
+    _own_up(shot.signed_by)
     if output is not None:
         _write(shot, output)
     click.echo(json.dumps(answers.as_json(shot), allow_nan=False) if as_json else answers.as_text(shot))
+
+
+def _own_up(signed_by: str | None) -> None:
+    if signed_by is None:
+        click.echo(
+            "signature not checked: give --trust KEY or enrol the device (digests were checked)", err=True
+        )
+
+
+def _batch(batch: Batch, as_json: bool) -> None:
+    """Answer many inputs, with a bar for a person at a terminal."""
+    from edge_agent.batch.run import run_batch
+
+    with ExitStack() as shown:
+
+        def begin(rows: int, resumed: int) -> Callable[[int], None]:
+            bar: Any = shown.enter_context(
+                click.progressbar(length=rows, label=f"answering {rows} rows", file=sys.stderr, show_pos=True)
+            )
+            bar.update(resumed)
+            return lambda count: bar.update(count)
+
+        done = run_batch(batch, begin)
+    _own_up(done.signed_by)
+    told = {
+        "rows": done.rows,
+        "resumed": done.resumed,
+        "refused": done.refused,
+        "artifact": done.choice.option.artifact,
+        "fallback": done.choice.fallback,
+        "output": str(batch.output),
+    }
+    text = f"{done.rows} rows in {batch.output}: {done.choice.option}"
+    if done.resumed:
+        text += f"; {done.resumed} of them from an earlier run"
+    if done.refused:
+        text += f"; {done.refused} refused in this run, see the column refused"
+    click.echo(json.dumps(told) if as_json else text)
 
 
 def _write(shot: OneShot, output: Path) -> None:

@@ -51,9 +51,13 @@ def pipe_frames(stream: BinaryIO, name: str, wanted: Callable[[], bool]) -> Iter
             yield Frame(partial(_loaded, _array(stream, origin)), "", origin)
         else:
             payload = _payload(start, stream, origin)
-            media_type = next((kind for magic, kind in _MEDIA.items() if payload.startswith(magic)), UNKNOWN)
-            yield Frame(partial(_loaded, payload), media_type, origin)
+            yield Frame(partial(_loaded, payload), media_type_of(payload), origin)
         number += 1
+
+
+def media_type_of(payload: bytes) -> str:
+    """What bytes are, by how they begin."""
+    return next((kind for magic, kind in _MEDIA.items() if payload.startswith(magic)), UNKNOWN)
 
 
 def _loaded(content: bytes | NDArray[Any]) -> bytes | NDArray[Any]:
