@@ -6,6 +6,7 @@ for any other output its mean and standard deviation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +87,14 @@ def _row_moments(row: NDArray[Any]) -> tuple[float, float]:
 
     Row by row, for the processor's cache: the temporaries of a batch of pictures cost more than most models.
     """
-    mean = float(np.add.reduce(row, dtype=np.float64)) / row.size
-    centred = row.astype(np.float32, copy=False) - np.float32(mean)
-    return mean, float(np.sqrt(np.einsum("i,i->", centred, centred) / row.size))
+    # about the first number, so that float32 does for the sum: summing in float64 takes twice the time
+    first = np.float32(row[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = row.astype(np.float32, copy=False) - first
+        offset = np.add.reduce(centred) / np.float32(row.size)
+        centred -= offset
+        square = float(centred.dot(centred))
+    if math.isfinite(square):
+        return float(first) + float(offset), math.sqrt(square / row.size)
+    wide = row.astype(np.float64)  # numbers whose squares float32 cannot hold
+    return float(wide.mean()), float(wide.std())

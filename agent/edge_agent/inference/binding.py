@@ -55,8 +55,8 @@ class InputBinder:
             np.rint(codes, out=codes)
             if self._zero_point:
                 codes += self._zero_point
-            np.maximum(codes, self._low, out=codes)
-            np.minimum(codes, self._high, out=codes)
+            # 3 us for a picture of 96x96x3; np.maximum and np.minimum with a number take 9 us each
+            np.clip(codes, self._low, self._high, out=codes)
             values = codes
         values = values.astype(self._dtype, copy=False)[:, np.newaxis]
         if self._axes is not None:
