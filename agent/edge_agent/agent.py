@@ -21,7 +21,7 @@ from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.lineup import Settled
-from edge_agent.errors import AgentError, NotEnrolled
+from edge_agent.errors import AgentError, ModelHung, NotEnrolled
 from edge_agent.guard.gate import DAY_S
 from edge_agent.guard.steward import Steward, Terms, Ties
 from edge_agent.inference.engine import Engine, Source
@@ -36,7 +36,7 @@ from edge_agent.telemetry.reporting import Reporting
 from edge_agent.telemetry.witness import Facts, Witness
 from edge_agent.updates import installer
 from edge_agent.updates.budget import DataRules
-from edge_agent.updates.health import Finding, Rules, Vitals, judge
+from edge_agent.updates.health import HANG, STUCK_S, Finding, Rules, Vitals, judge
 from edge_agent.updates.order_counter import OrderCounter
 from edge_agent.updates.slots import Event, Phase, Slot, Tell
 from edge_agent.updates.store import Found, Store, rebuilt
@@ -52,7 +52,6 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 DRAIN_S = 10.0  # at a stop, how long to wait for the server's last ack: twice what one resend may take
-STUCK_S = 60.0  # one inference that takes longer is a hang: the service manager hears no sign of life
 MAX_QUEUED = 1000  # messages from the broker; beyond, whoever sends them is not heard
 
 
@@ -373,10 +372,19 @@ class Agent:
             return
         totals = self._engine.totals
         vitals = Vitals(
-            now_s - opened.since_s, totals.answered, totals.failed, totals.refused, opened.golden_agrees
+            now_s - opened.since_s,
+            totals.answered,
+            totals.failed,
+            totals.refused,
+            opened.golden_agrees,
+            self._engine.busy_s(now_s),
         )
         allowed = opened.serving.session.manifest.gates.max_error_rate
-        self._updater.judged(judge(vitals, self._settings.health, allowed))
+        finding = judge(vitals, self._settings.health, allowed)
+        if finding.code == HANG:  # nothing can be switched in this process any more
+            self._updater.give_up(finding)
+            raise ModelHung(f"the model on trial hangs: {finding.detail}; the next start goes back")
+        self._updater.judged(finding)
 
     def _cut_window(self) -> None:
         window = self._engine.cut(self._steward.is_on_trial)

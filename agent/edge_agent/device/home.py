@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import HomeInvalid, HomeLocked
@@ -33,6 +34,9 @@ from edge_contracts.bundle import sync_folder
 
 if TYPE_CHECKING:  # the command line must come up where numpy is not installed, and slots need it
     from edge_agent.updates.slots import Slot
+
+
+LOCK_ATTEMPTS, LOCK_PAUSE_S = 10, 0.02
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,7 @@ class Home:
         except OSError as error:
             raise HomeInvalid(f"cannot open {self.lock}: {error.strerror}") from None
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _lock(handle):
                 holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
                 raise HomeLocked(
                     f"an agent (process {holder}) works in {self.folder} already; "
@@ -163,6 +165,19 @@ class Home:
         finally:
             os.close(handle)
         return None
+
+
+def _lock(handle: int) -> bool:
+    """Take the lock; `holder` has it for a moment, and must not keep an agent from starting."""
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if attempt + 1 < LOCK_ATTEMPTS:
+                sleep(LOCK_PAUSE_S)
+        else:
+            return True
+    return False
 
 
 def default_home() -> Home:

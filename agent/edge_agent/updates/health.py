@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+STUCK_S = 60.0  # an inference that takes longer is a hang
+HANG = "hang"
 PATIENCE = 3  # windows without enough inputs, until golden inputs must do instead
 
 
@@ -39,6 +41,7 @@ class Vitals:
 
     Args:
         golden_agrees: Whether its golden inputs, run in this process, agreed.
+        stuck_s: For how long it has been at one inference.
     """
 
     elapsed_s: float
@@ -46,6 +49,7 @@ class Vitals:
     failed: int
     refused: int
     golden_agrees: bool
+    stuck_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,9 @@ def judge(vitals: Vitals, rules: Rules, max_error_rate: float) -> Finding:
     Args:
         max_error_rate: Share of failed inferences that the manifest allows.
     """
+    if vitals.stuck_s >= STUCK_S:
+        detail = f"one inference has not ended in {vitals.stuck_s:.0f} s"
+        return Finding(Verdict.UNHEALTHY, HANG, detail)
     total = vitals.answered + vitals.failed
     # with more failures than the rate allows of the smallest sufficient number, nothing can save it
     if vitals.failed > max_error_rate * max(total, rules.inferences):

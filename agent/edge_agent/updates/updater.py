@@ -239,6 +239,19 @@ class Updater:
         elif finding.verdict is Verdict.UNHEALTHY:
             self.advance(Event.UNHEALTHY, Fact(code=finding.code, detail=finding.detail))
 
+    def give_up(self, finding: Finding) -> None:
+        """Store that the trial has failed and tell it, but do nothing: for a process that hangs in its model.
+
+        Raises:
+            HomeInvalid: It cannot be stored; the next start finds an unfinished trial, and goes back too.
+        """
+        fact = Fact(code=finding.code, detail=finding.detail)
+        slots, actions = step(self.slots, Event.UNHEALTHY, fact)
+        self._store.save(slots)
+        for action in actions:
+            if isinstance(action, Tell):
+                self._host.tell(action)
+
     def stage(self, bundle: Bundle, held: Held, archive: Path | None = None) -> None:
         """Bring a verified bundle into the spare slot and check it there.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.updates.health import PATIENCE, Rules, Verdict, Vitals, judge
+from edge_agent.updates.health import PATIENCE, STUCK_S, Rules, Verdict, Vitals, judge
 
 RULES = Rules(window_s=10, inferences=20)
 
@@ -55,3 +55,12 @@ def test_a_device_without_inputs_is_confirmed_on_its_golden_inputs_after_a_while
 def test_a_finding_says_what_was_found_and_what_is_allowed() -> None:
     finding = judge(Vitals(10, 17, 3, 0, True), RULES, max_error_rate=0.1)
     assert (finding.code, finding.detail) == ("error-rate", "3 of 20 inferences failed, allowed are 10.00%")
+
+
+def test_a_model_that_hangs_is_unhealthy_however_long_it_was_well() -> None:
+    well = Vitals(1000, 1000, 0, 0, True, stuck_s=STUCK_S - 1)
+    assert judge(well, RULES, 0.1).verdict is Verdict.HEALTHY
+    hangs = judge(Vitals(1000, 1000, 0, 0, True, stuck_s=STUCK_S), RULES, 0.1)
+    assert (hangs.verdict, hangs.code) == (Verdict.UNHEALTHY, "hang")
+    silent = judge(Vitals(PATIENCE * 10, 0, 0, 0, True, stuck_s=PATIENCE * 10), RULES, 0.1)
+    assert silent.verdict is Verdict.HEALTHY, "30 s are no hang yet, by these rules"
