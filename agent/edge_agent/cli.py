@@ -15,6 +15,7 @@ import click
 from edge_agent.device.home import Home, default_home
 from edge_agent.doubt.cli import feedback, lineup, review
 from edge_agent.errors import AgentError, HomeLocked
+from edge_agent.explain.command import explain
 from edge_agent.finite import Finite
 from edge_agent.guard.command import quarantine
 from edge_agent.inference.infer import infer
@@ -55,6 +56,7 @@ def main() -> None:
 
 
 main.add_command(infer)
+main.add_command(explain)
 for _command in (feedback, lineup, quarantine, review):
     main.add_command(_command)
 main.add_command(trust)

@@ -106,6 +106,22 @@ def infer(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def explain(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what the answer to one sample rests on.
+
+    Args:
+        job: folder, option, threads, input (a file that `read_file` reads), row.
+    """
+    from edge_agent.explain import job as explaining
+
+    manifest, choice = _subject(job)
+    folder, asked = Path(job["folder"]), explaining.relaxed(manifest)
+    session = Session.open(folder, asked, choice, job["threads"], isolate=False)
+    told = explaining.explain(session, manifest, folder, Path(job["input"]), job["row"])
+    session.close()
+    return told
+
+
 def ways(job: Mapping[str, Any]) -> dict[str, Any]:
     """Say where a bundle could run: to look for devices is to load their drivers.
 
@@ -119,6 +135,7 @@ def ways(job: Mapping[str, Any]) -> dict[str, Any]:
 JOBS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "trial": trial,
     "infer": infer,
+    "explain": explain,
     "stay": stay,
     "ways": ways,
 }
