@@ -160,6 +160,23 @@ def enroll(
 )
 @click.option("--socket-group", default="", help="Group that may use --socket, by name.")
 @click.option(
+    "--mqtt-inference",
+    metavar="HOST[:PORT]",
+    help="Answer applications over a local MQTT broker, port 1883 unless given: requests on "
+    "PREFIX/v2/models/NAME/infer, replies on their response topic or below it on infer/reply.",
+)
+@click.option(
+    "--mqtt-inference-login",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with one line USER:PASSWORD for that broker, mode 0600.",
+)
+@click.option(
+    "--mqtt-inference-prefix",
+    default="edge-agent",
+    show_default=True,
+    help="First levels of the topics; another one for each agent at the same broker.",
+)
+@click.option(
     "--max-waiting",
     type=click.IntRange(1, 65536),
     default=64,
@@ -243,6 +260,9 @@ def run(
     serve_exposed: bool,
     socket_path: Path | None,
     socket_group: str,
+    mqtt_inference: str | None,
+    mqtt_inference_login: Path | None,
+    mqtt_inference_prefix: str,
     max_waiting: int,
     max_rate: float | None,
     window_s: float,
@@ -308,6 +328,11 @@ def run(
             wanted = Doors(place.serve_token, address, serve_exposed, socket_path, socket_group)
             more = [feedback_route(agent.feedback)]
             doors.enter_context(opened(wanted, agent.engine, agent_version(), more))
+        if mqtt_inference:
+            from edge_agent.serving.mqtt_door import BrokerPlace, mqtt_opened
+
+            broker = BrokerPlace.parse(mqtt_inference, mqtt_inference_login)
+            doors.enter_context(mqtt_opened(broker, mqtt_inference_prefix, agent.engine))
         agent.stop_on_signals()
         agent.run()
 

@@ -153,17 +153,28 @@ def answer_call(engine: Answers, call: Call, client: str) -> Message:
     Raises:
         AgentError: Whatever the engine or the contract refuse, or CallRefused for an unknown output.
     """
-    timeout_s = min(call.timeout_s or LONGEST_S, LONGEST_S)
-    deadline_s = monotonic() + timeout_s
-    stated = call.parameters.get(ROUTING_KEY)
-    key = stated if isinstance(stated, str) else call.id
-    future = engine.submit(Request(call.inputs, client, deadline_s, call.id, key, call.parameters))
+    timeout_s = allowed_s(call)
+    future = engine.submit(request_of(call, client))
     try:
         reply = future.result(timeout_s)
     except TimeoutError:
         future.cancel()
         raise DeadlinePassed(f"no answer within {timeout_s:g} s") from None
     return write_reply(call, reply)
+
+
+def allowed_s(call: Call, expiry_s: float | None = None) -> float:
+    """How long a call may take, by itself and by what carries it."""
+    stated = [limit for limit in (call.timeout_s, expiry_s) if limit is not None]
+    return min([LONGEST_S, *stated])
+
+
+def request_of(call: Call, client: str, expiry_s: float | None = None) -> Request:
+    """What the engine is asked for a call that came now."""
+    stated = call.parameters.get(ROUTING_KEY)
+    key = stated if isinstance(stated, str) else call.id
+    deadline_s = monotonic() + allowed_s(call, expiry_s)
+    return Request(call.inputs, client, deadline_s, call.id, key, call.parameters)
 
 
 def describe(serving: Serving) -> dict[str, Any]:

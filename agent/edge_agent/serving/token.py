@@ -1,4 +1,4 @@
-"""The token that applications show at the HTTP port: a file of the device's owner, made at first use."""
+"""Secrets in files of the device's owner: the token for the HTTP port, the login at a local broker."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from edge_agent.errors import ListenRefused
 RANDOM_BYTES = 32
 SHORTEST = 16
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def read_login(path: Path) -> tuple[str, str]:
+    """User and password, one line USER:PASSWORD in a file that only its owner may read.
+
+    Raises:
+        ListenRefused: Others may read it, or it holds something else.
+    """
+    try:
+        mode = path.stat().st_mode
+        line = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ListenRefused(f"cannot read the login in {path}: {error}") from None
+    if mode & OTHERS:
+        raise ListenRefused(
+            f"{path} has mode {stat.S_IMODE(mode):04o}, a password needs 0600: chmod 600 {path}"
+        )
+    user, separator, password = line.partition(":")
+    if not separator or not user or not line.isprintable():
+        raise ListenRefused(f"{path} holds no login: expected one line USER:PASSWORD")
+    return user, password
 
 
 def read_or_make_token(path: Path) -> str:

@@ -1,0 +1,132 @@
+"""Inference by MQTT: which topics, what a message asks and where its reply goes. Pure.
+
+    PREFIX/v2/models/MODEL/infer                     requests, as by HTTP: JSON, or JSON and binary data
+    PREFIX/v2/models/MODEL/versions/VERSION/infer
+    .../infer/reply                                  replies, unless the request names a response topic
+
+MQTT 5: response topic and correlation data are honoured, the message expiry is a deadline; user properties
+are what headers are in HTTP (`Inference-Header-Content-Length`, `Edge-Client`, `status` in replies). With
+MQTT 3.1.1 a client matches replies by the `id` that it states; the end of the JSON is found by reading it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_agent.errors import AgentError, CallRefused
+from edge_agent.serving.datatypes import refuse
+from edge_agent.serving.protocol import Call, read_call, write_error
+from edge_agent.serving.routes import refusal
+
+REPLY = "/reply"
+JSON_BYTES = "inference-header-content-length"
+CLIENT = "edge-client"
+MAX_TOPIC = 512
+MAX_PAYLOAD = 32 << 20
+_PREFIX = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A message that asks.
+
+    Args:
+        response_topic: Of MQTT 5; "" for none.
+        correlation: Given back as it is.
+        properties: User properties, names in lower case.
+        expiry_s: How long it is worth answering, None for as long as it takes.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    response_topic: str = ""
+    correlation: bytes | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    expiry_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics below a prefix.
+
+    Args:
+        prefix: Levels of letters, digits, - and _.
+    """
+
+    prefix: str
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not _PREFIX.fullmatch(self.prefix) or len(self.prefix) > 200:
+            raise refuse(f"{self.prefix!r:.80} is no topic prefix: levels of letters, digits, - and _")
+
+    @property
+    def subscriptions(self) -> tuple[str, str]:
+        """What to listen on."""
+        start = f"{self.prefix}/v2/models/+"
+        return f"{start}/infer", f"{start}/versions/+/infer"
+
+    def names(self, topic: str) -> tuple[str, str | None] | None:
+        """Model and version that a topic names; None when it is not one for requests."""
+        levels = topic.removeprefix(f"{self.prefix}/v2/models/").split("/")
+        if not topic.startswith(f"{self.prefix}/v2/models/") or levels[-1] != "infer":
+            return None
+        if len(levels) == 2:
+            return levels[0], None
+        return (levels[0], levels[2]) if len(levels) == 4 and levels[1] == "versions" else None
+
+    def reply_to(self, asked: Asked) -> str:
+        """Where the reply goes.
+
+        Raises:
+            CallRefused: The response topic is none, or would be a request to this device again.
+        """
+        topic = asked.response_topic
+        if not topic:
+            return asked.topic + REPLY
+        if len(topic) > MAX_TOPIC or any(sign in topic for sign in "+#\0") or topic.startswith("$"):
+            raise refuse(f"{topic!r:.80} is no topic for a reply")
+        if self.names(topic) is not None:
+            raise refuse(f"response topic {topic!r:.80} is one for requests")
+        return topic
+
+
+def read_asked(asked: Asked) -> Call:
+    """What a message asks.
+
+    Raises:
+        CallRefused: It is no request.
+    """
+    if len(asked.payload) > MAX_PAYLOAD:
+        raise CallRefused(413, "too-large", f"the message has more than {MAX_PAYLOAD} bytes")
+    stated = asked.properties.get(JSON_BYTES)
+    if stated is None:
+        json_bytes = _end_of_json(asked.payload)
+    elif stated.isascii() and stated.isdigit() and len(stated) < 16:
+        json_bytes = int(stated)
+    else:
+        raise refuse(f"Inference-Header-Content-Length must be a number, found {stated!r:.40}")
+    return read_call(memoryview(asked.payload), json_bytes)
+
+
+def write_refusal(error: AgentError, identity: str = "") -> tuple[bytes, int]:
+    """An error as a reply, with HTTP's number for it."""
+    content = write_error(error.code, str(error))
+    if identity:
+        document: dict[str, Any] = {**json.loads(content), "id": identity}
+        content = json.dumps(document, separators=(",", ":")).encode()
+    return content, refusal(error).status
+
+
+def _end_of_json(payload: bytes) -> int | None:
+    """Where the JSON ends when something follows it."""
+    try:
+        _, end = _DECODER.raw_decode(str(payload, "latin-1"))  # positions are those of the bytes
+    except (ValueError, RecursionError):
+        return None
+    return end if payload[end:].strip() else None
