@@ -21,6 +21,8 @@ from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.lineup import Settled
+from edge_agent.drift.schedule import PER_MONTH
+from edge_agent.drift.watch import DriftWatch
 from edge_agent.errors import AgentError, ModelHung, NotEnrolled
 from edge_agent.guard.gate import DAY_S
 from edge_agent.guard.steward import Steward, Terms, Ties
@@ -68,6 +70,7 @@ class Settings:
         isolate: Keep a CPU's runtime in a child process too; an accelerator's always is.
         golden_s: Between two runs of the golden inputs while a model serves.
         settled_s: Stop when there was no input for so long; None to go on for ever.
+        drift_alarms: False alarms of drift that a month may have; 0 watches for none.
         limits: Of the outbox.
         requests: Of the requests that wait for their turn.
     """
@@ -80,6 +83,7 @@ class Settings:
     isolate: bool = False
     golden_s: float = DAY_S
     settled_s: float | None = None
+    drift_alarms: float = PER_MONTH
     limits: Limits = field(default_factory=Limits)
     reporting: Reporting = field(default_factory=Reporting)
     requests: QueueLimits = field(default_factory=QueueLimits)
@@ -159,6 +163,7 @@ class Agent:
         self._counter = OrderCounter(
             home, self._config, self._updater, self._trust, self.feedback, self._steward.lift
         )
+        self._watch = DriftWatch(home, self.tell, settings.drift_alarms)
         self._stopping = False
         self._link: Link | None = None
         self._reporter: Reporter | None = None
@@ -285,6 +290,7 @@ class Agent:
         self._keeper.stop(self._engine)
         self._witness.stop()
         self._steward.serve_nothing()
+        self._watch.store(monotonic())
         if self._reporter is not None and self._link is not None:
             deadline_s = monotonic() + DRAIN_S
             self._reporter.send_again(monotonic())
@@ -394,9 +400,19 @@ class Agent:
             self._keep(other)
 
     def _keep(self, record: Record) -> None:
+        if isinstance(record, messages.Window):
+            record = self._judged(record)
         self._witness.take(record)  # before the curtain: what is shown here is exact
         if self._reporter is not None:
             self._reporter.keep(self._curtain.let_out(record) if self._curtain is not None else [record])
+
+    def _judged(self, window: messages.Window) -> messages.Window:
+        """The window with what the device makes of it."""
+        opened = self._steward.open
+        if opened is not None:
+            session = opened.serving.session
+            self._watch.serve(session.manifest, opened.serving.bundle, session.artifact.id)
+        return self._watch.count(window, monotonic())
 
     def _describe(self, kind: str, outbox: Outbox) -> DeviceState:
         """Where the device stands, as hello and status say it."""

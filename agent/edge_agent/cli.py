@@ -230,6 +230,13 @@ def enroll(
 @click.option(
     "--download-per-month", "month_mb", type=Finite(min=0), help="Megabytes that downloads may use a month."
 )
+@click.option(
+    "--drift-alarms",
+    type=Finite(min=0),
+    default=0.1,
+    show_default=True,
+    help="False alarms of drift that a month may have: more find it sooner, 0 watches for none.",
+)
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="CPU threads.")
 @click.option(
     "--isolate",
@@ -272,6 +279,7 @@ def run(
     download_hours: str | None,
     day_mb: float | None,
     month_mb: float | None,
+    drift_alarms: float,
     threads: int,
     isolate: bool,
     reporting: Reporting,
@@ -312,6 +320,7 @@ def run(
         isolate=isolate,
         reporting=reporting,
         golden_s=golden_hours * 3600,
+        drift_alarms=drift_alarms,
         settled_s=(2.0 + 2 / (rate or 10)) if once else None,
         requests=QueueLimits(requests=max_waiting, rate_per_s=max_rate),
     )

@@ -110,6 +110,9 @@ class ScalarCounts(Frozen):
     counts: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=64)
 
 
+DriftKind = Literal["data-drift", "prediction-drift", "concept-drift"]
+
+
 class Window(Frozen):
     """What one model did over a stretch of time: the unit of telemetry.
 
@@ -137,6 +140,7 @@ class Window(Frozen):
         epsilon: What the counts of this window cost in differential privacy; None when they are exact.
         clock_step_ms: How far the wall clock moved against the monotonic one in this window, when that was
             more than a second: start_ms and end_ms are then by two different clocks.
+        drifting: What the device found by itself, up to this window, against the bundle's baseline.
     """
 
     kind: Literal["window"] = "window"
@@ -165,6 +169,7 @@ class Window(Frozen):
     clock_step_ms: int = later(0)
     software: Mapping[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=64)]] = later({})
     child_rss_bytes: Annotated[int, Field(ge=0)] = later(0)
+    drifting: tuple[DriftKind, ...] = later(())
 
 
 class Event(Frozen):

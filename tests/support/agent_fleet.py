@@ -276,9 +276,11 @@ class TinyFleet:
                 self._telemetry(client, message)
             else:
                 state = unseal(DeviceState, message.payload, message.topic, self.device_key)
-                if self.states and state.n <= self.states[-1].n:
-                    self.faults.append(f"snapshot {state.n} after {self.states[-1].n}")
-                self.states.append(state)
+                if state.n in {known.n for known in self.states}:
+                    self.faults.append(f"snapshot {state.n} twice")
+                # two topics may overtake each other; what is older than what is known says nothing new
+                if not self.states or state.n > self.states[-1].n:
+                    self.states.append(state)
                 if state.type == "hello":
                     self.say_assignment()
         except ContractError as error:

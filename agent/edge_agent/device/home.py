@@ -86,6 +86,11 @@ class Home:
         return self.folder / "serve.token"
 
     @property
+    def drift(self) -> Path:
+        """What the drift monitor has counted."""
+        return self.folder / "drift.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that may write here."""
         return self.folder / "lock"
