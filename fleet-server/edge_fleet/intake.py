@@ -21,6 +21,7 @@ from edge_fleet.verification import Refused, Verified
 _KEYS_PER_QUERY = 300  # below every SQLite's limit of variables, three for each key
 _AHEAD_PER_QUERY = 512
 _TABLES: dict[type, Table] = {Window: windows, Event: events, Gap: gaps}
+_COLUMNS = {kind: frozenset(table.columns.keys()) for kind, table in _TABLES.items()}
 
 
 @dataclass
@@ -231,8 +232,8 @@ def _row(item: _Item, record: Window | Event | Gap) -> dict[str, Any]:
 
     A field that has no column yet is in the raw envelope all the same.
     """
-    table = _TABLES[type(record)]
-    return {name: value for name, value in _fields(item, record).items() if name in table.columns}
+    known = _COLUMNS[type(record)]
+    return {name: value for name, value in _fields(item, record).items() if name in known}
 
 
 def _fields(item: _Item, record: Window | Event | Gap) -> dict[str, Any]:
