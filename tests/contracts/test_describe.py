@@ -40,6 +40,7 @@ def validate(envelope: bytes, kind: str) -> None:
 RULES = {
     "telemetry": "telemetry",
     "downsampled": "telemetry",
+    "telemetry-lineup": "telemetry",
     "hello": "device-state",
     "ack": "ack",
     "assignment": "assignment",

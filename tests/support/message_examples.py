@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_contracts.lineup import LineupCounts, ShadowCounts
 from edge_contracts.messages import (
     Ack,
     ActiveModel,
@@ -41,6 +42,35 @@ WINDOW = Window(
     temperature_c=41.5,
     trial=True,
 )
+WINDOW_OF_ARM = WINDOW.model_copy(
+    update={
+        "lineup": LineupCounts(
+            role="active",
+            experiment="taste",
+            sure=2,
+            second=1,
+            confidence=(0,) * 18 + (1, 2),
+            labelled=3,
+            correct=2,
+            rated=2,
+            rated_correct=1,
+            rated_confidence=1.75,
+            overstated=True,
+            shadow=ShadowCounts(
+                bundle=BUNDLE,
+                state="stopped",
+                reason="memory",
+                compared=4,
+                agreed=3,
+                failed=1,
+                skipped={"cpu": 2},
+                latency_ms=QuantileSketch(bins={5: 4}),
+                cpu_s=0.25,
+                rss_bytes=60_000_000,
+            ),
+        )
+    }
+)
 EXAMPLES: dict[str, tuple[Channel, DeviceState | Telemetry | Ack | Assignment]] = {
     "telemetry": (
         Channel.TELEMETRY,
@@ -74,6 +104,10 @@ EXAMPLES: dict[str, tuple[Channel, DeviceState | Telemetry | Ack | Assignment]] 
                 WINDOW.model_copy(update={"merged": 3, "epsilon": 0.25}),
             ),
         ),
+    ),
+    "telemetry-lineup": (
+        Channel.TELEMETRY,
+        Telemetry(epoch=EPOCH, seq=8, prev=bytes(range(16)), recs=(WINDOW_OF_ARM,)),
     ),
     "hello": (
         Channel.HELLO,
