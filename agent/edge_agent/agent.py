@@ -47,7 +47,6 @@ from edge_agent.worker import Done, Worker
 from edge_contracts import messages
 from edge_contracts.errors import ContractError
 from edge_contracts.messages import ActiveModel, Assignment, DeviceState, Record, unseal
-from edge_contracts.sketch import Baseline
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)
@@ -453,10 +452,8 @@ class Agent:
     def _facts(self) -> Facts:
         """What a person at the device may want to know."""
         opened, reporter, link = self._steward.open, self._reporter, self._link
-        manifest = opened.serving.session.manifest if opened is not None else None
         return Facts(
             model=self._active(),
-            baseline=manifest.baseline if manifest is not None else Baseline(samples=0),
             model_since_ms=_now_ms() - int((monotonic() - opened.since_s) * 1000)
             if opened is not None
             else 0,

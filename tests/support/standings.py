@@ -21,5 +21,5 @@ STANDING = Standing(
     heard_ms=1700,
     waiting=3,
     temperature_c=41.5,
-    drifted=("input:x:mean",),
+    drifting=("data-drift",),
 )

@@ -16,6 +16,11 @@ STALE_S = 180.0  # three times as long as the daemon lets its news grow old
 LEAST_FREE = 0.05
 MOST_WAITING = 0.8  # of what the outbox holds
 _LIMIT_BYTES = 64 << 20
+DRIFTS = {
+    "data-drift": ("inputs are not as they were", "look at the sensor: moved, dirty, other light?"),
+    "prediction-drift": ("answers are not as they were", "look at the sensor, then at some answers"),
+    "concept-drift": ("labels say that more answers are wrong than before", "ask for a model made anew"),
+}
 _PHASES = {
     "idle": "none under way",
     "staged": "a new bundle is here and will be tried next",
@@ -68,12 +73,8 @@ def find_troubles(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, s
             "the model gives wrong answers to its golden inputs",
             "edge-agent rollback; report it to the publisher",
         )
-    if running and news and news["drifted"]:
-        names = ", ".join(news["drifted"][:3])
-        yield (
-            f"inputs or answers are not as they were ({names})",
-            "look at the sensor: moved, dirty, other light?",
-        )
+    for kind in news["drifting"] if running and news else ():
+        yield DRIFTS[kind]
     if running and news and status["device"] and not news["link_up"]:
         reason = news["link_reason"] or "not connected"
         yield (
@@ -98,7 +99,7 @@ def _rows(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, str]]:
     yield "goes back to", _model(status["last_good"]) if status["last_good"] else "nothing yet"
     if running and news:
         yield "has answered", _answers(news)
-        alike = "not as when the model was made" if news["drifted"] else "as when the model was made"
+        alike = "not as when the model was made" if news["drifting"] else "as when the model was made"
         yield "inputs look", alike if news["answered"] else "-"
     where = f"process {status['agent_process']}" if running else "not running"
     version = f", version {news['agent']}" if news else ""

@@ -48,8 +48,8 @@ def _families(s: Standing, tally: Tally) -> Iterator[tuple[str, str, str, Iterab
         yield "edgefleet_model_info", "gauge", "The model that answers.", _one(1, labels)
     yield "edgefleet_healthy", "gauge", "1: a model answers, and its golden inputs agree.", _one(s.is_well)
     yield "edgefleet_trial", "gauge", "1: the model is on trial.", _one(s.trial)
-    drifted = [("", {"scalar": name}, 1.0) for name in s.drifted]
-    yield "edgefleet_drifted", "gauge", "1: not distributed as when the model was made.", drifted
+    drifting = [("", {"kind": kind}, 1.0) for kind in s.drifting]
+    yield "edgefleet_drifting", "gauge", "1: a drift of this kind stands.", drifting
     yield "edgefleet_link_up", "gauge", "1: connected to the fleet's broker.", _one(s.link_up)
     if s.heard_ms:
         heard = _one(s.heard_ms / 1000)

@@ -130,7 +130,7 @@ def state(standing: Standing) -> bytes:
     return json.dumps(
         {
             "problem": _switch(not standing.is_well),
-            "drift": _switch(bool(standing.drifted)),
+            "drift": _switch(bool(standing.drifting)),
             "model": f"{model.name} {model.version}" if model is not None else None,
             "inferences": standing.answered,
             "errors": standing.failed,

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from edge_agent.device.home import Home
 from edge_contracts.errors import ContractError
-from edge_contracts.messages import ActiveModel
+from edge_contracts.messages import ActiveModel, DriftKind
 from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
 
 FORMAT = "edgefleet.standing/1"
@@ -33,7 +33,7 @@ class Standing(Frozen):
         heard_ms: Last word of the server; 0 for none since the start.
         answered, failed, refused: Since the start, by all models.
         latency_p50_ms, latency_p95_ms: Of the last window; None when it answered nothing.
-        drifted: Monitored numbers that are not distributed as they were when the model was made.
+        drifting: Kinds of drift that stand, as in Window.
         waiting, waiting_bytes, dropped_records: Of the outbox.
         alarm, alarm_ms: The last thing that went wrong since the start, "" for none.
     """
@@ -56,7 +56,7 @@ class Standing(Frozen):
     refused: int = 0
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
-    drifted: tuple[str, ...] = ()
+    drifting: tuple[DriftKind, ...] = ()
     waiting: int = 0
     waiting_bytes: int = 0
     dropped_records: int = 0

@@ -23,7 +23,6 @@ from edge_agent.telemetry.reporting import Reporting
 from edge_agent.telemetry.standing import Standing
 from edge_agent.telemetry.tally import Tally
 from edge_contracts.messages import ActiveModel, Record
-from edge_contracts.sketch import Baseline, compare
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +35,9 @@ class Facts:
     """What only the agent knows; the fields are those of Standing.
 
     Args:
-        baseline: Of the model that answers.
     """
 
     model: ActiveModel | None
-    baseline: Baseline
     model_since_ms: int
     trial: bool
     golden_agrees: bool
@@ -131,7 +128,7 @@ class Witness:
 
     def _look(self) -> Standing:
         facts, resources = self._facts(), read_resources()
-        fields: dict[str, Any] = {name: value for name, value in vars(facts).items() if name != "baseline"}
+        fields: dict[str, Any] = dict(vars(facts))
         with suppress(OSError):
             disk = shutil.disk_usage(self._home.folder)
             fields |= {"disk_free_bytes": disk.free, "disk_total_bytes": disk.total}
@@ -148,9 +145,7 @@ class Witness:
                 refused=tally.refused,
                 latency_p50_ms=current.latency_ms.quantile(0.5) if current else None,
                 latency_p95_ms=current.latency_ms.quantile(0.95) if current else None,
-                drifted=_drifted(facts.baseline, {s.name: s.counts for s in current.scalars})
-                if current
-                else (),
+                drifting=current.drifting if current else (),
                 temperature_c=resources.temperature_c,
                 rss_bytes=resources.rss_bytes,
                 cpu_s=resources.cpu_s,
@@ -161,15 +156,6 @@ class Witness:
         return found
 
 
-def _drifted(baseline: Baseline, live: dict[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Monitored numbers whose last window is not distributed as they were when the model was made."""
-    return tuple(
-        scalar.name
-        for scalar in baseline.scalars
-        if len(live.get(scalar.name, ())) == len(scalar.counts) and compare(scalar, live[scalar.name]).drifted
-    )
-
-
 def _news(standing: Standing) -> tuple[object, ...]:
     return (
         standing.model,
@@ -177,7 +163,7 @@ def _news(standing: Standing) -> tuple[object, ...]:
         standing.golden_agrees,
         standing.link_up,
         standing.alarm_ms,
-        bool(standing.drifted),
+        standing.drifting,
     )
 
 

@@ -31,7 +31,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "model": {"name": "digits"},
         "model_since_ms": NOW_MS - 2 * 3_600_000,
         "golden_agrees": True,
-        "drifted": [],
+        "drifting": [],
         "link_up": True,
         "link_reason": "",
         "heard_ms": NOW_MS - 12_000,
@@ -94,7 +94,9 @@ def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
         ({"active": None, "device": None}, "no model", "edge-agent install"),
         ({"news__model": None}, "cannot be opened", "edge-agent doctor"),
         ({"news__golden_agrees": False}, "wrong answers", "edge-agent rollback"),
-        ({"news__drifted": ["input:x:mean"]}, "input:x:mean", "sensor"),
+        ({"news__drifting": ["data-drift"]}, "inputs are not", "sensor"),
+        ({"news__drifting": ["prediction-drift"]}, "answers are not", "some answers"),
+        ({"news__drifting": ["concept-drift"]}, "labels say", "made anew"),
         ({"news__link_up": False, "news__link_reason": "no route"}, "no route", "network"),
         ({"news__heard_ms": NOW_MS - 3_600_000}, "does not answer", "server"),
         ({"news__time_ms": NOW_MS - 600_000}, "written nothing for 10 min", "log"),
@@ -125,7 +127,7 @@ def test_each_trouble_is_named_with_what_to_do(changes: dict[str, Any], what: st
 
 
 def test_old_news_of_a_daemon_that_has_stopped_is_not_shown_as_if_it_were_so() -> None:
-    page = as_text(status(agent_process=None, news__drifted=["x"]), NOW_S)
+    page = as_text(status(agent_process=None, news__drifting=["data-drift"]), NOW_S)
     assert "connected" not in page
     assert "since" not in page
     assert "1. the agent is not running" in page

@@ -43,7 +43,7 @@ def test_prometheus_reads_every_line() -> None:
     assert info.labels["runtime"] == MODEL.runtime, "quotes, backslashes and line ends survive"
     assert values(found["edgefleet_healthy"]) == {("edgefleet_healthy",): 1}
     assert values(found["edgefleet_temperature_celsius"]) == {("edgefleet_temperature_celsius",): 41.5}
-    assert values(found["edgefleet_drifted"]) == {("edgefleet_drifted", "input:x:mean"): 1}
+    assert values(found["edgefleet_drifting"]) == {("edgefleet_drifting", "data-drift"): 1}
     heard = values(found["edgefleet_server_heard_timestamp_seconds"])
     assert heard == {("edgefleet_server_heard_timestamp_seconds",): 1.7}
 

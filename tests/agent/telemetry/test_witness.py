@@ -25,23 +25,15 @@ from edge_agent.telemetry import standing
 from edge_agent.telemetry.reporting import Reporting
 from edge_agent.telemetry.witness import WRITE_S, Facts, Witness
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Event, ScalarCounts
-from edge_contracts.sketch import Baseline, ScalarBaseline
+from edge_contracts.messages import Event
 
-BASELINE = Baseline(
-    samples=200, scalars=(ScalarBaseline(name="input:x:mean", edges=(0.0,), counts=(100, 100)),)
-)
-FACTS = Facts(MODEL, BASELINE, 1, False, True, True, "", 5, 2, 300, 0)
+FACTS = Facts(MODEL, 1, False, True, True, "", 5, 2, 300, 0)
 
 
 def witness(tmp_path: Path, facts: list[Facts]) -> Witness:
     home = Home(tmp_path)
     home.make()
     return Witness(home, Reporting(), "0.1.0", "cam-1", "plant", lambda: facts[-1])
-
-
-def counted(left: int, right: int) -> tuple[ScalarCounts, ...]:
-    return (ScalarCounts(name="input:x:mean", counts=(left, right)),)
 
 
 def test_it_writes_where_the_agent_stands_and_when_that_changes(tmp_path: Path) -> None:
@@ -54,7 +46,7 @@ def test_it_writes_where_the_agent_stands_and_when_that_changes(tmp_path: Path) 
     (tmp_path / "standing.json").unlink()
     shown.tick(10.0)
     assert standing.read(Home(tmp_path)) is None, "nothing new: the disk is spared"
-    facts.append(Facts(MODEL, BASELINE, 1, False, True, False, "no route", 5, 2, 300, 0))
+    facts.append(Facts(MODEL, 1, False, True, False, "no route", 5, 2, 300, 0))
     shown.tick(20.0)
     second = standing.read(Home(tmp_path))
     assert second is not None
@@ -66,17 +58,17 @@ def test_it_writes_where_the_agent_stands_and_when_that_changes(tmp_path: Path) 
 
 def test_it_names_the_last_alarm_and_what_drifts(tmp_path: Path) -> None:
     shown = witness(tmp_path, [FACTS])
-    shown.take(WINDOW.model_copy(update={"bundle": BUNDLE, "scalars": counted(52, 48)}))
+    shown.take(WINDOW.model_copy(update={"bundle": BUNDLE}))
     shown.tick(0.0)
     calm = standing.read(Home(tmp_path))
     assert calm is not None
-    assert (calm.drifted, calm.alarm, calm.answered) == ((), "", 3)
-    shown.take(WINDOW.model_copy(update={"bundle": BUNDLE, "scalars": counted(100, 0)}))
+    assert (calm.drifting, calm.alarm, calm.answered) == ((), "", 3)
+    shown.take(WINDOW.model_copy(update={"bundle": BUNDLE, "drifting": ("data-drift",)}))
     shown.take(Event(name="golden-mismatch", time_ms=9, code="golden-mismatch", detail="2 of 8"))
     shown.tick(10.0)
     now = standing.read(Home(tmp_path))
     assert now is not None
-    assert (now.drifted, now.alarm, now.answered) == (("input:x:mean",), "golden-mismatch: 2 of 8", 6)
+    assert (now.drifting, now.alarm, now.answered) == (("data-drift",), "golden-mismatch: 2 of 8", 6)
 
 
 def test_a_file_that_is_damaged_is_no_news(tmp_path: Path) -> None:
