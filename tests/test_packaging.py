@@ -30,6 +30,8 @@ ALLOWED = {
 PURE = {
     "edge_contracts": ("cose", "digest", "lineup", "manifest", "messages", "model", "sketch", "topics"),
     "edge_agent": (
+        "guard/ladder",
+        "guard/restarts",
         "updates/slots",
         "updates/assignment",
         "device/page",

@@ -4,6 +4,7 @@
     HOME/device.key    its private key (0600)
     HOME/state.json    the slots and what is under way (`store.py`), with state.previous.json
     HOME/outbox.db     telemetry that the server has not acknowledged (`outbox.py`)
+    HOME/guard.json    what is in quarantine and where the ladder stands (`guard/quarantine.py`)
     HOME/slots/a, b    one extracted bundle each
     HOME/downloads/    archives on their way, and the room that is kept for them
     HOME/model.key     what models are encrypted with, where they are (0600; `sealed.py`)

@@ -111,6 +111,7 @@ class Retrials:
                 detail = f"{entry.subject}: {new}"
                 self._tell(Tell("quarantine-retry", code="new-software", detail=detail[:500]))
                 self._wait(entry)
+        self._warden.look()
 
     def _wait(self, entry: Entry) -> None:
         if entry.subject not in {waiting.subject for waiting, _ in self._waiting}:

@@ -183,6 +183,16 @@ class Warden:
             self._subject = replace(subject, choice=choice)
             self._move(Outcome(Event.LIFTED, "lifted", detail))
 
+    def look(self) -> None:
+        """Open what answers anew where its accelerator's drivers are others than when it was opened."""
+        if self._rung is not Rung.SERVING or self._opened is None or self._opened[0].trial:
+            return
+        option = self._opened[1].option
+        if option.device != CPU:
+            new = changes(self._store.record.software, read_software(option.runtime, option.device))
+            if new:
+                self._move(Outcome(Event.LIFTED, "new-software", new))
+
     # --- the ladder
 
     def _fail(self, outcome: Outcome, counts: bool) -> None:
@@ -234,15 +244,17 @@ class Warden:
             smaller = self._host.last_good()
             if smaller is None:
                 return Outcome(Event.EXHAUSTED, "no-last-good", "there is no last good bundle")
-            return self._open(smaller)
+            return self._open(smaller, f"the last good bundle, because of {why.code}: {why.detail}")
         # a reset: what answered, unless something better has come out of quarantine
         return self._open(subject)
 
-    def _open(self, subject: Subject) -> Outcome:
+    def _open(self, subject: Subject, fallback: str = "") -> Outcome:
         try:
             choice = self._choose(subject)
         except RuntimeUnavailable as error:
             return Outcome(Event.EXHAUSTED, error.code, str(error))
+        if fallback:
+            choice = replace(choice, fallback=fallback[:MAX_DETAIL])
         self._opened = (subject, choice)
         known = self._store.record.software
         now = read_software(choice.option.runtime, choice.option.device)

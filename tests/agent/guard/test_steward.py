@@ -229,6 +229,10 @@ def test_without_another_way_the_last_good_bundle_answers_and_without_one_nothin
         "ladder-next:runtime-unavailable",
         "ladder-smaller:passed",
     ]
+    assert device.agent is not None
+    opened = device.agent._engine.serving
+    assert opened is not None
+    assert opened.session.choice.fallback.startswith("the last good bundle, because of runtime-crashed: ")
     device.stop()
     command("")
     assert device.run("quarantine", "lift", "all").exit_code == 0
@@ -288,6 +292,21 @@ def test_time_in_quarantine_and_a_new_driver_are_reasons_to_try_again(
     monkeypatch.setattr("edge_agent.guard.quarantine.FIRST_RETRY_S", 0.1)
     device.answers_by(TPU)
     assert device.status()["guard"]["entries"] == []
+
+
+def test_a_driver_that_changes_while_it_serves_has_the_golden_inputs_asked_in_a_new_process(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.install(chaos.bundle())
+    device.start()
+    device.answers_by(TPU)
+    monkeypatch.setenv("EDGEFLEET_CHAOS_VERSION", "2.0")
+    monkeypatch.setattr(retrials, "LOOK_S", 0.0)
+    until(device.events.ladder, "it is opened anew", 40)
+    device.answers_by(TPU)
+    device.stop()
+    assert device.events.ladder() == ["ladder-reset:passed"], "once, and not at every look"
+    assert device.events.named("software-changed") == ["new-software"]
 
 
 def test_another_runtime_than_last_time_is_tried_in_a_child_first(
