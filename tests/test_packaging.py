@@ -48,6 +48,7 @@ PURE = {
         "doubt/ladder",
         "doubt/part",
         "doubt/routing",
+        "doubt/shadow_budget",
     ),
     "edge_convert": ("graph", "quantizing/quantization", "gates", "preference", "measures/intervals"),
     "edge_fleet": ("rollout", "assignment", "gates", "evidence", "plan", "selector"),

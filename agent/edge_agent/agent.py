@@ -21,6 +21,7 @@ from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.lineup import Settled
+from edge_agent.doubt.outbound import Sender
 from edge_agent.drift.schedule import PER_MONTH
 from edge_agent.drift.watch import DriftWatch
 from edge_agent.errors import AgentError, ModelHung, NotEnrolled
@@ -177,6 +178,7 @@ class Agent:
         )
         if self._config is not None:
             key = read_device_key(home, self._config)
+            self._keeper.sender = Sender(self._config.fleet, self._config.device, key)
             self._link = Link(self._config, self._put, self._random)
             self._reporter = Reporter(
                 home,

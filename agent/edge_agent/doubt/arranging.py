@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
 from edge_agent.doubt import members, settings
 from edge_agent.doubt.settings import (
@@ -156,6 +157,8 @@ def settle_review(home: Home, changes: Mapping[str, Any]) -> ReviewSettings:
             final = ReviewSettings.model_validate(stored.model_dump() | dict(changes))
         except ValidationError as error:
             raise SettingRefused(first_fault(error, list(ReviewSettings.model_fields))) from None
+        if final.upload_to and read_config(home) is None:
+            raise SettingRefused("what is sent is signed with the device's key: enrol the device first")
         if changes:
             settings.store_review(home, final)
     return final

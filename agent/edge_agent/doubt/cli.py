@@ -126,7 +126,7 @@ def show_lineup(home: Path | None, as_json: bool) -> None:
 
 @click.group()
 def review() -> None:
-    """Inputs kept for review: encrypted and bounded; they never leave the device."""
+    """Inputs kept for review: encrypted, bounded, and never sent unless that is allowed here."""
 
 
 @review.command("list")
@@ -195,20 +195,46 @@ def clear(home: Path | None) -> None:
     type=click.IntRange(0, 600),
     help="At most so many are kept a minute, for the flash's sake [default: 6].",
 )
+@click.option(
+    "--upload-to",
+    metavar="URL",
+    help="ALLOW kept inputs to be sent to this https address. Raw inputs leave the device then.",
+)
+@click.option(
+    "--upload-ca",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="PEM of the CA of that address.",
+)
+@click.option("--no-upload", is_flag=True, help="Nothing leaves the device (the default).")
+@click.option("--mb-per-day", type=Finite(min=0), metavar="MB", help="Data budget of uploads [default: 1].")
 @_HOME
 @_JSON
 def set_review(
     home: Path | None,
     as_json: bool,
     max_mb: float | None,
+    mb_per_day: float | None,
+    upload_to: str | None,
+    upload_ca: Path | None,
+    no_upload: bool,
     **options: Any,
 ) -> None:
-    """Say what is kept; shows the settings."""
+    """Say what is kept, and whether any of it may leave; shows the settings."""
     from edge_agent.doubt.arranging import settle_review
 
+    if no_upload and upload_to:
+        raise click.UsageError("--no-upload does not go with --upload-to")
     changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if max_mb is not None:
         changes["max_bytes"] = int(max_mb * (1 << 20))
+    if mb_per_day is not None:
+        changes["bytes_per_day"] = int(mb_per_day * (1 << 20))
+    if upload_to is not None:
+        changes["upload_to"] = upload_to
+    if upload_ca is not None:
+        changes["upload_ca"] = upload_ca.read_text()
+    if no_upload:
+        changes |= {"upload_to": "", "upload_ca": ""}
     _show(settle_review(_place(home), changes), as_json)
 
 

@@ -19,6 +19,7 @@ from edge_agent.doubt import members, settings
 from edge_agent.doubt.feedback import FeedbackBook
 from edge_agent.doubt.labelling import Feedback
 from edge_agent.doubt.lineup import Experiment, Lineup, Members
+from edge_agent.doubt.outbound import Outbound, Sender
 from edge_agent.doubt.reviewer import Reviewer
 from edge_agent.doubt.settings import LAST_GOOD, LineupSettings, ReviewSettings, ShadowSettings
 from edge_agent.doubt.shadow import Candidate, ShadowRunner
@@ -84,6 +85,9 @@ class Keeper:
         self._active: Serving | None = None
         self._members = Members()
         self._shadow: ShadowRunner | None = None
+        self.sender: Sender | None = None  # of an enrolled device
+        self._outbound: Outbound | None = None
+        self._sent_by = ReviewSettings()
         self._shadowed: ShadowSettings | None = None
         self._settings = LineupSettings()
         self._seen: Any = None
@@ -136,6 +140,8 @@ class Keeper:
         self._members = Members()
         if self._shadow is not None:
             self._shadow.stop()
+        if self._outbound is not None:
+            self._outbound.stop()
         self.reviewer.stop()
         if self._lasts_at_s is not None:  # an end in good order is no failure
             self._note_starts(0)
@@ -143,10 +149,26 @@ class Keeper:
     def _read(self) -> None:
         """Take the documents as they are now; what cannot be read leaves things as they are."""
         try:
-            self.reviewer.change(settings.read_review(self._home))
+            review = settings.read_review(self._home)
+            self.reviewer.change(review)
+            self._send_by(review)
             self._settings = settings.read_lineup(self._home)
         except HomeInvalid as error:
             self._refuse("lineup-unreadable", None, error)
+
+    def _send_by(self, review: ReviewSettings) -> None:
+        """Start, change or end the upload of kept inputs, as the document will have it."""
+        if review == self._sent_by:
+            return
+        self._sent_by = review
+        if self._outbound is not None:
+            self._outbound.stop()
+            self._outbound = None
+        if review.upload_to and self.sender is not None:
+            ledger = self._home.folder / "review.sent.json"
+            self._outbound = Outbound(self.reviewer.ring, ledger, review, self.sender)
+            self._outbound.start()
+            self._tell(Tell("review-upload-allowed", detail=f"{review.bytes_per_day} bytes a day"))
 
     def _seat(self, now_s: float, engine: Engine, slots: Slots) -> None:
         """Bring the members in line with the documents and the active model."""

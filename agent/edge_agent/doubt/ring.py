@@ -8,6 +8,7 @@ larger than its bounds, not for a moment. Commands and the daemon may use it at 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -187,6 +188,15 @@ class ReviewRing:
             return head, read_npz(vault.open(rest, what), what)
         except ContractError as error:
             raise ReviewDamaged(str(error)) from None
+
+    @property
+    def identity(self) -> str:
+        """Changes when everything was forgotten and numbers begin anew; "" when nothing was ever kept."""
+        try:
+            key = self._key.read_bytes()
+        except OSError:
+            return ""
+        return hashlib.sha256(b"edgefleet.review/1 identity" + key).hexdigest()[:16]
 
     def drop_damaged(self) -> int:
         """Remove what cannot be read; how many there were.

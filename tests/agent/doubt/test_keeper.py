@@ -16,8 +16,15 @@ from edge_agent.device.home import Home
 from edge_agent.doubt import members, settings
 from edge_agent.doubt.arranging import Wishes, arrange, settle_review, take_away
 from edge_agent.doubt.keeper import LASTED_S, LOOK_S, Keeper
+from edge_agent.doubt.outbound import Sender
 from edge_agent.doubt.routing import is_chosen
-from edge_agent.doubt.settings import LAST_GOOD, ExperimentSettings, LineupSettings, ShadowSettings
+from edge_agent.doubt.settings import (
+    LAST_GOOD,
+    ExperimentSettings,
+    LineupSettings,
+    ReviewSettings,
+    ShadowSettings,
+)
 from edge_agent.errors import FeedbackRefused
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.request import Reply
@@ -25,6 +32,7 @@ from edge_agent.updates import local
 from edge_agent.updates.slots import Tell
 from edge_agent.updates.store import Store
 from edge_contracts.bundle import open_bundle
+from edge_contracts.keys import PrivateKey
 from edge_contracts.lineup import ShadowCounts
 from edge_contracts.messages import Window
 
@@ -346,3 +354,17 @@ def test_a_shadow_that_stops_is_told_as_an_event(device: Device) -> None:
     counts = shadow_of(device)
     assert counts is not None
     assert (counts.state, counts.reason) == ("stopped", "golden-mismatch")
+
+
+def test_upload_begins_when_the_document_allows_it_on_a_device_of_a_fleet(device: Device) -> None:
+    allowed = ReviewSettings(upload_to="http://127.0.0.1:9/review", bytes_per_day=1000)
+    device.tick()
+    settings.store_review(device.home, allowed)
+    device.tick()
+    assert device.events() == []  # no key to sign with
+    settings.store_review(device.home, ReviewSettings())
+    device.tick()
+    device.keeper.sender = Sender("fleet", "d1", PrivateKey.generate())
+    settings.store_review(device.home, allowed)
+    device.tick()
+    assert device.events() == [("review-upload-allowed", "")]
