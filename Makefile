@@ -39,6 +39,8 @@ types: $(VENV)/.dev
 benchmarks: $(VENV)/.benchmarks
 	for one in golden_gate conversion_quality compression_steps conversion_latency evidence_figures pruning search_over_time time_model conversion_cost arm_instructions int8_operators inference_overhead isolation doubt_overhead batch_rate memory ingest_rate faults; do \
 	  $(BIN)/python benchmarks/$$one.py || exit 1; done
+	$(BIN)/python benchmarks/telemetry_rate.py
+	$(BIN)/python benchmarks/kills.py
 	$(BIN)/python benchmarks/drift_thresholds.py
 	$(BIN)/python benchmarks/drift_detection.py
 

@@ -168,7 +168,7 @@ class Agent:
         self._link: Link | None = None
         self._reporter: Reporter | None = None
         self._curtain = raise_curtain(home, settings.reporting)
-        self._witness = Witness(
+        self.witness = Witness(
             home,
             settings.reporting,
             agent_version(),
@@ -219,7 +219,7 @@ class Agent:
             self._keeper.tick(now_s, self._engine, self._updater.slots)
             if self._reporter is not None:
                 self._reporter.tick(now_s)
-            self._witness.tick(now_s)
+            self.witness.tick(now_s)
             if self._is_done(now_s):
                 break
         self._end()
@@ -278,7 +278,7 @@ class Agent:
         if self._link is not None:
             self._link.start()
         self._updater.start()
-        self._witness.start()
+        self.witness.start()
 
     def _end(self) -> None:
         """Stop answering, keep what was counted, and give the server a moment to acknowledge it."""
@@ -289,7 +289,7 @@ class Agent:
         for window in self._keeper.windows(self._engine):
             self._keep(window)
         self._keeper.stop(self._engine)
-        self._witness.stop()
+        self.witness.stop()
         self._steward.serve_nothing()
         self._watch.store(monotonic())
         if self._reporter is not None and self._link is not None:
@@ -403,7 +403,7 @@ class Agent:
     def _keep(self, record: Record) -> None:
         if isinstance(record, messages.Window):
             record = self._judged(record)
-        self._witness.take(record)  # before the curtain: what is shown here is exact
+        self.witness.take(record)  # before the curtain: what is shown here is exact
         if self._reporter is not None:
             self._reporter.keep(self._curtain.let_out(record) if self._curtain is not None else [record])
 

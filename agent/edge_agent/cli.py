@@ -332,10 +332,11 @@ def run(
         if serve or socket_path:
             from edge_agent.doubt.feedback_api import feedback_route
             from edge_agent.serving.doors import Doors, opened, parse_address
+            from edge_agent.telemetry.metrics_api import metrics_route
 
             address = parse_address(serve) if serve else None
             wanted = Doors(place.serve_token, address, serve_exposed, socket_path, socket_group)
-            more = [feedback_route(agent.feedback)]
+            more = [feedback_route(agent.feedback), metrics_route(agent.witness.metrics)]
             doors.enter_context(opened(wanted, agent.engine, agent_version(), more))
         if mqtt_inference:
             from edge_agent.serving.mqtt_door import BrokerPlace, mqtt_opened

@@ -21,7 +21,7 @@ SAME = ("kind", "bundle", "artifact", "runtime", "trial", "software")
 SUMS = ("duration_ms", "inferences", "golden_total", "golden_agree", "cpu_s", "merged", "clock_step_ms")
 REASONS = ("errors", "refused", "flagged", "unserved")
 LARGEST = ("rss_bytes", "child_rss_bytes", "temperature_c")
-OWN_RULE = ("start_ms", "end_ms", "latency_ms", "scalars", "lineup", "epsilon")
+OWN_RULE = ("start_ms", "end_ms", "latency_ms", "scalars", "lineup", "epsilon", "drifting")
 
 # The same for LineupCounts and ShadowCounts.
 LINEUP_SAME = ("role", "experiment")
@@ -61,6 +61,7 @@ def merged(first: Window, second: Window) -> Window | None:
         latency_ms=merge_quantiles((first.latency_ms, second.latency_ms)),
         scalars=scalars,
         lineup=lineup,
+        drifting=tuple(dict.fromkeys((*first.drifting, *second.drifting))),
         # one person may be in both: sequential composition, Dwork and Roth 2014, theorem 3.16
         epsilon=None if first.epsilon is None or second.epsilon is None else first.epsilon + second.epsilon,
     )

@@ -26,6 +26,15 @@ STEP = 17
 LOWEST = bin_index(0.01)
 COARSE = 24
 
+# What becomes of each field of a Window; a test holds this to the fields that there are.
+EXACT = (
+    "kind", "bundle", "artifact", "runtime", "start_ms", "end_ms", "duration_ms", "golden_total",
+    "golden_agree", "rss_bytes", "child_rss_bytes", "temperature_c", "trial", "merged", "clock_step_ms",
+    "software",
+)  # fmt: skip
+NOISY = ("inferences", "errors", "refused", "flagged", "latency_ms", "scalars")
+WITHHELD = {"cpu_s": 0.0, "unserved": {}, "lineup": None, "drifting": ()}
+
 Noise = Callable[[Sequence[int], int, float], list[int]]
 
 
@@ -91,7 +100,7 @@ def sensitivity(window: Window, contribution: int) -> int:
 def release(window: Window, rules: Rules, noise: Noise) -> Window:
     """The window as it may leave: noisy counts, and without what could give them away.
 
-    `cpu_s` follows the number of inferences, and the lineup's counts have no noise: they stay here.
+    `cpu_s` follows the number of inferences; the lineup's counts and the verdict on drift have no noise.
     Counts below zero are shown as zero, which costs nothing (post-processing).
     """
     answers = [
@@ -106,7 +115,7 @@ def release(window: Window, rules: Rules, noise: Noise) -> Window:
     ends = accumulate((len(part) for part in parts), initial=0)
     shown = [[max(0, value) for value in noisy[start:stop]] for start, stop in pairwise(ends)]
     inferences, errors, refused, flagged = shown[0]
-    fields = window.model_dump()
+    fields = {name: getattr(window, name) for name in EXACT} | WITHHELD
     fields |= {
         "inferences": inferences,
         "errors": {ANY: errors},
@@ -117,9 +126,6 @@ def release(window: Window, rules: Rules, noise: Noise) -> Window:
             ScalarCounts(name=scalar.name, counts=tuple(counts))
             for scalar, counts in zip(window.scalars, shown[2:], strict=True)
         ],
-        "cpu_s": 0.0,
-        "unserved": {},
-        "lineup": None,
         "epsilon": rules.epsilon,
     }
     return Window.model_validate(fields)

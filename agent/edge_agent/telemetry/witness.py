@@ -68,7 +68,7 @@ class Witness:
         """Take the metrics' port, if there is to be one.
 
         Raises:
-            SettingRefused: An address is none, or cannot be had.
+            ListenRefused, SettingRefused: An address is none, or cannot be had.
         """
         self._home, self._facts = home, facts
         self._who: dict[str, Any] = {"agent": agent, "device": device, "fleet": fleet}
@@ -78,10 +78,10 @@ class Witness:
         self._next_look_s = self._next_write_s = 0.0
         self._server = self._home_assistant = None
         if reporting.metrics:
-            from edge_agent.telemetry.metrics_server import MetricsServer, parse_address
+            from edge_agent.telemetry.metrics_api import metrics_listener
 
-            self._server = MetricsServer(*parse_address(reporting.metrics), self.metrics)
-            log.info("metrics", extra={"port": self._server.port})
+            self._server = metrics_listener(reporting.metrics, self.metrics)
+            log.info("metrics", extra={"at": str(self._server.address)})
         if reporting.home_assistant:
             from edge_agent.telemetry.home_assistant_link import HomeAssistantLink, LocalBroker
 

@@ -75,6 +75,11 @@ def test_the_lineup_and_its_shadow_add_up() -> None:
     assert (shadow.rss_bytes, shadow.cpu_s) == (7, 1.0)
 
 
+def test_what_drifts_in_either_window_drifts_in_both() -> None:
+    first, second = changed(drifting=("data-drift",)), changed(drifting=("prediction-drift", "data-drift"))
+    assert both(first, second).drifting == ("data-drift", "prediction-drift")
+
+
 def test_the_cost_in_privacy_adds_up() -> None:
     assert both(changed(epsilon=0.25), changed(epsilon=0.5)).epsilon == 0.75
 
@@ -95,6 +100,7 @@ def test_more_reasons_than_a_window_holds_are_counted_as_others() -> None:
         {"artifact": "float"},
         {"runtime": "litert 3"},
         {"trial": False},
+        {"software": {"kernel": "6.1"}},
         {"software": {"kernel": "6.1"}},
         {"duration_ms": LONGEST_MS},
         {"epsilon": 0.5},

@@ -10,9 +10,9 @@ from message_examples import WINDOW
 from prometheus_client.parser import text_string_to_metric_families
 from standings import MODEL, STANDING
 
-from edge_agent.errors import SettingRefused
+from edge_agent.errors import ListenRefused
 from edge_agent.telemetry.exposition import CONTENT_TYPE, render
-from edge_agent.telemetry.metrics_server import MetricsServer, parse_address
+from edge_agent.telemetry.metrics_api import metrics_listener, metrics_route
 from edge_agent.telemetry.standing import Standing
 from edge_agent.telemetry.tally import MOST_BUNDLES, Tally
 from edge_contracts.messages import Event
@@ -88,34 +88,32 @@ def test_a_device_without_a_model_is_not_healthy() -> None:
     assert "edgefleet_model_info" not in found
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:0", "localhost:9105", "[::1]:80"])
-def test_a_loopback_address_is_taken(text: str) -> None:
-    assert parse_address(text)[1] in (0, 9105, 80)
+@pytest.mark.parametrize("text", ["0.0.0.0:0", "example.org:0", "9105", "127.0.0.1:x", "127.0.0.1:99999"])
+def test_an_address_that_is_not_this_machines_alone_is_refused(text: str) -> None:
+    with pytest.raises(ListenRefused, match=r"127\.0\.0\.1"):
+        metrics_listener(text, str)
 
 
-@pytest.mark.parametrize(
-    "text", ["0.0.0.0:9105", "192.168.1.2:80", "9105", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999"]
-)
-def test_any_other_address_is_refused(text: str) -> None:
-    with pytest.raises(SettingRefused, match=r"127\.0\.0\.1:9105"):
-        parse_address(text)
-
-
-def test_the_server_answers_and_gives_its_port_back() -> None:
-    server = MetricsServer("127.0.0.1", 0, lambda: "edgefleet_trial 0\n")
-    server.start()
-    with pytest.raises(SettingRefused, match="in use"):
-        MetricsServer("127.0.0.1", server.port, str)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    for path, status, body in (
-        ("/metrics", 200, b"edgefleet_trial 0\n"),
-        ("/nothing", 404, b"try /metrics\n"),
-    ):
-        connection.request("GET", path)
+def test_the_listener_answers_metrics_and_gives_its_port_back() -> None:
+    listener = metrics_listener("127.0.0.1:0", lambda: "edgefleet_trial 0\n")
+    listener.start()
+    port = int(str(listener.address).strip("()").split(",")[1])
+    with pytest.raises(ListenRefused, match="in use"):
+        metrics_listener(f"127.0.0.1:{port}", str)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"edgefleet_trial 0\n")
+    assert answer.headers["Content-Type"] == CONTENT_TYPE
+    for method, path, status in (("GET", "/nothing", 404), ("POST", "/metrics", 405)):
+        connection.request(method, path)
         answer = connection.getresponse()
-        assert (answer.status, answer.read()) == (status, body)
-        if status == 200:
-            assert answer.headers["Content-Type"] == CONTENT_TYPE
+        answer.read()
+        assert answer.status == status
     connection.close()
-    server.stop()
-    MetricsServer("127.0.0.1", server.port, str).stop()
+    listener.stop()
+    metrics_listener(f"127.0.0.1:{port}", str).stop()
+
+
+def test_beside_the_inference_api_metrics_need_the_token() -> None:
+    assert not metrics_route(str).open

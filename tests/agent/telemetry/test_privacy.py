@@ -14,7 +14,20 @@ from edge_agent.device.home import Home
 from edge_agent.errors import NoiseFailed, SettingRefused
 from edge_agent.telemetry import curtain, noise
 from edge_agent.telemetry.curtain import DAY_S, Curtain
-from edge_agent.telemetry.privacy import ANY, FLAGS, LOWEST, STEP, Ledger, Rules, release, sensitivity, spend
+from edge_agent.telemetry.privacy import (
+    ANY,
+    EXACT,
+    FLAGS,
+    LOWEST,
+    NOISY,
+    STEP,
+    WITHHELD,
+    Ledger,
+    Rules,
+    release,
+    sensitivity,
+    spend,
+)
 from edge_contracts.lineup import LineupCounts
 from edge_contracts.messages import Event, Record, Window
 from edge_contracts.sketch import QuantileSketch, bin_index
@@ -110,6 +123,11 @@ def test_what_is_shown_has_the_same_form_whatever_the_inputs_were() -> None:
         assert (one.cpu_s, one.lineup, one.unserved, one.epsilon) == (0, None, {}, 0.25)
     assert shown[0].errors == {ANY: 1}
     assert shown[0].scalars == WINDOW.scalars
+
+
+def test_there_is_a_rule_for_every_field() -> None:
+    # a field that comes later must be thought of here, or it would leave as it is
+    assert sorted((*EXACT, *NOISY, *WITHHELD, "epsilon")) == sorted(Window.model_fields)
 
 
 def test_latencies_are_shown_within_a_factor_of_two() -> None:
