@@ -243,7 +243,8 @@ class Agent:
     def tell(self, tell: Tell) -> None:
         """Put an event into the telemetry."""
         self._counter.tell(tell)
-        log.info(tell.event, extra={"bundle": tell.bundle, "assignment": tell.assignment, "code": tell.code})
+        said = {"bundle": tell.bundle, "assignment": tell.assignment, "code": tell.code}
+        log.info(tell.event, extra={**said, "detail": tell.detail})
         self._keep(
             messages.Event(
                 name=tell.event,

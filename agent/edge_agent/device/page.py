@@ -94,6 +94,8 @@ def find_troubles(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, s
 def _rows(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, str]]:
     news, running = status["standing"], status["agent_process"] is not None
     yield "runs", _model(status["active"]) + _since(news, "model_since_ms", now_s, running)
+    if running and news:
+        yield "answers now", _instead(status["active"], news["model"])
     if status["candidate"]:
         yield "on trial", _model(status["candidate"])
     yield "goes back to", _model(status["last_good"]) if status["last_good"] else "nothing yet"
@@ -142,6 +144,17 @@ def _model(bundle: dict[str, Any] | None) -> str:
     named = f"{bundle.get('name', '?')} {bundle.get('version', '?')} ({short(bundle['bundle'])}"
     how = ", encrypted" if bundle.get("encrypted") else ""
     return f"{named}, slot {bundle['slot']}){runs}{how}{fallback}"
+
+
+def _instead(active: dict[str, Any] | None, model: dict[str, Any] | None) -> str:
+    """What answers in the place of what should, and why; "" when it is the same."""
+    if active is None or model is None or "runs" not in active or not model.get("runtime"):
+        return ""
+    runtime, *_, device = model["runtime"].split()
+    runs = f"{model['artifact']} in {runtime} on {device}"
+    if (model["bundle"], runs) == (active["bundle"], active["runs"]):
+        return ""
+    return f"{model['name']} {model['version']}, {runs}; {model['fallback']}"
 
 
 def _answers(news: dict[str, Any]) -> str:

@@ -144,3 +144,21 @@ def test_lost_records_are_named() -> None:
     outbox = {"waiting": 3, "waiting_bytes": 2500, "dropped_records": 12}
     page = as_text(status(outbox=outbox), NOW_S)
     assert "3 (2.5 kB) wait for the server; 12 records were lost" in page
+
+
+def test_what_answers_in_the_place_of_what_should_is_named_with_the_reason() -> None:
+    active = {**BUNDLE, "runs": "int8 in edgetpu on EDGETPU"}
+    model = {
+        "bundle": BUNDLE["bundle"],
+        "name": "digits",
+        "version": "2.0.0",
+        "artifact": "int8",
+        "runtime": "litert 2.3.0 CPU",
+        "fallback": "not int8 in edgetpu on EDGETPU: quarantined",
+    }
+    page = as_text(status(active=active, news__model=model), NOW_S)
+    assert "answers now  digits 2.0.0, int8 in litert on CPU; not int8 in edgetpu on EDGETPU: quar" in page
+    model["runtime"] = "edgetpu 2.3.0 EDGETPU"
+    assert "answers now" not in as_text(status(active=active, news__model=model), NOW_S)
+    model["bundle"] = "sha256:" + "9" * 64
+    assert "answers now" in as_text(status(active=active, news__model=model), NOW_S)

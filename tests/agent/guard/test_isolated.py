@@ -244,6 +244,35 @@ def test_another_answer_of_the_child_is_no_model(models: Models) -> None:
     assert refusal.value.code == "no-answer"
 
 
+def test_crash_after_crash_leaves_no_handle_no_memory_and_no_process(
+    command: Command, models: Models
+) -> None:
+    model = models(restarts=NO_PAUSE)
+
+    def held() -> tuple[int, int, int]:
+        maps = Path("/proc/self/maps").read_text().count("edge-agent-tensors")
+        return len(list(Path("/proc/self/fd").iterdir())), maps, len(children())
+
+    assert right(model)
+    before = held()
+    for _ in range(3):
+        command("crash 1")
+        with pytest.raises(RuntimeCrashed):
+            model.run(ROW)
+        assert right(model)
+    assert held() == before
+
+
+def test_a_runtime_that_leaks_shows_in_the_childs_memory(command: Command, models: Models) -> None:
+    model = models()
+    assert right(model)
+    before = model.memory_bytes
+    command("leak 8")
+    for _ in range(8):
+        model.run(ROW)
+    assert model.memory_bytes - before > 32 << 20
+
+
 # --- neither side outlives the other
 
 PARENT = """
