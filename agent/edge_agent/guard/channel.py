@@ -3,7 +3,7 @@
 Inputs and outputs lie in a memory file without a name, made by the child when it knows its tensors and
 handed over by the socket; packets of a byte say whose turn it is. A file without a name leaves nothing
 behind, whichever side is killed and how. There and back is 9 to 10 us here for the tensors of a keyword
-or of a camera picture; the picture's bytes through the socket take 13 us (`benchmarks/isolation.py`).
+or of a camera picture; the picture's bytes through the socket take 12 us (`benchmarks/isolation.py`).
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from edge_agent.guard import retrials
 from edge_agent.guard.restarts import Restarts
 from edge_agent.inference.request import Request
 from edge_agent.inference.source import Nothing, Sample
+from edge_agent.updates.health import Rules
 from edge_agent.updates.trial import run_trial
 
 Command = Callable[[str], None]
@@ -254,6 +255,21 @@ def test_without_another_way_the_last_good_bundle_answers_and_without_one_nothin
     assert device.run("quarantine", "lift", "all").exit_code == 0
     device.answers_by(TPU, "3")
     assert device.status()["guard"]["rung"] == "serving"
+
+
+def test_a_crash_on_trial_fails_the_trial_and_the_bundle_before_answers(
+    device: Device, command: Command
+) -> None:
+    device.install(chaos.bundle(version="1"))
+    device.start(health=Rules(window_s=600.0, inferences=5))
+    device.answers_by(TPU, "1")
+    device.install(chaos.bundle(version="2"))
+    device.answers_by(TPU, "2")
+    command("crash 1")
+    device.answers_by(TPU, "1")
+    assert device.events.named("rolled-back") == ["runtime-crashed"]
+    assert device.events.ladder() == []
+    assert device.events.named("quarantined") == []
 
 
 def test_an_accelerator_that_must_be_reset_again_and_again_is_quarantined(
