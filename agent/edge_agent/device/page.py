@@ -158,7 +158,9 @@ def _instead(active: dict[str, Any] | None, model: dict[str, Any] | None) -> str
 
 
 def _answers(news: dict[str, Any]) -> str:
-    text = f"{news['answered']} inputs since the start, {news['failed']} failed, {news['refused']} refused"
+    upto = datetime.fromtimestamp(news["time_ms"] / 1000).astimezone().strftime("%H:%M:%S")
+    counts = f"{news['failed']} failed, {news['refused']} refused, up to {upto}"
+    text = f"{news['answered']} inputs since the start, {counts}"
     if news["latency_p50_ms"] is None:
         return text
     return f"{text}; {news['latency_p50_ms']:.3g} ms, 95 % within {news['latency_p95_ms']:.3g} ms"

@@ -81,7 +81,7 @@ class Witness:
             from edge_agent.telemetry.metrics_api import metrics_listener
 
             self._server = metrics_listener(reporting.metrics, self.metrics)
-            log.info("metrics", extra={"at": str(self._server.address)})
+            log.info("metrics", extra={"at": reporting.metrics})
         if reporting.home_assistant:
             from edge_agent.telemetry.home_assistant_link import HomeAssistantLink, LocalBroker
 
@@ -164,6 +164,7 @@ def _news(standing: Standing) -> tuple[object, ...]:
         standing.link_up,
         standing.alarm_ms,
         standing.drifting,
+        standing.answered > 0,
     )
 
 

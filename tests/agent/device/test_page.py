@@ -79,7 +79,8 @@ def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
     assert "digits 2.0.0" in page
     assert "(2 h)" in page
     assert "connected, last heard 12 s ago" in page
-    assert "1234 inputs since the start, 1 failed, 2 refused; 1.5 ms, 95 % within 2.25 ms" in page
+    assert "1234 inputs since the start, 1 failed, 2 refused, up to " in page
+    assert "; 1.5 ms, 95 % within 2.25 ms" in page
     assert "assignment 4 is rolled back (crash: died on trial)" in page
     assert "all of it has arrived; nothing was lost" in page
     assert "8 GB free of 16 GB" in page
