@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edge_agent.batch.npz import open_npz
 from edge_agent.errors import InputRefused, SourceMissing
 from edge_agent.inference.source import read_payload
 from edge_agent.input import table
 from edge_agent.input.pipe import media_type_of
 from edge_agent.input.prepare import SUFFIXES, Prepared, prepare, spec_of
-from edge_contracts.arrays import DAMAGE, read_npz
+from edge_contracts.arrays import DAMAGE
 from edge_contracts.errors import FormatInvalid, MissingExtra
 from edge_contracts.manifest import Manifest, TensorSpec
 from edge_contracts.processing import Table
@@ -121,8 +122,8 @@ class NpzRows:
     """The rows of an .npz file's arrays."""
 
     def __init__(self, path: Path) -> None:
-        """Read it whole."""
-        self._name, self._arrays = path.name, read_npz(path)
+        """Map it, or read it whole where it is compressed."""
+        self._name, self._arrays = path.name, open_npz(path)
         counts = {values.shape[0] if values.ndim else 0 for values in self._arrays.values()}
         if len(counts) != 1:
             shapes = ", ".join(f"{name!r} {values.shape}" for name, values in self._arrays.items())
@@ -136,7 +137,7 @@ class NpzRows:
             yield Row(f"{self._name}:{row}", partial(self._load, row))
 
     def _load(self, row: int) -> Prepared:
-        return Prepared({name: values[row : row + 1] for name, values in self._arrays.items()})
+        return Prepared({name: np.asarray(values[row : row + 1]) for name, values in self._arrays.items()})
 
 
 class ParquetRows:

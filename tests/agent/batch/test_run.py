@@ -161,14 +161,14 @@ def command(place: Path) -> list[str]:
 
 
 def test_a_kill_loses_only_what_was_being_worked_on(place: Path) -> None:
-    many = np.tile(X, (20, 1))
+    many = np.tile(X, (8, 1))
     (place / "x.npz").write_bytes(write_npz({"x": many}))
     parts = place / "out.parquet.parts"
     there = 0
-    for kill in range(3):
+    for kill in range(2):
         process = subprocess.Popen(command(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         limit = time.monotonic() + 60
-        while len(list(parts.glob("*.parquet"))) < there + 5:
+        while len(list(parts.glob("*.parquet"))) < there + 3:
             assert time.monotonic() < limit
             assert process.poll() is None, "it was through before it could be killed"
             time.sleep(0.002)
@@ -185,14 +185,30 @@ def test_a_kill_loses_only_what_was_being_worked_on(place: Path) -> None:
     assert not parts.exists()
 
 
-def test_a_worker_that_dies_leaves_finished_parts_for_the_next_run(place: Path) -> None:
-    crashing = {"artifacts/float32.tflite": agent_bundles.tflite_crashing()}
-    (place / "tiny.bundle").write_bytes(agent_bundles.build("float32", files=crashing))
-    with pytest.raises(ChildFailed) as error:
-        run_batch(batch(place), silent)
+def test_a_worker_that_dies_leaves_finished_parts_for_the_next_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a worker that does its work, and is killed when it has written its third part
+    script = (
+        "import os, signal\n"
+        "from edge_agent.batch import progress, worker\n"
+        "write = progress.write_part\n"
+        "def write_and_die(folder, part, content):\n"
+        "    write(folder, part, content)\n"
+        "    if part == 2:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "progress.write_part = write_and_die\n"
+        "worker.main()\n"
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr("edge_agent.batch.run.COMMAND", (sys.executable, "-c", script))
+        with pytest.raises(ChildFailed) as error:
+            run_batch(batch(place), silent)
     assert error.value.code == "crash"
-    assert (place / "out.parquet.parts").is_dir()
+    assert len(list((place / "out.parquet.parts").glob("*.parquet"))) == 3
     assert not (place / "out.parquet").exists()
+    assert run_batch(batch(place), silent).resumed == 3 * 7
+    check(lines(place / "out.parquet"))
 
 
 def test_finished_parts_are_not_answered_again(place: Path) -> None:
