@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -38,7 +38,7 @@ from edge_agent.updates.updater import Updater
 from edge_contracts.bundle import open_bundle
 from edge_contracts.digest import digest_of
 from edge_contracts.keys import PrivateKey, read_private, write_private
-from edge_contracts.messages import Ack, Assignment, Event, Record, Window, chain_value, seal
+from edge_contracts.messages import Ack, Assignment, EnrolAnswer, Event, Record, Window, chain_value, seal
 from edge_contracts.model import canonical_json
 from edge_contracts.profile import lineage, load_profile
 from edge_contracts.trust import KeyStatement, sign_keys
@@ -307,6 +307,53 @@ def by_hand(life: Life) -> None:
     remark(confirmed=life.digest("4"))
 
 
+def joined(life: Life) -> None:
+    """The device leaves its fleet for another."""
+    from edge_agent.cli import main
+
+    answer = EnrolAnswer(
+        device="cam-1",
+        fleet="yard",
+        mqtt_host="127.0.0.1",
+        mqtt_port=1,
+        mqtt_tls=False,
+        mqtt_ca="",
+        mqtt_user="cam-1",
+        mqtt_password="another",
+        director_key=life.key("next").public.base64,
+        publisher_keys=(life.key("next").public.base64,),
+    )
+    with enrolling(answer) as url:
+        arguments = ["--server", url, "--token", "a-token-for-once", "--profile", "x86-cpu", "--force"]
+        main(["enroll", *arguments, "--home", str(life.home.folder)], standalone_mode=False)
+    remark(enrolled="yard")
+
+
+@contextmanager
+def enrolling(answer: EnrolAnswer) -> Iterator[str]:
+    """A server that lets everybody in with the same answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = answer.model_dump_json().encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 STEPS: dict[str, Callable[[Device], None]] = {
     "first": first,
     "second": second,
@@ -319,7 +366,7 @@ STEPS: dict[str, Callable[[Device], None]] = {
     "telemetry": telemetry,
     "revoked": revoked,
 }
-BY_HAND: dict[str, Callable[[Life], None]] = {"by-hand": by_hand}
+BY_HAND: dict[str, Callable[[Life], None]] = {"by-hand": by_hand, "joined": joined}
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from random import Random
@@ -282,6 +282,13 @@ def start(life: Life, home: Home, place: Path) -> list[dict[str, Any]]:
 def judge(life: Life, case: Case, home: Home, answers: list[dict[str, Any]]) -> Outcome:
     """What a device is after it has started again, held against what was promised."""
     outcome = Outcome(case.what)
+    config = read_config(home)
+    fleet = config.fleet if config is not None else "none"
+    if any(mark.get("enrolled", fleet) != fleet for mark in case.known):
+        outcome.lost.append(f"the device is in fleet {fleet} again")
+    if fleet != "plant":  # what one fleet counted is nothing to the next
+        known = [mark for mark in case.known if "confirmed" in mark]
+        case = replace(case, known=known)
     _judge_bundle(life, home, case, answers, outcome)
     _judge_pinned(home, case, outcome)
     _judge_keys(home, case, outcome)

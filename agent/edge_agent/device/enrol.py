@@ -63,7 +63,7 @@ def enrol(
         )
     described, names = load_profile(profile), lineage(profile)
     server = base_url(server)
-    key, key_path = _new_key(home)
+    key = _new_key(home)
     request = _request(token, key, names, name, dict(labels or {}))
     answer = _parse(post_json(server + PATH, canonical_json(request), server_ca))
     config = DeviceConfig(
@@ -84,22 +84,23 @@ def enrol(
         director_key=answer.director_key,
         publisher_keys=answer.publisher_keys,
     )
-    _settle(home, config, key_path)
+    write_durably(home.enrolment, canonical_json(config))
+    finish(home)
     return config
 
 
-def _new_key(home: Home) -> tuple[PrivateKey, Path]:
+def _new_key(home: Home) -> PrivateKey:
     """A key that no fleet knows yet; one that an enrolment broke off with is taken up again."""
-    path = home.key.with_name(home.key.name + ".new")
+    path = _fresh_key(home)
     if path.exists():
         try:
-            return read_private(path), path
+            return read_private(path)
         except ContractError:  # cut off while it was written: nobody has seen its public half
             path.unlink()
     key = PrivateKey.generate()
     write_private(key, path)
     sync_folder(path.parent)
-    return key, path
+    return key
 
 
 def _request(
@@ -129,18 +130,40 @@ def _parse(content: bytes) -> EnrolAnswer:
     return answer
 
 
-def _settle(home: Home, config: DeviceConfig, key_path: Path) -> None:
-    """Make the enrolment durable. The configuration comes last: without it there was no enrolment."""
+def finish(home: Home) -> None:
+    """Finish an enrolment that was decided; harmless when there is none. The caller holds the home's lock.
+
+    Decided is what lies in `enrolment.json`: before it the device is in its old fleet with all counters,
+    after it in the new one, wherever the power went. Every step may be done twice.
+
+    Raises:
+        HomeInvalid: The disk failed; the next call goes on.
+    """
+    try:
+        content = home.enrolment.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HomeInvalid(f"cannot read {home.enrolment}: {error.strerror}") from None
     # what the old fleet counted means nothing to the new one, and its server cannot read our old outbox
     store = Store(home)
     store.save(_counted_anew(store.slots))
+    fresh = _fresh_key(home)
     try:
         for suffix in ("", "-wal", "-shm"):
             home.outbox.with_name(home.outbox.name + suffix).unlink(missing_ok=True)
-        os.replace(key_path, home.key)
+        if fresh.exists():
+            os.replace(fresh, home.key)
+        sync_folder(home.folder)
+        write_durably(home.config, content)
+        home.enrolment.unlink()
+        sync_folder(home.folder)
     except OSError as error:
         raise HomeInvalid(f"cannot write {error.filename}: {error.strerror}") from None
-    write_durably(home.config, canonical_json(config))
+
+
+def _fresh_key(home: Home) -> Path:
+    return home.key.with_name(home.key.name + ".new")
 
 
 def _counted_anew(slots: Slots) -> Slots:

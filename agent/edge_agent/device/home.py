@@ -2,6 +2,7 @@
 
     HOME/config.json   who this device is and whom it trusts (0600; `config.py`)
     HOME/device.key    its private key (0600)
+    HOME/enrolment.json  an enrolment that is decided and not finished (`enrol.py`)
     HOME/state.json    the slots and what is under way (`store.py`), with state.previous.json
     HOME/outbox.db     telemetry that the server has not acknowledged (`outbox.py`)
     HOME/guard.json    what is in quarantine and where the ladder stands (`guard/quarantine.py`)
@@ -55,6 +56,11 @@ class Home:
     def key(self) -> Path:
         """The device's private key."""
         return self.folder / "device.key"
+
+    @property
+    def enrolment(self) -> Path:
+        """An enrolment that is decided and not finished."""
+        return self.folder / "enrolment.json"
 
     @property
     def state(self) -> Path:
@@ -153,6 +159,10 @@ class Home:
                 ) from None
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            if self.enrolment.exists():  # the power went while the device changed its fleet
+                from edge_agent.device.enrol import finish
+
+                finish(self)
             yield
         finally:
             os.close(handle)

@@ -16,6 +16,7 @@ from edge_agent.errors import AlreadyEnrolled, HomeInvalid, ServerRefused, Serve
 from edge_agent.updates.slots import Held, Slot, Slots
 from edge_agent.updates.store import Store
 from edge_contracts.keys import PrivateKey
+from edge_contracts.model import canonical_json
 
 BUNDLE = "sha256:" + "1" * 64
 
@@ -143,3 +144,25 @@ def test_the_home_of_another_program_is_left_alone_even_by_force(home: Home, fle
         read_config(home)
     assert [path.name for path in home.folder.iterdir()] == ["config.json"]
     assert home.config.read_text() == '{"format": "edgefleet.server/1"}'
+
+
+def test_an_enrolment_that_was_decided_is_finished_by_whoever_works_there_next(
+    home: Home, fleet: TinyFleet
+) -> None:
+    """Power cuts at each of its steps: benchmarks/faults.py, step "joined"."""
+    before = enrol(home, fleet.url, TOKEN, "x86-cpu", "cam-1")
+    old_key = home.key.read_bytes()
+    after = enrol(home, fleet.url, TOKEN, "x86-cpu", "cam-2", force=True)
+    # as the power left it right after the decision: all of it is still the old fleet's
+    home.key.rename(home.folder / "device.key.new")
+    home.key.write_bytes(old_key)
+    home.enrolment.write_bytes(canonical_json(after))
+    home.config.write_bytes(canonical_json(before))
+    Store(home).save(Slots(floor=4, number=9))
+    home.outbox.write_bytes(b"telemetry of the old fleet")
+    with home.locked():
+        assert read_config(home) == after
+    assert read_device_key(home, after).public.base64 == after.public_key
+    assert Store(home).slots == Slots()
+    assert not home.outbox.exists()
+    assert not home.enrolment.exists()
