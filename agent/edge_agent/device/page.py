@@ -99,6 +99,8 @@ def _rows(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, str]]:
     if status["candidate"]:
         yield "on trial", _model(status["candidate"])
     yield "goes back to", _model(status["last_good"]) if status["last_good"] else "nothing yet"
+    for line in status["beside"]:
+        yield "beside it", " ".join(line.split())
     if running and news:
         yield "has answered", _answers(news)
         alike = "not as when the model was made" if news["drifting"] else "as when the model was made"

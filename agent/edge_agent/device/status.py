@@ -14,6 +14,7 @@ from typing import Any
 from edge_agent import sealed
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
+from edge_agent.doubt.settings import described_in
 from edge_agent.guard.quarantine import GuardStore
 from edge_agent.telemetry import standing as standing_file
 from edge_agent.updates.budget import at, read_used
@@ -57,6 +58,7 @@ def read_status(home: Home) -> dict[str, Any]:
         "active": _bundle(home, slots, slots.active),
         "candidate": _bundle(home, slots, slots.candidate),
         "last_good": _bundle(home, slots, slots.last_good),
+        "beside": described_in(home),
         "counter": slots.floor,
         "assignment": slots.progress.model_dump(mode="json") if slots.progress else None,
         "downloads": _downloads(home),

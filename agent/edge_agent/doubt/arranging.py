@@ -29,7 +29,6 @@ from edge_agent.errors import ContractDiffers, HomeInvalid, SettingRefused
 from edge_agent.sealed import read_folder
 from edge_agent.updates.store import Store
 from edge_agent.updates.trial import Limits
-from edge_contracts.digest import short
 from edge_contracts.errors import ContractError
 from edge_contracts.manifest import Manifest
 from edge_contracts.model import first_fault
@@ -174,21 +173,7 @@ def as_text(found: LineupSettings | ReviewSettings) -> str:
         ]
         where = f"to {found.upload_to}, {found.bytes_per_day / (1 << 20):.3g} MB a day at most"
         return "\n".join([*lines, f"uploaded    {where if found.upload_to else 'never'}"])
-    lines = []
-    if found.second is not None:
-        lines.append(f"second      {_named(found.second)}, asked when the active model is unsure or fails")
-    if found.experiment is not None:
-        one = found.experiment
-        lines.append(
-            f"experiment  {one.name}: {_named(one.bundle)} answers {one.per_mille / 10:g} % of the keys"
-        )
-    if found.shadow is not None:
-        shadow = found.shadow
-        lines.append(
-            f"shadow      {_named(shadow.bundle)} sees {shadow.per_mille / 10:g} % of the inputs, at "
-            f"{shadow.cpu_share:.0%} of a core, {shadow.memory_bytes >> 20} MB, {shadow.latency_ms:g} ms"
-        )
-    return "\n".join(lines or ["nobody stands beside the active model"])
+    return "\n".join(settings.described(found) or ["nobody stands beside the active model"])
 
 
 def _shadow(
@@ -237,10 +222,6 @@ def _active_manifest(home: Home) -> Manifest | None:
         return read_folder(home.slot(slots.active)).manifest
     except ContractError:
         return None  # damaged: the agent finds out and says so
-
-
-def _named(digest: str) -> str:
-    return "the last good bundle" if digest == LAST_GOOD else short(digest)
 
 
 @contextmanager

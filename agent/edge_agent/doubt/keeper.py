@@ -262,7 +262,7 @@ class Keeper:
             self._refuse("lineup-refused", seat.digest, error)
             return None
         log.info("opened beside the active model", extra={"role": seat.role, "bundle": seat.digest})
-        self._tell(Tell("lineup-opened", seat.digest, code=seat.role))
+        self._tell(Tell("lineup-opened", seat.digest, detail=seat.role))
         return serving
 
     def _fits(self, other: Manifest) -> bool:

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from edge_agent.device.home import Home, write_durably
 from edge_agent.errors import HomeInvalid
-from edge_contracts.digest import Digest
+from edge_contracts.digest import Digest, short
 from edge_contracts.errors import ContractError
 from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
 
@@ -148,6 +148,32 @@ def store_lineup(home: Home, settings: LineupSettings) -> None:
     write_durably(lineup_path(home), canonical_json(settings))
 
 
+def described(found: LineupSettings) -> list[str]:
+    """A line for each member, as a person reads it."""
+    lines = []
+    if found.second is not None:
+        lines.append(f"second      {_named(found.second)}, asked when the active model is unsure or fails")
+    if found.experiment is not None:
+        one = found.experiment
+        share = f"{one.per_mille / 10:g} % of the keys"
+        lines.append(f"experiment  {one.name}: {_named(one.bundle)} answers {share}")
+    if found.shadow is not None:
+        shadow = found.shadow
+        lines.append(
+            f"shadow      {_named(shadow.bundle)} sees {shadow.per_mille / 10:g} % of the inputs, at "
+            f"{shadow.cpu_share:.0%} of a core, {shadow.memory_bytes >> 20} MB, {shadow.latency_ms:g} ms"
+        )
+    return lines
+
+
+def described_in(home: Home) -> list[str]:
+    """The same of a device; a document that cannot be read is one line that says so."""
+    try:
+        return described(read_lineup(home))
+    except HomeInvalid as error:
+        return [str(error)]
+
+
 def stamp(path: Path) -> tuple[int, int, int] | None:
     """What changes when a document is replaced; None without one."""
     try:
@@ -166,3 +192,7 @@ def _read(kind: type[S], path: Path, format_name: str) -> S:
         raise HomeInvalid(f"cannot read {path}: {error.strerror}") from None
     except ContractError as error:
         raise HomeInvalid(f"{error}; remove the file to begin anew") from None
+
+
+def _named(digest: str) -> str:
+    return "the last good bundle" if digest == LAST_GOOD else short(digest)

@@ -56,6 +56,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "active": BUNDLE,
         "candidate": None,
         "last_good": {**BUNDLE, "version": "1.0.0"},
+        "beside": [],
         "assignment": {"assignment": 4, "phase": "rolled_back", "code": "crash", "detail": "died on trial"},
         "downloads": {"day_bytes": 0, "month_bytes": 0, "part_bytes": 0},
         "outbox": {"waiting": 0, "waiting_bytes": 0, "dropped_records": 0},

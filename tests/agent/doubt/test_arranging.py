@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from agent_bundles import KEY, build, reference, tflite_crashing
-from lineup_models import bundle
+from lineup_models import SURE_X, bundle
 
-from edge_agent.device.config import trust
+from edge_agent.device.config import trust, trusted_publishers
 from edge_agent.device.home import Home
+from edge_agent.device.page import as_text as as_page
+from edge_agent.device.status import read_status
 from edge_agent.doubt import members, settings
 from edge_agent.doubt.arranging import Wishes, arrange, as_text, settle_review, take_away
 from edge_agent.doubt.settings import LAST_GOOD, LineupSettings, ReviewSettings
 from edge_agent.errors import ContractDiffers, HomeInvalid, NotEnrolled, SettingRefused, TrialFailed
+from edge_agent.sealed import make_key
 from edge_agent.updates import local
 from edge_contracts.bundle import open_bundle
 from edge_contracts.errors import BundleInvalid, KeyUnknown
@@ -178,3 +181,23 @@ def test_a_shadow_that_is_larger_than_its_budget_is_refused(home: Home) -> None:
     with pytest.raises(TrialFailed, match="memory"):
         arrange(home, Wishes.of(shadow=file(home, bundle(version="2")), shadow_memory=1))
     assert settings.read_lineup(home).shadow is None
+
+
+def test_on_a_device_that_encrypts_its_models_these_are_encrypted_too(home: Home) -> None:
+    make_key(home.folder)
+    archive = bundle(0.5, version="2")
+    stored = arrange(home, Wishes.of(second=str(file(home, archive))))
+    digest = open_bundle(archive).digest
+    folder = members.folder_of(home, digest)
+    assert not list(folder.rglob("*.tflite"))
+    verified = members.verify_folder(folder, digest, trusted_publishers(home, None))
+    serving = members.open_member(folder, verified, members.choice_of(stored, digest), "second")
+    np.testing.assert_allclose(serving.infer({"x": SURE_X}).outputs["scores"], reference(SURE_X), atol=1e-5)
+    serving.session.close()
+
+
+def test_status_says_who_stands_beside_the_active_model(home: Home) -> None:
+    arrange(home, Wishes.of(second=LAST_GOOD))
+    assert as_page(read_status(home), 0.0).count("beside it") == 1
+    settings.lineup_path(home).write_text("{")
+    assert "remove the file" in as_page(read_status(home), 0.0)

@@ -124,7 +124,7 @@ def test_a_second_model_answers_soon_after_it_was_set_and_until_it_is_taken_away
     assert device.ask().uncertain
     device.seat(bundle(0.3, version="2"))
     device.tick()
-    assert device.events() == [("lineup-opened", "second")]
+    assert device.events() == [("lineup-opened", "")]
     assert (device.ask().version, device.ask().uncertain) == ("2", False)
     take_away(device.home, None)
     device.tick()
@@ -327,7 +327,7 @@ def test_a_shadow_looks_on_as_long_as_the_document_says(device: Device) -> None:
     assert (found.bundle, found.agreed) == (open_bundle(candidate).digest, 0)
     device.seat(second=bundle(0.3, version="2"), shadow=candidate)
     device.tick()
-    assert device.events() == [("lineup-opened", "second")]  # the shadow was not disturbed
+    assert device.events() == [("lineup-opened", "")]  # the shadow was not disturbed
     device.seat()
     device.tick()
     assert shadow_of(device) is None
