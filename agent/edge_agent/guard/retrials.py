@@ -1,8 +1,9 @@
 """Trying again what is in quarantine, in a child and next to what answers.
 
 Three things are a reason to: its time is up, it came in with another driver than there is now, or a
-person has lifted it. What passes all golden inputs answers again (`Warden.lifted`), what fails waits twice
-as long. Used from the agent's thread; the trials run in a worker.
+person has lifted it. An accelerator that a bundle's trial could not have is tried once more, too. What
+passes all golden inputs answers again (`Warden.lifted`), what fails waits twice as long. Used from the
+agent's thread; the trials run in a worker.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edge_agent.guard.quarantine import Entry, GuardStore, subject_of
 from edge_agent.guard.software import changes, read_software
 from edge_agent.guard.warden import Probe, Subject, Warden
 from edge_agent.guard.ways import read_ways
+from edge_agent.runtimes.base import CPU
 from edge_agent.runtimes.choice import Option
 from edge_agent.updates.slots import Tell
 from edge_agent.updates.trial import TrialReport
@@ -62,6 +64,7 @@ class Retrials:
         self._store, self._warden, self._jobs = store, warden, jobs
         self._probe, self._tell, self._ways = probe, tell, ways
         self._waiting: list[tuple[Entry, bool]] = []  # each with whether it must prove itself first
+        self._improve = False
         self._counted_s = self._stored_s = now_s
         self._looked_s = now_s - LOOK_S
 
@@ -88,8 +91,20 @@ class Retrials:
             self._looked_s = now_s
             self._look()
         subject = self._warden.subject
-        if self._waiting and subject is not None and not subject.trial and not self._jobs.busy:
+        if subject is None or subject.trial or self._jobs.busy:
+            return
+        if self._waiting:
             self._begin(subject, *self._waiting.pop(0))
+        elif self._improve:
+            self._improve = False
+            self._begin_better(subject)
+
+    def improve(self) -> None:
+        """Try once whether an accelerator that the trial could not have is to be had now.
+
+        One that belongs to one process at a time is held by the running model while the next is on trial.
+        """
+        self._improve = True
 
     def _count(self, now_s: float) -> None:
         quarantine = self._store.quarantine.after(now_s - self._counted_s)
@@ -135,6 +150,32 @@ class Retrials:
             return self._probe(subject, out)
 
         self._jobs.begin(work, lambda future: self._ended(future, subject, entry, prove))
+
+    def _begin_better(self, subject: Subject) -> None:
+        held = subject.choice.option if subject.choice is not None else None
+
+        def work(_: Callable[[], bool]) -> TrialReport | None:
+            ways = self._ways(subject.folder, subject.manifest)
+            barred = self._warden.barred(ways, subject.bundle)
+            for option, missing in ways.items():
+                if option == held:
+                    break
+                if not missing and option not in barred and option.device != CPU:
+                    return self._probe(subject, {o: "not asked" for o in ways if o != option})
+            return None
+
+        self._jobs.begin(work, lambda future: self._bettered(future, subject))
+
+    def _bettered(self, future: Future[TrialReport | None], subject: Subject) -> None:
+        try:
+            report = future.result()
+        except (TrialFailed, ChildFailed) as error:
+            self._tell(Tell("better-way-failed", subject.bundle, None, error.code, str(error)[:500]))
+            return
+        if report is not None:
+            detail = f"{report.choice.option}: it is free now, and its golden inputs agree"
+            self._tell(Tell("better-way", subject.bundle, None, "passed", detail))
+            self._warden.lifted(subject, report.choice, detail)
 
     def _ended(self, future: Future[TrialReport], subject: Subject, entry: Entry, prove: bool) -> None:
         quarantine = self._store.quarantine

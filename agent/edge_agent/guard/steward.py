@@ -140,6 +140,7 @@ class Steward:
         subject = Subject(slot, held.bundle, self._home.slot(slot), verified.manifest, held.choice, trial)
         outcome = self._warden.begin(subject)
         if outcome.event is Event.PASSED:
+            self._improve(held.choice)
             return None
         return self._not_served(slot, outcome.code, outcome.detail, outcome.code == DAMAGED)
 
@@ -153,6 +154,7 @@ class Steward:
         if self.open is not None:
             self.open = replace(self.open, trial=False)
             self._warden.confirmed()
+            self._improve(self.open.serving.session.choice)
 
     def tick(self, now_s: float) -> None:
         """Do what is due: golden inputs, what the ladder waits for, what is in quarantine."""
@@ -211,6 +213,10 @@ class Steward:
     def tell(self, tell: Tell) -> None:
         """Put an event into the telemetry."""
         self._ties.tell(tell)
+
+    def _improve(self, choice: Choice | None) -> None:
+        if choice is not None and choice.fallback:
+            self._retrials.improve()  # waits until what is on trial has passed it
 
     # --- what goes wrong
 

@@ -272,6 +272,23 @@ def test_a_crash_on_trial_fails_the_trial_and_the_bundle_before_answers(
     assert device.events.named("quarantined") == []
 
 
+def test_an_accelerator_that_was_taken_during_the_trial_is_tried_again_afterwards(
+    device: Device, command: Command
+) -> None:
+    command("refuse")  # as one does that another process holds
+    device.install(chaos.bundle())
+    device.start()
+    device.answers_by(CPU)
+    until(lambda: device.events.named("better-way-failed"), "it is tried", 40)
+    device.stop()
+    command("")
+    device.start()
+    device.answers_by(TPU)
+    assert device.events.named("better-way-failed") == ["runtime-unavailable"]
+    assert device.events.named("better-way") == ["passed"]
+    assert device.events.named("quarantined") == []
+
+
 def test_an_accelerator_that_must_be_reset_again_and_again_is_quarantined(
     device: Device, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
