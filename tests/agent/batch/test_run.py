@@ -161,7 +161,7 @@ def command(place: Path) -> list[str]:
 
 
 def test_a_kill_loses_only_what_was_being_worked_on(place: Path) -> None:
-    many = np.tile(X, (8, 1))
+    many = np.tile(X, (4, 1))
     (place / "x.npz").write_bytes(write_npz({"x": many}))
     parts = place / "out.parquet.parts"
     there = 0
