@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
+from agent_bundles import build
 from click.testing import CliRunner, Result
 
+from edge_agent.agent import Agent, Settings
 from edge_agent.cli import main
+from edge_agent.device.home import Home
+from edge_agent.updates.store import Store
 from edge_contracts.keys import PrivateKey
 from edge_contracts.trust import KeyStatement, sign_keys
 
@@ -62,3 +67,26 @@ def test_a_statement_is_followed_once_and_a_strangers_is_refused(folder: Path) -
     refused = trust(folder, "apply", folder / "stranger.keys")
     assert refused.exit_code == 1 and "not trusted here" in refused.output
     assert trust(folder, "apply", folder / "nowhere").exit_code == 1
+
+
+def test_a_running_agent_takes_keys_and_statements_and_acts_on_them(folder: Path) -> None:
+    (folder / "1.bundle").write_bytes(build(version="1", key=OLD))
+    home = folder / "home"
+    install = ["install", str(folder / "1.bundle"), "--trust", str(folder / "old.pem"), "--home", str(home)]
+    assert CliRunner().invoke(main, install, catch_exceptions=False).exit_code == 0
+    agent = Agent(Home(home), Settings())
+    with Home(home).locked():
+        thread = threading.Thread(target=agent.run)
+        thread.start()
+        try:
+            assert "is trusted" in trust(folder, "add", folder / "new.pem").output
+            statement = KeyStatement(counter=1, revoke=(OLD.public.key_id,), stop=True)
+            (folder / "stolen.keys").write_bytes(sign_keys(statement, NEW))
+            assert trust(folder, "apply", folder / "stolen.keys").output == "followed\n"
+            assert trust(folder, "apply", folder / "stolen.keys").output == "known already\n"
+            assert Store(Home(home)).slots.active is None, "it answers with a stopped key's bundle"
+            assert "trusted no longer" in trust(folder, "revoke", NEW.public.key_id).output
+        finally:
+            agent.stop()
+            thread.join()
+    assert standings(folder) == {OLD.public.key_id: "revoked", NEW.public.key_id: "revoked"}
