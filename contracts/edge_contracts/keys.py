@@ -193,6 +193,11 @@ class TrustedKeys:
         """Those that once counted too: for what was verified and installed when they did."""
         return TrustedKeys({**self.revoked, **self.retired, **self.keys})
 
+    @property
+    def standing(self) -> TrustedKeys:
+        """Those that count, and retired ones: for what was installed before and may go on being used."""
+        return TrustedKeys({**self.retired, **self.keys}, revoked=self.revoked, stopped=self.stopped)
+
     def plus(self, key: PublicKey) -> TrustedKeys:
         """The set with one more; a key that a person gives anew is retired or revoked no longer."""
         name = key.key_id

@@ -90,5 +90,8 @@ def test_a_key_that_counts_no_longer_is_named_as_such() -> None:
         open_keys(sign_keys(STATEMENT, OLD), former)
     with pytest.raises(KeyUnknown, match="is revoked here"):
         open_keys(sign_keys(STATEMENT, NEW), former)
+    assert open_keys(sign_keys(STATEMENT, OLD), former.standing)[1] == OLD.public.key_id
+    with pytest.raises(KeyUnknown, match="is revoked here"):
+        open_keys(sign_keys(STATEMENT, NEW), former.standing)
     assert open_keys(sign_keys(STATEMENT, NEW), former.ever)[1] == NEW.public.key_id
     assert open_keys(sign_keys(STATEMENT, NEW), former.plus(NEW.public))[1] == NEW.public.key_id

@@ -211,7 +211,7 @@ class Keeper:
     def _candidate(self, wanted: ShadowSettings, active: Manifest) -> ShadowRunner | None:
         folder = members.folder_of(self._home, wanted.bundle)
         try:
-            verified = members.verify_folder(folder, wanted.bundle, self._trusted())
+            verified = members.verify_folder(folder, wanted.bundle, self._trusted().standing)
             members.require_same_contract(active, verified.manifest)
             choice = members.choice_of(self._settings, wanted.bundle) or choose(options(verified.manifest))
         except (AgentError, ContractError) as error:
@@ -252,7 +252,7 @@ class Keeper:
     def _open(self, seat: Seat) -> Serving | None:
         active = self._active
         try:
-            verified = members.verify_folder(seat.folder, seat.digest, self._trusted())
+            verified = members.verify_folder(seat.folder, seat.digest, self._trusted().standing)
             if active is not None:
                 members.require_same_contract(active.session.manifest, verified.manifest)
             serving = members.open_member(

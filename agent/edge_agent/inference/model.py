@@ -191,6 +191,6 @@ def _open_installed(place: Home, threads: int) -> tuple[Session, str, str]:
     if slot is None or digest is None:
         raise NoModel(f"no model is installed in {place.folder}; run edge-agent install, or name a bundle")
     trusted = trusted_publishers(place, read_config(place))
-    verified = installer.verify_slot(place, slot, trusted, digest)
+    verified = installer.verify_slot(place, slot, trusted.ever, digest)
     session = Session.open(place.slot(slot), verified.manifest, slots.held[slot].choice, threads)
     return session, digest, verified.key_id

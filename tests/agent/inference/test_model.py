@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 import edge_agent
 from edge_agent import Model
 from edge_agent.cli import main
+from edge_agent.device.config import follow
+from edge_agent.device.home import Home
 from edge_agent.errors import InferenceFailed, InputRefused, NoModel
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey
+from edge_contracts.trust import KeyStatement, sign_keys
 
 
 @pytest.fixture
@@ -146,3 +149,15 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert told.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'Mode'"):
         edge_agent.Mode  # noqa: B018
+
+
+def test_the_installed_model_opens_although_its_publisher_was_retired_since(
+    bundle: Path, key: Path, home: Path
+) -> None:
+    install = ["install", str(bundle), "--trust", str(key), "--home", str(home)]
+    assert CliRunner().invoke(main, install, catch_exceptions=False).exit_code == 0
+    successor = PrivateKey.generate().public.base64
+    statement = KeyStatement(counter=1, add=(successor,), retire=(KEY.public.key_id,))
+    assert follow(Home(home), None, sign_keys(statement, KEY)) is not None
+    with Model(home=home) as model:
+        assert np.allclose(model(GOLDEN_X), reference(GOLDEN_X), atol=1e-5)
