@@ -35,7 +35,7 @@ from edge_agent.telemetry.outbox_file import (
     begin_epoch,
     read_losses,
 )
-from edge_agent.telemetry.room import Priority, Room, make, priority_of
+from edge_agent.telemetry.room import Priority, Room, fitting, make, priority_of
 from edge_contracts import cose
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey
@@ -295,7 +295,7 @@ class Outbox:
                 urgent = bool(losses) or (bool(rows) and rows[0][1] == Priority.ALARM)
                 if not (rows or losses) or not (urgent or envelopes - sealed > reserve):
                     break
-                rows = _fitting(rows, most_bytes)
+                rows = fitting(rows, most_bytes)
                 size += self._seal_one(db, losses, [record for _, _, record in rows])
                 db.executemany("DELETE FROM pending WHERE id = ?", [(row,) for row, _, _ in rows])
                 sealed, taken = sealed + 1, taken + len(rows)
@@ -392,18 +392,6 @@ def _next_seq(db: sqlite3.Connection) -> int:
 
 def _dropped(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT dropped_records FROM head").fetchone()[0])
-
-
-def _fitting(rows: Sequence[tuple[int, int, bytes]], most_bytes: int) -> list[tuple[int, int, bytes]]:
-    """The first of them that fit one envelope, one at least where there is any."""
-    size = 0
-    fitting: list[tuple[int, int, bytes]] = []
-    for row in rows:
-        size += len(row[2])
-        if fitting and size > most_bytes:
-            break
-        fitting.append(row)
-    return fitting
 
 
 _INSERT = "INSERT INTO pending (priority, kind, first_ms, last_ms, record) VALUES (?, ?, ?, ?, ?)"

@@ -7,7 +7,7 @@ since it may have arrived.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -97,6 +97,18 @@ def make(db: sqlite3.Connection, room: Room) -> None:
             db.execute("DELETE FROM pending WHERE id = ?", (row,))
             room.loss += Loss(FULL, {kind: 1}, first_ms, last_ms)
             room.count, room.size = room.count - 1, room.size - length
+
+
+def fitting(rows: Sequence[tuple[int, int, bytes]], most_bytes: int) -> list[tuple[int, int, bytes]]:
+    """The first of them that fit one envelope, one at least where there is any."""
+    size = 0
+    chosen: list[tuple[int, int, bytes]] = []
+    for row in rows:
+        size += len(row[2])
+        if chosen and size > most_bytes:
+            break
+        chosen.append(row)
+    return chosen
 
 
 def _windows(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
