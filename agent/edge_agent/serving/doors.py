@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from edge_agent.errors import ListenRefused
+from edge_agent.serving.answer_api import AnswerApi
 from edge_agent.serving.inference_api import Answers, InferenceApi
 from edge_agent.serving.listener import (
     Listener,
@@ -84,7 +85,7 @@ def opened(
     Raises:
         ListenRefused: An address or a path that cannot be served on, or should not.
     """
-    routes = [*InferenceApi(engine, release).routes(), *more]
+    routes = [*InferenceApi(engine, release).routes(), *AnswerApi(engine).routes(), *more]
     routes.append(route_of_document(routes, release))
     with ExitStack() as stack:
         listeners = []

@@ -99,14 +99,14 @@ class InferenceApi:
         return _json({"name": "edge-agent", "version": self._release, "extensions": ["binary_tensor_data"]})
 
     def _model(self, asked: Asked) -> Response:
-        return _json(describe(self._named(asked)))
+        return _json(describe(open_model(self._engine, asked)))
 
     def _model_ready(self, asked: Asked) -> Response:
-        self._named(asked)
+        open_model(self._engine, asked)
         return Response()
 
     def _infer(self, asked: Asked) -> Response:
-        self._named(asked)
+        open_model(self._engine, asked)
         stated = asked.head.headers.get(JSON_BYTES)
         if stated is not None and not (stated.isascii() and stated.isdigit() and len(stated) < 16):
             raise refuse(f"Inference-Header-Content-Length must be a number, found {stated!r:.40}")
@@ -118,18 +118,19 @@ class InferenceApi:
         size = str(message.json_bytes)
         return Response(message.content, 200, {"Inference-Header-Content-Length": size}, BINARY)
 
-    def _named(self, asked: Asked) -> Serving:
-        """What is open, when it is what the path names.
 
-        Raises:
-            CallRefused: It is not.
-            NoModel: Nothing is open.
-        """
-        serving = self._engine.serving
-        if serving is None:
-            raise NoModel(NO_MODEL)
-        require_named(serving, asked.names["model"], asked.names.get("version"))
-        return serving
+def open_model(engine: Answers, asked: Asked) -> Serving:
+    """What is open, when it is what the path names.
+
+    Raises:
+        CallRefused: It is not.
+        NoModel: Nothing is open.
+    """
+    serving = engine.serving
+    if serving is None:
+        raise NoModel(NO_MODEL)
+    require_named(serving, asked.names["model"], asked.names.get("version"))
+    return serving
 
 
 def require_named(serving: Serving, model: str, version: str | None) -> None:
