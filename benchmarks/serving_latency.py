@@ -97,8 +97,16 @@ class Asker:
 
     def __call__(self) -> bytes:
         """Ask once."""
-        self._sock.sendall(self._request)
-        answer = self._sock.recv(1 << 16)
+        try:
+            self._sock.sendall(self._request)
+            answer = self._sock.recv(1 << 16)
+        except ConnectionError:
+            answer = b""
+        if not answer:  # uvicorn ends connections that were idle for 5 s, while others were starting
+            self._sock.close()
+            self._sock = self._connect()
+            self._sock.sendall(self._request)
+            answer = self._more()
         while (end := answer.find(b"\r\n\r\n")) < 0:
             answer += self._more()
         head = answer[:end].lower()
