@@ -39,7 +39,7 @@ from edge_agent.telemetry.reporting import Reporting
 from edge_agent.telemetry.witness import Facts, Witness
 from edge_agent.updates import installer
 from edge_agent.updates.budget import DataRules
-from edge_agent.updates.health import HANG, STUCK_S, Finding, Rules, Vitals, judge
+from edge_agent.updates.health import HANG, STUCK_S, Finding, Rules, Verdict, Vitals, judge
 from edge_agent.updates.order_counter import OrderCounter
 from edge_agent.updates.slots import Event, Phase, Slot, Tell
 from edge_agent.updates.store import Found, Store, rebuilt
@@ -198,9 +198,23 @@ class Agent:
         return self._engine
 
     def run(self) -> None:
-        """Work until `stop`, or until all inputs are answered (`Settings.settled_s`)."""
+        """Work until `stop`, or until all inputs are answered (`Settings.settled_s`).
+
+        Raises:
+            ModelHung: An inference does not end, and nothing can be switched in this process any more.
+        """
         self._begin()
         self._service.ready()
+        try:
+            self._work()
+        except ModelHung as error:
+            if not self._steward.is_on_trial:
+                raise
+            self._updater.give_up(Finding(Verdict.UNHEALTHY, HANG, str(error)))
+            raise ModelHung(f"the model on trial hangs: {error}; the next start goes back") from None
+        self._end()
+
+    def _work(self) -> None:
         next_window_s = monotonic() + self._settings.window_s
         while not self._stopping:
             self._take(TICK_S)
@@ -222,7 +236,6 @@ class Agent:
             self.witness.tick(now_s)
             if self._is_done(now_s):
                 break
-        self._end()
 
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """End `run` in good order; may be called from a signal handler."""
@@ -389,9 +402,8 @@ class Agent:
         )
         allowed = opened.serving.session.manifest.gates.max_error_rate
         finding = judge(vitals, self._settings.health, allowed)
-        if finding.code == HANG:  # nothing can be switched in this process any more
-            self._updater.give_up(finding)
-            raise ModelHung(f"the model on trial hangs: {finding.detail}; the next start goes back")
+        if finding.code == HANG:
+            raise ModelHung(finding.detail)
         self._updater.judged(finding)
 
     def _cut_window(self) -> None:

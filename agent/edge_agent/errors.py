@@ -21,7 +21,7 @@ AgentError                       every refusal; its text is one line: found, exp
  +- ReviewDamaged                an input kept for review that cannot be read (any more)
  +- NoiseFailed                  no noise for differential privacy: what it was for may not leave
  +- ChildFailed                  a child process died, hung, answered nonsense or refused its job
- +- ModelHung                    the model on trial does not end an inference; the process must end
+ +- ModelHung                    a model does not end an inference; the process must end
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
  +- SourceMissing                the folder, video or pipe that inputs should come from is not there
  +- StreamLost                   a camera, video or pipe that cannot be opened, or breaks off
@@ -208,7 +208,7 @@ class ChildFailed(AgentError):
 
 
 class ModelHung(AgentError):
-    """The model on trial does not end an inference, and nothing but a new process gets rid of it."""
+    """A model does not end an inference, and nothing but a new process gets rid of it."""
 
     code = "hang"
 

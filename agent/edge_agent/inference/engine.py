@@ -17,12 +17,13 @@ from time import monotonic
 from typing import Protocol, TypeVar, runtime_checkable
 
 from edge_agent.doubt.lineup import Lineup, Members, Settled
-from edge_agent.errors import AgentError, DeadlinePassed, InferenceFailed, InputRefused, NoModel
+from edge_agent.errors import AgentError, DeadlinePassed, InferenceFailed, InputRefused, ModelHung, NoModel
 from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.request_queue import QueueLimits, RequestQueue, Waiting
 from edge_agent.inference.serving import Serving, Totals
 from edge_agent.inference.source import BadFile, Frame, Item, Missed, Nothing, Sample
 from edge_agent.input.framing import framed
+from edge_agent.updates import health
 from edge_contracts.messages import Window
 
 log = logging.getLogger(__name__)
@@ -177,7 +178,11 @@ class Engine:
         return 0.0 if since_s is None else now_s - since_s
 
     def _between(self, work: Callable[[], T]) -> T:
-        """Have something done in the inference thread, and wait for it."""
+        """Have something done in the inference thread, and wait for it.
+
+        Raises:
+            ModelHung: The inference that is under way does not end.
+        """
         if not self._thread.is_alive():  # before the start, or after the end: nobody to disturb
             return work()
         done: Future[T] = Future()
@@ -189,6 +194,9 @@ class Engine:
             except TimeoutError:
                 if not self._thread.is_alive() and not done.done():
                     raise RuntimeError("the inference thread has died") from None
+                stuck_s = self.busy_s(monotonic())
+                if stuck_s >= health.STUCK_S:
+                    raise ModelHung(f"one inference has not ended in {stuck_s:.0f} s") from None
 
     def _run(self) -> None:
         try:
@@ -227,6 +235,7 @@ class Engine:
         taken = self._queue.take_round()
         try:
             for waiting in taken:
+                self._busy_since_s = monotonic()
                 if waiting.future.set_running_or_notify_cancel():
                     self._reply(waiting)
         finally:

@@ -14,7 +14,10 @@ from edge_agent.device import config
 from edge_agent.device.home import Home
 from edge_agent.doubt.lineup import Settled
 from edge_agent.errors import ModelHung
-from edge_agent.inference.source import FolderSource, Sample
+from edge_agent.inference.engine import Engine
+from edge_agent.inference.serving import Serving
+from edge_agent.inference.session import Session
+from edge_agent.inference.source import FolderSource, Nothing, Sample
 from edge_agent.updates import installer, local
 from edge_agent.updates.health import Rules
 from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot, step
@@ -55,3 +58,34 @@ def test_a_hang_on_trial_is_gone_back_from_by_the_next_start(
     assert slots.phase is Phase.IDLE
     assert slots.active is Slot.A
     assert second.digest not in {held.bundle for held in slots.held.values()}
+
+
+class Blocks:
+    """Gives one input whose answering does not end before it is let go."""
+
+    def __init__(self) -> None:
+        self.given, self.go = threading.Event(), threading.Event()
+
+    def next(self, now_s: float) -> Nothing:
+        self.given.set()
+        self.go.wait(60)
+        return Nothing(60.0)
+
+
+def test_whoever_asks_the_inference_thread_does_not_wait_for_a_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.updates.health.STUCK_S", 0.3)
+    source = Blocks()
+    engine = Engine(source)
+    opened = open_bundle(build())
+    opened.extract(tmp_path / "bundle")
+    engine.switch(Serving.begin(opened.digest, Session.open(tmp_path / "bundle", opened.manifest), False))
+    engine.start()
+    try:
+        assert source.given.wait(60)
+        with pytest.raises(ModelHung, match="one inference has not ended in"):
+            engine.cut(trial=False)
+    finally:
+        source.go.set()
+        engine.stop()
