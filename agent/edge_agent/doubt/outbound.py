@@ -18,7 +18,6 @@ from typing import Literal
 import cbor2
 from pydantic import Field
 
-from edge_agent.device import http
 from edge_agent.device.home import write_durably
 from edge_agent.doubt.ring import ReviewRing
 from edge_agent.doubt.settings import ReviewSettings
@@ -148,6 +147,8 @@ class Outbound:
             if spent is None:
                 return count  # tomorrow, in order
             write_durably(self._path, canonical_json(spent))
+            from edge_agent.device import http  # TLS and all: not before something leaves
+
             try:
                 headers = {"Content-Type": "application/cose"}
                 with http.opened(self._settings.upload_to, headers, content, self._settings.upload_ca):

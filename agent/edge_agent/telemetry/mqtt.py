@@ -8,19 +8,20 @@ behind the outbox's back. Callbacks only put things into the queue; the agent's 
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
-
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.device.config import DeviceConfig
 from edge_agent.errors import HomeInvalid
 from edge_contracts.topics import TO_DEVICE, Channel, topic
+
+if TYPE_CHECKING:  # loaded by `Link`: a device without a fleet has no use for MQTT, TLS and HTTP in memory
+    import ssl
+
+    from paho.mqtt.client import Client, MQTTMessage
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,9 @@ class Link:
         Raises:
             HomeInvalid: The CA in the configuration is not a certificate.
         """
+        from paho.mqtt import client, enums
+
+        self._paho, self._enums = client, enums
         self._config = config
         self._happened = happened
         self._random = random
@@ -93,7 +97,7 @@ class Link:
         if client is None or not self.is_up:
             return False
         where = topic(self._config.fleet, self._config.device, channel)
-        return bool(client.publish(where, payload, qos=1).rc == MQTTErrorCode.MQTT_ERR_SUCCESS)
+        return bool(client.publish(where, payload, qos=1).rc == self._enums.MQTTErrorCode.MQTT_ERR_SUCCESS)
 
     def stop(self) -> None:
         """Disconnect for good; what was published before is still sent."""
@@ -125,7 +129,7 @@ class Link:
             if self._stopping.is_set():
                 client.disconnect()
             ended = client.loop_forever(retry_first_connection=False)
-            if ended != MQTTErrorCode.MQTT_ERR_SUCCESS and not self._reason:
+            if ended != self._enums.MQTTErrorCode.MQTT_ERR_SUCCESS and not self._reason:
                 self._reason = str(ended)
         except OSError as error:  # ssl.SSLError and socket.gaierror among them
             self._reason = f"{self._config.mqtt_host}:{self._config.mqtt_port}: {error.strerror or error}"
@@ -135,11 +139,11 @@ class Link:
         return was_up
 
     def _new_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
+        client = self._paho.Client(
+            self._enums.CallbackAPIVersion.VERSION2,
             client_id=self._config.client_id,
             clean_session=True,
-            protocol=MQTTProtocolVersion.MQTTv311,
+            protocol=self._enums.MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
         )
         client.username_pw_set(self._config.mqtt_user, self._config.mqtt_password)
@@ -182,6 +186,8 @@ class Link:
 def _tls(config: DeviceConfig) -> ssl.SSLContext | None:
     if not config.mqtt_tls:
         return None
+    import ssl
+
     try:
         return ssl.create_default_context(cadata=config.mqtt_ca or None)
     except ssl.SSLError:

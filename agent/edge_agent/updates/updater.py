@@ -31,7 +31,6 @@ from edge_agent.runtimes.choice import Option
 from edge_agent.updates import installer
 from edge_agent.updates.assignment import Ignore, Keep, Refuse, Reuse, Satisfied, decide, is_news
 from edge_agent.updates.budget import DataMeter, DataRules
-from edge_agent.updates.download import fetch
 from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.slots import (
     Check,
@@ -341,6 +340,8 @@ class Updater:
         freed_bytes = installer.size_bytes(self._home, self.slots.spare)
 
         def work(cancelled: Callable[[], bool]) -> tuple[Bundle, Path]:
+            from edge_agent.updates.download import fetch  # with HTTP and TLS: not before there is one
+
             url = f"{config.server}/{assignment.url_path.lstrip('/')}"
             folder, secret = self._home.downloads, config.mqtt_password
             archive = fetch(

@@ -1,0 +1,268 @@
+"""Whether the daemon stays as small as it began: load and faults for an hour, then FLAT or GROWS.
+
+    python benchmarks/soak.py [--minutes 60]
+
+The real `edge-agent run --isolate` with a folder in a loop (unreadable, misshapen and not finite inputs among
+them) and clients over HTTP and a Unix socket, which also ask wrongly; telemetry goes to a real nats-server.
+All along, one after another: the broker is killed and started, the server falls silent, updates are
+installed, refused, cut off in the download and rolled back, and the isolated child is killed. The daemon
+is killed as well, in the first half only: the second half is one process, its samples get a fitted line.
+A quantity grows when that line rises by more than its bound over the second half. Exit code 1 when one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import numpy as np
+import psutil
+from soak_verdict import BOUNDS, judged
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+import agent_bundles  # noqa: E402
+import agent_fleet  # noqa: E402
+
+from edge_contracts.bundle import open_bundle  # noqa: E402
+
+ENTRY = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
+SAMPLE_S, FAULT_S, AWAY_S = 2.0, 5.0, 4.0
+INFER = "/v2/models/tiny/infer"
+GOOD = json.dumps(
+    {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0.5, -1, 0.25, 1.5]}]}
+)
+WRONG = (GOOD.replace("4]", "5]"), GOOD.replace("FP32", "INT8"), "{", GOOD.replace('"x"', '"z"'))
+
+
+class UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the socket's path."""
+        super().__init__("edge", timeout=10)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        """Open the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(self._path)
+
+
+class Soak:
+    """A device under load, its fleet, and what is done to both."""
+
+    def __init__(self, folder: Path, fleet: agent_fleet.TinyFleet) -> None:
+        """Enrol the device and start it."""
+        self.folder, self.fleet, self.done = folder, fleet, Counter[str]()
+        self.home, self.inputs, self.socket = folder / "home", folder / "in", folder / "s"
+        self.port = agent_fleet.free_port()
+        self.over = threading.Event()
+        self._numbers = itertools.count(1)
+        self.inputs.mkdir()
+        rng = np.random.default_rng(3)
+        np.savez(self.inputs / "a.npz", x=rng.uniform(-2, 2, (200, 4)).astype(np.float32))
+        np.savez(self.inputs / "b.npz", x=np.full((2, 4), np.nan, np.float32))
+        np.savez(self.inputs / "c.npz", x=np.zeros((2, 7), np.float32))
+        (self.inputs / "d.npz").write_bytes(b"not an archive")
+        self.command(
+            "enroll", "--server", fleet.url, "--token", agent_fleet.TOKEN, "--profile", "x86-cpu",
+            "--name", "cam-1",
+        )  # fmt: skip
+        self.process = self.start()
+
+    def command(self, *arguments: str) -> None:
+        """Run a command of the agent beside the daemon."""
+        whole = [*ENTRY, *arguments, "--home", str(self.home)]
+        subprocess.run(whole, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the daemon."""
+        run = ["run", "--home", str(self.home), "--input", str(self.inputs), "--loop", "--rate", "50"]
+        run += ["--serve", f"127.0.0.1:{self.port}", "--socket", str(self.socket), "--isolate"]
+        run += ["--window", "2", "--hello", "3", "--health-window", "1", "--health-inferences", "5"]
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen([*ENTRY, *run], stderr=log)
+
+    def by_http(self) -> HTTPConnection:
+        """A new connection to the address."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=10)
+
+    def by_socket(self) -> HTTPConnection:
+        """A new connection to the socket."""
+        return UnixConnection(self.socket)
+
+    def ask(self, open_connection: Callable[[], HTTPConnection], needs_token: bool) -> None:
+        """Be a client until the end: mostly right, at times wrong, anew after a lost connection."""
+        rng, connection = random.Random(1), None
+        while not self.over.wait(0.05):
+            try:
+                connection = connection or open_connection()
+                token = (self.home / "serve.token").read_text().strip() if needs_token else ""
+                wrong = rng.random() < 0.1
+                headers = {"Authorization": f"Bearer {token}"}
+                connection.request("POST", INFER, rng.choice(WRONG) if wrong else GOOD, headers)
+                reply = connection.getresponse()
+                reply.read()
+                self.done[f"replies {reply.status}"] += 1
+                if rng.random() < 0.02:
+                    connection.close()
+                    connection = None
+            except (OSError, HTTPException):
+                self.done["connections lost"] += 1
+                connection = None
+
+    def release(self, good: bool = True) -> None:
+        """Assign a new bundle; a bad one answers its golden inputs wrongly."""
+        number = next(self._numbers)
+        expected = None if good else np.full((16, 3), 0.5, np.float32)
+        archive = agent_bundles.build(key=self.fleet.publisher, version=str(number), expected=expected)
+        self.fleet.assign(archive, open_bundle(archive).digest, number, number)
+
+    def kill_broker(self) -> None:
+        """The broker is gone for some seconds."""
+        self.fleet.broker.kill()
+        self.over.wait(AWAY_S)
+        self.fleet.broker.start()
+
+    def fall_silent(self) -> None:
+        """The server neither acknowledges nor answers."""
+        self.fleet.mute = True
+        self.over.wait(AWAY_S)
+        self.fleet.mute = False
+
+    def cut_download(self) -> None:
+        """The connection breaks off within the archive."""
+        self.fleet.cut_after = 1000
+        self.release()
+
+    def roll_back(self) -> None:
+        """Somebody at the device goes back; what cannot be gone back to is refused."""
+        try:
+            self.command("rollback")
+        except subprocess.CalledProcessError:
+            self.done["rollbacks refused"] += 1
+
+    def kill_child(self) -> None:
+        """The process of the runtime dies."""
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children():
+                child.kill()
+
+    def kill_agent(self) -> None:
+        """The daemon dies and is started again."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = self.start()
+
+    def disturb(self, until_kills_s: float) -> None:
+        """One fault after another."""
+        faults: tuple[Callable[[], None], ...] = (
+            self.release, self.kill_broker, self.kill_child, lambda: self.release(False), self.fall_silent,
+            self.cut_download, self.roll_back, self.kill_agent,
+        )  # fmt: skip
+        names = ("updates", "broker killed", "child killed", "bad updates", "server silent",
+                 "downloads cut", "rollbacks", "agent killed")  # fmt: skip
+        for name, fault in itertools.cycle(zip(names, faults, strict=True)):
+            if self.over.wait(FAULT_S):
+                return
+            if fault == self.kill_agent and time.monotonic() > until_kills_s:
+                continue
+            fault()
+            self.done[name] += 1
+
+    def sample(self) -> dict[str, float] | None:
+        """Every quantity now; None while the daemon starts."""
+        try:
+            process = psutil.Process(self.process.pid)
+            with process.oneshot():
+                memory, files = process.memory_full_info(), process.num_fds()
+                threads, children = process.num_threads(), process.children()
+            resident = sum(child.memory_info().rss for child in children)
+            size = sum(p.stat().st_blocks * 512 for p in self.home.rglob("*") if p.is_file())
+        except (psutil.NoSuchProcess, FileNotFoundError):  # it starts, or a slot is written just now
+            return None
+        values = (memory.rss / 2**20, memory.uss / 2**20, files, threads, len(children), resident / 2**20)
+        return dict(zip(BOUNDS, (*map(float, values), size / 2**20), strict=True))
+
+
+def main() -> None:
+    """Run it and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=60.0)
+    minutes = parser.parse_args().minutes
+    times: list[float] = []
+    samples: list[dict[str, float]] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="edge-soak-") as scratch,
+        agent_fleet.tiny_fleet(Path(scratch)) as fleet,
+    ):
+        soak = Soak(Path(scratch), fleet)
+        begun_s = time.monotonic()
+        workers = [
+            threading.Thread(target=soak.ask, args=(soak.by_http, True)),
+            threading.Thread(target=soak.ask, args=(soak.by_socket, False)),
+            threading.Thread(target=soak.disturb, args=(begun_s + minutes * 27,)),
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            while time.monotonic() < begun_s + minutes * 60:
+                time.sleep(SAMPLE_S)
+                if not all(worker.is_alive() for worker in workers):
+                    raise SystemExit("a client or the one who disturbs has ended early; see above")
+                if soak.process.poll() not in (None, -signal.SIGKILL):
+                    log = (soak.folder / "log").read_text()
+                    raise SystemExit(f"the daemon ended with {soak.process.poll()}: {log[-2000:]}")
+                if (found := soak.sample()) is not None and time.monotonic() > begun_s + 5:
+                    times.append(time.monotonic() - begun_s)
+                    samples.append(found)
+        finally:
+            soak.over.set()
+            for worker in workers:
+                worker.join()
+            soak.process.send_signal(signal.SIGTERM)
+            code = soak.process.wait(60)
+        answered = sum(w.inferences for w in fleet.records("window"))
+        faults = fleet.faults
+    print(
+        f"{minutes:g} minutes, {len(samples)} samples, {answered} answers reported; "
+        f"the daemon ended with {code}"
+    )
+    print("; ".join(f"{name} {count}" for name, count in sorted(soak.done.items())))
+    print(f"what the server found wrong in the telemetry: {'; '.join(faults) or 'nothing'}\n")
+    print(
+        "| | start | middle | end | slope/h | rise over half 2 | bound | |\n|---|---|---|---|---|---|---|---|"
+    )
+    verdicts = [judged(name, times, [s[name] for s in samples]) for name in BOUNDS]
+    for v in verdicts:
+        figures = (
+            f"{v.start:.1f} | {v.middle:.1f} | {v.end:.1f} | {v.per_hour:+.1f} | {v.rise:+.2f} | {v.bound:g}"
+        )
+        print(f"| {v.name} | {figures} | {'GROWS' if v.grows else 'flat'} |")
+    growing = [v.name for v in verdicts if v.grows]
+    print(f"\n{'GROWS: ' + ', '.join(growing) if growing else 'FLAT'}")
+    sys.exit(bool(growing or faults or code))
+
+
+if __name__ == "__main__":
+    main()

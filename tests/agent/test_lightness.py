@@ -1,0 +1,56 @@
+"""What `edge-agent run` without options keeps out of memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from agent_bundles import KEY, build
+
+HEAVY = (
+    "PIL", "pyarrow", "cv2", "openvino", "opendp", "soundfile", "scipy", "http.server", "httptools",
+    "edge_agent.serving", "edge_agent.batch", "edge_agent.telemetry.metrics_server",
+    "edge_agent.telemetry.home_assistant_link",
+)  # fmt: skip
+ONLY_FOR_A_FLEET = ("paho.mqtt.client", "urllib.request", "http.client", "ssl")
+RUN = """
+import atexit, json, sys
+from pathlib import Path
+atexit.register(lambda: Path(sys.argv.pop()).write_text(json.dumps(sorted(sys.modules))))
+told = sys.argv[-1]
+sys.argv.pop()
+from edge_agent.cli import main
+try:
+    main(standalone_mode=False)
+finally:
+    sys.argv.append(told)
+"""
+
+
+def loaded(folder: Path, *more: str) -> set[str]:
+    """The modules of a daemon that has answered a folder, once."""
+    (folder / "tiny.bundle").write_bytes(build("float32"))
+    (folder / "key.pem").write_bytes(KEY.public.pem)
+    (folder / "in").mkdir()
+    (folder / "in" / "x.csv").write_text("x0,x1,x2,x3\n")
+    home = ["--home", str(folder / "home")]
+    entry = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
+    install = ["install", str(folder / "tiny.bundle"), "--trust", str(folder / "key.pem"), *home]
+    subprocess.run([*entry, *install], check=True, capture_output=True, timeout=60)
+    run = ["run", "--input", str(folder / "in"), "--once", *more, *home]
+    whole = [sys.executable, "-c", RUN, *run, str(folder / "told")]
+    subprocess.run(whole, check=True, capture_output=True, timeout=60)
+    return set(json.loads((folder / "told").read_text()))
+
+
+def test_the_daemon_loads_nothing_heavy_that_it_was_not_asked_for(tmp_path: Path) -> None:
+    modules = loaded(tmp_path)
+    assert "edge_agent.agent" in modules
+    assert modules.isdisjoint(HEAVY + ONLY_FOR_A_FLEET)
+
+
+def test_what_it_is_asked_for_is_seen(tmp_path: Path) -> None:
+    modules = loaded(tmp_path, "--socket", str(tmp_path / "s"))
+    assert "edge_agent.serving" in modules
