@@ -21,7 +21,11 @@ def _padded(x: Array, pads: Sequence[int], value: float = 0.0) -> Array:
     top, bottom, left, right = pads
     if not any(pads):
         return x
-    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=x.dtype.type(value))
+    # as np.pad does, which takes longer over its arguments than over a small tensor
+    n, high, wide, channels = x.shape
+    padded = np.full((n, top + high + bottom, left + wide + right, channels), value, x.dtype)
+    padded[:, top : top + high, left : left + wide] = x
+    return padded
 
 
 def _result_size(
@@ -51,8 +55,8 @@ def _taps(
     return views, out_h, out_w
 
 
-def activated(y: Array, attrs: Mapping[str, Any]) -> Array:
-    """A result after the activation that is fused into its node."""
+def activated(y: Array, attrs: Mapping[str, Any], out: Array | None = None) -> Array:
+    """A result after the activation that is fused into its node, in `out` if there is an activation."""
     low, high = {
         "none": (None, None),
         "relu": (0.0, None),
@@ -61,13 +65,21 @@ def activated(y: Array, attrs: Mapping[str, Any]) -> Array:
     }[attrs.get("activation", "none")]
     if low is None:
         return y
-    return np.clip(y, y.dtype.type(low), None if high is None else y.dtype.type(high))
+    return np.clip(y, y.dtype.type(low), None if high is None else y.dtype.type(high), out=out)
 
 
 def _finish(y: Array, inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
     if len(inputs) > 2:
-        y += inputs[2]  # the caller's own array
-    return activated(y, attrs)
+        add_by_channel(y, inputs[2])  # the caller's own array
+    return activated(y, attrs, out=y)
+
+
+def add_by_channel(y: Array, terms: Array) -> None:
+    """Add a term to each channel, in place; to lines of pixels, for short loops are slow in numpy."""
+    if y.ndim == 4 and y.flags.c_contiguous and terms.size == y.shape[3]:
+        y = y.reshape(-1, y.shape[2] * y.shape[3])
+        terms = np.tile(terms.reshape(-1), y.shape[1] // terms.size)
+    y += terms
 
 
 def _conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
@@ -129,14 +141,18 @@ def _depthwise_conv2d(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> Arra
     out_h, out_w = (high - dh * (kh - 1) - 1) // sh + 1, (wide - dw * (kw - 1) - 1) // sw + 1
     # every sw-th column, beginning at each: what one tap reads lies side by side in one of these
     phases = [np.ascontiguousarray(x[:, :, p::sw]).reshape(n, high, -1) for p in range(min(sw, wide))]
-    y = np.zeros((n, out_h, out_w * out), np.float32)
+    lines = np.tile(w[0], (1, 1, out_w))  # a tap's weights for a whole line
+    y = np.empty((n, out_h, out_w * out), np.float32)
     product = np.empty_like(y)
     for i in range(kh):
         for j in range(kw):
             first, phase = divmod(j * dw, sw)
             rows = slice(i * dh, i * dh + (out_h - 1) * sh + 1, sh)
             columns = slice(first * out, (first + out_w) * out)
-            np.multiply(phases[phase][:, rows, columns], np.tile(w[0, i, j], out_w), out=product)
+            if i == j == 0:
+                np.multiply(phases[phase][:, rows, columns], lines[i, j], out=y)
+                continue
+            np.multiply(phases[phase][:, rows, columns], lines[i, j], out=product)
             y += product
     return _finish(y.reshape(n, out_h, out_w, out), inputs, attrs)
 

@@ -14,6 +14,7 @@ from edge_convert.importers.onnx import read
 from edge_convert.passes import simplify
 from edge_convert.reference import batches, evaluate, run
 from edge_convert.reference_kernels import KERNELS
+from edge_convert.reference_layers import add_by_channel
 
 
 def classifier(folder: Path) -> tuple[Path, Graph]:
@@ -105,3 +106,14 @@ def test_values_out_of_a_functions_domain_give_nan_without_a_warning(tmp_path: P
     y = net.node("Log", net.node("MatMul", "x", net.weight(np.asarray([[1, -1], [-1, 1]], np.float32))))
     (got,) = run(read(saved(net.model(y), tmp_path)), {"x": np.full((1, 2), np.inf, np.float32)}).values()
     assert np.isnan(got).all()
+
+
+def test_terms_are_added_to_the_channels_of_whole_and_of_cropped_arrays() -> None:
+    whole = np.zeros((2, 3, 4, 2), np.float32)
+    add_by_channel(whole, np.array([1, 2], np.float32))
+    assert (whole == [1, 2]).all()
+    cropped = np.zeros((2, 5, 6, 2), np.float32)
+    add_by_channel(cropped[:, 1:4, 1:5], np.array([1, 2], np.float32))
+    assert (cropped[:, 1:4, 1:5] == [1, 2]).all() and cropped.sum() == whole.sum()
+    add_by_channel(whole, np.ones(1, np.float32))
+    assert (whole == [2, 3]).all()

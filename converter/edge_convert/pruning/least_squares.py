@@ -196,7 +196,8 @@ def unfolded(node: Node, weights: Array, x: Array, step: int) -> Array:
     if node.op is Op.DENSE:
         return x.reshape(-1, x.shape[-1])[::step]
     top, bottom, left, right = node.attrs["pads"]
-    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    if any(node.attrs["pads"]):
+        x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     (kh, kw), (dh, dw), (sh, sw) = weights.shape[1:3], node.attrs["dilations"], node.attrs["strides"]
     windows = np.lib.stride_tricks.sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(1, 2))
     windows = windows[:, ::sh, ::sw, :, ::dh, ::dw]  # a view: n, out_h, out_w, c, kh, kw

@@ -34,6 +34,7 @@ from edge_convert.quantizing.simulate import (
     runs,
     without_activation,
 )
+from edge_convert.reference_layers import add_by_channel
 
 # A mean needs no more samples than this; memory needs no more elements than that in one tensor.
 _MOST_SAMPLES = 256
@@ -145,7 +146,8 @@ def corrected_step(
     codes = quantize(np.asarray(bias + wanted - total / count, np.float32), grid)
     moved = (codes * grid.scale.astype(np.float64) - bias).astype(np.float32)
     for run in coarse:
-        run.values[node.output] = on_grid(quantization, node.output, finish(run.values[node.output] + moved))
+        add_by_channel(run.values[node.output], moved)
+        run.values[node.output] = on_grid(quantization, node.output, finish(run.values[node.output]))
     return codes.astype(np.int32)
 
 

@@ -113,12 +113,14 @@ def rounded_weights(
     codes = nearest.reshape(-1, weights.shape[-1]).T if depthwise else nearest.reshape(len(weights), -1)
     step = np.broadcast_to(scale.astype(np.float64), (len(flat),))
     fit, judge = ~rows.judges, rows.judges
-    found = _fitted(flat.astype(np.float64), step, rows.x[fit], rows.y[fit])
+    # a matrix for each channel of a depthwise layer, results last: BLAS takes these, and einsum is slow
+    x = np.ascontiguousarray(rows.x.transpose(2, 1, 0)) if depthwise else rows.x
+    found = _fitted(flat.astype(np.float64), step, x[..., fit] if depthwise else x[fit], rows.y[fit])
     finish = activation(node)
 
     def error(candidate: Codes | NDArray[np.int8]) -> float:
         values = (candidate * step[:, None]).astype(np.float32)
-        given = _product(rows.x, values)
+        given = _product(x, values)
         bias = (rows.y[fit] - given[fit]).mean(axis=0)
         return float(((finish(given[judge] + bias) - finish(rows.y[judge])) ** 2).sum(dtype=np.float64))
 
@@ -129,25 +131,32 @@ def rounded_weights(
 
 
 def _product(x: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.einsum("nkc,ck->nc", x, weights) if x.ndim == 3 else x @ weights.T
+    """Results of the rows, (rows, channels)."""
+    return np.ascontiguousarray((weights[:, None] @ x)[:, 0].T) if x.ndim == 3 else x @ weights.T
 
 
 def _fitted(
     weights: NDArray[np.float64], step: NDArray[np.float64], x: NDArray[np.float32], y: NDArray[np.float32]
 ) -> Codes:
-    """Codes of least squared error, a row for each output channel; the bias takes the means."""
+    """Codes of least squared error, a row for each output channel; the bias takes the means.
+
+    Args:
+        x: (rows, inputs), or (channels, taps, rows) for a depthwise layer.
+        y: (rows, channels).
+    """
     missing = (y - _product(x, weights.astype(np.float32))).astype(np.float64)
     missing -= missing.mean(axis=0)
-    x = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
     if x.ndim == 3:
-        gram = np.einsum("nkc,nlc->ckl", x, x, optimize=True).astype(np.float64)
-        pull = np.einsum("nkc,nc->ck", x, missing)
+        x = x - x.mean(axis=2, dtype=np.float64, keepdims=True).astype(np.float32)
+        gram = (x @ x.transpose(0, 2, 1)).astype(np.float64)
+        pull = (x @ missing.T[..., None].astype(np.float32))[..., 0].astype(np.float64)
     else:
+        x = x - x.mean(axis=0, dtype=np.float64).astype(np.float32)
         gram = (x.T @ x).astype(np.float64)[None]
         pull = missing.T @ x
     unknowns = gram.shape[-1]
     power = np.trace(gram, axis1=1, axis2=2) / unknowns + 1e-12
-    ridge = power * max(_RIDGE, 0.3 * unknowns / len(x))
+    ridge = power * max(_RIDGE, 0.3 * unknowns / len(y))
     gram = gram + ridge[:, None, None] * np.eye(unknowns)
     if x.ndim == 3:
         wanted = weights + np.linalg.solve(gram, pull[..., None])[..., 0]

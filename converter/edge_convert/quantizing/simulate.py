@@ -38,8 +38,11 @@ def rounded(values: Array, params: QuantParams) -> Array:
         shape[params.axis] = -1
     scale = params.scale.astype(np.float32).reshape(shape)
     zero = params.zero_point.astype(np.float32).reshape(shape)
-    codes = np.rint(values / scale)
-    return np.asarray(np.clip(codes, info.min - zero, info.max - zero) * scale, np.float32)
+    codes = np.asarray(values / scale)  # an array of its own, for all that follows
+    np.rint(codes, out=codes)
+    np.clip(codes, info.min - zero, info.max - zero, out=codes)
+    codes *= scale
+    return np.asarray(codes, np.float32)
 
 
 def bias_name(node: Node) -> str:
