@@ -193,14 +193,25 @@ class Soak:
         try:
             process = psutil.Process(self.process.pid)
             with process.oneshot():
-                memory, files = process.memory_full_info(), process.num_fds()
+                memory, files = process.memory_info(), process.num_fds()
                 threads, children = process.num_threads(), process.children()
+            anonymous = _anonymous_mib(self.process.pid)
             resident = sum(child.memory_info().rss for child in children)
             size = sum(p.stat().st_blocks * 512 for p in self.home.rglob("*") if p.is_file())
         except (psutil.NoSuchProcess, FileNotFoundError):  # it starts, or a slot is written just now
             return None
-        values = (memory.rss / 2**20, memory.uss / 2**20, files, threads, len(children), resident / 2**20)
+        values = (memory.rss / 2**20, anonymous, files, threads, len(children), resident / 2**20)
         return dict(zip(BOUNDS, (*map(float, values), size / 2**20), strict=True))
+
+
+def _anonymous_mib(pid: int) -> float:
+    """Memory of a process that no file backs: its heaps and stacks, whoever else maps its libraries.
+
+    Raises:
+        FileNotFoundError: It is gone.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
 def main() -> None:

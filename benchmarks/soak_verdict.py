@@ -16,7 +16,7 @@ HOUR_S = 3600.0
 # judged by the noise of minutes made into hours; a longer run with the same bound is a stricter one.
 BOUNDS = {
     "RSS MiB": 2.0,
-    "USS MiB": 2.0,
+    "anonymous MiB": 2.0,
     "open files": 2.0,
     "threads": 1.0,
     "children": 1.0,

@@ -40,10 +40,11 @@ STATUS = {  # of refusals by code; a code that is absent is a fault of the model
     "unknown-request": 404,
     "queue-full": 503,
     "no-model": 503,
+    "runtime-lost": 503,  # its process is being started again
     "rate-limited": 429,
     "deadline": 504,
 }
-RETRY_S = {"queue-full": 1, "rate-limited": 1, "no-model": 5}  # what Retry-After tells
+RETRY_S = {"queue-full": 1, "rate-limited": 1, "no-model": 5, "runtime-lost": 5}  # what Retry-After tells
 
 
 @dataclass(frozen=True, eq=False)
