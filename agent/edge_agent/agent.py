@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from queue import Empty, Queue
 from random import Random
 from time import monotonic, time
@@ -40,6 +41,7 @@ from edge_agent.telemetry.witness import Facts, Witness
 from edge_agent.updates import installer
 from edge_agent.updates.budget import DataRules
 from edge_agent.updates.health import HANG, STUCK_S, Finding, Rules, Verdict, Vitals, judge
+from edge_agent.updates.media import Media
 from edge_agent.updates.order_counter import OrderCounter
 from edge_agent.updates.slots import Event, Phase, Slot, Tell
 from edge_agent.updates.store import Found, Store, rebuilt
@@ -66,6 +68,7 @@ class Settings:
         hello_s: Mean time between two hellos.
         health: What a trial on live inputs must last.
         downloads: When they may run, and how much they may fetch.
+        media: Where sticks with bundles are mounted.
         threads: Of the runtime.
         isolate: Keep a CPU's runtime in a child process too; an accelerator's always is.
         golden_s: Between two runs of the golden inputs while a model serves.
@@ -79,6 +82,7 @@ class Settings:
     hello_s: float = 60.0
     health: Rules = field(default_factory=Rules)
     downloads: DataRules = field(default_factory=DataRules)
+    media: Path | None = None
     threads: int = 1
     isolate: bool = False
     golden_s: float = DAY_S
@@ -164,6 +168,7 @@ class Agent:
             home, self._config, self._updater, self._trust, self.feedback, self._steward.lift
         )
         self._watch = DriftWatch(home, self.tell, settings.drift_alarms)
+        self._media = Media(settings.media, home, self._config, self._updater, self._follow, self.tell)
         self._stopping = False
         self._link: Link | None = None
         self._reporter: Reporter | None = None
@@ -230,6 +235,7 @@ class Agent:
             self._steward.tick(now_s)
             self._updater.tick(now_s)
             self._counter.serve()
+            self._media.tick(now_s, self._trusted)
             self._keeper.tick(now_s, self._engine, self._updater.slots)
             if self._reporter is not None:
                 self._reporter.tick(now_s)
@@ -256,6 +262,7 @@ class Agent:
     def tell(self, tell: Tell) -> None:
         """Put an event into the telemetry."""
         self._counter.tell(tell)
+        self._media.happened(tell)
         said = {"bundle": tell.bundle, "assignment": tell.assignment, "code": tell.code}
         log.info(tell.event, extra={**said, "detail": tell.detail})
         self._keep(

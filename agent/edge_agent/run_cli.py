@@ -116,6 +116,12 @@ from edge_agent.telemetry.reporting import Reporting, reporting_options
     help="Local time of day in which updates are downloaded, such as 01:30-05:00.",
 )
 @click.option(
+    "--media-folder",
+    "media",
+    type=click.Path(path_type=Path),
+    help="Where sticks are mounted: newer bundles with a release note there are installed.",
+)
+@click.option(
     "--download-per-day", "day_mb", type=Finite(min=0), help="Megabytes that downloads may use a day."
 )
 @click.option(
@@ -175,6 +181,7 @@ def run(
     day_mb: float | None,
     month_mb: float | None,
     drift_alarms: float,
+    media: Path | None,
     threads: int,
     isolate: bool,
     reporting: Reporting,
@@ -211,6 +218,7 @@ def run(
         downloads=DataRules(
             _bytes(day_mb), _bytes(month_mb), parse_hours(download_hours) if download_hours else None
         ),
+        media=media,
         threads=threads,
         isolate=isolate,
         reporting=reporting,

@@ -302,6 +302,23 @@ class Updater:
             return None  # damaged: whoever opens it next says so
         return found.key_id if found.key_id in self._trusted.revoked else None
 
+    def bring(
+        self,
+        work: Callable[[], tuple[Bundle, Held]],
+        refused: Callable[[AgentError | ContractError], None],
+    ) -> None:
+        """Open a bundle in the worker, then stage it; what is wrong with it goes to `refused`."""
+
+        def brought(future: Future[tuple[Bundle, Held]]) -> None:
+            try:
+                bundle, held = future.result()
+            except (AgentError, ContractError) as error:
+                refused(error)
+            else:
+                self.stage(bundle, held)
+
+        self._worker.begin(lambda _: work(), brought)
+
     def _act(self, action: Serve | Check | Erase | Tell) -> None:
         if isinstance(action, Serve):
             fault = self._host.serve(action.slot)
