@@ -54,6 +54,7 @@ def test_a_hang_on_trial_is_gone_back_from_by_the_next_start(
             agent.run()
     finally:
         done.set()
+        agent.engine.stop()  # it would go on reading files for as long as the tests run
     slots = Store(home).slots
     assert slots.phase is Phase.IDLE
     assert slots.active is Slot.A
