@@ -49,12 +49,15 @@ coverage: $(VENV)/.dev
 
 arm: .arm/bin/python-arm
 
-# What is left out: OpenVINO and the checkers' own packages, which have no aarch64 build or need a compiler there,
-# and tests that start a child process for each case, which takes seconds in emulation
+# Named one by one: OpenVINO and some of the checkers' own packages have no aarch64 build, and tests that start a
+# child process for each case take seconds each in emulation
 ARM_SITE := .arm/tests
-ARM_TESTS := $(filter-out $(addprefix %/test_,sketch.py statement.py describe.py processing.py),$(wildcard tests/contracts/test_*.py)) \
-  $(filter-out %/test_infer.py,$(wildcard tests/agent/inference/test_*.py)) \
-  $(wildcard tests/agent/telemetry/test_*.py tests/agent/updates/test_[!tu]*.py)
+ARM_TESTS := $(patsubst %,tests/contracts/test_%.py,arrays bundle cose features golden_bundle keys messages profile signing topics trust) \
+  $(patsubst %,tests/agent/inference/test_%.py,binding contract engine golden request_queue session source submit) \
+  $(patsubst %,tests/agent/telemetry/test_%.py,downsample flight outbox windows) \
+  $(patsubst %,tests/agent/updates/test_%.py,assignment download health installer slots store) \
+  $(patsubst %,tests/agent/drift/test_%.py,accuracy monitor schedule spread) \
+  $(patsubst %,tests/agent/doubt/test_%.py,confidence honesty ladder routing)
 test-arm: .arm/bin/python-arm
 	rm -rf $(ARM_SITE)
 	$(PIP) wheel --no-deps --wheel-dir $(ARM_SITE)/wheel .
