@@ -143,6 +143,11 @@ def test_a_named_pipe_takes_one_writer_after_the_other(tmp_path: Path) -> None:
 
         (broken := threading.Thread(target=break_off)).start()
         broken.join()
+        # a writer that comes before the pipe was closed would go on in the middle of what broke off
+        limit = time.monotonic() + 20
+        while not isinstance(source.next(time.monotonic()), BadFile):
+            assert time.monotonic() < limit
+            time.sleep(0.002)
         for value in (1.0, 2.0):
             writer = threading.Thread(target=write, args=(value,))
             writer.start()
