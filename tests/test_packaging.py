@@ -51,7 +51,16 @@ PURE = {
         "doubt/shadow_budget",
     ),
     "edge_convert": ("graph", "quantizing/quantization", "gates", "preference", "measures/intervals"),
-    "edge_fleet": ("rollout", "assignment", "gates", "evidence", "plan", "selector"),
+    "edge_fleet": (
+        "assignment",
+        "evidence",
+        "gates",
+        "rollouts/decision",
+        "rollouts/phases",
+        "rollouts/plan",
+        "rollouts/selector",
+        "rollouts/targets",
+    ),
 }
 IMPURE = {
     "os",

@@ -24,7 +24,7 @@ from edge_fleet.fleet_cli import devices, refusals, token, trust
 from edge_fleet.home import Home, default_home, load_home
 from edge_fleet.release_cli import broker, release, telemetry
 from edge_fleet.remote import home_option
-from edge_fleet.rollout_cli import rollout
+from edge_fleet.rollouts.cli import rollout
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

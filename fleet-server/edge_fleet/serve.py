@@ -22,7 +22,6 @@ from edge_fleet.app import create_app
 from edge_fleet.auth import Attempts, Role, is_known, make_token
 from edge_fleet.brokers.choose import choose_broker, is_managed
 from edge_fleet.brokers.external import ExternalBroker, parse_url
-from edge_fleet.conductor import Conductor
 from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.dispatch import Dispatcher
 from edge_fleet.errors import AddressInUse, HomeInvalid
@@ -31,6 +30,7 @@ from edge_fleet.home import Home, announce, locked, making
 from edge_fleet.ingest import Ingest
 from edge_fleet.keys import read_keys, write_secret
 from edge_fleet.link import Link
+from edge_fleet.rollouts.conductor import Conductor
 from edge_fleet.services import Server
 from edge_fleet.store import Store, open_store
 

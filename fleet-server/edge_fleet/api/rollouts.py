@@ -9,11 +9,11 @@ from pydantic import Field
 
 from edge_contracts.model import Frozen
 from edge_fleet.api.access import Operator, Reader, Shared
-from edge_fleet.conductor import Conductor
 from edge_fleet.errors import Conflict
 from edge_fleet.gates import GATES
-from edge_fleet.plan import parse_plan
-from edge_fleet.rollout_view import listed, shown
+from edge_fleet.rollouts.conductor import Conductor
+from edge_fleet.rollouts.plan import parse_plan
+from edge_fleet.rollouts.view import listed, shown
 from edge_fleet.services import Server
 
 router = APIRouter(prefix="/api/v1", tags=["rollouts"])

@@ -19,7 +19,7 @@ from edge_fleet.console import charts
 from edge_fleet.console.health import URGENT, Condition, Health, condition
 from edge_fleet.evidence import BundleFacts, Exposure, Reading, drifts_of, sum_up
 from edge_fleet.registry import listed
-from edge_fleet.rollout_rows import load_facts, reading_of
+from edge_fleet.rollouts.readings import load_facts, reading_of
 from edge_fleet.schema import bundles, refusals, windows
 
 RECENT_MS = 15 * 60_000

@@ -15,15 +15,15 @@ from edge_contracts.errors import ContractError
 from edge_fleet.api.access import Shared, shared
 from edge_fleet.api.devices import show_device
 from edge_fleet.auth import Right
-from edge_fleet.conductor import Conductor
 from edge_fleet.console import pages, rendering, session
 from edge_fleet.console.session import Session
 from edge_fleet.errors import FleetError, Forbidden, NotFound, RequestInvalid, Unauthorized
 from edge_fleet.gates import GATES
-from edge_fleet.plan import FORMAT, parse_plan
 from edge_fleet.registry import listed as release_rows
-from edge_fleet.rollout import TRANSITIONS, WATCHED, Event
-from edge_fleet.rollout_view import listed, shown
+from edge_fleet.rollouts.conductor import Conductor
+from edge_fleet.rollouts.phases import TRANSITIONS, WATCHED, Event
+from edge_fleet.rollouts.plan import FORMAT, parse_plan
+from edge_fleet.rollouts.view import listed, shown
 
 HOME = "/console"
 # what an operator may order, the event that it is, and what carries it out

@@ -13,7 +13,7 @@ from fleet_device import eventually
 from fleet_rows import WRONG, FleetRows, digest
 from fleet_server import Running
 
-from edge_fleet.rollout_cli import rollout as command
+from edge_fleet.rollouts.cli import rollout as command
 
 PLAN = {
     "format": "edgefleet.rollout/1",

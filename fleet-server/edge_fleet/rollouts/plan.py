@@ -24,8 +24,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from edge_contracts.model import Frozen, parse_object, require_format
-from edge_fleet import selector
 from edge_fleet.gates import GATES, GateLimit
+from edge_fleet.rollouts import selector
 
 FORMAT = "edgefleet.rollout/1"
 _RELEASE = re.compile(r"^([A-Za-z0-9_-]{1,64})@([A-Za-z0-9][A-Za-z0-9._+-]{0,63})$")

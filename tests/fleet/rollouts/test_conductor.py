@@ -13,13 +13,15 @@ from fleet_rows import FITS, WRONG, FleetRows, digest
 from sqlalchemy import event, select, update
 
 from edge_contracts.messages import Phase as Told
-from edge_fleet import rollout_rows, schema
+from edge_fleet import schema
 from edge_fleet.assignment import State
-from edge_fleet.conductor import Conductor
 from edge_fleet.errors import Conflict, NotFound
 from edge_fleet.events import EventBus
-from edge_fleet.plan import RolloutPlan, parse_plan
-from edge_fleet.rollout import Phase
+from edge_fleet.rollouts import rows
+from edge_fleet.rollouts.conductor import Conductor
+from edge_fleet.rollouts.members import MemberRow, load_members
+from edge_fleet.rollouts.phases import Phase
+from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
 from edge_fleet.services import Services
 from edge_fleet.store import Store, open_store
 
@@ -56,12 +58,12 @@ class Fleet(FleetRows):
 
     def position(self, rollout: str) -> tuple[Phase, int]:
         with self.store.read() as connection:
-            position = rollout_rows.load(connection, rollout).position
+            position = rows.load(connection, rollout).position
         return position.phase, position.stage
 
     def why(self, rollout: str) -> str:
         with self.store.read() as connection:
-            return rollout_rows.load(connection, rollout).why
+            return rows.load(connection, rollout).why
 
     def revoke(self, device: str) -> None:
         with self.store.write() as connection:
@@ -69,9 +71,9 @@ class Fleet(FleetRows):
                 update(schema.devices).where(schema.devices.c.id == device).values(revoked_ms=self.now_ms)
             )
 
-    def members(self, rollout: str) -> dict[str, rollout_rows.MemberRow]:
+    def members(self, rollout: str) -> dict[str, MemberRow]:
         with self.store.read() as connection:
-            return {row.member.device: row for row in rollout_rows.load_members(connection, rollout)}
+            return {row.member.device: row for row in load_members(connection, rollout)}
 
     def begin(self, version: str, *stages: str, **changes: Any) -> str:
         rollout = self.conductor.create(plan(version, *stages, **changes), "anna")
@@ -441,10 +443,10 @@ def test_an_older_release_reaches_devices_only_with_permission(fleet: Fleet) -> 
 def test_an_order_that_meets_a_tick_is_not_lost(fleet: Fleet) -> None:
     rollout = fleet.begin("1", "1", "100%")
     with fleet.store.read() as connection:
-        stale = rollout_rows.load(connection, rollout)
+        stale = rows.load(connection, rollout)
     fleet.conductor.pause(rollout, "anna")
-    with pytest.raises(rollout_rows.RolloutChanged), fleet.store.write() as connection:
-        rollout_rows.explain(connection, stale, stale.why, None)
+    with pytest.raises(rows.RolloutChanged), fleet.store.write() as connection:
+        rows.explain(connection, stale, stale.why, None)
     assert fleet.position(rollout)[0] is Phase.PAUSED
 
 

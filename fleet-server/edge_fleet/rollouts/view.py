@@ -6,16 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from edge_fleet.rollout import GUARDED, Phase
-from edge_fleet.rollout_rows import (
-    MemberRow,
-    Rollout,
-    load,
-    load_all,
-    load_members,
-    load_targets,
-    verdicts_of,
-)
+from edge_fleet.rollouts.candidates import load_targets
+from edge_fleet.rollouts.members import MemberRow, load_members
+from edge_fleet.rollouts.phases import GUARDED, Phase
+from edge_fleet.rollouts.rows import Rollout, load, load_all, verdicts_of
 from edge_fleet.schema import bundles, rollout_stages, rollout_steps
 
 SHOWN_STEPS = 200

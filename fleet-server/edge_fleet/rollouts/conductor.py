@@ -15,16 +15,19 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_fleet import orders, rollout_rows, selector, targets
+from edge_fleet import orders
 from edge_fleet.assignment import SETTLED, State
 from edge_fleet.assignment import Event as AssignmentEvent
 from edge_fleet.audit import record
-from edge_fleet.decision import Decision, decide, decide_return
 from edge_fleet.errors import Conflict
 from edge_fleet.evidence import StageEvidence, gather
-from edge_fleet.plan import RolloutPlan
-from edge_fleet.rollout import WATCHED, Event, Phase, TransitionInvalid, step
-from edge_fleet.rollout_rows import MemberRow, Rollout, RolloutChanged
+from edge_fleet.rollouts import candidates, readings, rows, selector, targets
+from edge_fleet.rollouts import members as member_rows
+from edge_fleet.rollouts.decision import Decision, decide, decide_return
+from edge_fleet.rollouts.members import MemberRow
+from edge_fleet.rollouts.phases import WATCHED, Event, Phase, TransitionInvalid, step
+from edge_fleet.rollouts.plan import RolloutPlan
+from edge_fleet.rollouts.rows import Rollout, RolloutChanged
 from edge_fleet.services import Services
 
 log = logging.getLogger(__name__)
@@ -54,9 +57,9 @@ class Conductor:
             NotFound: The release has not been published.
         """
         with self._services.store.write() as connection:
-            release = rollout_rows.load_release(connection, plan.model, plan.version)
+            release = candidates.load_release(connection, plan.model, plan.version)
             now_ms = self._services.now_ms()
-            rollout = rollout_rows.create(connection, plan, release.counter, actor, now_ms)
+            rollout = rows.create(connection, plan, release.counter, actor, now_ms)
             record(connection, actor, "rollout created", rollout, now_ms, release=plan.release)
         self._tell(rollout)
         return rollout
@@ -71,7 +74,7 @@ class Conductor:
         """
 
         def check(connection: Connection, found: Rollout) -> None:
-            chosen = rollout_rows.load_targets(connection, found)
+            chosen = candidates.load_targets(connection, found)
             other = _overlap(connection, found)
             if other is not None:
                 device, other_rollout = other
@@ -135,7 +138,7 @@ class Conductor:
         """Tick; what goes wrong with one rollout, or while the database is away, ends nothing else."""
         try:
             with self._services.store.read() as connection:
-                watched = rollout_rows.load_ids(connection, WATCHED)
+                watched = rows.load_ids(connection, WATCHED)
         except SQLAlchemyError as error:
             self.failures += 1
             log.error("rollouts not looked at", extra={"reason": str(error)[:300]})
@@ -159,8 +162,8 @@ class Conductor:
         """One step of one rollout; True when there may be another at once."""
         store = self._services.store
         with store.read() as connection:
-            found = rollout_rows.load(connection, rollout)
-            members: Sequence[MemberRow] = rollout_rows.load_members(connection, rollout)
+            found = rows.load(connection, rollout)
+            members: Sequence[MemberRow] = member_rows.load_members(connection, rollout)
         if found.position.phase not in WATCHED:
             return False
         members = self._note_silence(found, members, now_ms)
@@ -183,8 +186,8 @@ class Conductor:
         digests = {member.bundle for member in reached} | {m.previous for m in reached if m.previous}
         return gather(
             reached,
-            rollout_rows.load_readings(connection, reached, rollout.started_ms),
-            rollout_rows.load_facts(connection, digests),
+            readings.load_readings(connection, reached, rollout.started_ms),
+            readings.load_facts(connection, digests),
             rollout.position.stage,
             rollout.started_ms / 1000,
         )
@@ -197,13 +200,13 @@ class Conductor:
         stage = rollout.plan.stages[rollout.position.stage]
         reached = [row.member.device for row in members]
         with self._services.store.write() as connection:
-            devices = {device.id: device for device in rollout_rows.load_devices(connection, rollout.id)}
-            due = targets.due(rollout.id, stage, reached, rollout_rows.load_targets(connection, rollout))
+            devices = {device.id: device for device in candidates.load_devices(connection, rollout.id)}
+            due = targets.due(rollout.id, stage, reached, candidates.load_targets(connection, rollout))
             if not due:
                 return False
-            rollout_rows.explain(connection, rollout, f"assigned to {len(due)} devices", None)
+            rows.explain(connection, rollout, f"assigned to {len(due)} devices", None)
             active = {device.active for device in devices.values() if device.active}
-            known = rollout_rows.known_bundles(connection, active)
+            known = candidates.known_bundles(connection, active)
             for target in due:
                 previous = devices[target.device].active
                 number = orders.issue(
@@ -215,7 +218,7 @@ class Conductor:
                     stage=rollout.position.stage,
                     permit_downgrade=rollout.plan.permit_downgrade,
                 )
-                rollout_rows.add_member(
+                member_rows.add_member(
                     connection,
                     rollout.id,
                     rollout.position.stage,
@@ -230,7 +233,7 @@ class Conductor:
     def _carry_out(self, rollout: Rollout, decision: Decision, now_ms: int) -> bool:
         with self._services.store.write() as connection:
             why = decision.why or rollout.why
-            news = rollout_rows.explain(connection, rollout, why, decision.verdicts)
+            news = rows.explain(connection, rollout, why, decision.verdicts)
             sent: list[str] = []
             if decision.event is not None:
                 sent = self._move(connection, rollout, decision.event, ACTOR, decision.why, now_ms)
@@ -259,11 +262,11 @@ class Conductor:
     ) -> list[str]:
         """Store a step with all that belongs to it; returns the devices that it assigned something."""
         position = step(rollout.position, event, now_ms / 1000)
-        rollout_rows.move(connection, rollout, position, event, actor, why)
+        rows.move(connection, rollout, position, event, actor, why)
         if position.phase is not Phase.ROLLING_BACK:
             return []
         sent = []
-        for row in rollout_rows.load_members(connection, rollout.id):
+        for row in member_rows.load_members(connection, rollout.id):
             device = row.member.device
             newest = orders.newest(connection, device)
             # a later rollout has the device now: what it runs is no longer ours to undo
@@ -278,7 +281,7 @@ class Conductor:
                 stage=row.member.stage,
                 permit_downgrade=True,
             )
-            rollout_rows.set_back(connection, rollout.id, device, back)
+            member_rows.set_back(connection, rollout.id, device, back)
             if row.member.previous is None:
                 # nothing to go back to: the order only stops the release from being offered again
                 orders.note(connection, device, back, AssignmentEvent.CONFIRMED, now_ms)
@@ -303,7 +306,7 @@ class Conductor:
             for row in silent:
                 number = row.number if row.back is None else row.back
                 orders.note(connection, row.member.device, number, AssignmentEvent.SILENT, now_ms)
-            return rollout_rows.load_members(connection, rollout.id)
+            return member_rows.load_members(connection, rollout.id)
 
     def _send_pending(self, members: Sequence[MemberRow]) -> None:
         """Send what was stored and not sent: the server stopped in between."""
@@ -328,7 +331,7 @@ class Conductor:
         for _ in range(ATTEMPTS):
             try:
                 with self._services.store.write() as connection:
-                    found = rollout_rows.load(connection, rollout)
+                    found = rows.load(connection, rollout)
                     step(found.position, event, now_ms / 1000)  # refuse before anything is checked
                     check(connection, found)
                     sent = self._move(connection, found, event, actor, why, now_ms)
@@ -354,8 +357,8 @@ class Conductor:
 def _overlap(connection: Connection, rollout: Rollout) -> tuple[str, str] | None:
     """A device that another rollout at work names too, and that rollout."""
     mine = selector.parse(rollout.plan.select)
-    devices = rollout_rows.load_devices(connection, rollout.id)
-    for other in rollout_rows.load_all(connection, WATCHED):
+    devices = candidates.load_devices(connection, rollout.id)
+    for other in rows.load_all(connection, WATCHED):
         theirs = selector.parse(other.plan.select)
         for device in devices:
             where = (device.id, device.profile, device.labels)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from edge_fleet.assignment import ANSWERED, SETTLED, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import GATES, Outcome, Verdict
-from edge_fleet.plan import RolloutPlan
-from edge_fleet.rollout import GUARDED, Event, Phase, Position
+from edge_fleet.rollouts.phases import GUARDED, Event, Phase, Position
+from edge_fleet.rollouts.plan import RolloutPlan
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from edge_contracts.errors import FormatInvalid, FormatTooNew
-from edge_fleet import selector
 from edge_fleet.gates import GATES
-from edge_fleet.plan import Stage, default_gates, parse_plan
+from edge_fleet.rollouts import selector
+from edge_fleet.rollouts.plan import Stage, default_gates, parse_plan
 
 MINIMAL: dict[str, Any] = {
     "format": "edgefleet.rollout/1",

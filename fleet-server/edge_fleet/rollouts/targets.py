@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_fleet.plan import RolloutPlan, Stage
-from edge_fleet.selector import Selector
+from edge_fleet.rollouts.plan import RolloutPlan, Stage
+from edge_fleet.rollouts.selector import Selector
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import pytest
 
 from edge_contracts.sketch import Baseline
 from edge_fleet.assignment import State
-from edge_fleet.decision import decide, decide_return
 from edge_fleet.evidence import BundleFacts, Member, Reading, StageEvidence, gather
-from edge_fleet.plan import RolloutPlan, parse_plan
-from edge_fleet.rollout import Event, Phase, Position
+from edge_fleet.rollouts.decision import decide, decide_return
+from edge_fleet.rollouts.phases import Event, Phase, Position
+from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
 
 NEW = "sha256:new"
 FACTS = {NEW: BundleFacts(NEW, "arm-cpu", Baseline(samples=0), 50.0)}

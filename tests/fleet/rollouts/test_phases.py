@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from edge_fleet.rollout import (
+from edge_fleet.rollouts.phases import (
     GUARDED,
     NO_STAGE,
     TRANSITIONS,

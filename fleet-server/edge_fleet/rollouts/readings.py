@@ -1,0 +1,58 @@
+"""Telemetry as a rollout's gates read it: windows of the database, and what manifests promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, or_, select
+
+from edge_contracts.manifest import Manifest
+from edge_contracts.sketch import QuantileSketch
+from edge_fleet.evidence import BundleFacts, Member, Reading
+from edge_fleet.schema import bundles, windows
+
+# How far back windows of the release before are looked at: a day has every hour's light and load.
+LOOKBACK_MS = 86_400_000
+
+
+def load_facts(connection: Connection, digests: Iterable[str]) -> dict[str, BundleFacts]:
+    """What the gates need of some bundles' manifests."""
+    facts = {}
+    for row in connection.execute(select(bundles).where(bundles.c.digest.in_(list(digests)))):
+        manifest = Manifest.model_validate_json(row.manifest)
+        facts[row.digest] = BundleFacts(
+            row.digest, row.profile, manifest.baseline, manifest.gates.latency_p95_ms
+        )
+    return facts
+
+
+def load_readings(connection: Connection, members: Sequence[Member], started_ms: int) -> list[Reading]:
+    """Windows that may be evidence: of the new bundles, and of the previous ones for a day before."""
+    new = sorted({member.bundle for member in members})
+    old = sorted({member.previous for member in members if member.previous} - set(new))
+    rows = connection.execute(
+        select(windows).where(
+            or_(
+                and_(windows.c.bundle.in_(new), windows.c.received_ms >= started_ms),
+                and_(windows.c.bundle.in_(old), windows.c.received_ms >= started_ms - LOOKBACK_MS),
+            )
+        )
+    )
+    return [reading_of(row) for row in rows]
+
+
+def reading_of(row: Row[Any]) -> Reading:
+    """The numbers of a row of `windows`."""
+    return Reading(
+        device=row.device,
+        bundle=row.bundle,
+        received_s=row.received_ms / 1000,
+        inferences=row.inferences,
+        errors=row.errors,
+        refused=row.refused,
+        latency_ms=QuantileSketch(bins={int(index): count for index, count in row.latency.items()}),
+        scalars={name: tuple(counts) for name, counts in row.scalars.items()},
+        golden_total=row.golden_total,
+        golden_agree=row.golden_agree,
+    )
