@@ -9,88 +9,47 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
-from queue import Empty, Queue
 from random import Random
 from time import monotonic, time
 from types import FrameType
 
-from edge_agent.device.config import follow, read_config, read_device_key, trusted_publishers
+from edge_agent.allegiance import Allegiance
+from edge_agent.device.config import read_device_key
 from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.lineup import Settled
 from edge_agent.doubt.outbound import Sender
-from edge_agent.drift.schedule import PER_MONTH
 from edge_agent.drift.watch import DriftWatch
-from edge_agent.errors import AgentError, ModelHung, NotEnrolled
-from edge_agent.guard.gate import DAY_S
+from edge_agent.errors import ModelHung, NotEnrolled
 from edge_agent.guard.steward import Steward, Terms, Ties
+from edge_agent.inbox import Inbox, Item
 from edge_agent.inference.engine import Engine, Source
-from edge_agent.inference.request_queue import QueueLimits
 from edge_agent.inference.source import Sample
+from edge_agent.settings import Settings
+from edge_agent.snapshot import agent_version, device_state, facts
 from edge_agent.telemetry.curtain import raise_curtain
-from edge_agent.telemetry.mqtt import Happening, Link, LinkDown, LinkUp
-from edge_agent.telemetry.outbox import Limits, Outbox
+from edge_agent.telemetry.mqtt import Link, LinkDown, LinkUp
+from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.outbox_file import Durability
 from edge_agent.telemetry.reporter import Reporter
-from edge_agent.telemetry.reporting import Reporting
 from edge_agent.telemetry.witness import Facts, Witness
-from edge_agent.updates import installer
-from edge_agent.updates.budget import DataRules
-from edge_agent.updates.health import HANG, STUCK_S, Finding, Rules, Verdict, Vitals, judge
+from edge_agent.updates.health import HANG, STUCK_S, Finding, Verdict, Vitals, judge
+from edge_agent.updates.installer import salvage
 from edge_agent.updates.media import Media
 from edge_agent.updates.order_counter import OrderCounter
 from edge_agent.updates.slots import Event, Phase, Slot, Tell
-from edge_agent.updates.store import Found, Store, rebuilt
+from edge_agent.updates.store import Store, rebuilt
 from edge_agent.updates.updater import Updater, check_limits
 from edge_agent.worker import Done, Worker
 from edge_contracts import messages
-from edge_contracts.errors import ContractError
-from edge_contracts.messages import ActiveModel, Assignment, DeviceState, Record, unseal
-from edge_contracts.topics import Channel, topic
+from edge_contracts.messages import DeviceState, Record
+from edge_contracts.topics import Channel
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 DRAIN_S = 10.0  # at a stop, how long to wait for the server's last ack: twice what one resend may take
-MAX_QUEUED = 1000  # messages from the broker; beyond, whoever sends them is not heard
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an agent works.
-
-    Args:
-        window_s: Length of a telemetry window.
-        hello_s: Mean time between two hellos.
-        health: What a trial on live inputs must last.
-        downloads: When they may run, and how much they may fetch.
-        media: Where sticks with bundles are mounted.
-        threads: Of the runtime.
-        isolate: Keep a CPU's runtime in a child process too; an accelerator's always is.
-        golden_s: Between two runs of the golden inputs while a model serves.
-        settled_s: Stop when there was no input for so long; None to go on for ever.
-        drift_alarms: False alarms of drift that a month may have; 0 watches for none.
-        limits: Of the outbox.
-        requests: Of the requests that wait for their turn.
-    """
-
-    window_s: float = 60.0
-    hello_s: float = 60.0
-    health: Rules = field(default_factory=Rules)
-    downloads: DataRules = field(default_factory=DataRules)
-    media: Path | None = None
-    threads: int = 1
-    isolate: bool = False
-    golden_s: float = DAY_S
-    settled_s: float | None = None
-    drift_alarms: float = PER_MONTH
-    limits: Limits = field(default_factory=Limits)
-    reporting: Reporting = field(default_factory=Reporting)
-    requests: QueueLimits = field(default_factory=QueueLimits)
 
 
 class Agent:
@@ -123,30 +82,30 @@ class Agent:
         home.make()
         self._home, self._settings, self._service = home, settings, service or Service()
         self._random = random or Random()
-        self._config = read_config(home)
-        self._trusted = trusted_publishers(home, self._config)
+        self._allegiance = Allegiance(home, self.tell, self._keys_changed)
+        config = self._allegiance.config
         self._store = Store(home)
-        if self._config is None and not self._store.slots.held and not self._store.lost:
+        if config is None and not self._store.slots.held and not self._store.lost:
             raise NotEnrolled(
                 f"no device is enrolled in {home.folder} and no bundle is installed; "
                 "run edge-agent enroll, or edge-agent install, first"
             )
-        self._queue: Queue[Happening | Done | Callable[[], None]] = Queue()
-        self._worker = Worker(self._queue.put)
-        self._keeper = Keeper(home, lambda: self._trusted, self.tell, self._keep, settings.threads)
+        self._inbox = Inbox()
+        self._worker = Worker(self._inbox.put)
+        self._keeper = Keeper(home, lambda: self._allegiance.trusted, self.tell, self._keep, settings.threads)
         self.feedback = self._keeper.feedback
         self._engine = Engine(source, answered, settings.requests, lineup=self._keeper.lineup)
-        limits = check_limits(self._config.profile if self._config is not None else None)
+        limits = check_limits(config.profile if config is not None else None)
         self._steward = Steward(
             home,
             self._engine,
             Ties(
                 lambda: self._updater.slots,
-                lambda: self._trusted,
+                lambda: self._allegiance.trusted,
                 lambda fact: self._updater.advance(Event.DAMAGED, fact),
                 self._keep,
                 self.tell,
-                self._queue.put,
+                self._inbox.put,
                 lambda: self._service.alive(monotonic()),
             ),
             Terms(settings.threads, settings.isolate, settings.golden_s, limits),
@@ -155,8 +114,8 @@ class Agent:
         self._updater = Updater(
             home,
             self._store,
-            self._config,
-            self._trusted,
+            config,
+            self._allegiance.trusted,
             self,
             self._worker,
             self._random,
@@ -165,10 +124,10 @@ class Agent:
             self._steward.barred,
         )
         self._counter = OrderCounter(
-            home, self._config, self._updater, self._trust, self.feedback, self._steward.lift
+            home, config, self._updater, self._allegiance.refresh, self.feedback, self._steward.lift
         )
         self._watch = DriftWatch(home, self.tell, settings.drift_alarms)
-        self._media = Media(settings.media, home, self._config, self._updater, self._follow, self.tell)
+        self._media = Media(settings.media, home, config, self._updater, self._allegiance.follow, self.tell)
         self._stopping = False
         self._link: Link | None = None
         self._reporter: Reporter | None = None
@@ -177,17 +136,17 @@ class Agent:
             home,
             settings.reporting,
             agent_version(),
-            self._config.device if self._config is not None else None,
-            self._config.fleet if self._config is not None else None,
+            config.device if config is not None else None,
+            config.fleet if config is not None else None,
             self._facts,
         )
-        if self._config is not None:
-            key = read_device_key(home, self._config)
-            self._keeper.sender = Sender(self._config.fleet, self._config.device, key)
-            self._link = Link(self._config, self._put, self._random)
+        if config is not None:
+            key = read_device_key(home, config)
+            self._keeper.sender = Sender(config.fleet, config.device, key)
+            self._link = Link(config, self._inbox.hear, self._random)
             self._reporter = Reporter(
                 home,
-                self._config,
+                config,
                 key,
                 self._link,
                 self._describe,
@@ -222,7 +181,8 @@ class Agent:
     def _work(self) -> None:
         next_window_s = monotonic() + self._settings.window_s
         while not self._stopping:
-            self._take(TICK_S)
+            for item in self._inbox.take(TICK_S):
+                self._happened(item)
             now_s = monotonic()
             if self._engine.has_died:
                 raise RuntimeError("the inference thread has died")
@@ -235,7 +195,7 @@ class Agent:
             self._steward.tick(now_s)
             self._updater.tick(now_s)
             self._counter.serve()
-            self._media.tick(now_s, self._trusted)
+            self._media.tick(now_s, self._allegiance.trusted)
             self._keeper.tick(now_s, self._engine, self._updater.slots)
             if self._reporter is not None:
                 self._reporter.tick(now_s)
@@ -287,13 +247,14 @@ class Agent:
 
     def _begin(self) -> None:
         if self._store.lost:
-            self._rebuild()
+            self._store.save(rebuilt(salvage(self._home, self._allegiance.trusted)))
+            self.tell(Tell("state-rebuilt", detail=self._store.lost))
         if self._steward.lost:
             self.tell(Tell("guard-lost", detail=self._steward.lost))
         if self._reporter is not None and self._reporter.outbox.lost:
             self.tell(Tell("outbox-lost", detail=self._reporter.outbox.lost))
         self.tell(Tell("started", detail=f"edge-agent {agent_version()}"))
-        if self._config is None:
+        if self._allegiance.config is None:
             log.warning("not enrolled: answers with what is installed, takes no updates, reports nothing")
         self._engine.start()
         if self._link is not None:
@@ -318,26 +279,12 @@ class Agent:
             self._reporter.send_again(monotonic())
             while self._link.is_up and len(self._reporter.outbox) and monotonic() < deadline_s:
                 self._reporter.tick(monotonic())
-                self._take(TICK_S)
+                for item in self._inbox.take(TICK_S):
+                    self._happened(item)
             self._link.stop()
             self._reporter.close()
 
-    def _take(self, wait_s: float) -> None:
-        """Work off the queue; waits for the first thing in it at most so long."""
-        try:
-            item = self._queue.get(timeout=wait_s)
-            while True:
-                self._happened(item)
-                item = self._queue.get_nowait()
-        except Empty:
-            return
-
-    def _put(self, happening: Happening) -> None:
-        """Called in the network thread."""
-        if isinstance(happening, LinkUp | LinkDown) or self._queue.qsize() < MAX_QUEUED:
-            self._queue.put(happening)
-
-    def _happened(self, item: Happening | Done | Callable[[], None]) -> None:
+    def _happened(self, item: Item) -> None:
         reporter, now_s = self._reporter, monotonic()
         if callable(item):
             item()
@@ -355,41 +302,20 @@ class Agent:
             self._assigned(item.payload)
 
     def _assigned(self, payload: bytes) -> None:
-        config, reporter = self._config, self._reporter
-        if config is None or reporter is None:
-            raise AssertionError("an assignment without a fleet")
-        where = topic(config.fleet, config.device, Channel.ASSIGNMENT)
-        try:
-            assignment = unseal(Assignment, payload, where, config.director)
-        except ContractError as error:
-            log.warning("assignment refused", extra={"reason": str(error)})
+        assignment = self._allegiance.read(payload)
+        if assignment is None or self._reporter is None:
             return
-        if assignment.device != config.device:
-            log.warning("assignment refused", extra={"reason": f"it is for {assignment.device}"})
-            return
-        reporter.heard(monotonic())
+        self._reporter.heard(monotonic())
         for envelope in assignment.keys:
-            self._follow(envelope)
+            self._allegiance.follow(envelope)
         if not self._stopping:
             self._updater.assigned(assignment, _now_ms())
 
-    def _follow(self, envelope: bytes) -> None:
-        """Follow a statement about keys that came with an assignment; most are known already."""
-        try:
-            statement = follow(self._home, self._config, envelope)
-        except (AgentError, ContractError) as error:
-            log.warning("statement about keys refused", extra={"reason": str(error)})
-            return
-        if statement is not None:
-            self.tell(Tell("keys-changed", detail=statement.reason))
-            self._trust()
-
-    def _trust(self) -> None:
-        self._config = read_config(self._home)  # a statement may name another director
-        self._trusted = trusted_publishers(self._home, self._config)
-        if self._config is not None and self._reporter is not None:
-            self._reporter.outbox.trust_director(self._config.director)
-        self._updater.trust(self._trusted)
+    def _keys_changed(self) -> None:
+        config = self._allegiance.config
+        if config is not None and self._reporter is not None:
+            self._reporter.outbox.trust_director(config.director)
+        self._updater.trust(self._allegiance.trusted)
 
     def _judge_trial(self, now_s: float) -> None:
         opened = self._steward.open
@@ -437,71 +363,14 @@ class Agent:
 
     def _describe(self, kind: str, outbox: Outbox) -> DeviceState:
         """Where the device stands, as hello and status say it."""
-        config, slots, now_ms = self._config, self._updater.slots, _now_ms()
+        config, now_ms = self._allegiance.config, _now_ms()
         if config is None:
             raise AssertionError("a snapshot without a fleet")
-        return DeviceState.model_validate(
-            {
-                "type": kind,
-                "device": config.device,
-                "n": self._store.next_snapshot(now_ms),
-                "epoch": outbox.epoch,
-                "next_seq": outbox.next_seq,
-                "agent": agent_version(),
-                "profile": config.lineage,
-                "counter": slots.floor,
-                "active": self._active(),
-                "progress": slots.progress,
-                "time_ms": now_ms,
-            }
-        )
-
-    def _active(self) -> ActiveModel | None:
-        opened = self._steward.open
-        if opened is None:
-            return None
-        serving = opened.serving
-        session = serving.session
-        return ActiveModel(
-            bundle=serving.bundle,
-            name=session.manifest.name,
-            version=session.manifest.version,
-            artifact=session.artifact.id,
-            runtime=session.runtime[:64],
-            fallback=session.choice.fallback,
-        )
+        n = self._store.next_snapshot(now_ms)
+        return device_state(kind, config, n, outbox, self._updater.slots, self._steward.open, now_ms)
 
     def _facts(self) -> Facts:
-        """What a person at the device may want to know."""
-        opened, reporter, link = self._steward.open, self._reporter, self._link
-        return Facts(
-            model=self._active(),
-            model_since_ms=_now_ms() - int((monotonic() - opened.since_s) * 1000)
-            if opened is not None
-            else 0,
-            trial=opened is not None and opened.trial,
-            golden_agrees=opened is None or opened.golden_agrees,
-            link_up=link is not None and link.is_up,
-            link_reason=reporter.link_reason if reporter is not None else "",
-            heard_ms=reporter.heard_ms if reporter is not None else 0,
-            waiting=len(reporter.outbox) if reporter is not None else 0,
-            waiting_bytes=reporter.outbox.size_bytes if reporter is not None else 0,
-            dropped_records=reporter.outbox.dropped_records if reporter is not None else 0,
-        )
-
-    def _rebuild(self) -> None:
-        """Make a state from the slots, because the one that was stored is gone."""
-        found: dict[Slot, Found] = {}
-        for slot in Slot:
-            if not self._home.slot(slot).exists():
-                continue
-            try:
-                verified = installer.verify_slot(self._home, slot, self._trusted)
-                found[slot] = Found(verified.digest, installer.written_s(self._home, slot))
-            except ContractError as error:
-                log.error("slot does not verify", extra={"slot": slot, "reason": str(error)})
-        self._store.save(rebuilt(found))
-        self.tell(Tell("state-rebuilt", detail=self._store.lost))
+        return facts(self._steward.open, self._link, self._reporter, monotonic(), _now_ms())
 
     def _is_done(self, now_s: float) -> bool:
         return (
@@ -510,11 +379,6 @@ class Agent:
             and self._updater.slots.phase is Phase.IDLE
             and not self._worker.busy
         )
-
-
-def agent_version() -> str:
-    """Version of this distribution."""
-    return metadata.version("edgefleet")
 
 
 def _now_ms() -> int:

@@ -193,7 +193,7 @@ def run(
     """The daemon: answer inputs, take updates, report."""
     from contextlib import ExitStack
 
-    from edge_agent.agent import Agent, Settings, agent_version
+    from edge_agent.agent import Agent
     from edge_agent.device.service import Service
     from edge_agent.inference.answer_log import AnswerLog
     from edge_agent.inference.engine import Source
@@ -201,6 +201,8 @@ def run(
     from edge_agent.inference.source import FolderSource
     from edge_agent.input.sources import is_live, opened_source
     from edge_agent.logs import set_up
+    from edge_agent.settings import Settings
+    from edge_agent.snapshot import agent_version
     from edge_agent.updates.budget import DataRules, parse_hours
     from edge_agent.updates.health import Rules
 

@@ -10,9 +10,10 @@ import pytest
 from agent_bundles import build
 from click.testing import CliRunner, Result
 
-from edge_agent.agent import Agent, Settings
+from edge_agent.agent import Agent
 from edge_agent.cli import main
 from edge_agent.device.home import Home
+from edge_agent.settings import Settings
 from edge_agent.updates.store import Store
 from edge_contracts.keys import PrivateKey
 from edge_contracts.trust import KeyStatement, sign_keys

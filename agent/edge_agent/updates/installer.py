@@ -7,6 +7,7 @@ Only a `VerifiedManifest` gets in. What becomes of it then (check, trial) is `sl
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -16,13 +17,16 @@ from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid, InstallRefused, NoSpace, WrongProfile
 from edge_agent.updates.room import Room, require_space
 from edge_agent.updates.slots import Slot
+from edge_agent.updates.store import Found
 from edge_contracts.bundle import Bundle, open_bundle, sync_folder
 from edge_contracts.digest import short
-from edge_contracts.errors import DigestMismatch
+from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.manifest import Manifest
 from edge_contracts.profile import DeviceProfile
 from edge_contracts.signing import VerifiedManifest, verify
+
+log = logging.getLogger(__name__)
 
 
 def open_verified(archive: Path, trusted: TrustedKeys) -> tuple[Bundle, VerifiedManifest]:
@@ -118,6 +122,20 @@ def size_bytes(home: Home, slot: Slot) -> int:
 def written_s(home: Home, slot: Slot) -> float:
     """When a slot's manifest was written, by the device's clock then."""
     return (home.slot(slot) / "manifest.json").stat().st_mtime
+
+
+def salvage(home: Home, trusted: TrustedKeys) -> dict[Slot, Found]:
+    """What the slots hold that verifies, for a device whose state is gone."""
+    found: dict[Slot, Found] = {}
+    for slot in Slot:
+        if not home.slot(slot).exists():
+            continue
+        try:
+            verified = verify_slot(home, slot, trusted)
+            found[slot] = Found(verified.digest, written_s(home, slot))
+        except ContractError as error:
+            log.error("slot does not verify", extra={"slot": slot, "reason": str(error)})
+    return found
 
 
 def _unpacked_bytes(bundle: Bundle) -> int:

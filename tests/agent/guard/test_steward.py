@@ -18,7 +18,7 @@ from agent_bundles import KEY
 from agent_fleet import until
 from click.testing import CliRunner, Result
 
-from edge_agent.agent import Agent, Settings
+from edge_agent.agent import Agent
 from edge_agent.cli import main
 from edge_agent.device.home import Home
 from edge_agent.doubt.lineup import Settled
@@ -27,6 +27,7 @@ from edge_agent.guard import retrials
 from edge_agent.guard.restarts import Restarts
 from edge_agent.inference.request import Request
 from edge_agent.inference.source import Nothing, Sample
+from edge_agent.settings import Settings
 from edge_agent.updates.health import Rules
 from edge_agent.updates.trial import run_trial
 

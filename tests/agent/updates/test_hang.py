@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from agent_bundles import KEY, build
 
-from edge_agent.agent import Agent, Settings
+from edge_agent.agent import Agent
 from edge_agent.device import config
 from edge_agent.device.home import Home
 from edge_agent.doubt.lineup import Settled
@@ -18,6 +18,7 @@ from edge_agent.inference.engine import Engine
 from edge_agent.inference.serving import Serving
 from edge_agent.inference.session import Session
 from edge_agent.inference.source import FolderSource, Nothing, Sample
+from edge_agent.settings import Settings
 from edge_agent.updates import installer, local
 from edge_agent.updates.health import Rules
 from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot, step
