@@ -54,7 +54,7 @@ arm: .arm/bin/python-arm
 ARM_SITE := .arm/tests
 ARM_TESTS := $(patsubst %,tests/contracts/test_%.py,arrays bundle cose features golden_bundle keys messages profile signing topics trust) \
   $(patsubst %,tests/agent/inference/test_%.py,binding contract engine golden request_queue session source submit) \
-  $(patsubst %,tests/agent/telemetry/test_%.py,downsample flight outbox windows) \
+  $(patsubst %,tests/agent/telemetry/test_%.py,downsample flight outbox outbox_acks outbox_bounds outbox_durability windows) \
   $(patsubst %,tests/agent/updates/test_%.py,assignment download health installer slots store) \
   $(patsubst %,tests/agent/drift/test_%.py,accuracy monitor schedule spread) \
   $(patsubst %,tests/agent/doubt/test_%.py,confidence honesty ladder routing)
