@@ -11,6 +11,8 @@ FleetError                       every refusal; its text is one line: found, exp
  +- TooManyAttempts              failed too often; wait                                    429
  +- HomeInvalid                  a server home that is absent, damaged or in use
  |   +- DatabaseTooNew           written by a later release of edgefleet
+ |   +- DatabaseMixed            tables that are not those of the revision that it says it has
+ +- MigrationFailed              the database could not be brought to this release's schema
  +- DatabaseUnreachable          the database does not answer, or the URL is wrong
  +- BrokerFailed                 the broker does not start, or does not do what it must
  +- AddressInUse                 a port that another program holds
@@ -94,6 +96,18 @@ class DatabaseTooNew(HomeInvalid):
     """A database that a later release of edgefleet has written."""
 
     code = "database-too-new"
+
+
+class DatabaseMixed(HomeInvalid):
+    """A database whose tables are not those of the revision that it says it has."""
+
+    code = "database-mixed"
+
+
+class MigrationFailed(FleetError):
+    """A database that could not be brought to this release's schema; it is as it was."""
+
+    code = "migration-failed"
 
 
 class DatabaseUnreachable(FleetError):

@@ -22,6 +22,9 @@ _KEYS_PER_QUERY = 300  # below every SQLite's limit of variables, three for each
 _AHEAD_PER_QUERY = 512
 _TABLES: dict[type, Table] = {Window: windows, Event: events, Gap: gaps}
 _COLUMNS = {kind: frozenset(table.columns.keys()) for kind, table in _TABLES.items()}
+_REASONS = ("errors", "refused", "flagged", "unserved")
+# columns of `windows` that hold a field as it is
+_PLAIN = [name for name in Window.model_fields if name in _COLUMNS[Window]]
 
 
 @dataclass
@@ -244,15 +247,18 @@ def _fields(item: _Item, record: Window | Event | Gap) -> dict[str, Any]:
         return {**where, **record.model_dump(exclude={"kind", "last_seq"}), "last_seq": last_seq}
     if isinstance(record, Event):
         return {**_where(item), **record.model_dump(exclude={"kind"})}
-    plain = record.model_dump(exclude={"kind", "errors", "refused", "latency_ms", "scalars"})
+    plain = {name: getattr(record, name) for name in _PLAIN}
     return {
         **_where(item),
         **plain,
         "errors": sum(record.errors.values()),
         "refused": sum(record.refused.values()),
-        "reasons": {"errors": dict(record.errors), "refused": dict(record.refused)},
+        "reasons": {name: dict(getattr(record, name)) for name in _REASONS},
         "latency": {str(index): count for index, count in record.latency_ms.bins.items()},
         "scalars": {scalar.name: list(scalar.counts) for scalar in record.scalars},
+        "lineup": record.lineup.model_dump(mode="json") if record.lineup else None,
+        "software": dict(record.software),
+        "drifting": list(record.drifting),
     }
 
 

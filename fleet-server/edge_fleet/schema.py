@@ -2,6 +2,8 @@
 
 Envelopes are the truth and are kept as they were signed; windows, events and gaps are their records
 laid out for questions. Opening, transactions and dialects are in `store.py`.
+
+A change here comes with a revision in the same commit: see `migrations/__init__.py`.
 """
 
 from __future__ import annotations
@@ -22,8 +24,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-
-VERSION = 1
 
 metadata = MetaData()
 
@@ -107,7 +107,7 @@ windows = Table(
     Column("inferences", BigInteger, nullable=False),
     Column("errors", BigInteger, nullable=False),  # sum over reasons
     Column("refused", BigInteger, nullable=False),  # sum over reasons
-    Column("reasons", JSON, nullable=False),  # {"errors": {reason: n}, "refused": {reason: n}}
+    Column("reasons", JSON, nullable=False),  # {"errors"|"refused"|"flagged"|"unserved": {reason: n}}
     Column("latency", JSON, nullable=False),  # bins of a QuantileSketch; JSON makes the keys strings
     Column("scalars", JSON, nullable=False),  # {name: [counts]}
     Column("golden_total", BigInteger, nullable=False),
@@ -116,6 +116,14 @@ windows = Table(
     Column("rss_bytes", BigInteger, nullable=False),
     Column("temperature_c", Float),
     Column("trial", Boolean, nullable=False),
+    # since revision 0002; rows of before have the defaults, their envelopes may say more
+    Column("lineup", JSON(none_as_null=True)),  # messages.LineupCounts
+    Column("merged", Integer, nullable=False, server_default="1"),
+    Column("epsilon", Float),  # None: the counts are exact
+    Column("clock_step_ms", BigInteger, nullable=False, server_default="0"),
+    Column("software", JSON, nullable=False, server_default="{}"),  # {name: version}
+    Column("child_rss_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("drifting", JSON, nullable=False, server_default="[]"),  # [messages.DriftKind]
     Index("windows_by_bundle", "bundle", "device", "received_ms"),
     Index("windows_by_device", "device", "received_ms"),
 )

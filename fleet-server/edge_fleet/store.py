@@ -1,8 +1,9 @@
 """The database: opening it, its version, its transactions, and what differs between dialects.
 
-One process owns the database. SQLite allows one writer at a time, so writing transactions take a lock;
-reading ones do not wait for it (WAL). The same code speaks to PostgreSQL. Queries live with those who
-ask them; the tables are in `schema.py`.
+SQLite allows one writer at a time, and the code above relies on it: it reads, decides and writes in one
+transaction. On PostgreSQL the same is made true by an advisory lock that each writing transaction takes
+first (docs/decisions/0080). Readers wait for nobody and see one moment: WAL there, a snapshot here.
+Queries live with those who ask them; the tables are in `schema.py`, their history in `migrations/`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from edge_fleet import schema
-from edge_fleet.errors import DatabaseTooNew, DatabaseUnreachable
+from edge_fleet.errors import DatabaseUnreachable
+from edge_fleet.migrations.upgrade import upgrade
 
-_SCHEMA_VERSION = "schema_version"
+WRITERS_LOCK = 0x65646765_666C7478  # "edgefltx": one number for all programs that write a fleet's database
+_TAKE_TURN = text(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
 BUSY_TIMEOUT_MS = 10_000  # only another program (a backup, a shell) can make us wait
 
 
@@ -30,21 +32,30 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         """Take an engine whose tables are there; `open_store` makes both."""
+        postgres = engine.dialect.name == "postgresql"
         self._engine = engine
-        self._one_writer: AbstractContextManager[Any] = (
-            threading.RLock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._writers = engine.execution_options(writes=True)
+        self._readers = (
+            engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            if postgres
+            else engine.execution_options(writes=False)
         )
+        # threads of ours queue here, in turn and without a limit of time, and not in the database
+        self._turn = threading.RLock()
+        self._take_turn = _TAKE_TURN if postgres else None
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes: committed and on disk at the end, undone by an exception."""
-        with self._one_writer, self._engine.begin() as connection:
+        with self._turn, self._writers.begin() as connection:
+            if self._take_turn is not None:
+                connection.execute(self._take_turn)
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one moment and writes nothing."""
-        with self._engine.connect() as connection:
+        with self._readers.connect() as connection:
             yield connection
 
     def close(self) -> None:
@@ -53,27 +64,39 @@ class Store:
 
 
 def open_store(url: str) -> Store:
-    """Open a database, making the tables in a fresh one.
+    """Open a database, making the tables in a fresh one and bringing an older one to this release's schema.
 
     Args:
         url: Of SQLAlchemy's form: sqlite:////path/fleet.db or postgresql://user:password@host/name.
 
     Raises:
         DatabaseUnreachable: The URL is wrong, a driver is missing, or nobody answers.
-        DatabaseTooNew: A later release has written it.
+        DatabaseTooNew, DatabaseMixed, MigrationFailed: See `migrations/upgrade.py`; nothing was changed.
+    """
+    with ExitStack() as undo:
+        engine = undo.enter_context(opened(url))
+        upgrade(engine)
+        undo.pop_all()
+    return Store(engine)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Engine]:
+    """A database as it is, without a look at its schema.
+
+    Raises:
+        DatabaseUnreachable: The URL is wrong, a driver is missing, or nobody answers.
     """
     engine = _engine(url)
     try:
-        _prepare(engine)
-    except (OperationalError, DBAPIError) as error:
-        engine.dispose()
+        yield engine
+    except DBAPIError as error:
+        reason = " ".join(str(error.orig or error).split())[:300]
         raise DatabaseUnreachable(
-            f"cannot open the database {engine.url.render_as_string()}: {_one_line(error.orig or error)}"
+            f"cannot open the database {engine.url.render_as_string()}: {reason}"
         ) from None
-    except DatabaseTooNew:
+    finally:
         engine.dispose()
-        raise
-    return Store(engine)
 
 
 def insert_new(
@@ -118,7 +141,7 @@ def _engine(url: str) -> Engine:
             raise DatabaseUnreachable(
                 f"database {parsed.get_backend_name()!r} is not supported; give sqlite:/// or postgresql://"
             )
-        # read committed is enough: one process writes, and its writers do not read each other's rows
+        # read committed is enough for writers: there is one at a time
         engine = create_engine(parsed, pool_pre_ping=True)
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise DatabaseUnreachable(
@@ -130,8 +153,16 @@ def _engine(url: str) -> Engine:
         ) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes its turn at once: one that read first could not become a writer after another wrote."""
+    writes = connection.get_execution_options().get("writes")
+    if writes is not None:
+        connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -144,23 +175,3 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         f"busy_timeout={BUSY_TIMEOUT_MS}",
     ):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _prepare(engine: Engine) -> None:
-    """Make the tables in a fresh database; refuse one that a later release has written."""
-    with engine.begin() as connection:
-        schema.meta.create(connection, checkfirst=True)
-        found = connection.execute(
-            select(schema.meta.c.value).where(schema.meta.c.key == _SCHEMA_VERSION)
-        ).scalar()
-        if found is not None and int(found) > schema.VERSION:
-            raise DatabaseTooNew(
-                f"the database has schema {found}, this release knows {schema.VERSION}; update edgefleet"
-            )
-        schema.metadata.create_all(connection)
-        if found is None:
-            connection.execute(insert(schema.meta).values(key=_SCHEMA_VERSION, value=str(schema.VERSION)))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -77,20 +77,25 @@ def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("PostgreSQL does not start")
 
 
+@pytest.fixture
+def postgres_url(postgres: str) -> str:
+    """A fresh database in PostgreSQL."""
+    name = f"t{time.monotonic_ns()}"
+    engine = create_engine(
+        postgres.replace("postgresql:", "postgresql+psycopg:") + "/postgres", isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{postgres}/{name}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A fresh database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'fleet.db'}"
-    server = str(request.getfixturevalue("postgres"))
-    name = f"t{time.monotonic_ns()}"
-    engine = create_engine(
-        server.replace("postgresql:", "postgresql+psycopg:") + "/postgres", isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return f"{server}/{name}"
+    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from fleet_device import SOME_BUNDLE, Outbox, event, window
 from sqlalchemy import insert, select
 
 from edge_contracts.keys import PrivateKey
+from edge_contracts.lineup import LineupCounts
 from edge_contracts.messages import (
     CHAIN_START,
     DeviceState,
@@ -27,6 +28,17 @@ from edge_fleet.intake import Outcome, store_batch
 from edge_fleet.store import Store
 from edge_fleet.stream import Position
 from edge_fleet.verification import Verified
+
+# what gates and alerts need of a window besides its counts; fields that came after the first release
+LATER: dict[str, Any] = {
+    "lineup": LineupCounts(sure=3, uncertain=2).model_dump(mode="json"),
+    "merged": 3,
+    "epsilon": 0.5,
+    "clock_step_ms": -4_000,
+    "software": {"agent": "0.1.0"},
+    "child_rss_bytes": 5,
+    "drifting": ["data-drift"],
+}
 
 
 class Device:
@@ -105,7 +117,12 @@ def reasons(outcome: Outcome) -> list[str]:
 
 
 def test_envelopes_are_stored_with_their_records_and_acknowledged(device: Device) -> None:
-    faulty = window(inferences=7, errors={"oom": 2, "nan": 1}, refused={"shape": 4})
+    reasons: dict[str, Any] = {
+        "errors": {"oom": 2, "nan": 1},
+        "refused": {"shape": 4},
+        "unserved": {"late": 9},
+    }
+    faulty = window(inferences=7, **reasons, **LATER)
     device.outbox.add(faulty, event("started"))
     device.outbox.add(window())
     outcome = device.take(device.telemetry(0), device.telemetry(1))
@@ -116,7 +133,8 @@ def test_envelopes_are_stored_with_their_records_and_acknowledged(device: Device
         told = connection.execute(select(schema.events)).one()
     assert row is not None
     assert (row.device, row.bundle, row.inferences, row.errors, row.refused) == ("d1", SOME_BUNDLE, 7, 3, 4)
-    assert row.reasons == {"errors": {"oom": 2, "nan": 1}, "refused": {"shape": 4}}
+    assert row.reasons == reasons | {"flagged": {}}
+    assert {name: getattr(row, name) for name in LATER} == LATER
     assert (told.name, told.seq, told.received_ms) == ("started", 0, 6_000)
 
 

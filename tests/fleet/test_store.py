@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import create_engine, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
 
-from edge_fleet.errors import DatabaseTooNew, DatabaseUnreachable
-from edge_fleet.schema import VERSION, meta, refusals
+from edge_fleet.errors import DatabaseUnreachable
+from edge_fleet.schema import meta, refusals
 from edge_fleet.store import Store, insert_new, open_store, upsert
 
 
@@ -73,15 +75,6 @@ def test_a_database_opens_again_with_what_it_had(database_url: str) -> None:
     second.close()
 
 
-def test_a_database_of_a_later_release_is_refused(database_url: str) -> None:
-    first = open_store(database_url)
-    with first.write() as connection:
-        connection.execute(update(meta).values(value=str(VERSION + 1)))
-    first.close()
-    with pytest.raises(DatabaseTooNew, match=f"schema {VERSION + 1}, this release knows {VERSION}"):
-        open_store(database_url)
-
-
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -107,3 +100,59 @@ def test_a_file_that_is_not_a_database_is_refused_and_left_as_it_is(tmp_path: Pa
     with pytest.raises(DatabaseUnreachable, match="not a database"):
         open_store(f"sqlite:///{path}")
     assert path.read_bytes() == b"these are my holiday pictures" * 100
+
+
+def test_what_a_writer_has_read_stays_true_until_it_commits(database_url: str) -> None:
+    """Two stores are two programs: each reads a number, waits for the other to do so too, and adds one."""
+    first, second = open_store(database_url), open_store(database_url)
+    with first.write() as connection:
+        connection.execute(insert(meta).values(key="n", value="0"))
+    both_read = threading.Barrier(2)
+
+    def work(store: Store) -> None:
+        for _ in range(5):
+            with store.write() as connection:
+                found = connection.execute(select(meta.c.value).where(meta.c.key == "n")).scalar_one()
+                with suppress(threading.BrokenBarrierError):
+                    both_read.wait(0.05)  # met only where both are let in at once
+                connection.execute(update(meta).where(meta.c.key == "n").values(value=str(int(found) + 1)))
+
+    threads = [threading.Thread(target=work, args=(store,)) for store in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with first.read() as connection:
+        assert connection.execute(select(meta.c.value).where(meta.c.key == "n")).scalar_one() == "10"
+    first.close()
+    second.close()
+
+
+def test_without_the_turn_postgresql_lets_an_update_be_lost(postgres_url: str) -> None:
+    """Why the turn is there: the same work in plain transactions of two connections."""
+    store = open_store(postgres_url)
+    with store.write() as connection:
+        connection.execute(insert(meta).values(key="n", value="0"))
+    engine = create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as one, engine.connect() as other:
+        for connection in (one, other):
+            assert connection.execute(select(meta.c.value).where(meta.c.key == "n")).scalar_one() == "0"
+        for connection in (one, other):
+            connection.execute(update(meta).where(meta.c.key == "n").values(value="1"))
+            connection.commit()
+    with store.read() as connection:
+        assert connection.execute(select(meta.c.value).where(meta.c.key == "n")).scalar_one() == "1"
+    engine.dispose()
+    store.close()
+
+
+def test_a_reader_sees_one_moment_and_writes_nothing(database_url: str) -> None:
+    store = open_store(database_url)
+    with store.read() as reader:
+        before = reader.execute(select(func.count()).select_from(meta)).scalar()
+        with store.write() as writer:
+            writer.execute(insert(meta).values(key="k", value="v"))
+        assert reader.execute(select(func.count()).select_from(meta)).scalar() == before
+    with pytest.raises(DBAPIError), store.read() as reader:
+        reader.execute(insert(meta).values(key="l", value="w"))
+    store.close()
