@@ -269,6 +269,7 @@ class Engine:
                 session.manifest.version,
                 settled.serving.bundle,
                 session.artifact.id,
+                session.manifest,
                 answer.flagged,
                 settled.uncertain,
                 min(settled.confidence, default=None),

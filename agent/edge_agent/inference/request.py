@@ -12,6 +12,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edge_contracts.manifest import Manifest
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -52,6 +54,7 @@ class Reply:
         latency_ms: Of the whole request in the model, without its time in the queue.
         model, version, bundle: Name, version and manifest digest of the model that answered.
         artifact: The form of it that ran.
+        manifest: Of that model, for whoever reads its outputs.
         flagged: Samples that were answered although they look suspicious, by reason.
         uncertain: No model was sure: the answer had better not be used.
         confidence: Of the least certain sample, 0 to 1; None where nothing is known of it.
@@ -64,6 +67,7 @@ class Reply:
     version: str
     bundle: str
     artifact: str
+    manifest: Manifest
     flagged: Mapping[str, int]
     uncertain: bool = False
     confidence: float | None = None

@@ -116,6 +116,11 @@ def spec_of(manifest: Manifest, name: str) -> TensorSpec:
     raise InputRefused("names", f"no input is called {name!r}; there is {known}")
 
 
+def prepares_alike(one: Manifest, other: Manifest) -> bool:
+    """Whether bytes become the same input of both models."""
+    return _rules(one) == _rules(other)
+
+
 def rule_of(spec: TensorSpec, media_type: str) -> Picture | Sound | Table:
     """The rule by which an input is made from a media type.
 
@@ -135,3 +140,7 @@ def rule_of(spec: TensorSpec, media_type: str) -> Picture | Sound | Table:
             f"input {spec.name!r} is a {spec.prepare.kind}: {' or '.join(taken)}, not {media_type!r}",
         )
     return spec.prepare
+
+
+def _rules(manifest: Manifest) -> list[tuple[object, ...]]:
+    return [(s.name, s.dtype, s.shape, s.layout, s.color_order, s.prepare) for s in manifest.inputs]

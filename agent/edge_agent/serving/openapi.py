@@ -113,6 +113,44 @@ SCHEMAS: dict[str, Any] = {
             "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/Output"}},
         },
     },
+    "AnswerReply": {
+        "type": "object",
+        "required": ["model_name", "model_version", "answers", "uncertain", "confidence", "flagged"],
+        "properties": {
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+            "id": {"type": "string"},
+            "answers": {
+                "type": "array",
+                "description": "One of each sample, by the contract of the model that answered.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "top": {"type": "array", "items": {"$ref": "#/components/schemas/Scored"}},
+                        "boxes": {"type": "array", "items": {"$ref": "#/components/schemas/Scored"}},
+                    },
+                },
+            },
+            "uncertain": {"type": "boolean"},
+            "confidence": {"type": ["number", "null"]},
+            "flagged": {"type": "object", "additionalProperties": {"type": "integer"}},
+        },
+    },
+    "Scored": {
+        "type": "object",
+        "required": ["class", "index", "score"],
+        "properties": {
+            "class": {"type": "string"},
+            "index": {"type": "integer"},
+            "score": {"type": ["number", "null"]},
+            "box": {
+                "type": "array",
+                "description": "Left, top, right, bottom, in shares of the picture's sides.",
+                "items": {"type": "number"},
+            },
+            "keypoints": {"type": "array"},
+        },
+    },
 }
 REFUSALS = {
     400: "Not a request, or an input that the model's contract does not allow.",

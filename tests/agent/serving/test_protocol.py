@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from agent_bundles import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.errors import CallRefused
 from edge_agent.inference.request import Reply
 from edge_agent.serving.protocol import read_call, read_json, write_error, write_reply
+from edge_contracts.bundle import open_bundle
 
 X = {"name": "x", "shape": [1, 4], "datatype": "FP32"}
 SCORES = np.array([[0.25, 0.5, 0.125]], np.float32)
-REPLY = Reply({"scores": SCORES}, 0.5, "tiny", "1", "sha256:" + "1" * 64, "int8", {"out-of-range": 1})
+MANIFEST = open_bundle(build()).manifest
+REPLY = Reply(
+    {"scores": SCORES}, 0.5, "tiny", "1", "sha256:" + "1" * 64, "int8", MANIFEST, {"out-of-range": 1}
+)
 
 
 def body(document: Any, behind: bytes = b"") -> tuple[memoryview, int | None]:
@@ -76,7 +81,7 @@ def test_a_reply_names_the_model_and_gives_numbers_or_bytes_as_asked() -> None:
 
 
 def test_an_answer_that_json_cannot_hold_is_null() -> None:
-    reply = Reply({"s": np.array([[np.nan, np.inf, 1.0]], np.float32)}, 0.5, "m", "1", "b", "a", {})
+    reply = Reply({"s": np.array([[np.nan, np.inf, 1.0]], np.float32)}, 0.5, "m", "1", "b", "a", MANIFEST, {})
     (output,) = json.loads(write_reply(read_call(*body(with_input())), reply).content)["outputs"]
     assert output["data"] == [None, None, 1.0]
 
