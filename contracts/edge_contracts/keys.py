@@ -1,6 +1,7 @@
 """Ed25519 keys: making, reading, writing, naming.
 
-RFC 8032. Private keys are PKCS#8 PEM in files of mode 0600; public keys are SubjectPublicKeyInfo PEM.
+RFC 8032, by libsodium (PyNaCl); docs/decisions/0076 says why. Private keys are PKCS#8 PEM in files of mode
+0600; public keys are SubjectPublicKeyInfo PEM.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
 
+from edge_contracts import pem
 from edge_contracts.errors import KeyInvalid, KeyUnknown, SignatureInvalid
 
-_RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+SIGNATURE_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ class PublicKey:
     @property
     def pem(self) -> bytes:
         """SubjectPublicKeyInfo PEM."""
-        return self._key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        return pem.to_pem(self.raw, pem.PUBLIC)
 
     def verify(self, signature: bytes, content: bytes) -> None:
         """Check a signature.
@@ -50,13 +49,12 @@ class PublicKey:
         Raises:
             SignatureInvalid: It does not verify.
         """
+        if len(signature) != SIGNATURE_BYTES:
+            raise SignatureInvalid(f"a signature has {len(signature)} bytes, expected {SIGNATURE_BYTES}")
         try:
-            self._key().verify(signature, content)
-        except InvalidSignature:
+            VerifyKey(self.raw).verify(content, signature)
+        except BadSignatureError:
             raise SignatureInvalid(f"the signature does not verify with key {self.key_id}") from None
-
-    def _key(self) -> Ed25519PublicKey:
-        return Ed25519PublicKey.from_public_bytes(self.raw)
 
     @staticmethod
     def from_base64(text: str) -> PublicKey:
@@ -78,34 +76,35 @@ class PublicKey:
 class PrivateKey:
     """A signing key; never shown by repr."""
 
-    _key: Ed25519PrivateKey
+    _key: SigningKey
 
     @property
     def public(self) -> PublicKey:
         """The public half."""
-        return PublicKey(self._key.public_key().public_bytes(*_RAW))
+        return PublicKey(bytes(self._key.verify_key))
 
     def sign(self, content: bytes) -> bytes:
         """A 64-byte signature."""
-        return self._key.sign(content)
+        return self._key.sign(content).signature
 
     @property
     def pem(self) -> bytes:
         """PKCS#8 PEM, not encrypted."""
-        return self._key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        return pem.to_pem(bytes(self._key), pem.PRIVATE)
 
     def __repr__(self) -> str:
         """The public name only."""
         return f"PrivateKey({self.public.key_id})"
 
     @staticmethod
+    def from_seed(seed: bytes) -> PrivateKey:
+        """A key from the 32 bytes that RFC 8032 calls the private key."""
+        return PrivateKey(SigningKey(seed))
+
+    @staticmethod
     def generate() -> PrivateKey:
         """A new key from the system's randomness."""
-        return PrivateKey(Ed25519PrivateKey.generate())
+        return PrivateKey(SigningKey.generate())
 
 
 def write_private(key: PrivateKey, path: Path) -> None:
@@ -132,15 +131,9 @@ def read_private(path: Path) -> PrivateKey:
     Raises:
         KeyInvalid: No such file, or not an Ed25519 private key in PEM.
     """
-    try:
-        key = serialization.load_pem_private_key(_read(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyInvalid(
-            f"{path} is not an unencrypted private key in PEM; make one with edge-convert keygen"
-        ) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyInvalid(f"{path} holds a {type(key).__name__.strip('_')}, expected Ed25519")
-    return PrivateKey(key)
+    content = _read(path)
+    seed = pem.from_pem(content, pem.PRIVATE)
+    return PrivateKey.from_seed(seed if seed is not None else _other_private(content, path))
 
 
 def read_public(path: Path) -> PublicKey:
@@ -152,13 +145,39 @@ def read_public(path: Path) -> PublicKey:
     content = _read(path)
     if b"PRIVATE KEY" in content:
         raise KeyInvalid(f"{path} holds a private key; give the public one (public.pem)")
+    raw = pem.from_pem(content, pem.PUBLIC)
+    return PublicKey(raw if raw is not None else _other_public(content, path))
+
+
+def _other_private(content: bytes, path: Path) -> bytes:
+    """The seed out of a file that is not in the usual form: a rarer one, or refused for what it is."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    try:
+        key = serialization.load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyInvalid(
+            f"{path} is not an unencrypted private key in PEM; make one with edge-convert keygen"
+        ) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyInvalid(f"{path} holds a {type(key).__name__.strip('_')}, expected Ed25519")
+    return key.private_bytes_raw()
+
+
+def _other_public(content: bytes, path: Path) -> bytes:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         key = serialization.load_pem_public_key(content)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyInvalid(f"{path} is not a public key in PEM") from None
     if not isinstance(key, Ed25519PublicKey):
         raise KeyInvalid(f"{path} holds a {type(key).__name__.strip('_')}, expected Ed25519")
-    return PublicKey(key.public_bytes(*_RAW))
+    return key.public_bytes_raw()
 
 
 def _read(path: Path) -> bytes:

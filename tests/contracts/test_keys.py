@@ -9,6 +9,7 @@ import pytest
 import samples
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_contracts.errors import KeyInvalid, SignatureInvalid
 from edge_contracts.keys import PrivateKey, PublicKey, read_private, read_public, write_private
@@ -45,6 +46,40 @@ def test_a_public_key_reads_back(tmp_path: Path) -> None:
 def test_a_signature_of_other_content_does_not_verify() -> None:
     with pytest.raises(SignatureInvalid):
         samples.KEY.public.verify(samples.KEY.sign(b"one"), b"two")
+
+
+@pytest.mark.parametrize("signature", [b"", bytes(63), bytes(64), bytes(65)], ids=len)
+def test_bytes_that_are_no_signature_do_not_verify(signature: bytes) -> None:
+    with pytest.raises(SignatureInvalid):
+        samples.KEY.public.verify(signature, b"")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 40], ids=len)
+def test_another_library_makes_and_takes_the_same_signatures(content: bytes) -> None:
+    key = PrivateKey.generate()
+    other = serialization.load_pem_private_key(key.pem, password=None)
+    assert isinstance(other, Ed25519PrivateKey)
+    assert key.sign(content) == other.sign(content)
+    other.public_key().verify(key.sign(content), content)
+    key.public.verify(other.sign(content), content)
+
+
+def test_pem_is_written_as_another_library_writes_it() -> None:
+    key = Ed25519PrivateKey.generate()
+    ours = PrivateKey.from_seed(key.private_bytes_raw())
+    assert ours.pem == key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    assert ours.public.pem == key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def test_pem_with_words_around_it_is_read_by_the_library_that_knows_every_form(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(b"Bag Attributes: none\n" + samples.KEY.pem)
+    (tmp_path / "public.pem").write_bytes(b"the publisher's\n" + samples.KEY.public.pem + b"of 2026\n")
+    assert read_private(tmp_path / "key.pem").public == samples.KEY.public
+    assert read_public(tmp_path / "public.pem") == samples.KEY.public
 
 
 def test_a_private_key_does_not_show_itself() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import pack
@@ -16,11 +15,7 @@ from edge_contracts.model import parse_object
 from edge_contracts.signing import sign_manifest
 
 # RFC 8032, section 7.1, test 1: a key that everybody may know
-KEY = PrivateKey(
-    Ed25519PrivateKey.from_private_bytes(
-        bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
-    )
-)
+KEY = PrivateKey.from_seed(bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"))
 MODEL = b"not a model, but bytes with a digest"
 GOLDEN = write_npz(
     {"input/x": np.zeros((1, 4), np.float32), "expected/float32/y": np.ones((1, 2), np.float32)}

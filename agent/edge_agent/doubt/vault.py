@@ -11,8 +11,9 @@ import os
 import stat
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from nacl.bindings import crypto_aead_chacha20poly1305_ietf_decrypt as decrypt
+from nacl.bindings import crypto_aead_chacha20poly1305_ietf_encrypt as encrypt
+from nacl.exceptions import CryptoError
 
 from edge_agent.errors import HomeInvalid, ReviewDamaged
 from edge_contracts.bundle import sync_folder
@@ -31,7 +32,7 @@ class Vault:
 
     def __init__(self, key: bytes) -> None:
         """Take the key."""
-        self._cipher = ChaCha20Poly1305(key)
+        self._key = key
 
     @staticmethod
     def at(path: Path, make: bool) -> Vault:
@@ -65,7 +66,7 @@ class Vault:
     def seal(self, content: bytes, context: str) -> bytes:
         """Encrypt; the context must be the same when it is opened."""
         nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, content, context.encode())
+        return nonce + encrypt(content, context.encode(), nonce, self._key)
 
     def open(self, sealed: bytes, context: str) -> bytes:
         """Decrypt.
@@ -76,8 +77,8 @@ class Vault:
         if len(sealed) < OVERHEAD_BYTES:
             raise ReviewDamaged(f"{context} has {len(sealed)} bytes, expected {OVERHEAD_BYTES} or more")
         try:
-            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context.encode())
-        except InvalidTag:
+            return decrypt(sealed[NONCE_BYTES:], context.encode(), sealed[:NONCE_BYTES], self._key)
+        except CryptoError:
             raise ReviewDamaged(f"{context} is damaged, or sealed with another key") from None
 
 

@@ -40,6 +40,7 @@ REQUIREMENTS = (
     "paho-mqtt",
     "psutil",
     "pydantic",
+    "pynacl",
 )
 
 
