@@ -1,10 +1,16 @@
-"""Resident memory of the agent with a model loaded, against Python with the bare runtime.
+"""Memory of the agent with a model loaded, against Python with the bare runtime.
 
     python benchmarks/memory.py [MODEL.tflite]
 
-Each line is a process of its own, looked at after a few seconds of inferences: resident memory (RSS) and
-the part of it that no other process shares (USS). The last one is the real daemon (`edge-agent run`) with
-the bundle installed, answering a folder in a loop.
+Each line is a process of its own, looked at after a few seconds; the last ones are the real daemon
+(`edge-agent run`) with the bundle installed. MiB, from the kernel's own account (proc(5)):
+
+RSS        every page that the process has mapped, also those of libraries that others use too
+PSS        the same, a page that n processes share counted as 1/n
+USS        what ending the process would give back
+anonymous  what no file holds: a device without swap cannot take it back under pressure, and it is the part
+           that can run it out of memory; the rest of RSS are pages of libraries, which can be read again
+touched    of RSS, what was used within a few seconds of work: the rest was needed only to start
 """
 
 from __future__ import annotations
@@ -17,18 +23,25 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import agent_bundles  # noqa: E402
 
+from edge_agent.device.config import DeviceConfig  # noqa: E402
+from edge_agent.device.home import Home  # noqa: E402
 from edge_contracts.arrays import write_npz  # noqa: E402
 from edge_contracts.bundle import open_bundle  # noqa: E402
+from edge_contracts.keys import PrivateKey, write_private  # noqa: E402
+from edge_contracts.model import canonical_json  # noqa: E402
+from edge_contracts.profile import lineage, load_profile  # noqa: E402
 
 SHARED = ROOT.parent / "shared" / "data" / "models" / "vww_mobilenetv1_int8_ref.tflite"
-SETTLE_S = 4.0
+SETTLE_S, TOUCH_S = 4.0, 3.0
+AIM_MIB, AIM_ABOVE_MIB = 60, 25
+COLUMNS = ("RSS", "PSS", "USS", "anonymous", "touched")
+FLOOR = "Python, LiteRT and the model"
 ENTRY = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
 BARE = """
 import numpy as np
@@ -63,7 +76,9 @@ for _ in range(200):
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", nargs="?", type=Path)
     chosen = parser.parse_args().model or (SHARED if SHARED.is_file() else None)
     content = chosen.read_bytes() if chosen else agent_bundles.tflite_int8()
@@ -82,20 +97,65 @@ def main() -> None:
             "folder": str(place / "bundle"),
             "inputs": str(place / "in" / "x.npz"),
         }
-        home = ["--home", str(place / "home")]
-        install = ["install", str(place / "model.bundle"), "--trust", str(place / "public.pem"), *home]
-        subprocess.run([*ENTRY, *install], check=True, stdout=subprocess.DEVNULL)
+        run = installed(place, "alone")
+        enrolled = installed(place, "fleet")
+        enrol(place / "fleet")
+        work = ["--input", str(place / "in"), "--loop", "--rate", "50"]
         print(f"{chosen.name if chosen else 'tiny int8'}, {len(content)} bytes")
-        print(f"{'process':44} {'RSS MiB':>8} {'USS MiB':>8}")
+        print(f"{'process, MiB':44}" + "".join(f" {name:>9}" for name in COLUMNS))
+        floor: dict[str, float] = {}
         for name, command in {
             "Python": python(""),
             "Python, numpy": python("import numpy"),
-            "Python, LiteRT and the model": python(BARE.format(**paths)),
+            FLOOR: python(BARE.format(**paths)),
             "the agent's session and windows": python(AGENT.format(**paths)),
-            "edge-agent run": [*ENTRY, "run", *home, "--input", str(place / "in"), "--loop", "--rate", "50"],
+            "edge-agent run, idle": run,
+            "edge-agent run, a folder, 50 a second": [*run, *work],
+            "edge-agent run, Unix socket": [*run, "--socket", str(place / "s")],
+            "edge-agent run, in a fleet (TLS, broker away)": enrolled,
         }.items():
-            rss, uss = measure(command)
-            print(f"{name:44} {rss / 2**20:8.1f} {uss / 2**20:8.1f}")
+            found = measure(command)
+            print(f"{name:44}" + "".join(f" {found[column]:9.1f}" for column in COLUMNS))
+            if name == FLOOR:
+                floor = found
+            elif floor and command[: len(run)] in (run, enrolled):
+                print(
+                    f"{'  above the runtime alone':44}"
+                    + "".join(f" {found[c] - floor[c]:+9.1f}" for c in COLUMNS)
+                )
+        print(f"aims: RSS {AIM_MIB} MB, {AIM_ABOVE_MIB} MB above the runtime alone")
+
+
+def installed(place: Path, name: str) -> list[str]:
+    """The command of a daemon in a home of its own, with the bundle installed."""
+    home = ["--home", str(place / name)]
+    install = ["install", str(place / "model.bundle"), "--trust", str(place / "public.pem"), *home]
+    subprocess.run([*ENTRY, *install], check=True, stdout=subprocess.DEVNULL)
+    return [*ENTRY, "run", *home]
+
+
+def enrol(folder: Path) -> None:
+    """Make a home one of a device in a fleet, whose server and broker are not there."""
+    key, home = PrivateKey.generate(), Home(folder)
+    write_private(key, home.key)
+    config = DeviceConfig(
+        server="https://127.0.0.1:9",
+        device="d-1",
+        fleet="fleet",
+        profile=load_profile("x86-cpu"),
+        lineage=lineage("x86-cpu"),
+        mqtt_host="127.0.0.1",
+        mqtt_port=9,
+        mqtt_tls=True,
+        mqtt_ca="",
+        mqtt_user="d-1",
+        mqtt_password="secret",
+        client_id="edge-1",
+        public_key=key.public.base64,
+        director_key=PrivateKey.generate().public.base64,
+        publisher_keys=(agent_bundles.KEY.public.base64,),
+    )
+    home.config.write_bytes(canonical_json(config))
 
 
 def python(code: str) -> list[str]:
@@ -103,18 +163,33 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", f"{code}\nimport time\ntime.sleep(600)"]
 
 
-def measure(command: list[str]) -> tuple[int, int]:
-    """Resident and unshared memory of a process that has settled, bytes."""
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+def measure(command: list[str]) -> dict[str, float]:
+    """The memory of a process that has settled, MiB by column."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(SETTLE_S)
+        found = account(child.pid)
+        Path(f"/proc/{child.pid}/clear_refs").write_text("1")
+        time.sleep(TOUCH_S)
         if child.poll() is not None:
             raise SystemExit(f"{command[-1]!r:.80} ended with {child.returncode}")
-        memory = psutil.Process(child.pid).memory_full_info()
-        return memory.rss, memory.uss
+        return {**found, "touched": account(child.pid)["touched"]}
     finally:
         child.kill()
         child.wait()
+
+
+def account(pid: int) -> dict[str, float]:
+    """What the kernel counts for a process, MiB by column."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
+    mib = {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines}
+    return {
+        "RSS": mib["Rss"],
+        "PSS": mib["Pss"],
+        "USS": mib["Private_Clean"] + mib["Private_Dirty"],
+        "anonymous": mib["Anonymous"],
+        "touched": mib["Referenced"],
+    }
 
 
 if __name__ == "__main__":
