@@ -7,7 +7,7 @@ for any other output its mean and standard deviation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,27 @@ from edge_contracts.sketch import Baseline, ScalarBaseline
 
 BINS = 10
 MAX_CLASSES = 64  # more classes than this are counted in groups of neighbouring indices
-LARGE = 4096  # numbers in a sample, above which samples are summed up one by one
+LARGE = 1024  # numbers in a sample, above which samples are summed up one by one
+BLOCK = 1 << 15  # numbers that are summed up in float32 at once
+TAME = 1e16  # the squares of so many numbers below do not add up to more than float32 holds
+FEWEST_LEFT = 1 / 8  # share of the mean square that the square of the mean must leave of it
 Floats = NDArray[np.float64]
+Moments = tuple[float, float]  # mean and standard deviation
+_ONES = np.ones(BLOCK, np.float32)
 
 
 def features(
-    inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]], task: str
+    inputs: Mapping[str, NDArray[Any]],
+    outputs: Mapping[str, NDArray[Any]],
+    task: str,
+    known: Mapping[str, Sequence[Moments]] = {},
 ) -> dict[str, Floats]:
     """Monitored numbers of a batch.
 
     Args:
         inputs, outputs: By tensor name, shape (n, ...), real units.
         task: As the manifest states it; "classification" looks at the first output's scores.
+        known: Moments of further inputs, whose values are gone: what `row_moments` found in n samples each.
 
     Returns:
         By name, shape (n,).
@@ -36,6 +45,9 @@ def features(
     result: dict[str, Floats] = {}
     for name, values in inputs.items():
         _moments(result, f"input:{name}", values)
+    for name, found in known.items():
+        moments = np.array(found, np.float64)
+        result[f"input:{name}:mean"], result[f"input:{name}:std"] = moments[:, 0], moments[:, 1]
     for position, (name, values) in enumerate(outputs.items()):
         if task == "classification" and position == 0:
             scores = values.reshape(values.shape[0], -1).astype(np.float64)
@@ -71,22 +83,57 @@ def make_baseline(monitored: Mapping[str, Floats], classes: int | None = None) -
     return Baseline(samples=samples, scalars=tuple(scalars))
 
 
+def row_moments(row: NDArray[Any], largest: float = math.inf) -> Moments:
+    """Mean and standard deviation of one large sample, about 1e-6 exact; of a constant one the latter is 0.
+
+    One by one, for the processor's cache: the temporaries of a batch of pictures cost more than most models.
+
+    Args:
+        row: One axis.
+        largest: No number is known to be further from 0.
+    """
+    if row.dtype == np.float32:
+        if largest < TAME:
+            total, square = _sums(row)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                total, square = _sums(row)
+        mean, mean_square = total / row.size, square / row.size
+        left = mean_square - mean * mean
+        # the difference of two sums that are nearly the same is their rounding; nothing of infinity is left
+        if left > FEWEST_LEFT * mean_square:
+            return mean, math.sqrt(left)
+    return _careful_moments(row)
+
+
+def _sums(row: NDArray[np.float32]) -> tuple[float, float]:
+    """Of the numbers and of their squares."""
+    if row.size <= BLOCK:
+        return float(row.dot(_ONES[: row.size])), float(row.dot(row))
+    total = square = 0.0
+    for start in range(0, row.size, BLOCK):
+        part = row[start : start + BLOCK]
+        total += float(part.dot(_ONES[: part.size]))
+        square += float(part.dot(part))
+    return total, square
+
+
 def _moments(result: dict[str, Floats], name: str, values: NDArray[Any]) -> None:
     flat = values.reshape(values.shape[0], -1)
     if flat.shape[1] <= LARGE:
         wide = flat.astype(np.float64)
-        result[f"{name}:mean"] = wide.mean(axis=1)
-        result[f"{name}:std"] = wide.std(axis=1)
+        mean = np.add.reduce(wide, axis=1) / wide.shape[1]
+        wide -= mean[:, np.newaxis]
+        wide *= wide
+        result[f"{name}:mean"] = mean
+        result[f"{name}:std"] = np.sqrt(np.add.reduce(wide, axis=1) / wide.shape[1])
         return
-    moments = np.array([_row_moments(row) for row in flat])
+    moments = np.array([row_moments(row) for row in flat])
     result[f"{name}:mean"], result[f"{name}:std"] = moments[:, 0], moments[:, 1]
 
 
-def _row_moments(row: NDArray[Any]) -> tuple[float, float]:
-    """Mean and standard deviation of one large sample, about 1e-6 exact; of a constant one the latter is 0.
-
-    Row by row, for the processor's cache: the temporaries of a batch of pictures cost more than most models.
-    """
+def _careful_moments(row: NDArray[Any]) -> Moments:
+    """The same for numbers that lie close together, or whose squares float32 cannot hold."""
     # about the first number, so that float32 does for the sum: summing in float64 takes twice the time
     first = np.float32(row[0])
     with np.errstate(over="ignore", invalid="ignore"):

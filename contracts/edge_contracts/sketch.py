@@ -59,6 +59,19 @@ def bin_index(value: float) -> int:
     return math.ceil(math.log(max(value, SMALLEST)) / _LOG_GAMMA)
 
 
+def count_bins(values: Sequence[float]) -> dict[int, int]:
+    """How many of the values each bin of a QuantileSketch holds: `bin_index` of many at once."""
+    import numpy as np  # late: contracts are read where numpy is not installed
+
+    logs = np.log(np.maximum(np.array(values, np.float64), SMALLEST)) / _LOG_GAMMA
+    bins = np.ceil(logs)
+    # numpy's logarithm may differ from the math library's in its last bit, which matters at a bin's border
+    for place in np.flatnonzero(np.abs(logs - np.rint(logs)) < 1e-9):
+        bins[place] = bin_index(values[int(place)])
+    found, counts = np.unique(bins, return_counts=True)
+    return {int(index): int(count) for index, count in zip(found, counts, strict=True)}
+
+
 def merge_quantiles(sketches: Iterable[QuantileSketch]) -> QuantileSketch:
     """One sketch of all values."""
     bins: dict[int, int] = {}

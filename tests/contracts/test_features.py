@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_contracts.features import LARGE, MAX_CLASSES, features, make_baseline
+from edge_contracts.features import BLOCK, LARGE, MAX_CLASSES, features, make_baseline, row_moments
 
 X = np.array([[1.0, 3.0], [2.0, 2.0]], np.float32)
 SCORES = np.array([[0.1, 0.9], [0.7, 0.3]], np.float32)
@@ -61,3 +61,27 @@ def test_a_constant_number_has_a_baseline_too() -> None:
     scalar = make_baseline({"input:x:mean": np.full(50, 3.0)}).scalars[0]
     assert sum(scalar.counts) == 50
     assert scalar.bin_of(3.0) == scalar.counts.index(50)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(100.0, 101.0), (-1.0, 1.0), (0.0, 1.0), (1e20, 3e20), (0.0, 3e38)]
+)
+def test_moments_hold_close_together_and_far_out(low: float, high: float) -> None:
+    row = np.random.default_rng(0).uniform(low, high, 3 * LARGE).astype(np.float32)
+    wide = row.astype(np.float64)
+    mean, std = row_moments(row)
+    assert mean == pytest.approx(wide.mean(), rel=1e-6, abs=1e-6 * wide.std())
+    assert std == pytest.approx(wide.std(), rel=1e-5)
+    assert row_moments(row, float(np.abs(row).max())) == (mean, std)
+
+
+def test_a_sample_larger_than_a_block_is_summed_up_block_by_block() -> None:
+    row = np.random.default_rng(0).uniform(0, 1, 2 * BLOCK + 7).astype(np.float32)
+    mean, std = row_moments(row, 1.0)
+    assert (mean, std) == pytest.approx((row.mean(dtype=np.float64), row.std(dtype=np.float64)), rel=1e-5)
+
+
+def test_moments_that_are_known_stand_for_values_that_are_gone() -> None:
+    found = features({}, {"y": SCORES}, "classification", {"x": [(2.0, 1.0), (2.5, 0.0)]})
+    assert found["input:x:mean"].tolist() == [2.0, 2.5]
+    assert found["input:x:std"].tolist() == [1.0, 0.0]

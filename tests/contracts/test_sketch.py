@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from edge_contracts.sketch import (
     bin_index,
     chi_square_tail,
     compare,
+    count_bins,
     departure,
     joined_bins,
     merge_quantiles,
@@ -191,3 +193,11 @@ def test_without_critical_values_the_p_value_decides_as_before() -> None:
 def test_critical_values_that_do_not_fit_their_windows_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"windows|greater than"):
         Critical.model_validate(CRITICAL.model_dump() | wrong)
+
+
+def test_many_values_are_counted_in_the_bins_that_each_has_alone() -> None:
+    gamma = 1.02 / 0.98
+    borders = [gamma**k for k in range(-300, 300)]
+    values = [0.0, 1e-9, *borders, *(b * (1 + 1e-15) for b in borders), *(b * 1.01 for b in borders)]
+    assert count_bins(values) == dict(Counter(bin_index(value) for value in values))
+    assert count_bins([]) == {}

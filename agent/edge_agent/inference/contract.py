@@ -8,6 +8,7 @@ pure; `session.py` calls it once per batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ class InputCheck:
         self._refuses_far = spec.checks is not None and spec.checks.out_of_range == "refuse"
         self._more = MoreChecks.of(spec)
 
-    def __call__(self, values: NDArray[Any], flagged: dict[str, int]) -> NDArray[Any]:
+    def __call__(
+        self, values: NDArray[Any], flagged: dict[str, int]
+    ) -> tuple[NDArray[Any], tuple[float, float]]:
         """Check a batch.
 
         Args:
@@ -48,7 +51,7 @@ class InputCheck:
             flagged: Gets the number of suspicious samples by reason.
 
         Returns:
-            The batch in the contract's dtype.
+            The batch in the contract's dtype; its smallest and its largest value.
 
         Raises:
             InputRefused: "shape", "dtype" or "not-finite"; "out-of-range", "constant" or "schema" where the
@@ -61,13 +64,14 @@ class InputCheck:
             )
         if values.dtype != self._dtype:
             values = self._cast(values)
-        # minimum and maximum of something with a NaN are NaN, and no comparison with NaN is true
-        low = float(np.minimum.reduce(values, axis=None))
-        high = float(np.maximum.reduce(values, axis=None))
+        # the place of a NaN is that of both ends, and no comparison with NaN is true; asking for the place
+        # and then for the number takes half as long as np.minimum.reduce and np.maximum.reduce
+        low = values.item(values.argmin())
+        high = values.item(values.argmax())
         if self._low <= low and high <= self._high:
             if self._more is not None:
                 self._more(values, low, high, flagged)
-            return values
+            return values, (low, high)
         if not (np.isfinite(low) and np.isfinite(high)):
             bad = int(np.argmin(np.isfinite(values).reshape(values.shape[0], -1).all(axis=1)))
             raise InputRefused("not-finite", f"input {self.name!r} holds NaN or infinity in sample {bad}")
@@ -82,7 +86,7 @@ class InputCheck:
         flagged[OUT_OF_RANGE] = max(int(far.sum()), flagged.get(OUT_OF_RANGE, 0))
         if self._more is not None:
             self._more(values, low, high, flagged)
-        return values
+        return values, (low, high)
 
     def _cast(self, values: NDArray[Any]) -> NDArray[Any]:
         """Another width of the same kind of number, when no value is lost."""
@@ -98,6 +102,23 @@ class InputCheck:
             f"input {self.name!r} has dtype {values.dtype}, "
             f"expected {self._dtype} in the source model's own space",
         )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Checked:
+    """A batch that may be answered.
+
+    Args:
+        inputs: In the contract's order, names and dtypes.
+        ends: Smallest and largest value of each input.
+        flagged: Samples that look suspicious, by reason.
+        samples: Size of the batch.
+    """
+
+    inputs: dict[str, NDArray[Any]]
+    ends: dict[str, tuple[float, float]]
+    flagged: dict[str, int]
+    samples: int
 
 
 class ContractCheck:
@@ -120,17 +141,24 @@ class ContractCheck:
         Raises:
             InputRefused: "names", or what `InputCheck` refuses.
         """
+        checked = self.look(inputs)
+        return checked.inputs, checked.flagged
+
+    def look(self, inputs: Mapping[str, NDArray[Any]]) -> Checked:
+        """The same, with what was seen on the way."""
         if inputs.keys() != self._names:
             inputs = self._rename(inputs)
         checked: dict[str, NDArray[Any]] = {}
+        ends: dict[str, tuple[float, float]] = {}
         flagged: dict[str, int] = {}
         for check in self._checks:
-            checked[check.name] = check(inputs[check.name], flagged)
-        counts = {values.shape[0] for values in checked.values()}
-        if len(counts) > 1:
+            name = check.name
+            checked[name], ends[name] = check(inputs[name], flagged)
+        samples = checked[name].shape[0]
+        if len(self._checks) > 1 and any(values.shape[0] != samples for values in checked.values()):
             found = ", ".join(f"{name!r} {values.shape[0]}" for name, values in checked.items())
             raise InputRefused("shape", f"inputs have different numbers of samples: {found}")
-        return checked, flagged
+        return Checked(checked, ends, flagged, samples)
 
     def _rename(self, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         named = {name: values for name, values in inputs.items() if name in self._names or name != LABELS}

@@ -8,7 +8,7 @@ counted of its answers is `windows.py`'s.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -35,12 +35,14 @@ class Answer:
         outputs: By name, in the contract's space, shape (n, ...).
         latency_ms: Of each sample, shape (n,); checking and binding are in it, shared out evenly.
         flagged: Samples that were answered although they look suspicious, by reason ("out-of-range").
+        ends: Smallest and largest value of each input, by name, where somebody has looked.
     """
 
     inputs: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
     latency_ms: NDArray[np.float64]
     flagged: Mapping[str, int]
+    ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -122,13 +124,19 @@ class Session:
             InferenceFailed: The runtime reported an error.
         """
         start = perf_counter()
-        checked, flagged = self._check(inputs)
-        bound = [(tensor, bind(checked[name])) for name, tensor, bind in self._binders]
-        count = bound[0][1].shape[0]
+        checked = self._check.look(inputs)
+        count = checked.samples
         if count == 1:  # by far the commonest: nothing to stack, nothing to share out
-            row = self._model.run({tensor: codes[0] for tensor, codes in bound})
-            outputs = {name: unbind(row[tensor][np.newaxis]) for name, tensor, unbind in self._unbinders}
-            return Answer(checked, outputs, np.array([(perf_counter() - start) * 1e3]), flagged)
+            codes = {}
+            for name, tensor, binder in self._binders:
+                codes[tensor] = binder.row(checked.inputs[name], checked.ends[name])
+            row = self._model.run(codes)
+            outputs = {}
+            for name, tensor, unbinder in self._unbinders:
+                outputs[name] = unbinder.row(row[tensor])
+            latency_ms = np.array([(perf_counter() - start) * 1e3])
+            return Answer(checked.inputs, outputs, latency_ms, checked.flagged, checked.ends)
+        bound = [(tensor, bind(checked.inputs[name])) for name, tensor, bind in self._binders]
         seconds = np.empty(count)
         rows: list[dict[str, NDArray[Any]]] = []
         for sample in range(count):
@@ -139,7 +147,7 @@ class Session:
             name: unbind(np.stack([row[tensor] for row in rows])) for name, tensor, unbind in self._unbinders
         }
         seconds += (perf_counter() - start - seconds.sum()) / count
-        return Answer(checked, outputs, seconds * 1e3, flagged)
+        return Answer(checked.inputs, outputs, seconds * 1e3, checked.flagged, checked.ends)
 
     @property
     def child(self) -> IsolatedModel | None:

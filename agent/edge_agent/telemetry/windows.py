@@ -1,29 +1,25 @@
 """Counting what one model does, and cutting the counts into telemetry windows.
 
-Pure: times and resource readings come in as arguments. Counting one inference costs a few
-microseconds; the monitored numbers of many are worked out together, when the buffer is full or the
-window is cut.
+Pure: times and resource readings come in as arguments. Counting one inference costs a microsecond; the
+monitored numbers of many are worked out together (`waiting.py`), as are their latencies, when enough wait
+or the window is cut.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.inference.golden import GoldenResult
 from edge_agent.inference.session import Answer
-from edge_contracts.features import features
-from edge_contracts.manifest import Manifest, TensorSpec
+from edge_agent.telemetry.waiting import BUFFER_ROWS, WaitingSamples
+from edge_contracts.features import Floats
+from edge_contracts.manifest import Manifest
 from edge_contracts.messages import ScalarCounts, Window
-from edge_contracts.sketch import QuantileSketch, bin_index
+from edge_contracts.sketch import QuantileSketch, count_bins
 
-BUFFER_BYTES = 1 << 18  # of inputs and outputs waiting to be summed up; what a small processor caches
-BUFFER_ROWS = 64  # beyond, larger buffers no longer pay
+LATENCIES = 512  # that wait to be counted; more at once cost no less each
 MAX_SCALARS = 128  # as messages.Window allows
 MAX_REASONS = 32  # as messages.Window allows; the last place is for all others
 OTHER = "other"
@@ -80,49 +76,39 @@ class WindowCounter:
     ) -> None:
         """Open the first window."""
         self._bundle, self._artifact, self._runtime = bundle, artifact, runtime[:64]
-        self._task = manifest.task
         self._edges = {s.name: np.array(s.edges) for s in manifest.baseline.scalars[:MAX_SCALARS]}
-        row_bytes = sum(_row_bytes(spec) for spec in (*manifest.inputs, *manifest.outputs))
-        self._rows = max(1, min(BUFFER_ROWS, BUFFER_BYTES // max(1, row_bytes)))
-        self._inputs = _buffers(manifest.inputs, self._rows)
-        self._outputs = _buffers(manifest.outputs, self._rows)
+        self._waiting = WaitingSamples(manifest)
         self._begin(start, cpu_s, trial)
 
     def _begin(self, start: Moment, cpu_s: float, trial: bool) -> None:
         self._start, self._cpu_s, self._trial = start, cpu_s, trial
         self._inferences = 0
-        self._waiting = 0
         self._errors: dict[str, int] = {}
         self._refused: dict[str, int] = {}
         self._flagged: dict[str, int] = {}
         self._unserved: dict[str, int] = {}
         self._latency: dict[int, int] = {}
+        self._latencies: list[float] = []  # not in the bins yet
         self._counts = {name: np.zeros(edges.size + 1, np.int64) for name, edges in self._edges.items()}
-        self._unbinned: dict[str, list[NDArray[np.float64]]] = {}
+        self._unbinned: dict[str, list[Floats]] = {}
         self._unbinned_rows = 0
         self._golden_total = self._golden_agree = 0
 
     def answered(self, answer: Answer) -> None:
         """Count a batch that was answered."""
-        samples = answer.samples
+        latencies: list[float] = answer.latency_ms.tolist()
+        samples = len(latencies)
         self._inferences += samples
-        for reason, count in answer.flagged.items():
-            _add(self._flagged, reason, count)
-        for latency_ms in answer.latency_ms.tolist():
-            index = bin_index(latency_ms)
-            self._latency[index] = self._latency.get(index, 0) + 1
-        if samples > self._rows - self._waiting:
-            self._sum_up()
-        if samples > self._rows:
-            self._monitor(answer.inputs, answer.outputs)
-            return
-        # copies: the caller may write the next picture into the same array
-        rows = slice(self._waiting, self._waiting + samples)
-        for name, buffer in self._inputs.items():
-            buffer[rows] = answer.inputs[name]
-        for name, buffer in self._outputs.items():
-            buffer[rows] = answer.outputs[name]
-        self._waiting += samples
+        if answer.flagged:
+            for reason, count in answer.flagged.items():
+                _add(self._flagged, reason, count)
+        self._latencies += latencies
+        if len(self._latencies) >= LATENCIES:
+            self._sketch()
+        if samples > self._waiting.most:
+            self._monitor(self._waiting.at_once(answer.inputs, answer.outputs), samples)
+        elif self._waiting.add(answer.inputs, answer.outputs, samples, answer.ends):
+            self._monitor(self._waiting.take(), self._waiting.most)
 
     def failed(self, reason: str, count: int = 1) -> None:
         """Count inferences that the runtime failed on."""
@@ -161,8 +147,9 @@ class WindowCounter:
         Args:
             trial: Whether the model is on trial as the next window begins.
         """
-        self._sum_up()
+        self._monitor(self._waiting.take(), 0)
         self._bin()
+        self._sketch()
         window = Window(
             bundle=self._bundle,
             artifact=self._artifact,
@@ -191,21 +178,17 @@ class WindowCounter:
         self._begin(end, resources.cpu_s, trial)
         return window
 
-    def _sum_up(self) -> None:
-        """Work out the monitored numbers of what waits in the buffers."""
-        if self._waiting:
-            self._monitor(
-                {name: buffer[: self._waiting] for name, buffer in self._inputs.items()},
-                {name: buffer[: self._waiting] for name, buffer in self._outputs.items()},
-            )
-            self._waiting = 0
+    def _sketch(self) -> None:
+        """Count the latencies by bin."""
+        for index, count in count_bins(self._latencies).items():
+            self._latency[index] = self._latency.get(index, 0) + count
+        self._latencies.clear()
 
-    def _monitor(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-        monitored = features(inputs, outputs, self._task)
+    def _monitor(self, monitored: dict[str, Floats], samples: int) -> None:
         for name, values in monitored.items():
             if name in self._edges:
                 self._unbinned.setdefault(name, []).append(values)
-        self._unbinned_rows += next(iter(outputs.values())).shape[0]
+        self._unbinned_rows += samples
         if self._unbinned_rows >= BUFFER_ROWS:
             self._bin()
 
@@ -222,14 +205,6 @@ def _clock_step_ms(start: Moment, end: Moment) -> int:
     """How far the wall clock ran away from the monotonic one; 0 for what is drift and rounding."""
     step_ms = end.wall_ms - start.wall_ms - round((end.monotonic_s - start.monotonic_s) * 1000)
     return step_ms if abs(step_ms) > CLOCK_STEP_MS else 0
-
-
-def _buffers(specs: tuple[TensorSpec, ...], rows: int) -> dict[str, NDArray[Any]]:
-    return {spec.name: np.empty((rows, *spec.shape[1:]), spec.dtype) for spec in specs}
-
-
-def _row_bytes(spec: TensorSpec) -> int:
-    return math.prod(spec.shape[1:]) * np.dtype(spec.dtype).itemsize
 
 
 def _add(counts: dict[str, int], reason: str, count: int) -> None:

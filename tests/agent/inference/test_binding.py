@@ -85,3 +85,37 @@ def test_a_single_sample_gets_the_codes_that_it_gets_in_a_batch() -> None:
     alone = [bind(x[row : row + 1]) for row in range(5)]
     # kept side by side: a later call must not write into what an earlier one gave
     assert np.array_equal(np.concatenate(alone), whole)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("scale", [0.5, 1 / 255, 0.02, 0.5847029089927673])
+@pytest.mark.parametrize("shift", [0, 1, 83, 128])
+def test_one_sample_gets_its_codes_in_the_quick_way_too(dtype: str, scale: float, shift: int) -> None:
+    limits = np.iinfo(dtype)
+    zero_point = int(limits.min) + shift
+    bind = binder(binding((1, 4096), dtype=dtype, scale=scale, zero_point=zero_point))
+    rng = np.random.default_rng(shift)
+    real = (rng.integers(limits.min, limits.max, 4096, endpoint=True) - zero_point) * np.float32(scale)
+    halves = (np.floor(real / np.float32(scale)) + 0.5) * np.float32(scale)  # every second one a tie
+    for values in (real, halves, real + np.float32(0.3 * scale)):
+        x = values.astype(np.float32)[np.newaxis]
+        ends = float(x.min()), float(x.max())
+        expected = bind(x)[0]
+        found = bind.row(x, ends)
+        assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+        assert np.array_equal(found, expected)
+
+
+def test_one_sample_beyond_the_dtypes_ends_saturates() -> None:
+    bind = binder(binding((1, 3), dtype="int8", scale=0.5, zero_point=11))
+    x = np.array([[-500.0, 0.75, 500.0]], np.float32)  # 0.75 / 0.5 = 1.5, half to even is 2, plus 11
+    assert bind.row(x, (-500.0, 500.0)).tolist() == [[-128, 13, 127]]
+
+
+@pytest.mark.parametrize(("dtype", "zero_point"), [("int8", -128), ("int8", 5), ("uint8", 3)])
+def test_every_code_means_the_same_alone_as_in_a_batch(dtype: str, zero_point: int) -> None:
+    codes = np.arange(256, dtype=np.uint8).view(dtype).reshape(1, 256)
+    spec = TensorSpec(name="t", shape=(1, 256))
+    unbind = OutputBinder(spec, binding((1, 256), dtype=dtype, scale=0.1, zero_point=zero_point))
+    assert np.array_equal(unbind.row(codes), unbind(codes[np.newaxis]))
+    assert unbind.row(codes).dtype == np.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from edge_agent.device.resources import now, read_resources
 from edge_agent.inference.golden import GoldenResult
 from edge_agent.inference.session import Answer, Session
-from edge_agent.telemetry.windows import BUFFER_ROWS, Moment, Resources, WindowCounter
+from edge_agent.telemetry.waiting import BUFFER_ROWS
+from edge_agent.telemetry.windows import LATENCIES, Moment, Resources, WindowCounter
 from edge_contracts.bundle import Bundle, open_bundle
 from edge_contracts.features import features
+from edge_contracts.sketch import bin_index
 
 START = Moment(1_000_000, 50.0)
 END = Moment(1_060_000, 110.0)
@@ -186,3 +189,13 @@ def test_answers_to_suspicious_inputs_are_counted_as_flagged() -> None:
     windows.answered(far)
     assert windows.cut(END, USED).flagged == {"out-of-range": 4}
     assert windows.cut(END, USED).flagged == {}
+
+
+def test_every_latency_is_in_the_bin_that_it_has_alone_before_and_after_they_are_summed_up() -> None:
+    latencies = np.random.default_rng(5).lognormal(0, 2, 2 * LATENCIES + 3)
+    windows = counter()
+    for latency_ms in latencies.tolist():
+        windows.answered(answer(random_inputs(1), latency_ms))
+    found = windows.cut(END, USED).latency_ms.bins
+    assert dict(found) == dict(Counter(bin_index(latency_ms) for latency_ms in latencies.tolist()))
+    assert windows.cut(END, USED).latency_ms.count == 0
