@@ -54,7 +54,8 @@ from edge_agent.telemetry.reporting import Reporting, reporting_options
     "--mqtt-inference",
     metavar="HOST[:PORT]",
     help="Answer applications over a local MQTT broker, port 1883 unless given: requests on "
-    "PREFIX/v2/models/NAME/infer, replies on their response topic or below it on infer/reply.",
+    "PREFIX/v2/models/NAME/infer (tensors) or .../answer (a picture, WAV or CSV file; labels come back), "
+    "replies on their response topic or below the request's on /reply.",
 )
 @click.option(
     "--mqtt-inference-login",

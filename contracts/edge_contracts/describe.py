@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 
-from edge_contracts import cddl
+from edge_contracts import cddl, inference_topics
 from edge_contracts.cose import MAX_ENVELOPE_BYTES
 from edge_contracts.messages import Ack, Assignment, DeviceState, Event, Gap, Telemetry, Window
 from edge_contracts.model import Frozen
@@ -154,6 +154,7 @@ def documents() -> dict[str, str]:
         "messages.cddl": cddl_text(),
         "messages.schema.json": json.dumps(json_schema(), indent=1, sort_keys=True) + "\n",
         "asyncapi.json": json.dumps(asyncapi(), indent=1) + "\n",
+        "inference.asyncapi.json": json.dumps(inference_topics.document(), indent=1) + "\n",
     }
 
 

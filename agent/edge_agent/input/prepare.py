@@ -17,14 +17,10 @@ from numpy.typing import NDArray
 from edge_agent.errors import InputRefused
 from edge_agent.input import table
 from edge_agent.input.view import View
+from edge_contracts.inference_bodies import MEDIA
 from edge_contracts.manifest import Manifest, TensorSpec
 from edge_contracts.processing import Picture, Sound, Table
 
-MEDIA = {
-    "picture": ("image/jpeg", "image/png"),
-    "sound": ("audio/wav", "audio/x-wav", "audio/vnd.wave"),
-    "table": ("text/csv", "application/json"),
-}
 SUFFIXES = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",

@@ -10,12 +10,12 @@ import json
 from time import monotonic
 
 from edge_agent.errors import DeadlinePassed
-from edge_agent.input.prepare import MEDIA
 from edge_agent.serving.handed import Handed, Question, again, ask, tell
 from edge_agent.serving.inference_api import LONGEST_S, Answers, open_model
 from edge_agent.serving.openapi import operation
 from edge_agent.serving.protocol import MAX_ID
 from edge_agent.serving.routes import Asked, Response, Route
+from edge_contracts.inference_bodies import MEDIA
 
 PATHS = ("/v2/models/{model}/answer", "/v2/models/{model}/versions/{version}/answer")
 

@@ -7,13 +7,14 @@ because its client has gone as well. Topics and messages are `mqtt_requests.py`'
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -27,10 +28,12 @@ from edge_agent.errors import AgentError, CallRefused, NoModel
 from edge_agent.inference.engine import NO_MODEL
 from edge_agent.inference.request import Reply
 from edge_agent.serving.doors import parse_address
+from edge_agent.serving.handed import Question, again, ask, tell
 from edge_agent.serving.inference_api import Answers, request_of, require_named
-from edge_agent.serving.mqtt_requests import CLIENT, Asked, Topics, read_asked, write_refusal
+from edge_agent.serving.mqtt_requests import CLIENT, Asked, Topics, read_asked, read_handed, write_refusal
 from edge_agent.serving.protocol import Call, write_reply
 from edge_agent.serving.token import read_login
+from edge_contracts.inference_topics import ANSWER
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +68,20 @@ class BrokerPlace:
 
 @dataclass(frozen=True, eq=False)
 class _Told:
-    """A request whose answer is there."""
+    """A request whose answer is there.
+
+    Args:
+        future: Of the answer, or of the refusal.
+        id: What the client called it.
+        call: What was asked, when it was tensors.
+        question: What was asked, when it was bytes.
+    """
 
     asked: Asked
-    call: Call | None
     future: Future[Reply]
+    id: str = ""
+    call: Call | None = None
+    question: Question | None = None
 
 
 class MqttDoor:
@@ -170,9 +182,8 @@ class MqttDoor:
             self._ask(_read(message))
 
     def _ask(self, asked: Asked) -> None:
-        call: Call | None = None
+        told = _Told(asked, Future())
         try:
-            call = read_asked(asked)
             self._topics.reply_to(asked)
             serving = self._engine.serving
             if serving is None:
@@ -180,28 +191,52 @@ class MqttDoor:
             named = self._topics.names(asked.topic)
             if named is None:
                 raise CallRefused(404, "not-found", f"{asked.topic!r:.80} is no topic for requests")
-            require_named(serving, *named)
             client = asked.properties.get(CLIENT, "")[:64] or "mqtt"
-            future = self._engine.submit(request_of(call, client, asked.expiry_s))
+            if named.what == ANSWER:
+                handed = read_handed(asked, named, client)
+                told = _Told(asked, told.future, handed.id)
+                require_named(serving, named.model, named.version)
+                self._pass_on(asked, ask(self._engine, serving, handed))
+                return
+            call = read_asked(asked)
+            told = _Told(asked, told.future, call.id, call)
+            require_named(serving, named.model, named.version)
+            told = replace(told, future=self._engine.submit(request_of(call, client, asked.expiry_s)))
         except AgentError as error:
-            future = Future()
-            future.set_exception(error)
-        future.add_done_callback(lambda done: self._told.put(_Told(asked, call, done)))
+            told.future.set_exception(error)
+        told.future.add_done_callback(lambda _: self._told.put(told))
+
+    def _pass_on(self, asked: Asked, question: Question) -> None:
+        """Have the thread of the replies see to bytes when their answer is there."""
+        told = _Told(asked, question.future, question.handed.id, question=question)
+        question.future.add_done_callback(lambda _: self._told.put(told))
 
     def _tell(self) -> None:
         while (told := self._told.get()) is not None:
-            self._send(told)
+            try:
+                more = again(self._engine, told.question) if told.question is not None else None
+            except AgentError as error:
+                told = replace(told, future=Future(), question=None)
+                told.future.set_exception(error)
+                more = None
+            if more is None:
+                self._send(told)
+            else:
+                self._pass_on(told.asked, more)
 
     def _send(self, told: _Told) -> None:
         """Publish a reply; in the thread of the replies."""
         json_bytes, status = None, 200
         try:
-            if told.call is None:
+            if told.question is not None:
+                content = json.dumps(tell(told.question), allow_nan=False).encode()
+            elif told.call is not None:
+                message = write_reply(told.call, told.future.result())
+                content, json_bytes = message.content, message.json_bytes
+            else:
                 raise told.future.exception() or AssertionError("a reply without a request")
-            message = write_reply(told.call, told.future.result())
-            content, json_bytes = message.content, message.json_bytes
         except AgentError as error:
-            content, status = write_refusal(error, told.call.id if told.call is not None else "")
+            content, status = write_refusal(error, told.id)
         try:
             where = self._topics.reply_to(told.asked)
         except CallRefused:
@@ -244,6 +279,7 @@ def _read(message: MQTTMessage) -> Asked:
         getattr(properties, "CorrelationData", None),
         {name.lower(): value for name, value in pairs},
         None if expiry_s is None else float(expiry_s),
+        getattr(properties, "ContentType", ""),
     )
 
 
@@ -254,5 +290,7 @@ def _properties(asked: Asked, status: int, json_bytes: int | None) -> Properties
     pairs = [("status", str(status))]
     if json_bytes is not None:
         pairs.append(("Inference-Header-Content-Length", str(json_bytes)))
+    else:
+        made.ContentType = "application/json"
     made.UserProperty = pairs
     return made

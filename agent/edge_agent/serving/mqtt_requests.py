@@ -1,12 +1,10 @@
 """Inference by MQTT: which topics, what a message asks and where its reply goes. Pure.
 
-    PREFIX/v2/models/MODEL/infer                     requests, as by HTTP: JSON, or JSON and binary data
-    PREFIX/v2/models/MODEL/versions/VERSION/infer
-    .../infer/reply                                  replies, unless the request names a response topic
-
-MQTT 5: response topic and correlation data are honoured, the message expiry is a deadline; user properties
-are what headers are in HTTP (`Inference-Header-Content-Length`, `Edge-Client`, `status` in replies). With
-MQTT 3.1.1 a client matches replies by the `id` that it states; the end of the JSON is found by reading it.
+The topics are `edge_contracts.inference_topics`'s. MQTT 5: response topic and correlation data are
+honoured, the message expiry is a deadline, the content type says what bytes are; user properties are what
+headers are in HTTP (`Inference-Header-Content-Length`, `Edge-Client`, `Edge-Request-Id`; `status` in
+replies). With MQTT 3.1.1 a client matches replies by the `id` that it states; the end of the JSON is found by
+reading it, and what bytes are is said by the topic.
 """
 
 from __future__ import annotations
@@ -15,19 +13,29 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from edge_agent.errors import AgentError, CallRefused
 from edge_agent.serving.datatypes import refuse
+from edge_agent.serving.handed import Handed
+from edge_agent.serving.inference_api import LONGEST_S
 from edge_agent.serving.protocol import Call, read_call, write_error
 from edge_agent.serving.routes import refusal
+from edge_contracts.inference_topics import ADDRESSES, ANSWER, INFER, REPLY
 
-REPLY = "/reply"
 JSON_BYTES = "inference-header-content-length"
 CLIENT = "edge-client"
+REQUEST_ID = "edge-request-id"
+CONTENT_TYPE = "content-type"
 MAX_TOPIC = 512
 MAX_PAYLOAD = 32 << 20
 _PREFIX = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+# of what follows the prefix
+_PATTERNS = {
+    name: re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", address.removeprefix("{prefix}")))
+    for name, address in ADDRESSES.items()
+}
 _DECODER = json.JSONDecoder()
 
 
@@ -39,6 +47,7 @@ class Asked:
         response_topic: Of MQTT 5; "" for none.
         correlation: Given back as it is.
         properties: User properties, names in lower case.
+        content_type: Of MQTT 5; "" for none.
         expiry_s: How long it is worth answering, None for as long as it takes.
     """
 
@@ -49,6 +58,23 @@ class Asked:
     correlation: bytes | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     expiry_s: float | None = None
+    content_type: str = ""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a topic for requests says.
+
+    Args:
+        what: INFER for tensors, ANSWER for bytes.
+        version: None for whichever is open.
+        media_type: "" where the topic does not say.
+    """
+
+    what: str
+    model: str
+    version: str | None = None
+    media_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,19 +92,24 @@ class Topics:
             raise refuse(f"{self.prefix!r:.80} is no topic prefix: levels of letters, digits, - and _")
 
     @property
-    def subscriptions(self) -> tuple[str, str]:
+    def subscriptions(self) -> tuple[str, ...]:
         """What to listen on."""
-        start = f"{self.prefix}/v2/models/+"
-        return f"{start}/infer", f"{start}/versions/+/infer"
+        return tuple(
+            re.sub(r"{\w+}", "+", address.replace("{prefix}", self.prefix)) for address in ADDRESSES.values()
+        )
 
-    def names(self, topic: str) -> tuple[str, str | None] | None:
-        """Model and version that a topic names; None when it is not one for requests."""
-        levels = topic.removeprefix(f"{self.prefix}/v2/models/").split("/")
-        if not topic.startswith(f"{self.prefix}/v2/models/") or levels[-1] != "infer":
+    def names(self, topic: str) -> Named | None:
+        """What a topic names; None when it is not one for requests."""
+        if not topic.startswith(f"{self.prefix}/"):
             return None
-        if len(levels) == 2:
-            return levels[0], None
-        return (levels[0], levels[2]) if len(levels) == 4 and levels[1] == "versions" else None
+        for name, pattern in _PATTERNS.items():
+            match = pattern.fullmatch(topic, len(self.prefix))
+            if match is not None:
+                found = match.groupdict()
+                what = INFER if name.startswith(INFER) else ANSWER
+                stated = f"{found['type']}/{found['subtype']}" if "type" in found else ""
+                return Named(what, found["model"], found.get("version"), stated)
+        return None
 
     def reply_to(self, asked: Asked) -> str:
         """Where the reply goes.
@@ -103,7 +134,7 @@ def read_asked(asked: Asked) -> Call:
         CallRefused: It is no request.
     """
     if len(asked.payload) > MAX_PAYLOAD:
-        raise CallRefused(413, "too-large", f"the message has more than {MAX_PAYLOAD} bytes")
+        raise _too_large()
     stated = asked.properties.get(JSON_BYTES)
     if stated is None:
         json_bytes = _end_of_json(asked.payload)
@@ -112,6 +143,20 @@ def read_asked(asked: Asked) -> Call:
     else:
         raise refuse(f"Inference-Header-Content-Length must be a number, found {stated!r:.40}")
     return read_call(memoryview(asked.payload), json_bytes)
+
+
+def read_handed(asked: Asked, named: Named, client: str) -> Handed:
+    """The bytes that a message hands over.
+
+    Raises:
+        CallRefused: They are too many, or their name is.
+    """
+    if len(asked.payload) > MAX_PAYLOAD:
+        raise _too_large()
+    stated = named.media_type or asked.content_type or asked.properties.get(CONTENT_TYPE, "")
+    allowed_s = LONGEST_S if asked.expiry_s is None else min(LONGEST_S, asked.expiry_s)
+    identity = asked.properties.get(REQUEST_ID, "")
+    return Handed(asked.payload, stated, client, monotonic() + allowed_s, identity)
 
 
 def write_refusal(error: AgentError, identity: str = "") -> tuple[bytes, int]:
@@ -130,3 +175,7 @@ def _end_of_json(payload: bytes) -> int | None:
     except (ValueError, RecursionError):
         return None
     return end if payload[end:].strip() else None
+
+
+def _too_large() -> CallRefused:
+    return CallRefused(413, "too-large", f"the message has more than {MAX_PAYLOAD} bytes")

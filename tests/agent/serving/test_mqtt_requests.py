@@ -8,9 +8,11 @@ import pytest
 from agent_serving import ASK, ROW
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paho.mqtt.client import topic_matches_sub
 
 from edge_agent.errors import CallRefused, QueueFull
-from edge_agent.serving.mqtt_requests import MAX_PAYLOAD, Asked, Topics, read_asked, write_refusal
+from edge_agent.serving.mqtt_requests import MAX_PAYLOAD, Asked, Named, Topics, read_asked, write_refusal
+from edge_contracts.inference_topics import ADDRESSES
 
 TOPICS = Topics("home/device-1")
 INFER = "home/device-1/v2/models/tiny/infer"
@@ -19,15 +21,24 @@ INFER = "home/device-1/v2/models/tiny/infer"
 @pytest.mark.parametrize(
     ("topic", "names"),
     [
-        (INFER, ("tiny", None)),
-        ("home/device-1/v2/models/tiny/versions/1.0/infer", ("tiny", "1.0")),
+        (INFER, Named("infer", "tiny")),
+        ("home/device-1/v2/models/tiny/versions/1.0/infer", Named("infer", "tiny", "1.0")),
+        ("home/device-1/v2/models/tiny/answer", Named("answer", "tiny")),
+        ("home/device-1/v2/models/tiny/versions/1.0/answer", Named("answer", "tiny", "1.0")),
+        ("home/device-1/v2/models/tiny/answer/image/jpeg", Named("answer", "tiny", None, "image/jpeg")),
+        (
+            "home/device-1/v2/models/tiny/versions/1.0/answer/text/csv",
+            Named("answer", "tiny", "1.0", "text/csv"),
+        ),
+        ("home/device-1/v2/models/tiny/answer/reply", None),
+        ("home/device-1/v2/models/tiny/answer/image/jpeg/reply", None),
         (INFER + "/reply", None),
         ("home/device-2/v2/models/tiny/infer", None),
         ("home/device-1/v2/models/tiny/other/1/infer", None),
         ("home/device-1/v2/models/infer", None),
     ],
 )
-def test_a_topic_names_model_and_version(topic: str, names: tuple[str, str | None] | None) -> None:
+def test_a_topic_names_model_and_version(topic: str, names: Named | None) -> None:
     assert TOPICS.names(topic) == names
 
 
@@ -46,6 +57,18 @@ def test_a_reply_goes_to_the_response_topic_or_beside_the_request() -> None:
 def test_what_is_no_topic_for_a_reply_is_refused(topic: str) -> None:
     with pytest.raises(CallRefused, match="no topic for a reply"):
         TOPICS.reply_to(Asked(INFER, b"", response_topic=topic))
+
+
+@pytest.mark.parametrize("address", ADDRESSES.values())
+def test_every_topic_that_is_described_is_listened_on_and_its_reply_is_not(address: str) -> None:
+    topic = address.format(prefix="p", model="m", version="1", type="image", subtype="png")
+    topics = Topics("p")
+    assert topics.names(topic) is not None
+    listened = [name for name in topics.subscriptions if topic_matches_sub(name, topic)]
+    assert len(listened) == 1
+    assert not any(
+        topic_matches_sub(name, topics.reply_to(Asked(topic, b""))) for name in topics.subscriptions
+    )
 
 
 def test_a_reply_is_never_a_request_again() -> None:
