@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from edge_contracts.sketch import Baseline, Drift, QuantileSketch, compare, merge_quantiles
 from edge_fleet.assignment import FAILED, SETTLED, State
+from edge_fleet.panel import EMPTY, Panel, lay_out
 
 DRIFT_SCALARS = 128  # as many as a window carries
 
@@ -25,6 +26,8 @@ class Reading:
         received_s: When the server stored it, Unix seconds.
         errors, refused: Inferences that failed, and inputs that were not let in.
         scalars: Counts by bin of the bundle's baseline, by name.
+        merged: How many windows this one is the sum of.
+        noisy: Its counts carry noise for privacy; rates are not judged by it.
     """
 
     device: str
@@ -37,6 +40,8 @@ class Reading:
     scalars: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     golden_total: int = 0
     golden_agree: int = 0
+    merged: int = 1
+    noisy: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,11 @@ class Group:
         drifts: Pooled over the group, one per monitored number.
         control: Live numbers of devices that have not been reached, at the same time, against the
             baseline of what they run; without such devices, of this group's devices before.
+        panel: What `new` is the sum of, device by device.
+        before: The same of these devices under the releases before.
+        by_stage: `panel` in parts: the devices of each stage.
+        beside: For each stage, devices that run the release before, from its beginning until they are
+            reached themselves.
     """
 
     bundle: str
@@ -128,6 +138,10 @@ class Group:
     drifts: tuple[Drift, ...]
     per_device: tuple[DeviceDrift, ...]
     control: tuple[Drift, ...]
+    panel: Panel = field(default=EMPTY, compare=False)
+    before: Panel = field(default=EMPTY, compare=False)
+    by_stage: tuple[Panel, ...] = field(default=(), compare=False)
+    beside: tuple[Panel, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -138,12 +152,14 @@ class StageEvidence:
         stage: Index of the stage that is being judged.
         members: Every device reached.
         reporting: Devices reached that have answered at least one inference with the new bundle.
+        bundles: Of the release, reached or not: they share the chance of a false halt.
     """
 
     stage: int
     members: tuple[Member, ...]
     groups: tuple[Group, ...]
     reporting: frozenset[str]
+    bundles: int = 1
 
     @property
     def of_stage(self) -> tuple[Member, ...]:
@@ -167,6 +183,7 @@ def gather(
     facts: Mapping[str, BundleFacts],
     stage: int,
     started_s: float,
+    bundles: int = 1,
 ) -> StageEvidence:
     """Lay telemetry and states out for the gates.
 
@@ -174,6 +191,7 @@ def gather(
         readings: Windows of the new and of the previous bundles, of any device, in any order.
         facts: Of every bundle that a member was assigned; of previous ones as far as known.
         started_s: When the rollout began, Unix seconds: control windows are from then on.
+        bundles: Of the release.
     """
     since = {member.device: member.assigned_s for member in members}
     assigned = {member.device: member.bundle for member in members}
@@ -186,7 +204,8 @@ def gather(
     for bundle in sorted({member.bundle for member in members}):
         own = tuple(member for member in members if member.bundle == bundle)
         groups.append(_group(facts[bundle], own, readings, facts, since, started_s))
-    return StageEvidence(stage, tuple(members), tuple(groups), frozenset(reporting))
+    bundles = max(bundles, len(groups))
+    return StageEvidence(stage, tuple(members), tuple(groups), frozenset(reporting), bundles)
 
 
 def sum_up(readings: Iterable[Reading]) -> Exposure:
@@ -244,6 +263,9 @@ def _group(
         and started_s <= r.received_s < since.get(r.device, float("inf"))
     ]
     control = beside or earlier
+    stages = sorted({member.stage for member in members})
+    of_stage = {member.device: member.stage for member in members}
+    begun = {n: min(m.assigned_s for m in members if m.stage == n) for n in stages}
     return Group(
         bundle=fact.digest,
         profile=fact.profile,
@@ -261,6 +283,10 @@ def _group(
             for device in sorted({r.device for r in new})
         ),
         control=_by_bundle(facts, control),
+        panel=lay_out(new),
+        before=lay_out(earlier),
+        by_stage=tuple(lay_out(r for r in new if of_stage[r.device] == n) for n in stages),
+        beside=tuple(lay_out(r for r in beside if r.received_s >= begun[n]) for n in stages),
     )
 
 

@@ -46,6 +46,7 @@ def list_gates(who: Reader) -> list[dict[str, Any]]:
             "lowest": gate.lowest,
             "highest": gate.highest,
             "default": gate.default,
+            "against": list(gate.against),
         }
         for gate in GATES.values()
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from edge_fleet.errors import NotFound
 from edge_fleet.rollouts import selector, targets
@@ -29,6 +29,12 @@ def load_release(connection: Connection, name: str, version: str) -> targets.Rel
         select(bundles.c.profile, bundles.c.digest).where(bundles.c.counter == row.counter)
     )
     return targets.Release(row.counter, {bundle.profile: bundle.digest for bundle in found})
+
+
+def count_bundles(connection: Connection, counter: int) -> int:
+    """How many bundles a release has: each is a class of device that its gates judge by itself."""
+    counted = select(func.count()).select_from(bundles).where(bundles.c.counter == counter)
+    return int(connection.execute(counted).scalar_one())
 
 
 def load_devices(connection: Connection, rollout: str | None = None) -> list[targets.Device]:

@@ -190,6 +190,7 @@ class Conductor:
             readings.load_facts(connection, digests),
             rollout.position.stage,
             rollout.started_ms / 1000,
+            candidates.count_bundles(connection, rollout.counter),
         )
 
     def _reach(self, rollout: Rollout, members: Sequence[MemberRow], now_ms: int) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edge_fleet.assignment import ANSWERED, SETTLED, State
 from edge_fleet.evidence import StageEvidence
-from edge_fleet.gates import GATES, Outcome, Verdict
+from edge_fleet.gates import GATES, Budget, Outcome, Verdict
 from edge_fleet.rollouts.phases import GUARDED, Event, Phase, Position
 from edge_fleet.rollouts.plan import RolloutPlan
 
@@ -31,7 +31,8 @@ class Decision:
 def decide(plan: RolloutPlan, position: Position, evidence: StageEvidence, now_s: float) -> Decision:
     """Find out what happens next to a rollout that goes forward (RUNNING, BAKING or PAUSED)."""
     assert position.phase in GUARDED, f"a rollout that is {position.phase} does not go forward"
-    verdicts = tuple(GATES[name].judge(evidence, limit) for name, limit in sorted(plan.gates.items()))
+    budget = Budget.split(plan.false_halt, len(plan.gates), evidence.bundles, plan.stray)
+    verdicts = tuple(GATES[name].judge(evidence, limit, budget) for name, limit in sorted(plan.gates.items()))
     failed = [verdict for verdict in verdicts if verdict.outcome is Outcome.FAIL]
     if failed:
         why = "; ".join(f"{verdict.gate}: {verdict.reason}" for verdict in failed)

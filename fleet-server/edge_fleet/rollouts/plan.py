@@ -7,7 +7,7 @@
     bake_s = 600
     [gates]
     error_rate = 0.02
-    latency_p95 = { limit = 1.5, min_inferences = 500 }
+    latency_p95 = { limit = 1.5, min_inferences = 500, against = "before" }
 
 A plan is refused when it is made, not when it runs: an unknown gate or key is named with the nearest.
 """
@@ -89,6 +89,8 @@ class RolloutPlan(Frozen):
         silence_s: A device that says nothing for so long no longer holds the stage up, seconds.
         permit_downgrade: Reach devices that have confirmed a later release, with a signed permission.
         gates: By name; what is not named is not asked.
+        false_halt: Chance that a good release is halted, over the whole rollout and all its gates.
+        stray: Chance that a device which was well begins to fail outright by itself while it is watched.
     """
 
     format: Literal["edgefleet.rollout/1"]
@@ -100,6 +102,8 @@ class RolloutPlan(Frozen):
     silence_s: float = Field(default=900.0, gt=0, le=30 * 86400)
     permit_downgrade: bool = False
     gates: Mapping[str, GateLimit] = Field(default_factory=lambda: default_gates())
+    false_halt: float = Field(default=0.01, ge=1e-6, le=0.5)
+    stray: float = Field(default=1e-4, ge=1e-6, le=0.1)
 
     @field_validator("select")
     @classmethod
@@ -120,6 +124,11 @@ class RolloutPlan(Frozen):
                 raise ValueError(
                     f"gate {name} has limit {gate.limit:g}, expected {known.lowest:g} to {known.highest:g} "
                     f"({known.unit})"
+                )
+            if gate.against is not None and gate.against not in known.against:
+                raise ValueError(
+                    f"gate {name} cannot be held against {gate.against!r}, expected one of: "
+                    + ", ".join(known.against)
                 )
         return gates
 

@@ -144,7 +144,7 @@ def explain(connection: Connection, rollout: Rollout, why: str, verdicts: Sequen
     if changed:
         connection.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(why=why))
     if verdicts is not None:
-        told = [{"gate": v.gate, "outcome": v.outcome, "reason": v.reason} for v in verdicts]
+        told = [verdict_row(v) for v in verdicts]
         before = connection.execute(select(rollout_stages.c.verdicts).where(here)).scalar()
         if told != before:
             connection.execute(update(rollout_stages).where(here).values(verdicts=told))
@@ -154,7 +154,20 @@ def explain(connection: Connection, rollout: Rollout, why: str, verdicts: Sequen
 
 def verdicts_of(row: Row[Any]) -> tuple[Verdict, ...]:
     """The verdicts of a row of `rollout_stages`."""
-    return tuple(Verdict(v["gate"], Outcome(v["outcome"]), v["reason"]) for v in row.verdicts)
+    return tuple(
+        Verdict(v["gate"], Outcome(v["outcome"]), v["reason"], tuple(v.get("evidence", ())))
+        for v in row.verdicts
+    )
+
+
+def verdict_row(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as it is stored and shown."""
+    return {
+        "gate": verdict.gate,
+        "outcome": verdict.outcome,
+        "reason": verdict.reason,
+        "evidence": [dict(row) for row in verdict.evidence],
+    }
 
 
 def _claim(connection: Connection, rollout: Rollout) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from edge_fleet.rollouts.candidates import load_targets
 from edge_fleet.rollouts.members import MemberRow, load_members
 from edge_fleet.rollouts.phases import GUARDED, Phase
-from edge_fleet.rollouts.rows import Rollout, load, load_all, verdicts_of
+from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
 from edge_fleet.schema import bundles, rollout_stages, rollout_steps
 
 SHOWN_STEPS = 200
@@ -73,10 +73,7 @@ def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
                 "target": stage.target(len(members) + waiting) if going else None,
                 "begun_ms": begun[index].begun_ms if index in begun else None,
                 "devices": [_member(row, profiles) for row in members if row.member.stage == index],
-                "verdicts": [
-                    {"gate": v.gate, "outcome": v.outcome, "reason": v.reason}
-                    for v in (verdicts_of(begun[index]) if index in begun else ())
-                ],
+                "verdicts": [verdict_row(v) for v in (verdicts_of(begun[index]) if index in begun else ())],
             }
             for index, stage in enumerate(rollout.plan.stages)
         ],

@@ -220,7 +220,7 @@ def test_a_later_stage_takes_the_earlier_ones_back_with_it(fleet: Fleet) -> None
 def test_a_failed_first_release_leaves_devices_with_nothing_assigned(fleet: Fleet) -> None:
     rollout = fleet.begin("1", "1", "100%")
     (canary,) = fleet.members(rollout)
-    fleet.say(canary, Told.REFUSED, code="does-not-open")
+    fleet.say(canary, Told.REFUSED, code="model-invalid")
     fleet.pass_time(1)
     # there is nothing to go back to, so nothing to wait for
     assert fleet.position(rollout)[0] is Phase.ROLLED_BACK
@@ -283,7 +283,7 @@ def test_a_gate_that_fails_while_paused_still_undoes_the_rollout(fleet: Fleet) -
     rollout = fleet.begin("1", "1", "100%")
     (canary,) = fleet.members(rollout)
     fleet.conductor.pause(rollout, "anna")
-    fleet.say(canary, Told.ROLLED_BACK, code="crashed")
+    fleet.say(canary, Told.ROLLED_BACK, code="crash")
     fleet.pass_time(1)
     assert fleet.position(rollout)[0] in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
 

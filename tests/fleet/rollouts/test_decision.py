@@ -26,18 +26,19 @@ def plan(**changes: Any) -> RolloutPlan:
             "stages": ["1", "100%"],
             "bake_s": 60,
             "quorum": 0.5,
-            "gates": {"error_rate": {"limit": 0.02, "min_inferences": 100}},
+            "gates": {"error_rate": {"limit": 0.05, "min_inferences": 100}},
             **changes,
         }
     )
 
 
-def seen(states: list[State], inferences: int = 100, errors: int = 0) -> StageEvidence:
+def seen(states: list[State], inferences: int = 100, errors: int = 0, windows: int = 1) -> StageEvidence:
     members = [Member(f"cam-{i}", 0, NEW, None, state, 0.0) for i, state in enumerate(states)]
     readings = [
         Reading(m.device, NEW, 10.0, inferences, errors=errors)
         for m in members
-        if m.state is State.CONFIRMED and inferences
+        for _ in range(windows)
+        if m.state is State.CONFIRMED and inferences + errors
     ]
     return gather(members, readings, FACTS, 0, 0.0)
 
@@ -81,9 +82,9 @@ def test_a_waiting_gate_holds_the_stage_however_long_it_takes() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.BAKING, Phase.PAUSED])
 def test_a_failing_gate_undoes_the_rollout_at_once(phase: Phase) -> None:
-    decision = decide(plan(), Position(phase, 0, 100.0), seen([State.CONFIRMED], errors=50), 101.0)
+    decision = decide(plan(), Position(phase, 0, 100.0), seen([State.CONFIRMED], 0, 50, 8), 101.0)
     assert decision.event is Event.FAILED
-    assert decision.why.startswith("error_rate: arm-cpu: 50 of 150")
+    assert decision.why.startswith("error_rate: arm-cpu: 400 of 400")
 
 
 def test_a_paused_rollout_does_not_go_on() -> None:

@@ -1,0 +1,108 @@
+"""The gate on drift: inputs or answers that leave what the model was made for, under this model only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from edge_contracts.sketch import MIN_DISTANCE, Drift
+from edge_fleet.evidence import DeviceDrift, Group
+from edge_fleet.gates import betting
+from edge_fleet.gates.registry import gate
+from edge_fleet.gates.shares import told_wealth, written
+from edge_fleet.gates.verdict import Budget, Finding, GateLimit, Number, Outcome
+
+# Devices that may drift alone: one site in ten changes its light during a bake.
+LONE_DRIFTERS = 0.1
+
+
+@gate(
+    "drift",
+    "smallest distance from the baseline that counts as drift, 0 to 1",
+    0.05,
+    1,
+    MIN_DISTANCE,
+    against=("control",),
+)
+def drift(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
+    """Whether inputs or answers differ from what the model was made for, and only under this model.
+
+    A number that drifts on the control group as well, or did so on the device before, is the world's
+    doing and no reason to go back. It is none to go on either: the gate waits, since a model that
+    sees a changed world has not been shown to work in it. A retrained model whose baseline is the
+    changed world does not drift, and passes.
+
+    What is certain of a pool follows from the baseline's own critical values (one in a million for
+    each comparison). Devices that drift singly are bet on as units, like every other share.
+    """
+    shared = _certain(group.control, allowed.limit / 2)
+    pooled = _certain(group.drifts, allowed.limit)
+    guilty = sorted(pooled.keys() - shared.keys())
+    loners = [one for one in group.per_device if _alone(one, allowed.limit, shared)]
+    wealth = 0.0
+    if loners:
+        alone = np.array([float(one in loners) for one in group.per_device])
+        wealth = betting.above(alone, LONE_DRIFTERS)
+    furthest = max(group.drifts, key=lambda one: one.distance, default=None)
+    samples = min((one.samples for one in group.drifts), default=0)
+    numbers: dict[str, Number] = {
+        "distance": furthest.distance if furthest else None,
+        "name": furthest.name if furthest else None,
+        "allowed": allowed.limit,
+        "total": samples,
+        "devices": len(group.per_device),
+        "devices_alone": len(loners),
+        "against": "control",
+        "alpha": budget.alpha,
+        "e": told_wealth(wealth),
+        "needed": round(math.exp(budget.needed)),
+    }
+    if guilty:
+        beside = "the release before does not" if group.control else "there is no release to compare with"
+        return Finding(Outcome.FAIL, f"{_told(pooled, guilty)}; {beside}", numbers)
+    by_themselves = ""
+    if loners:
+        names = sorted(_alone(loners[0], allowed.limit, shared))
+        by_themselves = (
+            f"{len(loners)} of {len(group.per_device)} devices drift by themselves, such as "
+            f"{loners[0].device}: {_told(_certain(loners[0].drifts, allowed.limit), names)}; "
+            f"e = {written(wealth)}, needs {math.exp(budget.needed):,.0f}"
+        )
+        if wealth >= budget.needed:
+            return Finding(Outcome.FAIL, by_themselves, numbers)
+    if furthest is None:
+        return Finding(Outcome.WAIT, "no live counts that fit the bundle's baseline", numbers)
+    if samples < allowed.min_inferences:
+        told = f"{samples} inferences counted, {allowed.min_inferences} needed"
+        return Finding(Outcome.WAIT, told, numbers)
+    if len(group.per_device) < allowed.min_devices:
+        told = f"{len(group.per_device)} devices counted, {allowed.min_devices} needed"
+        return Finding(Outcome.WAIT, told, numbers)
+    if pooled:
+        told = f"{_told(pooled, sorted(pooled))}; so does the control group: not this release's doing"
+        return Finding(Outcome.WAIT, told, numbers)
+    # rounding errors of the product must not turn 1 of 10 into too many
+    if len(loners) > LONE_DRIFTERS * len(group.per_device) + 1e-9:
+        return Finding(Outcome.WAIT, f"{by_themselves}: too few to be certain", numbers)
+    told = f"furthest is {furthest.name} at {furthest.distance:.2f}, {allowed.limit:.2f} would count"
+    return Finding(Outcome.PASS, told + (f"; {by_themselves}" if by_themselves else ""), numbers)
+
+
+def _alone(one: DeviceDrift, limit: float, shared: dict[str, Drift]) -> set[str]:
+    """What drifts on a device, and neither did so before nor does elsewhere."""
+    return _certain(one.drifts, limit).keys() - _certain(one.before, limit / 2).keys() - shared.keys()
+
+
+def _certain(drifts: Iterable[Drift], distance: float) -> dict[str, Drift]:
+    """Those that are both certain and at least so large, by name."""
+    return {one.name: one for one in drifts if one.certain and one.distance >= distance}
+
+
+def _told(drifts: dict[str, Drift], names: list[str]) -> str:
+    """The largest of some drifts, for a person."""
+    largest = max((drifts[name] for name in names), key=lambda one: one.distance)
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    found = f"{largest.distance:.2f} from its baseline over {largest.samples} inferences"
+    return f"{largest.name} is {found}{more}"

@@ -1,0 +1,181 @@
+"""What devices reported, laid out for tests: one row per device, one column per look. Pure.
+
+A device's counts are taken when it has reported 1, 2, 4, 8, ... windows. The share of a device at such
+a mark is one number that does not change any more, so a test that uses one mark of each device holds at
+any look, whatever its windows have to do with each other. The last column is where the device stands
+now: it says how things are, and what a gate may pass on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_contracts.sketch import bin_index
+
+if TYPE_CHECKING:
+    from edge_fleet.evidence import Reading
+
+Floats: TypeAlias = NDArray[np.float64]
+Rows: TypeAlias = NDArray[np.intp]
+COUNTED: Mapping[str, Callable[[Reading], float]] = {
+    # a sum of several windows is one witness, as a window is
+    "windows": lambda r: 1.0 if r.inferences + r.errors + r.refused else 0.0,
+    "attempts": lambda r: r.inferences + r.errors + r.refused,
+    "failed": lambda r: r.errors + r.refused,
+    "golden": lambda r: r.golden_total,
+    "golden_off": lambda r: r.golden_total - r.golden_agree,
+}
+HISTOGRAMS: dict[str, Callable[[Reading], Mapping[int, int]]] = {
+    "latency_ms": lambda r: r.latency_ms.bins,
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of so many things, so many were bad: per device and mark, summed up to it. NaN: not reached.
+
+    Args:
+        bad, total: Devices by marks; the last column is now.
+        windows: Those in which anything was asked for.
+    """
+
+    devices: tuple[str, ...]
+    bad: Floats
+    total: Floats
+    windows: Floats
+
+    @property
+    def marks(self) -> int:
+        """Number of marks, without the last column."""
+        return int(self.bad.shape[1]) - 1
+
+    def at(self, column: int) -> tuple[Rows, Floats]:
+        """The rows of the devices that have a share at a mark, and those shares."""
+        total = self.total[:, column]
+        rows = np.flatnonzero(total > 0)
+        return rows, self.bad[rows, column] / total[rows]
+
+    def blocks(self) -> tuple[Floats, Floats]:
+        """Bad and total of the stretches between marks, over all devices: clusters of dependent trials."""
+        bad, total = (
+            np.diff(np.maximum.accumulate(np.nan_to_num(summed), axis=1), axis=1, prepend=0.0).ravel()
+            for summed in (self.bad, self.total)
+        )
+        return bad, total
+
+    @property
+    def now(self) -> tuple[float, float]:
+        """Bad and total of all devices, up to now."""
+        return float(self.bad[:, -1].sum()), float(self.total[:, -1].sum())
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts by bin, per device and mark.
+
+    Args:
+        bins: Ascending indices, as `sketch.bin_index` makes them.
+        counts: Devices by marks by bins.
+    """
+
+    bins: Floats
+    counts: Floats
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some devices' reports.
+
+    Args:
+        counts: By name, devices by marks.
+        noisy: Windows that carry noise for privacy and are left out: their counts are not counts.
+    """
+
+    devices: tuple[str, ...] = ()
+    counts: Mapping[str, Floats] = field(default_factory=dict)
+    histogram: Callable[[str], Histogram] = lambda name: Histogram(np.zeros(0), np.zeros((0, 1, 0)))
+    noisy: int = 0
+
+    def share(self, bad: str, total: str) -> Share:
+        """Of what was counted as `total`, what was counted as `bad`."""
+        if not self.devices:
+            return _NO_SHARE
+        return Share(self.devices, self.counts[bad], self.counts[total], self.counts["windows"])
+
+    def beyond(self, name: str, threshold: Callable[[str], float]) -> Share:
+        """Of the values of a histogram, those that are surely above the device's threshold."""
+        if not self.devices:
+            return _NO_SHARE
+        found = self.histogram(name)
+        # bin k holds (g^(k-1), g^k]: all of it is above the threshold when the threshold's bin is below
+        limits = np.array([bin_index(threshold(device)) for device in self.devices])
+        over = found.bins[None, None, :] > limits[:, None, None]
+        return Share(
+            self.devices,
+            (found.counts * over).sum(axis=2),
+            found.counts.sum(axis=2),
+            self.counts["windows"],
+        )
+
+
+EMPTY = Panel()
+_NO_SHARE = Share((), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros((0, 1)))
+
+
+def lay_out(readings: Iterable[Reading]) -> Panel:
+    """The panel of some windows, in the order of their arrival."""
+    by_device: dict[str, list[Reading]] = {}
+    noisy = 0
+    for reading in readings:
+        if reading.noisy:
+            noisy += 1
+        else:
+            by_device.setdefault(reading.device, []).append(reading)
+    if not by_device:
+        return Panel(noisy=noisy)
+    devices = tuple(sorted(by_device))
+    rows = [sorted(by_device[device], key=lambda r: r.received_s) for device in devices]
+    windows = [np.cumsum([r.merged for r in row]) for row in rows]
+    marks = int(max(w[-1] for w in windows)).bit_length()
+    # place[i][j]: index of the window with which device i reached mark j; -1 where it has not
+    place = [
+        [int(np.searchsorted(w, 2**j)) if w[-1] >= 2**j else -1 for j in range(marks)] + [len(w) - 1]
+        for w in windows
+    ]
+    counts = {
+        name: np.array(
+            [_marked(np.cumsum([of(r) for r in row]), at) for row, at in zip(rows, place, strict=True)]
+        )
+        for name, of in COUNTED.items()
+    }
+    return Panel(devices, counts, lambda name: _histogram(HISTOGRAMS[name], rows, place), noisy)
+
+
+def _marked(summed: Floats, place: Sequence[int]) -> list[float]:
+    return [float(summed[index]) if index >= 0 else np.nan for index in place]
+
+
+def _histogram(
+    of: Callable[[Reading], Mapping[int, int]],
+    rows: Sequence[Sequence[Reading]],
+    place: Sequence[Sequence[int]],
+) -> Histogram:
+    bins = sorted({index for row in rows for reading in row for index in of(reading)})
+    column = {index: at for at, index in enumerate(bins)}
+    counts = np.full((len(rows), len(place[0]), len(bins)), np.nan)
+    for i, row in enumerate(rows):
+        so_far = np.zeros(len(bins))
+        due: dict[int, list[int]] = {}
+        for mark, index in enumerate(place[i]):
+            due.setdefault(index, []).append(mark)
+        for index, reading in enumerate(row):
+            for key, count in of(reading).items():
+                so_far[column[key]] += count
+            for mark in due.get(index, ()):
+                counts[i, mark] = so_far
+    return Histogram(np.array(bins, dtype=np.float64), counts)
