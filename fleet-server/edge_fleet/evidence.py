@@ -28,6 +28,10 @@ class Reading:
         scalars: Counts by bin of the bundle's baseline, by name.
         merged: How many windows this one is the sum of.
         noisy: Its counts carry noise for privacy; rates are not judged by it.
+        sure, second, uncertain, labelled, correct: As in `lineup.LineupCounts`.
+        confidence: Counts in bins of equal width over 0 to 1.
+        shadow, compared, agreed: The bundle that ran beside, and how often it answered alike.
+        rss_bytes: Of the agent and the process of its runtime.
     """
 
     device: str
@@ -42,6 +46,17 @@ class Reading:
     golden_agree: int = 0
     merged: int = 1
     noisy: bool = False
+    sure: int = 0
+    second: int = 0
+    uncertain: int = 0
+    labelled: int = 0
+    correct: int = 0
+    confidence: tuple[int, ...] = ()
+    shadow: str | None = None
+    compared: int = 0
+    agreed: int = 0
+    rss_bytes: int = 0
+    temperature_c: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +142,7 @@ class Group:
         by_stage: `panel` in parts: the devices of each stage.
         beside: For each stage, devices that run the release before, from its beginning until they are
             reached themselves.
+        shadow: Windows in which this bundle and another answered the same inputs.
     """
 
     bundle: str
@@ -142,6 +158,7 @@ class Group:
     before: Panel = field(default=EMPTY, compare=False)
     by_stage: tuple[Panel, ...] = field(default=(), compare=False)
     beside: tuple[Panel, ...] = field(default=(), compare=False)
+    shadow: Panel = field(default=EMPTY, compare=False)
 
 
 @dataclass(frozen=True)
@@ -286,6 +303,7 @@ def _group(
         panel=lay_out(new),
         before=lay_out(earlier),
         by_stage=tuple(lay_out(r for r in new if of_stage[r.device] == n) for n in stages),
+        shadow=lay_out(r for r in readings if r.compared and fact.digest in (r.shadow, r.bundle)),
         beside=tuple(lay_out(r for r in beside if r.received_s >= begun[n]) for n in stages),
     )
 

@@ -29,10 +29,27 @@ COUNTED: Mapping[str, Callable[[Reading], float]] = {
     "failed": lambda r: r.errors + r.refused,
     "golden": lambda r: r.golden_total,
     "golden_off": lambda r: r.golden_total - r.golden_agree,
+    "answered": lambda r: r.sure + r.second + r.uncertain,
+    "uncertain": lambda r: r.uncertain,
+    "second": lambda r: r.second,
+    "labelled": lambda r: r.labelled,
+    "wrong": lambda r: r.labelled - r.correct,
+    "compared": lambda r: r.compared,
+    "differing": lambda r: r.compared - r.agreed,
+    "rated": lambda r: sum(r.confidence),
+    "confidence": lambda r: _confidence(r.confidence),
+    "doubt": lambda r: sum(r.confidence) - _confidence(r.confidence),
 }
 HISTOGRAMS: dict[str, Callable[[Reading], Mapping[int, int]]] = {
     "latency_ms": lambda r: r.latency_ms.bins,
+    "rss_mb": lambda r: {bin_index(r.rss_bytes / 1e6): 1} if r.rss_bytes else {},
+    "temperature_c": lambda r: {} if r.temperature_c is None else {bin_index(r.temperature_c): 1},
 }
+
+
+def _confidence(bins: Sequence[int]) -> float:
+    """The sum of confidences that are known by their bins of equal width."""
+    return sum(count * (place + 0.5) / len(bins) for place, count in enumerate(bins))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ gates and bundles share (`shares.py`, `betting.py`), PASS when what is possible 
 To add a gate, write a function in a module here and decorate it; plans then know it by its name.
 """
 
-from edge_fleet.gates import drift, install, latency, rates
+from edge_fleet.gates import doubt, drift, install, latency, rates, resources
 from edge_fleet.gates.binomial import FALSE_ALARM, binomial_tail
 from edge_fleet.gates.registry import GATES, Gate
 from edge_fleet.gates.verdict import Budget, Finding, GateLimit, Outcome, Verdict
@@ -21,8 +21,10 @@ __all__ = [
     "Outcome",
     "Verdict",
     "binomial_tail",
+    "doubt",
     "drift",
     "install",
     "latency",
     "rates",
+    "resources",
 ]

@@ -28,7 +28,10 @@ def load_facts(connection: Connection, digests: Iterable[str]) -> dict[str, Bund
 
 
 def load_readings(connection: Connection, members: Sequence[Member], started_ms: int) -> list[Reading]:
-    """Windows that may be evidence: of the new bundles, and of the previous ones for a day before."""
+    """Windows that may be evidence: of the new bundles, and of the previous ones for a day before.
+
+    Those of a second model are left out: it sees only what another model was unsure of.
+    """
     new = sorted({member.bundle for member in members})
     old = sorted({member.previous for member in members if member.previous} - set(new))
     rows = connection.execute(
@@ -39,11 +42,13 @@ def load_readings(connection: Connection, members: Sequence[Member], started_ms:
             )
         )
     )
-    return [reading_of(row) for row in rows]
+    return [reading_of(row) for row in rows if (row.lineup or {}).get("role") != "second"]
 
 
 def reading_of(row: Row[Any]) -> Reading:
     """The numbers of a row of `windows`."""
+    lineup = row.lineup or {}
+    shadow = lineup.get("shadow") or {}
     return Reading(
         device=row.device,
         bundle=row.bundle,
@@ -55,4 +60,17 @@ def reading_of(row: Row[Any]) -> Reading:
         scalars={name: tuple(counts) for name, counts in row.scalars.items()},
         golden_total=row.golden_total,
         golden_agree=row.golden_agree,
+        merged=row.merged,
+        noisy=row.epsilon is not None,
+        sure=lineup.get("sure", 0),
+        second=lineup.get("second", 0),
+        uncertain=lineup.get("uncertain", 0),
+        labelled=lineup.get("labelled", 0),
+        correct=lineup.get("correct", 0),
+        confidence=tuple(lineup.get("confidence", ())),
+        shadow=shadow.get("bundle"),
+        compared=shadow.get("compared", 0),
+        agreed=shadow.get("agreed", 0),
+        rss_bytes=row.rss_bytes + row.child_rss_bytes,
+        temperature_c=row.temperature_c,
     )

@@ -22,6 +22,7 @@ from edge_fleet.rollouts.conductor import Conductor
 from edge_fleet.rollouts.members import MemberRow, load_members
 from edge_fleet.rollouts.phases import Phase
 from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
+from edge_fleet.rollouts.readings import load_readings
 from edge_fleet.services import Services
 from edge_fleet.store import Store, open_store
 
@@ -583,3 +584,23 @@ def everything(fleet: Fleet) -> list[tuple[Any, ...]]:
         steps = schema.rollout_steps.c
         rows = connection.execute(select(steps.rollout, steps.event, steps.stage).order_by(steps.id))
         return found + [tuple(row) for row in rows]
+
+
+def test_what_windows_say_of_doubt_noise_and_memory_reaches_the_gates(fleet: Fleet) -> None:
+    shadow = {"bundle": digest("1"), "compared": 9, "agreed": 7}
+    lineup = {"sure": 5, "second": 2, "uncertain": 1, "labelled": 4, "correct": 3, "shadow": shadow}
+    rollout = fleet.begin("1", "100%")
+    device = min(fleet.members(rollout))
+    fleet.say(device)
+    fleet.report(
+        device, digest("1"), lineup=lineup, merged=3, rss_bytes=10, child_rss_bytes=5, temperature_c=61.0
+    )
+    fleet.report(device, digest("1"), lineup={"role": "second", "sure": 99})
+    fleet.report(device, digest("1"), epsilon=0.5)
+    with fleet.store.read() as connection:
+        members = [row.member for row in load_members(connection, rollout)]
+        first, noisy = load_readings(connection, members, 0)
+    assert (first.sure, first.second, first.uncertain, first.labelled, first.correct) == (5, 2, 1, 4, 3)
+    assert (first.shadow, first.compared, first.agreed) == (digest("1"), 9, 7)
+    assert (first.merged, first.rss_bytes, first.temperature_c, first.noisy) == (3, 15, 61.0, False)
+    assert noisy.noisy
