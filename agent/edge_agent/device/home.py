@@ -13,6 +13,7 @@
     HOME/orders/       what commands ask of the running daemon (`orders.py`)
     HOME/lineup.json   who stands beside the active model, HOME/lineup/ their bundles (`doubt/`)
     HOME/review/       inputs kept for review; review.json, review.sent.json, review.key (0600; `doubt/`)
+    HOME/answers/      answers that wait for labels, sealed under review.key (`doubt/shelf.py`)
     HOME/serve.token   what applications show at the HTTP port (0600; `serving/token.py`)
     HOME/lock          held by the one process that may write here
 

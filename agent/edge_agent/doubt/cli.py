@@ -180,8 +180,12 @@ def export(output: Path, labelled: bool, bundle: str | None, home: Path | None) 
 def clear(home: Path | None) -> None:
     """Forget everything that is kept: the key first, so that no copy of the disk can be read either."""
     from edge_agent.doubt.reviewer import ring_of
+    from edge_agent.doubt.shelf import Shelf
 
-    click.echo(f"{ring_of(_place(home)).clear()} inputs forgotten")
+    place = _place(home)
+    forgotten = ring_of(place).clear()  # the key first: then the rest is noise
+    Shelf(place).clear()
+    click.echo(f"{forgotten} inputs forgotten, and the answers that waited for labels")
 
 
 @review.command("set")

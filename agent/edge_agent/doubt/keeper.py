@@ -16,7 +16,6 @@ from typing import Any
 
 from edge_agent.device.home import Home
 from edge_agent.doubt import members, settings
-from edge_agent.doubt.feedback import FeedbackBook
 from edge_agent.doubt.labelling import Feedback
 from edge_agent.doubt.lineup import Experiment, Lineup, Members
 from edge_agent.doubt.outbound import Outbound, Sender
@@ -24,6 +23,7 @@ from edge_agent.doubt.reviewer import Reviewer
 from edge_agent.doubt.settings import LAST_GOOD, LineupSettings, ReviewSettings, ShadowSettings
 from edge_agent.doubt.shadow import Candidate, ShadowRunner
 from edge_agent.doubt.shadow_budget import Budget
+from edge_agent.doubt.shelf import Shelf
 from edge_agent.errors import AgentError, HomeInvalid
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.serving import Serving
@@ -77,7 +77,8 @@ class Keeper:
     ) -> None:
         """Take the parts; nothing is opened before the first `tick`."""
         self._home, self._trusted, self._tell, self._keep, self._threads = home, trusted, tell, keep, threads
-        self.book = FeedbackBook()
+        self._shelf = Shelf(home)
+        self.book = self._shelf.load()
         self.lineup = Lineup(self.book)
         self.reviewer = Reviewer.of(home, ReviewSettings())
         self.feedback = Feedback(self.book, self.reviewer, self._manifest_of)
@@ -110,6 +111,8 @@ class Keeper:
         if self._lasts_at_s is not None and now_s >= self._lasts_at_s:
             self._lasts_at_s = None
             self._note_starts(0)
+        if self._seen is not None:  # the documents say whether anything may be kept
+            self._shelf.tick(now_s, self.book, self.reviewer.keeps)
         if now_s < self._next_look_s:
             return
         self._next_look_s = now_s + LOOK_S
@@ -143,6 +146,7 @@ class Keeper:
         if self._outbound is not None:
             self._outbound.stop()
         self.reviewer.stop()
+        self._shelf.store(self.book)
         if self._lasts_at_s is not None:  # an end in good order is no failure
             self._note_starts(0)
 

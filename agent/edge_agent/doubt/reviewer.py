@@ -81,6 +81,11 @@ class Reviewer:
         self._allowance = Allowance(settings.per_minute, self._clock())
 
     @property
+    def keeps(self) -> bool:
+        """Whether anything may be kept, as it is settled now."""
+        return self._settings.keep
+
+    @property
     def bounds(self) -> Bounds:
         """Of the ring, as they are settled now."""
         return Bounds(self._settings.max_bytes, self._settings.max_count)

@@ -264,10 +264,24 @@ def test_an_input_that_comes_with_its_label_is_kept_although_the_model_was_sure(
     assert (entry.head.reason, entry.head.answer, entry.head.label) == ("label", 0, 2)
 
 
-def test_after_a_restart_the_kept_input_still_takes_its_label(device: Device) -> None:
+def test_after_a_restart_a_label_finds_its_answer_and_counts(device: Device) -> None:
+    device.tick()
+    device.ask(SURE_X, origin="s")
+    device.stop()
+    device.start()
+    device.tick()
+    assert device.keeper.feedback("s", "cat").correct is True
+    window = device.engine.cut(trial=False)
+    assert window is not None
+    assert window.lineup is not None
+    assert (window.lineup.labelled, window.lineup.correct) == (1, 1)
+
+
+def test_when_answers_are_lost_the_kept_input_still_takes_its_label(device: Device) -> None:
     device.tick()
     device.ask(UNSURE_X, origin="u")
     device.stop()
+    shutil.rmtree(device.home.folder / "answers")
     device.start()
     device.tick()
     labelled = device.keeper.feedback("u", "fox")
