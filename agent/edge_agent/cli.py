@@ -5,21 +5,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from edge_agent.device.home import Home, default_home
-from edge_agent.doubt.cli import feedback, lineup, review
 from edge_agent.errors import AgentError, HomeLocked
-from edge_agent.explain.command import explain
-from edge_agent.guard.command import quarantine
-from edge_agent.inference.infer import infer
-from edge_agent.run_cli import run
-from edge_agent.trust_cli import trust
 from edge_contracts.errors import ContractError, MissingExtra
 
 _HOME = click.option(
@@ -31,8 +26,29 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 _EXTRA = frozenset({"httptools", "numpy", "paho", "psutil", "openvino", "ai_edge_litert", "tflite_runtime"})
 
 
+# Commands in modules of their own: the daemon has the others' options and imports not in memory.
+_ELSEWHERE = {
+    "explain": "edge_agent.explain.command",
+    "feedback": "edge_agent.doubt.cli",
+    "infer": "edge_agent.inference.infer",
+    "lineup": "edge_agent.doubt.cli",
+    "quarantine": "edge_agent.guard.command",
+    "review": "edge_agent.doubt.cli",
+    "run": "edge_agent.run_cli",
+    "trust": "edge_agent.trust_cli",
+}
+
+
 class _Refusals(click.Group):
-    """Turns what is refused into one line and an exit code."""
+    """Loads a command when it is asked for; turns what is refused into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in _ELSEWHERE:
+            return cast(click.Command, getattr(importlib.import_module(_ELSEWHERE[name]), name))
+        return super().get_command(ctx, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -52,14 +68,6 @@ class _Refusals(click.Group):
 @click.version_option(package_name="edgefleet")
 def main() -> None:
     """Run models on this device: infer, install, update, go back, report."""
-
-
-main.add_command(run)
-main.add_command(infer)
-main.add_command(explain)
-for _command in (feedback, lineup, quarantine, review):
-    main.add_command(_command)
-main.add_command(trust)
 
 
 @main.command()

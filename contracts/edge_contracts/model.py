@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from typing import Annotated, Any, TypeVar
 
@@ -48,6 +47,8 @@ def first_fault(error: ValidationError, known: list[str] | None = None) -> str:
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
     if fault["type"] == "extra_forbidden":
+        import difflib  # for a refusal alone: what is running has no use for it in memory
+
         near = difflib.get_close_matches(str(fault["loc"][-1]), known or [], n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown key {where!r}{hint}{tail}"

@@ -6,8 +6,6 @@ every profile that extends it: `lineage` is the list to search, nearest first.
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -157,6 +155,8 @@ def _read(name: str, folder: Path | None) -> tuple[dict[str, Any], Path | None]:
         return _parse_toml((folder / f"{name}.toml").read_bytes(), f"profile {name}"), folder
     names = builtin_names()
     if name not in names:
+        import difflib
+
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ProfileUnknown(f"no profile {name!r}{hint} Known: {', '.join(names)}")
@@ -165,6 +165,8 @@ def _read(name: str, folder: Path | None) -> tuple[dict[str, Any], Path | None]:
 
 
 def _parse_toml(content: bytes, what: str) -> dict[str, Any]:
+    import tomllib  # a device keeps its profile as JSON, and reads no TOML
+
     try:
         return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

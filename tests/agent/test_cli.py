@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from agent_bundles import KEY, build
 from agent_fleet import free_port
+from click import Context
 from click.testing import CliRunner, Result
 
 from edge_agent.cli import main
@@ -293,6 +294,22 @@ def test_help_and_version_work_without_the_extra() -> None:
             [sys.executable, "-c", WITHOUT_NUMPY, option], capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_every_command_is_listed_and_helps() -> None:
+    listed = CliRunner().invoke(main, ["--help"]).output
+    names = main.list_commands(Context(main))
+    assert {"run", "infer", "install", "status", "lineup", "trust"} <= set(names)
+    for name in names:
+        assert f"\n  {name} " in listed
+        helped = CliRunner().invoke(main, [name, "--help"])
+        assert (helped.exit_code, helped.output.split()[:3]) == (0, ["Usage:", "main", name])
+
+
+def test_a_command_that_is_not_there_is_wrong_usage() -> None:
+    result = CliRunner().invoke(main, ["rum"])
+    assert result.exit_code == 2
+    assert "No such command 'rum'" in result.output
 
 
 def test_an_empty_state_has_nothing_to_show(device: Device) -> None:

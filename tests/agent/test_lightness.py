@@ -13,6 +13,9 @@ HEAVY = (
     "PIL", "pyarrow", "cv2", "openvino", "opendp", "soundfile", "scipy", "http.server", "httptools",
     "edge_agent.serving", "edge_agent.batch", "edge_agent.telemetry.metrics_server",
     "edge_agent.telemetry.home_assistant_link",
+    # 8 MB, 1 MB and some tenths of one: benchmarks/memory.py
+    "cryptography", "psutil", "difflib", "tomllib", "edge_agent.doubt.shadow", "edge_agent.doubt.cli",
+    "edge_agent.explain", "edge_agent.inference.infer", "edge_agent.trust_cli", "edge_agent.guard.command",
 )  # fmt: skip
 ONLY_FOR_A_FLEET = ("paho.mqtt.client", "urllib.request", "http.client", "ssl")
 RUN = """

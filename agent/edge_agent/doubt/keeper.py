@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.device.home import Home
 from edge_agent.doubt import members, settings
@@ -21,8 +21,6 @@ from edge_agent.doubt.lineup import Experiment, Lineup, Members
 from edge_agent.doubt.outbound import Outbound, Sender
 from edge_agent.doubt.reviewer import Reviewer
 from edge_agent.doubt.settings import LAST_GOOD, LineupSettings, ReviewSettings, ShadowSettings
-from edge_agent.doubt.shadow import Candidate, ShadowRunner
-from edge_agent.doubt.shadow_budget import Budget
 from edge_agent.doubt.shelf import Shelf
 from edge_agent.errors import AgentError, HomeInvalid
 from edge_agent.inference.engine import Engine
@@ -34,6 +32,9 @@ from edge_contracts.keys import TrustedKeys
 from edge_contracts.lineup import Role
 from edge_contracts.manifest import Manifest
 from edge_contracts.messages import Window
+
+if TYPE_CHECKING:  # loaded when there is one
+    from edge_agent.doubt.shadow import ShadowRunner
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +214,9 @@ class Keeper:
             self._tell(Tell("shadow-started", self._shadow.candidate.verified.digest))
 
     def _candidate(self, wanted: ShadowSettings, active: Manifest) -> ShadowRunner | None:
+        from edge_agent.doubt.shadow import Candidate, ShadowRunner
+        from edge_agent.doubt.shadow_budget import Budget
+
         folder = members.folder_of(self._home, wanted.bundle)
         try:
             verified = members.verify_folder(folder, wanted.bundle, self._trusted().standing)

@@ -19,7 +19,6 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from edge_agent.doubt.lineup import Settled
@@ -304,6 +303,8 @@ def _cpu_s(pid: int | None) -> float:
     """Processor time of a process so far; 0 when it is gone."""
     if pid is None:
         return 0.0
+    import psutil
+
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
