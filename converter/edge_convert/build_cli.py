@@ -123,7 +123,8 @@ def _prune_amount(
     type=click.Choice(["balanced", "accuracy", "speed", "size"]),
     default="balanced",
     show_default=True,
-    help="Which of those that pass is best; balanced: half the time is worth half of what the gates allow.",
+    help="Which of those that pass is best; balanced: half the time is worth half of what the gates allow, "
+    "and an eighth of it 6 dB less noise.",
 )
 @click.option(
     "--time-budget",

@@ -7,7 +7,7 @@ of this host are not in here: they differ from run to run, and the same inputs m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,10 @@ HALVED_BY_DB = 10.0
 HALF_THE_TIME = 0.5
 # Doublings of speed or size that differ by less than this (5 %) are equal: quality decides.
 SAME = 0.07
+# What precision alone may cost in doublings of time (15 %), in one network, and what noise is worth: every
+# 6 dB less of it is one bit more, for which as much may be given.
+FOR_PRECISION = 0.2
+DOUBLED_FOR_DB = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Figures:
         cost_us: Predicted time of one inference.
         bytes: Of its files.
         unsaturated_db: Signal to noise before what saturates the answers, where known (`unsaturated.py`).
+        form: Of the network: what it was pruned to. Those of one form differ by their precision alone.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Figures:
     cost_us: float
     bytes: int
     unsaturated_db: float | None = None
+    form: str = ""
 
     @property
     def answers_db(self) -> float:
@@ -96,8 +102,9 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
 
     "accuracy": the least noise first. "speed" and "size": of those that keep within the gates on the
     samples that choose, the fastest or smallest first. "balanced": of those that use up half of what the
-    gates allow or less, the best trade: half of the time is worth half of the allowance. Whoever does not
-    qualify follows behind, the least noise first.
+    gates allow or less, the best trade: half of the time is worth half of the allowance; and then, of
+    the same form of the network, what is hardly slower and has less noise. Whoever does not qualify follows
+    behind, the least noise first.
     """
 
     used = {c.name: allowance_used(c.selection, limits) for c in candidates}
@@ -108,11 +115,23 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
         cost = {c.name: _cost(c, used[c.name], prefer) for c in fitting}
         nearly = min(cost.values()) + SAME
         first = min((c for c in fitting if cost[c.name] <= nearly), key=_by_quality)
+        if prefer == "balanced":
+            first = _refined(first, fitting, cost)
         order.append(first)
         fitting.remove(first)
     behind = [c for c in candidates if used[c.name] > most]
     within = 1.0 if prefer != "accuracy" else math.inf
     return order + sorted(behind, key=lambda c: (used[c.name] > within, *_by_quality(c)))
+
+
+def _refined(first: Figures, fitting: Sequence[Figures], cost: Mapping[str, float]) -> Figures:
+    """The best trade of noise for a little time, of the same form of the network.
+
+    Pruning changes what the network is, and noise says little of it; precision changes the noise alone.
+    """
+    most = cost[first.name] + FOR_PRECISION
+    alike = [c for c in fitting if c.form == first.form and cost[c.name] <= most]
+    return min(alike, key=lambda c: (cost[c.name] - c.quality_db / DOUBLED_FOR_DB, *_by_quality(c)))
 
 
 def _cost(c: Figures, used: float, prefer: Prefer) -> float:

@@ -192,5 +192,6 @@ class Search:
                 bench.predicted_us(candidate),
                 candidate.bytes,
                 bench.unsaturated_db(candidate),
+                form,
             )
             self._tried[name] = Tried(bench, candidate, figures)

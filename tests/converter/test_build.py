@@ -296,7 +296,11 @@ def test_one_candidate_is_chosen_and_the_others_are_reported(built: tuple[Bench,
 
 
 def test_a_limit_that_nothing_meets_leaves_a_report_and_no_bundle(digits: Bench) -> None:
-    result = digits.build(limits=replace(UNTIMED, min_agreement=1.0, max_drop=0.0), profiles=["coral-usb"])
+    result = digits.build(
+        limits=replace(UNTIMED, min_agreement=1.0, max_drop=0.0),
+        model=classifier(digits.folder / "spoilt.onnx", spoilt=True),
+        profiles=["coral-usb"],
+    )
     assert not result.passed
     assert not list(digits.options.output.glob("*.bundle"))
     assert digits.report()["profiles"][0]["candidates"][0]["state"] == "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -50,8 +51,11 @@ def test_a_drop_of_accuracy_counts_where_it_is_known() -> None:
 def test_balanced_trades_half_of_the_time_for_half_of_the_allowance() -> None:
     # used up: 0.5 / 1001 / 0.1 = 0.005, and 20.5 / 1001 / 0.1 = 0.205: 0.2 more is worth 0.4 doublings, 1.32x
     slow = one("slow", 40, 100, 9)
-    assert ordered([slow, one("fast", 25, 70, 9, agreement=0.98)], LIMITS, "balanced")[0].name == "fast"
-    assert ordered([slow, one("fast", 25, 80, 9, agreement=0.98)], LIMITS, "balanced")[0].name == "slow"
+    fast, hardly = (
+        replace(one(n, 25, us, 9, agreement=0.98), form="step 1") for n, us in (("a", 70), ("b", 80))
+    )
+    assert ordered([slow, fast], LIMITS, "balanced")[0] is fast
+    assert ordered([slow, hardly], LIMITS, "balanced")[0] is slow
 
 
 def test_balanced_takes_nothing_that_uses_up_more_than_half() -> None:
@@ -64,6 +68,20 @@ def test_balanced_takes_nothing_that_uses_up_more_than_half() -> None:
 
 def test_speeds_that_are_nearly_equal_leave_the_choice_to_quality() -> None:
     assert ordered([one("a", 30, 100, 9), one("b", 35, 101, 9)], LIMITS, "balanced")[0].name == "b"
+
+
+def test_six_decibels_are_worth_an_eighth_of_the_time_of_the_same_network() -> None:
+    int8 = Figures("int8", Score(samples=1000, agreement=1.0, sqnr_db=35.0), 100, 9, form="step 1")
+    for us, db, form, taken in (
+        (112, 41.0, "step 1", True),  # 0.16 doublings for 0.2
+        (112, 38.0, "step 1", False),  # 0.16 for 0.1
+        (120, 99.0, "step 1", False),  # more than precision may cost
+        (112, 41.0, "lossless", False),  # another network: its noise is no reason
+    ):
+        mixed = Figures("mixed", Score(samples=1000, agreement=1.0, sqnr_db=db), us, 9, form=form)
+        wishes: tuple[tuple[Prefer, bool], ...] = (("balanced", taken), ("speed", False))
+        for prefer, first in wishes:
+            assert (ordered([int8, mixed], LIMITS, prefer)[0] is mixed) is first
 
 
 def test_each_preference_puts_its_own_first() -> None:

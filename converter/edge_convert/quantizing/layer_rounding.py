@@ -31,7 +31,7 @@ from edge_convert.quantizing.simulate import (
 )
 
 # Samples: more of them only cost time; and multiply-accumulates of both networks together: about a minute.
-_MOST_SAMPLES, _FEWEST_SAMPLES = 256, 16
+_MOST_SAMPLES, _FEWEST_SAMPLES = 192, 16
 _MOST_MACS = 100e9
 
 
@@ -42,7 +42,7 @@ class LayerRounding:
         """Set up; nothing runs before it is asked for.
 
         Args:
-            feeds: Calibration samples by input port name; up to 256, evenly picked, are used.
+            feeds: Calibration samples by input port name; up to 192, evenly picked, are used.
         """
         self._graph, self._feeds = graph, feeds
         self._readers = graph.consumers()

@@ -24,7 +24,7 @@ from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.recipe import Recipe
 
 # Sets offered, and the largest share of the network's multiply-accumulates in one.
-_MOST_STEPS = 4
+_MOST_STEPS = 6
 _MOST_SHARE = 0.5
 # Below this share of the network's time in int8 no difference counts: the noisier unit comes first.
 _FREE_SHARE = 0.02
@@ -42,7 +42,7 @@ def ladder(
         costs: What each layer costs alone (`score.layer_costs`), of the quantization by this recipe.
 
     Yields:
-        Larger and larger sets, at most four.
+        Larger and larger sets, at most six.
     """
     for names in sets(graph, rules, costs):
         yield names, quantizer.quantize(recipe, rules, names)

@@ -30,7 +30,7 @@ Codes = NDArray[np.float64]
 
 # Rows of the normal equations for each unknown, and the fewest and most of them.
 _ROWS_PER_INPUT = 12
-_FEWEST_ROWS, _MOST_ROWS = 4096, 30_000
+_FEWEST_ROWS, _MOST_ROWS = 2048, 30_000
 # Pull towards the float weights, relative to the inputs' mean power.
 _RIDGE = 1e-3
 # One in so many samples is not fitted to, and judges.

@@ -46,7 +46,7 @@ def test_sets_grow_and_never_hold_more_than_half_of_the_work() -> None:
     quantizer, feeds = Quantizer(graph, {"x": pictures(32)}), {"x": pictures(16, seed=2)}
     made = score.layer_costs(graph, quantizer.quantize(CHOSEN, ARM), feeds)
     found = mixed.sets(graph, ARM, made)
-    assert 1 <= len(found) <= 4
+    assert 1 <= len(found) <= 6
     assert all(small < large for small, large in itertools.pairwise(found))
 
 
