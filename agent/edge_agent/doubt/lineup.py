@@ -14,7 +14,7 @@ from edge_agent.doubt.feedback import FeedbackBook
 from edge_agent.doubt.ladder import ASKS_SECOND, VERDICTS, Found, Verdict, find
 from edge_agent.doubt.routing import is_chosen
 from edge_agent.errors import InferenceFailed, InputRefused
-from edge_agent.inference.request import Request
+from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.serving import Serving
 from edge_agent.inference.session import Answer
 from edge_contracts.lineup import LineupCounts, ShadowCounts
@@ -66,6 +66,23 @@ class Settled:
     confidence: tuple[float, ...]
     uncertain: bool
     path: tuple[str, ...]
+
+    def reply(self) -> Reply:
+        """What the client is told."""
+        answer, session = self.answer, self.serving.session
+        return Reply(
+            answer.outputs,
+            float(answer.latency_ms.sum()),
+            session.manifest.name,
+            session.manifest.version,
+            self.serving.bundle,
+            session.artifact.id,
+            session.manifest,
+            answer.flagged,
+            self.uncertain,
+            min(self.confidence, default=None),
+            self.path,
+        )
 
 
 class Onlooker(Protocol):

@@ -1,9 +1,9 @@
 """The inference thread: one open model answering all inputs, whatever else goes on.
 
-It alone touches the session and its counts. Inputs come as requests of clients (`submit`) and from a
-source that it asks, which is one more client in the round. The agent's thread asks it to do things
-between two inferences (`switch`, `cut`) and waits for the result, or when nothing else is to be done
-(`when_idle`); nothing here waits for the network, the disk's outbox or the server.
+It alone touches the session and its counts; while it sleeps, a client's thread may do so in its place (`ask`,
+`turn.py`). Inputs come as requests of clients (`submit`) and from a source that it asks, which is one more
+client in the round. The agent's thread asks it to do things between two inferences (`switch`, `cut`), or when
+nothing else is to be done (`when_idle`); nothing here waits for the network, the disk or the server.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.request_queue import QueueLimits, RequestQueue, Waiting
 from edge_agent.inference.serving import Serving, Totals
 from edge_agent.inference.source import BadFile, Frame, Item, Missed, Nothing, Sample
+from edge_agent.inference.turn import Turn
 from edge_agent.input.framing import framed
 from edge_agent.updates import health
 from edge_contracts.messages import Window
@@ -32,6 +33,7 @@ T = TypeVar("T")
 NO_MODEL = "no model is open on this device; install one, or see edge-agent status"
 DIED = "the inference thread has died"
 SOURCE = "source"  # the client in whose name the source asks
+QUICK_S = 0.01  # a model that takes longer is the inference thread's alone: nothing is gained beside it
 NO_MODEL_S = 0.5  # inputs are left where they are until there is a model to answer them
 
 
@@ -76,6 +78,9 @@ class Engine:
         self._requests: deque[Callable[[], None]] = deque()
         self._spare: deque[tuple[float, Callable[[], None]]] = deque()  # until when it may wait
         self._no_model = NO_MODEL
+        self._turn = Turn()
+        self._took_s: float | None = None  # by the last request that was answered
+        self._is_broken = False
         self._wake = threading.Event()
         self._stopping = False
         self._idle_since_s: float | None = None
@@ -110,6 +115,29 @@ class Engine:
         future = self._queue.put(request, monotonic())
         self._wake.set()
         return future
+
+    def ask(self, request: Request, timeout_s: float) -> Reply:
+        """Have a request answered and wait for it; at once and in this thread when nothing else goes on.
+
+        Raises:
+            AgentError: What `submit` raises, or what its future holds.
+            DeadlinePassed: No reply within the time.
+        """
+        if self._took_s is not None and self._took_s < QUICK_S and self._turn.borrow():
+            try:
+                if self._may_go_first(request):
+                    return self._answer_in_place(request)
+            finally:
+                self._busy_since_s = None
+                self._turn.give()
+                if self._is_broken:
+                    self._wake.set()
+        future = self.submit(request)
+        try:
+            return future.result(timeout_s)
+        except TimeoutError:
+            future.cancel()
+            raise DeadlinePassed(f"no answer within {timeout_s:g} s") from None
 
     @property
     def waiting(self) -> int:
@@ -199,6 +227,7 @@ class Engine:
                     raise ModelHung(f"one inference has not ended in {stuck_s:.0f} s") from None
 
     def _run(self) -> None:
+        self._turn.take()
         try:
             while not self._stopping:
                 self._busy_since_s = monotonic()
@@ -211,8 +240,7 @@ class Engine:
                 if self._spare and (idle or monotonic() > self._spare[0][0]):
                     self._spare.popleft()[1]()
                 elif wait_s > 0 and not self._requests and (self._is_held or not self._queue):
-                    self._busy_since_s = None
-                    self._wake.wait(wait_s)
+                    self._sleep(wait_s)
                 self._wake.clear()
             while self._queue and not self._is_held:
                 self._round()
@@ -220,6 +248,18 @@ class Engine:
         finally:  # by a fault of ours too: nobody may wait for ever for a reply
             self._queue.close(DIED)
             self._queue.refuse_all()
+            self._turn.give()
+
+    def _sleep(self, wait_s: float) -> None:
+        """Wait for something to do, and let others answer meanwhile."""
+        self._busy_since_s = None
+        self._turn.give()
+        self._wake.wait(wait_s)
+        self._turn.take()
+        if self._is_broken:
+            raise RuntimeError(
+                "a request that was answered in place of this thread failed by a fault of ours"
+            )
 
     @property
     def _is_held(self) -> bool:
@@ -243,39 +283,54 @@ class Engine:
                 if not waiting.future.done():  # by a fault of ours
                     waiting.future.set_exception(NoModel(DIED))
 
+    def _may_go_first(self, request: Request) -> bool:
+        """Whether a request need not wait for its turn, which this thread holds.
+
+        Raises:
+            RequestRefused: It may not be run at all.
+        """
+        serving = self._serving
+        if serving is None or self._is_held or not self._thread.is_alive():
+            return False
+        # what runs in a child process may hang, and then its clients are told so in time
+        return serving.session.child is None and self._queue.passes(request, monotonic())
+
+    def _answer_in_place(self, request: Request) -> Reply:
+        self._busy_since_s = monotonic()
+        self._is_broken = True  # until it is known to be none of our faults
+        try:
+            reply = self._answer(request)
+        except AgentError:
+            self._is_broken = False
+            raise
+        self._is_broken = False
+        return reply
+
     def _reply(self, waiting: Waiting) -> None:
         """Answer one request, or say why not."""
-        request, serving = waiting.request, self._serving
-        if serving is None:
-            waiting.future.set_exception(NoModel(self._no_model))
-            return
-        self._idle_since_s = None
-        if request.deadline_s is not None and request.deadline_s <= monotonic():
-            late = DeadlinePassed("the request's deadline passed before its turn came; it was not run")
-            self._queue.not_served(late)
-            waiting.future.set_exception(late)
-            return
         try:
-            settled = self._lineup.answer(serving, request)
+            waiting.future.set_result(self._answer(waiting.request))
         except AgentError as error:
             waiting.future.set_exception(error)
-            return
-        answer, session = settled.answer, settled.serving.session
-        waiting.future.set_result(
-            Reply(
-                answer.outputs,
-                float(answer.latency_ms.sum()),
-                session.manifest.name,
-                session.manifest.version,
-                settled.serving.bundle,
-                session.artifact.id,
-                session.manifest,
-                answer.flagged,
-                settled.uncertain,
-                min(settled.confidence, default=None),
-                settled.path,
-            )
-        )
+
+    def _answer(self, request: Request) -> Reply:
+        """Have the models answer a request.
+
+        Raises:
+            AgentError: Why not.
+        """
+        serving = self._serving
+        if serving is None:
+            raise NoModel(self._no_model)
+        self._idle_since_s = None
+        began_s = monotonic()
+        if request.deadline_s is not None and request.deadline_s <= began_s:
+            late = DeadlinePassed("the request's deadline passed before its turn came; it was not run")
+            self._queue.not_served(late)
+            raise late
+        settled = self._lineup.answer(serving, request)
+        self._took_s = monotonic() - began_s
+        return settled.reply()
 
     def _from_source(self) -> float:
         """Answer one input of the source; how long to wait before the next."""

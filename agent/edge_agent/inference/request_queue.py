@@ -85,6 +85,22 @@ class RequestQueue:
             self._bytes += size_bytes
         return waiting.future
 
+    def passes(self, request: Request, now_s: float) -> bool:
+        """Whether a request may be answered without waiting, since nobody else waits.
+
+        Raises:
+            RequestRefused: As `put`; it is spent like one that was put.
+        """
+        with self._lock:
+            if self._waiting:
+                return False
+            try:
+                self._admit(request, 0, now_s)
+            except RequestRefused as refused:
+                self._count(refused.code)
+                raise
+        return True
+
     def take_round(self) -> list[Waiting]:
         """The oldest request of every client that has one, in the order of their turns."""
         if not self._waiting:  # looked at without the lock: what comes meanwhile is in the next round

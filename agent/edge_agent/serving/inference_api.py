@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Any, Protocol
 
-from edge_agent.errors import CallRefused, DeadlinePassed, NoModel
+from edge_agent.errors import CallRefused, NoModel
 from edge_agent.inference.engine import NO_MODEL
 from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.serving import Serving
@@ -48,6 +48,9 @@ class Answers(Protocol):
 
     def submit(self, request: Request) -> Future[Reply]:
         """Have a request answered."""
+
+    def ask(self, request: Request, timeout_s: float) -> Reply:
+        """Have a request answered, and wait for the reply."""
 
 
 class InferenceApi:
@@ -154,14 +157,7 @@ def answer_call(engine: Answers, call: Call, client: str) -> Message:
     Raises:
         AgentError: Whatever the engine or the contract refuse, or CallRefused for an unknown output.
     """
-    timeout_s = allowed_s(call)
-    future = engine.submit(request_of(call, client))
-    try:
-        reply = future.result(timeout_s)
-    except TimeoutError:
-        future.cancel()
-        raise DeadlinePassed(f"no answer within {timeout_s:g} s") from None
-    return write_reply(call, reply)
+    return write_reply(call, engine.ask(request_of(call, client), allowed_s(call)))
 
 
 def allowed_s(call: Call, expiry_s: float | None = None) -> float:

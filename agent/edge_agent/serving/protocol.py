@@ -129,7 +129,7 @@ def write_reply(call: Call, reply: Reply) -> Message:
         document["id"] = call.id
     document["parameters"] = _said(reply)
     document["outputs"] = outputs
-    head = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    head = _ENCODER.encode(document).encode()
     return Message(b"".join((head, *behind)), len(head) if behind else None)
 
 
@@ -146,13 +146,17 @@ def read_json(content: bytes) -> Any:
         CallRefused: It is not JSON.
     """
     try:
-        return json.loads(content, parse_constant=_no_constant)
+        return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise refuse(f"the request is not JSON: {str(error) or 'nested too deeply'}") from None
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)  # `json.loads` would make one each time
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 def _said(reply: Reply) -> dict[str, Any]:
