@@ -1,45 +1,41 @@
-"""Telemetry records per second from the agents' outboxes to verified rows, beside its parts alone.
+"""Envelopes per second from the broker to committed and acknowledged rows, beside the signatures alone.
 
-    python benchmarks/ingest_rate.py [--devices 8] [--envelopes 500] [--broker mosquitto] [--database URL]
+    python benchmarks/ingest_rate.py [--rounds 3] [--devices 8,400] [--records 1,10,100]
 
-Everything is the real thing: the agent's outboxes on disk, filled beforehand, its flight window and its
-connection; a server process with its broker and database; signed acknowledgements back into the outboxes.
-The senders share this machine's cores with the server and the broker. The other lines are parts of the
-path by themselves, in one thread: what a faster machine, not faster code, could give.
+The server's process runs on one core: its network thread, ingest and database driver. The broker (its
+child), the database server and the devices run on the others. Devices are real MQTT connections that replay
+envelopes which were sealed beforehand, at most 64 on their way each, and go on when a signed
+acknowledgement comes back, as the agent does; they do not write an outbox, so that the server is what is
+measured. The floor is the same core doing nothing but Ed25519 verification of the same envelopes. Rounds of
+all rows are interleaved; the table has medians.
+
+A PostgreSQL server is started where one is installed, with fsync. The second table is parts of the path by
+themselves.
 """
 
 from __future__ import annotations
 
 import argparse
-import queue
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 
 import httpx
+from ingest_devices import Device, drive
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
+from postgres_server import Postgres, postgres_server
 from sqlalchemy import insert
 
-from edge_agent.device.config import DeviceConfig, read_device_key
-from edge_agent.device.enrol import enrol
-from edge_agent.device.home import Home as DeviceHome
-from edge_agent.telemetry.flight import Flight
-from edge_agent.telemetry.mqtt import Happening, Link, LinkUp, Received
-from edge_agent.telemetry.outbox import Identity, Limits, Outbox
+from edge_contracts import cose
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import (
-    CHAIN_START,
-    DeviceState,
-    Telemetry,
-    Window,
-    chain_value,
-    seal,
-    unseal,
-)
+from edge_contracts.messages import CHAIN_START, Telemetry, Window, chain_value, seal, unseal
 from edge_contracts.sketch import QuantileSketch
 from edge_contracts.topics import Channel, topic
 from edge_fleet import schema
@@ -66,36 +62,65 @@ RECORD = Window(
     rss_bytes=60 << 20,
 )
 BATCH, BATCHES = 256, 8
-EPOCH, DEVICE, FLEET = "0" * 16, "d", "f"
+EPOCH, DEVICE, FLEET = "0" * 16, "d", "main"
+SECONDS = 4.0  # of each run, roughly
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--devices", type=int, default=8)
-    parser.add_argument("--envelopes", type=int, default=500, help="of each device")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--devices", default="8,400")
+    parser.add_argument("--records", default="1,10,100")
     parser.add_argument("--broker", default="nats")
-    parser.add_argument("--database", default="", help="SQLAlchemy URL; SQLite when not given")
     options = parser.parse_args()
-    print(f"{'path':46}{'records each':>14}{'envelopes/s':>13}{'records/s':>11}")
-    for records in (1, 10, 100):
-        for name, measured in (
-            ("outbox -> broker -> verified row -> ack", whole),
-            ("  opening envelopes alone (signature, CBOR)", opening),
-            ("  judging and storing opened envelopes alone", storing),
-            ("  raw insert of their rows alone", inserting),
-        ):
-            with tempfile.TemporaryDirectory() as place:
-                rate = measured(Path(place), options, records)
-            print(f"{name:46}{records:14}{rate:13,.0f}{rate * records:11,.0f}", flush=True)
+    with postgres_server(fsync="on") as postgres:
+        sizes = [int(n) for n in options.records.split(",")]
+        counts = [int(n) for n in options.devices.split(",")]
+        kinds = ["SQLite", *(["PostgreSQL"] if postgres else [])]
+        if not postgres:
+            print("PostgreSQL is not installed: SQLite only")
+        rows = [(kind, devices, records) for records in sizes for devices in counts for kind in kinds]
+        floors: dict[int, list[float]] = {records: [] for records in sizes}
+        found: dict[tuple[str, int, int], list[tuple[float, float]]] = {row: [] for row in rows}
+        for _ in range(options.rounds):
+            for records in sizes:
+                floors[records].append(signatures(records))
+            for row in rows:
+                found[row].append(_one(options, postgres, *row))
+    print(
+        "one core                                       envelopes/s  records/s  of the floor  CPU us/envelope"
+    )
+    for records in sizes:
+        floor = statistics.median(floors[records])
+        print(f"{records:4} records: Ed25519 verification alone{floor:16,.0f}{floor * records:11,.0f}")
+        for kind, devices, _ in (row for row in rows if row[2] == records):
+            rate = statistics.median(rate for rate, _ in found[kind, devices, records])
+            cpu = statistics.median(cpu for _, cpu in found[kind, devices, records])
+            name = f"     {devices} devices -> {kind} -> ack"
+            print(f"{name:43}{rate:16,.0f}{rate * records:11,.0f}{rate / floor:13.0%}{cpu * 1e6:17,.0f}")
+    print("\nparts alone, one thread, us/envelope    " + "".join(f"{n:8} records" for n in sizes))
+    for name, part in (
+        ("opening: signature, CBOR, checks", opening),
+        ("judging and storing (SQLite)", storing),
+    ):
+        print(f"{name:40}" + "".join(f"{1e6 / part(records):16,.0f}" for records in sizes))
 
 
-def whole(place: Path, options: argparse.Namespace, records: int) -> float:
-    """Envelopes a second from full outboxes to the last acknowledgement."""
+def _one(
+    options: argparse.Namespace, postgres: Postgres | None, kind: str, devices: int, records: int
+) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as place:
+        database = postgres.fresh() if postgres and kind == "PostgreSQL" else ""
+        return whole(Path(place), options.broker, database, devices, records)
+
+
+def whole(place: Path, broker: str, database: str, devices: int, records: int) -> tuple[float, float]:
+    """Envelopes a second from the first to the last acknowledgement, and seconds of processor for each."""
     home = Home(place / "server")
     mqtt = f"127.0.0.1:{free_loopback_port()}"
     command = [*SERVE, "--home", str(home.root), "--http", "127.0.0.1:0", "--mqtt", mqtt]
-    command += ["--broker", options.broker, "--database", options.database]
+    command += ["--broker", broker, "--database", database]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
         try:
             while (url := find_running(home)) is None:
@@ -103,154 +128,91 @@ def whole(place: Path, options: argparse.Namespace, records: int) -> float:
                     raise SystemExit(server.stderr.read() if server.stderr else "the server ended")
                 time.sleep(0.05)
             authorization = {"Authorization": f"Bearer {home.admin_token.read_text().strip()}"}
-            with httpx.Client(base_url=url, headers=authorization, trust_env=False) as http:
-                senders = []
-                for number in range(options.devices):
-                    token = http.post("/api/v1/tokens", json={}).json()["token"]
-                    senders.append(Sender(DeviceHome(place / str(number)), url, token))
-                for sender in senders:
-                    sender.fill(options.envelopes, records)
-                began = time.perf_counter()
-                for sender in senders:
-                    sender.start()
-                for sender in senders:
-                    sender.join()
-                took_s = time.perf_counter() - began
+            with httpx.Client(base_url=url, headers=authorization, trust_env=False, timeout=60) as http:
+                count = max(1, round(SECONDS * 16_000 / (records + 3) / devices))
+                fleet = [Device(http, FLEET, n, [RECORD] * records, count) for n in range(devices)]
+                with _cores(server.pid):
+                    before = _cpu_s(server.pid)
+                    took_s = drive(fleet)
+                    cpu_s = _cpu_s(server.pid) - before
                 stored = http.get("/api/v1/metrics").json()["since_start"]["envelopes_stored"]
         finally:
             server.terminate()
             server.communicate()
-    total = options.devices * options.envelopes
+    total = devices * count
     if stored != total:
         raise SystemExit(f"{stored} of {total} envelopes were stored")
-    return float(total / took_s)
+    return total / took_s, cpu_s / total
 
 
-class Sender(threading.Thread):
-    """One device that empties its outbox as the agent does."""
-
-    def __init__(self, home: DeviceHome, url: str, token: str) -> None:
-        """Enrol it; it does not connect yet."""
-        super().__init__()
-        self._config: DeviceConfig = enrol(home, url, token, "x86-cpu")
-        self._key = read_device_key(home, self._config)
-        self._path = home.folder / "benchmark.db"
-        self._happened: queue.Queue[Happening] = queue.Queue()
-        self._link = Link(self._config, self._happened.put, Random(1))
-
-    def fill(self, envelopes: int, records: int) -> None:
-        """Put envelopes into the outbox."""
-        outbox = self._outbox()
-        sealed: set[int] = set()
-        for _ in range(envelopes):
-            outbox.put([RECORD] * records)
-            sealed |= {seq for seq, _ in outbox.waiting(1 << 20, sealed)}
-        outbox.close()
-
-    def run(self) -> None:
-        """Connect, say hello, and send until everything is acknowledged."""
-        outbox, flight = self._outbox(), Flight(Random(1))
-        self._link.start()
-        while not isinstance(self._happened.get(timeout=30), LinkUp):
-            pass
-        self._link.publish(Channel.HELLO, self._hello(outbox))
-        while len(outbox):
-            waiting = outbox.waiting(flight.room, flight.flying) if flight.room else []
-            for _, envelope in waiting:
-                self._link.publish(Channel.TELEMETRY, envelope)
-            flight.sent([seq for seq, _ in waiting], time.monotonic())
-            try:
-                happening = self._happened.get(timeout=1)
-            except queue.Empty:
-                flight.overdue(time.monotonic())
-                continue
-            if isinstance(happening, Received) and happening.channel is Channel.ACK:
-                outbox.acknowledge(happening.payload)
-                flight.acknowledged(outbox.acked, time.monotonic())
-        self._link.stop()
-        outbox.close()
-
-    def _outbox(self) -> Outbox:
-        config = self._config
-        identity = Identity(config.fleet, config.device, self._key, config.director)
-        return Outbox(self._path, identity, Limits(1 << 20, 4 << 30))
-
-    def _hello(self, outbox: Outbox) -> bytes:
-        config = self._config
-        state = DeviceState(
-            type="hello",
-            device=config.device,
-            n=1,
-            epoch=outbox.epoch,
-            next_seq=outbox.next_seq,
-            agent="0.1.0",
-            profile=config.lineage,
-            counter=0,
-            time_ms=1,
-        )
-        return seal(state, topic(config.fleet, config.device, Channel.HELLO), self._key)
+@contextmanager
+def _cores(server: int) -> Iterator[None]:
+    """The server's own threads on one core, everything else on the others."""
+    every = os.sched_getaffinity(0)
+    if len(every) < 2:
+        raise SystemExit("one core is the server's: this needs two")
+    own, others = {min(every)}, every - {min(every)}
+    for thread in Path(f"/proc/{server}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), own)
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    for process in (*map(int, children), os.getpid()):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), others)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, every)
 
 
-def opening(place: Path, options: argparse.Namespace, records: int) -> float:
+def _cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def signatures(records: int) -> float:
+    """Verifications a second of one envelope's signature: the floor."""
+    key = PrivateKey.generate()
+    where = topic(FLEET, DEVICE, Channel.TELEMETRY)
+    (verified,) = _batch(records, key, 1)
+    envelope = cose.parse(verified.raw)
+    signed = cose.to_be_signed(envelope.protected, where, envelope.payload)
+    return _rate(lambda: key.public.verify(envelope.signature, signed))
+
+
+def opening(records: int) -> float:
     """Envelopes a second through `unseal`."""
     key = PrivateKey.generate()
     where = topic(FLEET, DEVICE, Channel.TELEMETRY)
     (verified,) = _batch(records, key, 1)
-    began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < 1:
-        unseal(Telemetry, verified.raw, where, key.public)
+    return _rate(lambda: unseal(Telemetry, verified.raw, where, key.public))
+
+
+def _rate(work: Callable[[], object]) -> float:
+    began, count = time.process_time(), 0
+    while (took_s := time.process_time() - began) < 1:
+        work()
         count += 1
-    return count / (time.perf_counter() - began)
+    return count / took_s
 
 
-def storing(place: Path, options: argparse.Namespace, records: int) -> float:
-    """Envelopes a second through `store_batch`, opened beforehand."""
+def storing(records: int) -> float:
+    """Envelopes a second through `store_batch`, opened beforehand; SQLite."""
     key = PrivateKey.generate()
     messages = _batch(records, key, BATCH * BATCHES)
-    store = open_store(options.database or f"sqlite:///{place / 'floor.db'}")
-    with store.write() as connection:
-        connection.execute(
-            insert(schema.devices).values(
-                id=DEVICE,
-                public_key=key.public.raw,
-                profile=[],
-                labels={},
-                credential="",
-                enrolled_ms=1,
-                epoch=EPOCH,
-            )
-        )
-        connection.execute(
-            insert(schema.streams).values(
-                device=DEVICE, epoch=EPOCH, high=-1, chain=CHAIN_START, started_ms=1
-            )
-        )
-    began = time.perf_counter()
-    for start in range(0, len(messages), BATCH):
+    with tempfile.TemporaryDirectory() as place:
+        store = open_store(f"sqlite:///{place}/storing.db")
+        device = dict(id=DEVICE, profile=[], labels={}, credential="", enrolled_ms=1, epoch=EPOCH)
+        stream = dict(device=DEVICE, epoch=EPOCH, high=-1, chain=CHAIN_START, started_ms=1)
         with store.write() as connection:
-            store_batch(connection, messages[start : start + BATCH])
-    took_s = time.perf_counter() - began
-    store.close()
+            connection.execute(insert(schema.devices).values(public_key=key.public.raw, **device))
+            connection.execute(insert(schema.streams).values(**stream))
+        began = time.process_time()
+        for start in range(0, len(messages), BATCH):
+            with store.write() as connection:
+                store_batch(connection, messages[start : start + BATCH])
+        took_s = time.process_time() - began
+        store.close()
     return len(messages) / took_s
-
-
-def inserting(place: Path, options: argparse.Namespace, records: int) -> float:
-    """Envelopes a second when only a batch's bytes and as many plain rows are inserted."""
-    raw = _batch(records, PrivateKey.generate(), 1)[0].raw
-    store = open_store(options.database or f"sqlite:///{place / 'floor.db'}")
-    plain = schema.meta
-    began = time.perf_counter()
-    for batch in range(BATCHES):
-        rows = [
-            {"key": f"{batch}-{envelope}-{record}", "value": raw.hex() if record == 0 else "x" * 300}
-            for envelope in range(BATCH)
-            for record in range(records)
-        ]
-        with store.write() as connection:
-            connection.execute(insert(plain), rows)
-    took_s = time.perf_counter() - began
-    store.close()
-    return BATCH * BATCHES / took_s
 
 
 def _batch(records: int, key: PrivateKey, count: int) -> Sequence[Verified]:

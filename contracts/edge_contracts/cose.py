@@ -41,7 +41,7 @@ def sign(payload: bytes, topic: str, key: PrivateKey) -> bytes:
         topic: The MQTT topic that it will be published on.
     """
     protected = cbor2.dumps({_ALG: _EDDSA, _KID: key.public.key_id.encode()})
-    signature = key.sign(_to_be_signed(protected, topic, payload))
+    signature = key.sign(to_be_signed(protected, topic, payload))
     return cbor2.dumps(cbor2.CBORTag(_TAG_SIGN1, [protected, {}, payload, signature]))
 
 
@@ -85,7 +85,7 @@ def verify(message: bytes, topic: str, key: PublicKey) -> bytes:
     if envelope.key_id != key.key_id:
         raise KeyUnknown(f"an envelope is signed by key {envelope.key_id!r:.80}, expected {key.key_id}")
     try:
-        key.verify(envelope.signature, _to_be_signed(envelope.protected, topic, envelope.payload))
+        key.verify(envelope.signature, to_be_signed(envelope.protected, topic, envelope.payload))
     except SignatureInvalid:
         raise SignatureInvalid(f"an envelope on {topic} does not verify with key {key.key_id}") from None
     return envelope.payload
@@ -115,6 +115,6 @@ def decode(content: bytes, what: str) -> object:
     return item
 
 
-def _to_be_signed(protected: bytes, topic: str, payload: bytes) -> bytes:
+def to_be_signed(protected: bytes, topic: str, payload: bytes) -> bytes:
     """RFC 9052 section 4.4: Sig_structure."""
     return cbor2.dumps(["Signature1", protected, topic.encode(), payload])

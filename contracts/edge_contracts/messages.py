@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import cbor2
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from edge_contracts import cose
 from edge_contracts.digest import Digest
@@ -333,7 +333,7 @@ def parse_payload(kind: type[Message], payload: bytes) -> Message:
             )
         raise FormatInvalid(f"{what} has no version")
     try:
-        return TypeAdapter(kind).validate_python(raw)
+        return cast("Message", kind.model_validate(raw))
     except ValidationError as error:
         raise FormatInvalid(f"{what}: {first_fault(error, list(kind.model_fields))}") from None
 

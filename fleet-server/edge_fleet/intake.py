@@ -7,24 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, tuple_, update
+from sqlalchemy import Connection, select
 
 from edge_contracts.messages import DeviceState, Event, Gap, Telemetry, Window, chain_value
 from edge_fleet.device_state import store_state
 from edge_fleet.schema import devices, envelopes, events, forks, gaps, streams, windows
+from edge_fleet.storage.bulk import insert_many, rows_of, update_many
+from edge_fleet.storage.record_rows import (
+    EVENT_COLUMNS,
+    GAP_COLUMNS,
+    WINDOW_COLUMNS,
+    Where,
+    event_row,
+    gap_row,
+    window_row,
+)
 from edge_fleet.store import insert_new
 from edge_fleet.stream import Link, Position, Standing, advance, judge
 from edge_fleet.verification import Refused, Verified
 
-_KEYS_PER_QUERY = 300  # below every SQLite's limit of variables, three for each key
 _AHEAD_PER_QUERY = 512
-_TABLES: dict[type, Table] = {Window: windows, Event: events, Gap: gaps}
-_COLUMNS = {kind: frozenset(table.columns.keys()) for kind, table in _TABLES.items()}
-_REASONS = ("errors", "refused", "flagged", "unserved")
-# columns of `windows` that hold a field as it is
-_PLAIN = [name for name in Window.model_fields if name in _COLUMNS[Window]]
+_ENVELOPE_COLUMNS = ("device", "epoch", "seq", "received_ms", "prev", "chain", "raw")
+
+Stream = tuple[str, str]  # device and epoch
 
 
 @dataclass
@@ -47,19 +53,28 @@ class Outcome:
     records: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Item:
     """An envelope of telemetry with what the chain needs."""
 
-    device: str
+    stream: Stream
     message: Telemetry
     link: Link
     raw: bytes
     received_ms: int
 
     @property
-    def stream(self) -> tuple[str, str]:
-        return self.device, self.message.epoch
+    def where(self) -> Where:
+        device, epoch = self.stream
+        return device, epoch, self.message.seq, self.received_ms
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """What the table says of a stream: `top` is its largest stored number, above `high` after a hole."""
+
+    position: Position
+    top: int
 
 
 def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
@@ -72,7 +87,13 @@ def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
         if isinstance(verified.message, DeviceState):
             _take_state(connection, verified.message, verified.received_ms, outcome)
     items = [
-        _Item(v.device, v.message, Link(v.message.prev, chain_value(v.raw)), v.raw, v.received_ms)
+        _Item(
+            (v.device, v.message.epoch),
+            v.message,
+            Link(v.message.prev, chain_value(v.raw)),
+            v.raw,
+            v.received_ms,
+        )
         for v in batch
         if isinstance(v.message, Telemetry)
     ]
@@ -89,81 +110,94 @@ def _take_state(connection: Connection, state: DeviceState, received_ms: int, ou
     if state.type == "hello":
         outcome.greeted.append(state.device)
         stream = state.device, state.epoch
-        outcome.acks[stream] = _positions(connection, [stream])[stream]
+        outcome.acks[stream] = _tails(connection, [stream])[stream].position
 
 
 def _take_telemetry(connection: Connection, items: Sequence[_Item], outcome: Outcome) -> None:
-    positions = _positions(connection, {item.stream for item in items})
-    known = _stored_around(connection, items)
-    fresh: dict[tuple[str, str], list[_Item]] = {}
+    tails = _tails(connection, {item.stream for item in items})
+    known = _known(connection, items, tails)
+    fresh: dict[Stream, list[_Item]] = {}
     for item in items:
-        if item.stream not in positions:
-            detail = f"envelope {item.message.seq} of epoch {item.message.epoch}, which no hello announced"
-            outcome.refused.append(Refused("epoch-unannounced", item.device, detail))
+        stream, seq = item.stream, item.message.seq
+        if stream not in tails:
+            detail = f"envelope {seq} of epoch {stream[1]}, which no hello announced"
+            outcome.refused.append(Refused("epoch-unannounced", stream[0], detail))
             continue
-        seq = item.message.seq
-        same, before, after = (known.get((*item.stream, n)) for n in (seq, seq - 1, seq + 1))
-        standing = judge(seq, item.link, same, before, after)
+        links = known[stream]
+        standing = judge(seq, item.link, links.get(seq), links.get(seq - 1), links.get(seq + 1))
         if standing is Standing.NEW:
-            known[(*item.stream, seq)] = item.link
-            fresh.setdefault(item.stream, []).append(item)
+            links[seq] = item.link
+            fresh.setdefault(stream, []).append(item)
         elif standing is not Standing.DUPLICATE:
             if standing is Standing.FORK:
                 _keep_fork(connection, item)
-            detail = f"envelope {seq} of epoch {item.message.epoch}"
-            outcome.refused.append(Refused(standing, item.device, detail))
+            outcome.refused.append(Refused(standing, stream[0], f"envelope {seq} of epoch {stream[1]}"))
             continue
-        outcome.acks[item.stream] = positions[item.stream]
-    heard = {item.device for item in items}
+        outcome.acks[stream] = tails[stream].position
     latest_ms = max(item.received_ms for item in items)
-    connection.execute(update(devices).where(devices.c.id.in_(heard)).values(last_seen_ms=latest_ms))
+    heard = dict.fromkeys(item.stream[0] for item in items)
+    update_many(connection, devices, ("id",), ("last_seen_ms",), [(latest_ms, device) for device in heard])
     new = [item for stream in fresh.values() for item in stream]
     _insert(connection, new)
     outcome.envelopes = len(new)
     outcome.records = sum(len(item.message.recs) for item in new)
+    moved = []
     for stream, stream_items in fresh.items():
-        position = _complete(connection, stream, positions[stream], stream_items, known)
+        tail = tails[stream]
+        position = _complete(connection, stream, tail.position, stream_items, known[stream])
         outcome.acks[stream] = position
-        connection.execute(
-            update(streams)
-            .where(streams.c.device == stream[0], streams.c.epoch == stream[1])
-            .values(high=position.high, chain=position.chain)
-        )
+        top = max(tail.top, *(item.message.seq for item in stream_items), -1)
+        moved.append((position.high, position.chain, top, *stream))
+    update_many(connection, streams, ("device", "epoch"), ("high", "chain", "top"), moved)
 
 
-def _positions(connection: Connection, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Position]:
+def _tails(connection: Connection, wanted: Iterable[Stream]) -> dict[Stream, _Tail]:
     """Of those streams that a hello has announced."""
-    columns = (streams.c.device, streams.c.epoch)
-    return {
-        (row.device, row.epoch): Position(row.high, row.chain)
-        for keys in _portions(list(wanted))
-        for row in connection.execute(select(streams).where(tuple_(*columns).in_(keys)))
-    }
+    columns = ("device", "epoch", "high", "chain", "top")
+    rows = rows_of(connection, streams, ("device", "epoch"), list(wanted), columns)
+    return {(row[0], row[1]): _Tail(Position(row[2], row[3]), row[4]) for row in rows}
 
 
-def _stored_around(connection: Connection, items: Iterable[_Item]) -> dict[tuple[str, str, int], Link]:
-    """The stored envelopes under the items' own numbers and those next to them."""
-    wanted = {(*item.stream, item.message.seq + step) for item in items for step in (-1, 0, 1)}
-    columns = (envelopes.c.device, envelopes.c.epoch, envelopes.c.seq)
-    return {
-        (row.device, row.epoch, row.seq): Link(row.prev, row.chain)
-        for keys in _portions(sorted(wanted))
-        for row in connection.execute(
-            select(*columns, envelopes.c.prev, envelopes.c.chain).where(tuple_(*columns).in_(keys))
-        )
-    }
+def _known(
+    connection: Connection, items: Iterable[_Item], tails: Mapping[Stream, _Tail]
+) -> dict[Stream, dict[int, Link]]:
+    """Of each stream the stored envelopes under the items' own numbers and those next to them.
+
+    A stream without a hole, whose items go on where it ends, needs no look at what is stored: its last
+    link is in the table of streams. That is nearly every one.
+    """
+    numbers: dict[Stream, list[int]] = {}
+    for item in items:
+        numbers.setdefault(item.stream, []).append(item.message.seq)
+    known: dict[Stream, dict[int, Link]] = {}
+    wanted: set[tuple[str, str, int]] = set()
+    for stream, found in numbers.items():
+        tail = tails.get(stream)
+        known[stream] = {}
+        if tail is None:
+            continue
+        high = tail.position.high
+        if tail.top == high and found == list(range(high + 1, high + 1 + len(found))):
+            if high >= 0:
+                known[stream][high] = Link(b"", tail.position.chain)
+        else:
+            wanted |= {(*stream, seq + step) for seq in found for step in (-1, 0, 1)}
+    columns = ("device", "epoch", "seq", "prev", "chain")
+    for row in rows_of(connection, envelopes, ("device", "epoch", "seq"), sorted(wanted), columns):
+        known[(row[0], row[1])][row[2]] = Link(row[3], row[4])
+    return known
 
 
 def _complete(
     connection: Connection,
-    stream: tuple[str, str],
+    stream: Stream,
     position: Position,
     new: Sequence[_Item],
-    known: Mapping[tuple[str, str, int], Link],
+    known: Mapping[int, Link],
 ) -> Position:
     """Move a stream's position on, without asking the database in the usual case of no holes."""
     start = position
-    while (link := known.get((*stream, position.high + 1))) is not None:
+    while (link := known.get(position.high + 1)) is not None:
         position = Position(position.high + 1, link.chain)
     numbers = {item.message.seq for item in new}
     # `known` reaches one beyond each new envelope: a run that ends on a stored one may go on
@@ -198,74 +232,33 @@ def _complete(
 
 
 def _insert(connection: Connection, items: Sequence[_Item]) -> None:
-    insert_new(
-        connection,
-        envelopes,
-        [
-            {
-                **_where(item),
-                "prev": item.link.prev,
-                "chain": item.link.chain,
-                "raw": item.raw,
-            }
-            for item in items
-        ],
-        ("device", "epoch", "seq"),
-    )
-    rows: dict[type, list[dict[str, Any]]] = {Window: [], Event: [], Gap: []}
+    """Rows of envelopes that were judged to be new, by the only writer: no key of theirs is taken."""
+    window_rows, event_rows, gap_rows = [], [], []
+    envelope_rows = []
     for item in items:
+        where = item.where
+        envelope_rows.append((*where, item.link.prev, item.link.chain, item.raw))
         for record in item.message.recs:
-            rows[type(record)].append(_row(item, record))
-    for kind, table in _TABLES.items():
-        if rows[kind]:
-            connection.execute(insert(table), rows[kind])
-
-
-def _where(item: _Item) -> dict[str, Any]:
-    return {
-        "device": item.device,
-        "epoch": item.message.epoch,
-        "seq": item.message.seq,
-        "received_ms": item.received_ms,
-    }
-
-
-def _row(item: _Item, record: Window | Event | Gap) -> dict[str, Any]:
-    """A record laid out for questions; names as in `schema.py`.
-
-    A field that has no column yet is in the raw envelope all the same.
-    """
-    known = _COLUMNS[type(record)]
-    return {name: value for name, value in _fields(item, record).items() if name in known}
-
-
-def _fields(item: _Item, record: Window | Event | Gap) -> dict[str, Any]:
-    if isinstance(record, Gap):
-        # a device can only speak for what came before; a range that says more is cut to that
-        where = {"device": item.device, "epoch": item.message.epoch, "received_ms": item.received_ms}
-        last_seq = min(record.last_seq, item.message.seq - 1)
-        return {**where, **record.model_dump(exclude={"kind", "last_seq"}), "last_seq": last_seq}
-    if isinstance(record, Event):
-        return {**_where(item), **record.model_dump(exclude={"kind"})}
-    plain = {name: getattr(record, name) for name in _PLAIN}
-    return {
-        **_where(item),
-        **plain,
-        "errors": sum(record.errors.values()),
-        "refused": sum(record.refused.values()),
-        "reasons": {name: dict(getattr(record, name)) for name in _REASONS},
-        "latency": {str(index): count for index, count in record.latency_ms.bins.items()},
-        "scalars": {scalar.name: list(scalar.counts) for scalar in record.scalars},
-        "lineup": record.lineup.model_dump(mode="json") if record.lineup else None,
-        "software": dict(record.software),
-        "drifting": list(record.drifting),
-    }
+            if isinstance(record, Window):
+                window_rows.append(window_row(where, record))
+            elif isinstance(record, Event):
+                event_rows.append(event_row(where, record))
+            else:
+                gap_rows.append(gap_row(where, record))
+    insert_many(connection, envelopes, _ENVELOPE_COLUMNS, envelope_rows)
+    insert_many(connection, windows, WINDOW_COLUMNS, window_rows)
+    insert_many(connection, events, EVENT_COLUMNS, event_rows)
+    insert_many(connection, gaps, GAP_COLUMNS, gap_rows)
 
 
 def _keep_fork(connection: Connection, item: _Item) -> None:
-    row = {**_where(item), "chain": item.link.chain, "raw": item.raw}
+    device, epoch, seq, received_ms = item.where
+    row = {
+        "device": device,
+        "epoch": epoch,
+        "seq": seq,
+        "received_ms": received_ms,
+        "chain": item.link.chain,
+        "raw": item.raw,
+    }
     insert_new(connection, forks, [row], ("device", "epoch", "seq", "chain"))
-
-
-def _portions(keys: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (keys[start : start + _KEYS_PER_QUERY] for start in range(0, len(keys), _KEYS_PER_QUERY))

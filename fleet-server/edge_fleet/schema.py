@@ -62,6 +62,7 @@ streams = Table(
     Column("high", BigInteger, nullable=False, default=-1),
     Column("chain", LargeBinary(16), nullable=False),
     Column("started_ms", BigInteger, nullable=False),
+    Column("top", BigInteger, nullable=False, server_default="-1"),  # largest stored number; > high: a hole
 )
 
 envelopes = Table(

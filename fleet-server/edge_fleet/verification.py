@@ -16,9 +16,14 @@ from edge_contracts.topics import FROM_DEVICE, Address, Channel, parse
 
 @dataclass(frozen=True)
 class Arrival:
-    """A message as it came."""
+    """A message as it came.
+
+    Args:
+        address: Whom the topic names; None for a topic that no device of this fleet writes to.
+    """
 
     topic: str
+    address: Address | None
     payload: bytes
     received_ms: int
 
@@ -65,13 +70,13 @@ def address_of(topic: str, fleet: str) -> Address | None:
     return address if address.fleet == fleet and address.channel in FROM_DEVICE else None
 
 
-def verify(arrival: Arrival, fleet: str, devices: Mapping[str, KnownDevice]) -> Verified | Refused:
+def verify(arrival: Arrival, devices: Mapping[str, KnownDevice]) -> Verified | Refused:
     """Believe a message or say why not.
 
     Args:
         devices: Those of our devices that the batch's topics name.
     """
-    address = address_of(arrival.topic, fleet)
+    address = arrival.address
     if address is None:
         return Refused("topic-invalid", "", f"a message on {arrival.topic!r:.200}")
     device = devices.get(address.device)

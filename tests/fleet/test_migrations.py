@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres_server import with_driver
 from sqlalchemy import Connection, Engine, create_engine, inspect, select, text
-from sqlalchemy.engine import make_url
 
 from edge_fleet import schema
 from edge_fleet.errors import DatabaseMixed, DatabaseTooNew, DatabaseUnreachable, FleetError, MigrationFailed
@@ -25,10 +25,7 @@ NEWEST = heads()[0]
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     """A plain engine on the database, without any of the store's settings."""
-    url = make_url(database_url)
-    if url.drivername == "postgresql":
-        url = url.set(drivername="postgresql+psycopg")
-    made = create_engine(url)
+    made = create_engine(with_driver(database_url))
     yield made
     made.dispose()
 

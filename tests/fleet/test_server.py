@@ -15,7 +15,7 @@ from sqlalchemy import insert, select
 
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import Gap, Phase, Progress, Telemetry, chain_value, seal
-from edge_contracts.topics import Channel, topic
+from edge_contracts.topics import Channel, parse, topic
 from edge_fleet import orders, schema
 from edge_fleet.assignment import State
 
@@ -178,7 +178,8 @@ def test_what_the_database_cannot_hold_is_refused_alone(fleet: Running, device: 
 def _arrival(device: FleetDevice, payload: bytes) -> Any:
     from edge_fleet.verification import Arrival
 
-    return Arrival(device.topic(Channel.TELEMETRY), payload, 1)
+    where = device.topic(Channel.TELEMETRY)
+    return Arrival(where, parse(where), payload, 1)
 
 
 def test_a_revoked_device_is_cut_and_its_messages_refused(fleet: Running) -> None:

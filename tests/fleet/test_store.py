@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from postgres_server import with_driver
 from sqlalchemy import create_engine, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
@@ -133,7 +134,7 @@ def test_without_the_turn_postgresql_lets_an_update_be_lost(postgres_url: str) -
     store = open_store(postgres_url)
     with store.write() as connection:
         connection.execute(insert(meta).values(key="n", value="0"))
-    engine = create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+    engine = create_engine(with_driver(postgres_url))
     with engine.connect() as one, engine.connect() as other:
         for connection in (one, other):
             assert connection.execute(select(meta.c.value).where(meta.c.key == "n")).scalar_one() == "0"
