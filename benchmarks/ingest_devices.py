@@ -51,7 +51,7 @@ class Device:
             profile=("x86-cpu",),
             name=name,
         )
-        answer = http.post("/api/v1/enrol", content=request.model_dump_json())
+        answer = http.post("/api/v1/enrol", json=request.model_dump(mode="json"))
         answer.raise_for_status()
         self._enrolled = EnrolAnswer.model_validate_json(answer.content)
         epoch, prev, encoded = os.urandom(8).hex(), CHAIN_START, [encode_record(one) for one in records]
