@@ -18,6 +18,7 @@ import click
 
 from edge_contracts.errors import ContractError
 from edge_contracts.model import parse_object
+from edge_fleet.access.audit_cli import audit
 from edge_fleet.config import DEFAULT_HTTP, DEFAULT_MQTT, ServerConfig
 from edge_fleet.database_cli import database
 from edge_fleet.errors import FleetError
@@ -115,7 +116,7 @@ def main() -> None:
 
 def _add_groups() -> None:
     """Commands that live in modules of their own."""
-    for group in (token, devices, refusals, trust, release, rollout, telemetry, broker, database):
+    for group in (token, devices, refusals, trust, release, rollout, telemetry, broker, database, audit):
         cli.add_command(group)
     if find_spec("edge_fleet.demo") is not None:
         cli.add_command(import_module("edge_fleet.demo").demo)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,16 @@ class Client:
 
     def lines(self, path: str, **query: Any) -> Iterator[str]:
         """The lines of a stream, until the server ends it."""
+        with self._streaming(path, query) as answer:
+            yield from answer.iter_lines()
+
+    def pieces(self, path: str, **query: Any) -> Iterator[bytes]:
+        """The bytes of a long answer as they come."""
+        with self._streaming(path, query) as answer:
+            yield from answer.iter_bytes()
+
+    @contextmanager
+    def _streaming(self, path: str, query: Mapping[str, Any]) -> Iterator[httpx.Response]:
         wanted = {name: value for name, value in query.items() if value is not None}
         try:
             forever = httpx.Timeout(TIMEOUT_S, read=None)
@@ -78,7 +88,7 @@ class Client:
                 if answer.is_error:
                     answer.read()
                     self._refuse(answer)
-                yield from answer.iter_lines()
+                yield answer
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 

@@ -14,6 +14,7 @@ FleetError                       every refusal; its text is one line: found, exp
  |   +- DatabaseMixed            tables that are not those of the revision that it says it has
  +- MigrationFailed              the database could not be brought to this release's schema
  +- DatabaseUnreachable          the database does not answer, or the URL is wrong
+ +- AuditBroken                  an audit log that is not as it was written
  +- BrokerFailed                 the broker does not start, or does not do what it must
  +- AddressInUse                 a port that another program holds
  +- ServerUnreachable            the CLI finds no server, or what it finds is not one
@@ -114,6 +115,13 @@ class DatabaseUnreachable(FleetError):
     """A database that does not answer, or a URL that is not one."""
 
     code = "database-unreachable"
+
+
+class AuditBroken(FleetError):
+    """An audit log that is not as it was written."""
+
+    code = "audit-broken"
+    status = 409
 
 
 class BrokerFailed(FleetError):

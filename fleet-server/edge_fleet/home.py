@@ -47,6 +47,11 @@ class Home:
         return self.root / "admin.token"
 
     @property
+    def audit_head(self) -> Path:
+        """The last row of the audit log, signed: `access/audit_head.py`; beside the database, not in it."""
+        return self.root / "audit.head"
+
+    @property
     def archives(self) -> Path:
         """Published bundles, one file each, named by digest."""
         return self.root / "archives"

@@ -298,7 +298,7 @@ refusals = Table(
     Column("detail", String(500), nullable=False),
 )
 
-# Who did what. Rows are only ever added.
+# Who did what. Rows are only ever added, by `audit.record` alone: each is chained to the one before.
 audit = Table(
     "audit",
     metadata,
@@ -308,4 +308,7 @@ audit = Table(
     Column("action", String(64), nullable=False),
     Column("subject", String(128), nullable=False),
     Column("detail", JSON, nullable=False),
+    Column("prev", String(64), nullable=False),  # `hash` of the row before, zeros for the first
+    Column("hash", String(64), nullable=False),  # audit.Entry.hash
+    UniqueConstraint("prev", name="audit_chain"),  # a row has one successor
 )

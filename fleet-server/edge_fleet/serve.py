@@ -17,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 
+from edge_fleet.access.audit_head import Sealer
 from edge_fleet.accounts import Accounts
 from edge_fleet.app import create_app
 from edge_fleet.auth import Attempts, Role, is_known, make_token
@@ -127,7 +128,8 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         server = Server(
             store, bus, dispatch, now_ms, config, home, keys, broker, accounts, link, ingest, Attempts()
         )
-        for work in (Conductor(server).run, lambda stopping: watch(server, stopping)):
+        sealer = Sealer(server, keys.director, home.audit_head)
+        for work in (Conductor(server).run, lambda stopping: watch(server, stopping), sealer.run):
             stack.enter_context(_thread(work))
         yield server
 

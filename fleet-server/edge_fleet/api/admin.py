@@ -1,10 +1,10 @@
-"""Tokens, trusted publishers, refusals, metrics, the audit log and the broker over HTTP."""
+"""Tokens, trusted publishers, refusals, metrics and the broker over HTTP."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import Field
 from sqlalchemy import func, select, update
 
@@ -16,7 +16,7 @@ from edge_fleet.auth import Right, Role, make_token
 from edge_fleet.config import parse_address
 from edge_fleet.errors import Forbidden, NotFound
 from edge_fleet.registry import trust
-from edge_fleet.schema import audit, devices, envelopes, publishers, refusals, tokens, windows
+from edge_fleet.schema import devices, envelopes, publishers, refusals, tokens, windows
 
 router = APIRouter(prefix="/api/v1", tags=["administration"])
 
@@ -167,14 +167,6 @@ def list_refusals(services: Shared, who: Reader) -> list[dict[str, Any]]:
     """What was refused, by reason and device, with the last case."""
     with services.store.read() as connection:
         query = select(refusals).order_by(refusals.c.last_ms.desc()).limit(1000)
-        return [dict(row) for row in connection.execute(query).mappings()]
-
-
-@router.get("/audit")
-def list_audit(services: Shared, who: Admin, most: int = Query(200, ge=1, le=1000)) -> list[dict[str, Any]]:
-    """Who did what, newest first."""
-    with services.store.read() as connection:
-        query = select(audit).order_by(audit.c.id.desc()).limit(most)
         return [dict(row) for row in connection.execute(query).mappings()]
 
 

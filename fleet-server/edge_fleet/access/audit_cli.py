@@ -1,0 +1,118 @@
+"""Commands about the audit log: audit list, export, verify, accept."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_contracts.keys import PublicKey, read_public
+from edge_fleet.errors import NotFound
+from edge_fleet.home import Home, default_home, load_home
+from edge_fleet.keys import read_keys
+from edge_fleet.remote import API, as_json, connect, home_option, remote
+from edge_fleet.rendering import ago, table
+
+if TYPE_CHECKING:
+    from edge_fleet.access.audit_check import Checked
+
+
+@click.group()
+def audit() -> None:
+    """Who did what: a log in which nothing can be changed, left out or added later without being seen."""
+
+
+@audit.command("list")
+@remote
+@click.option("--most", type=click.IntRange(1, 1000), default=50, show_default=True)
+@as_json
+def audit_list(home_path: Path | None, url: str | None, token: str | None, most: int, as_json: bool) -> None:
+    """Show the newest rows."""
+    found = connect(home_path, url, token).get(f"{API}/audit", most=most)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    rows = [
+        (row["id"], ago(row["at_ms"]), row["actor"], row["action"], row["subject"], json.dumps(row["detail"]))
+        for row in found
+    ]
+    table(("row", "when", "who", "did", "to", "detail"), rows)
+
+
+@audit.command("export")
+@remote
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+def audit_export(home_path: Path | None, url: str | None, token: str | None, form: str) -> None:
+    """Write all of it to standard output, with the head that the server signed as the last line."""
+    for piece in connect(home_path, url, token).pieces(f"{API}/audit/export", format=form):
+        sys.stdout.buffer.write(piece)
+
+
+@audit.command("verify")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--key", "key_path", type=click.Path(path_type=Path), help="PEM of the director's public key.")
+@click.option("--database", metavar="URL", help="Another one than the home's.")
+@home_option
+def audit_verify(
+    file: Path | None, key_path: Path | None, database: str | None, home_path: Path | None
+) -> None:
+    """Check the database's log, or an exported FILE without a server; 1 when it is not as it was written."""
+    home = Home(home_path or default_home())
+    key = read_public(key_path) if key_path else read_keys(home.keys).director.public if home.exists else None
+    found = _of_file(file, key) if file else _of_database(home, database, key)
+    click.echo(f"{found.rows} rows, each as it was written; the last is {found.hash[:16]}")
+    if found.head is None:
+        click.echo("no signed head: rows may have been cut off at the end")
+    elif key is None:
+        click.echo(
+            f"head of row {found.head.row}: signature NOT checked; give --key (id {found.head.key_id})"
+        )
+    else:
+        click.echo(
+            f"nothing is missing up to row {found.head.row}, signed by {key.key_id} {ago(found.head.at_ms)}"
+        )
+
+
+@audit.command("accept")
+@click.option("--why", required=True, help="Kept in the log, with the head of what was lost.")
+@home_option
+def audit_accept(why: str, home_path: Path | None) -> None:
+    """Go on after rows were lost, as when an older backup was restored; the loss itself is written down."""
+    from edge_fleet.access.audit_head import accept
+    from edge_fleet.store import open_store
+
+    home = Home(home_path or default_home())
+    config = load_home(home)
+    key = read_keys(home.keys).director
+    with closing(open_store(home.database_url(config))) as store, store.write() as connection:
+        head = accept(connection, key, home.audit_head, "local", why, time.time_ns() // 1_000_000)
+    click.echo(f"accepted; row {head.row} says what was lost")
+
+
+def _of_file(file: Path, key: PublicKey | None) -> Checked:
+    from edge_fleet.access.audit_check import check_file
+
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            return check_file(stream, key)
+    except OSError as error:
+        raise NotFound(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise NotFound(f"{file} is not text in UTF-8") from None
+
+
+def _of_database(home: Home, database: str | None, key: PublicKey | None) -> Checked:
+    from edge_fleet.access.audit_check import check
+    from edge_fleet.access.audit_head import read_head
+    from edge_fleet.audit import entries
+    from edge_fleet.store import Store, opened
+
+    url = database or home.database_url(load_home(home))
+    head = read_head(home.audit_head)  # before the rows: they have come at least as far
+    with opened(url) as engine, Store(engine).read() as connection:
+        return check(entries(connection), head, key)
