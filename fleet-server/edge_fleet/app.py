@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_contracts.errors import ContractError
-from edge_fleet.api import admin, auditing, devices, releases, rollouts, telemetry
+from edge_fleet.api import admin, auditing, devices, lineage, releases, rollouts, telemetry
 from edge_fleet.console.routes import install
 from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge
 from edge_fleet.services import Server
@@ -42,7 +42,7 @@ def create_app(services: Server) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(Exception, _broken_promise)
-    for part in (devices, releases, rollouts, telemetry, admin, auditing):
+    for part in (devices, releases, lineage, rollouts, telemetry, admin, auditing):
         app.include_router(part.router)
     install(app)
 

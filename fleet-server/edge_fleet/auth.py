@@ -26,6 +26,7 @@ class Right(StrEnum):
     READ = "read"
     OPERATE = "operate"  # rollouts, enrolment tokens, revoking devices
     PUBLISH = "publish"  # releases
+    APPROVE = "approve"  # releases that others have published
     ADMIN = "admin"  # tokens, trusted publishers, the broker
 
 
@@ -36,6 +37,7 @@ class Role(StrEnum):
     VIEWER = "viewer"
     OPERATOR = "operator"
     PUBLISHER = "publisher"
+    APPROVER = "approver"
     ADMIN = "admin"
     SUBSCRIBER = "subscriber"  # MQTT only: reads telemetry topics
 
@@ -45,6 +47,7 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.VIEWER: frozenset({Right.READ}),
     Role.OPERATOR: frozenset({Right.READ, Right.OPERATE}),
     Role.PUBLISHER: frozenset({Right.READ, Right.PUBLISH}),
+    Role.APPROVER: frozenset({Right.READ, Right.APPROVE}),
     Role.ADMIN: frozenset(Right),
     Role.SUBSCRIBER: frozenset(),
 }

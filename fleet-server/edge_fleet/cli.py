@@ -116,6 +116,7 @@ def main() -> None:
 
 def _add_groups() -> None:
     """Commands that live in modules of their own."""
+    import_module("edge_fleet.lineage.cli")  # adds to the group `release`
     for group in (token, devices, refusals, trust, release, rollout, telemetry, broker, database, audit):
         cli.add_command(group)
     if find_spec("edge_fleet.demo") is not None:

@@ -28,7 +28,7 @@ def token() -> None:
 @remote
 @click.option(
     "--role",
-    type=click.Choice(["enrol", "viewer", "operator", "publisher", "admin", "subscriber"]),
+    type=click.Choice(["enrol", "viewer", "operator", "publisher", "approver", "admin", "subscriber"]),
     default="enrol",
     help="Default: enrol, for one device.",
 )

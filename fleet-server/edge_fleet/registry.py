@@ -22,6 +22,7 @@ from edge_contracts.model import canonical_json
 from edge_contracts.signing import VerifiedManifest, verify
 from edge_fleet.audit import record
 from edge_fleet.errors import NotFound, ReleaseInvalid
+from edge_fleet.lineage import stages
 from edge_fleet.schema import bundles, publishers, releases
 
 
@@ -115,6 +116,7 @@ def publish(
     connection.execute(insert(bundles), [_row(candidate, counter) for candidate in new])
     profiles = sorted(candidate.verified.manifest.profile for candidate in new)
     record(connection, actor, "release published", f"{name} {version}", now_ms, profiles=profiles)
+    stages.note(connection, counter, stages.Event.PUBLISHED, actor, now_ms, ", ".join(profiles))
     return counter
 
 
@@ -147,7 +149,15 @@ def listed(connection: Connection, counter: int | None = None) -> list[dict[str,
     for row in connection.execute(select(*columns).order_by(bundles.c.profile)).mappings():
         bundle = dict(row)
         by_counter.setdefault(bundle.pop("counter"), []).append(bundle)
-    return [{**release, "bundles": by_counter.get(release["counter"], [])} for release in found]
+    stage = stages.stages_of(connection)
+    return [
+        {
+            **release,
+            "stage": stage.get(release["counter"], stages.Stage.CANDIDATE),
+            "bundles": by_counter.get(release["counter"], []),
+        }
+        for release in found
+    ]
 
 
 def _one_version(candidates: Sequence[Candidate]) -> tuple[str, str]:

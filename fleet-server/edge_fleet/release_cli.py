@@ -48,11 +48,19 @@ def release_list(home_path: Path | None, url: str | None, token: str | None, as_
         click.echo(json.dumps(found))
         return
     rows = [
-        (r["counter"], r["name"], r["version"], b["profile"], short(b["digest"]), b["archive_bytes"])
+        (
+            r["counter"],
+            r["name"],
+            r["version"],
+            r["stage"],
+            b["profile"],
+            short(b["digest"]),
+            b["archive_bytes"],
+        )
         for r in found
         for b in r["bundles"]
     ]
-    table(("counter", "name", "version", "profile", "bundle", "bytes"), rows)
+    table(("counter", "name", "version", "stage", "profile", "bundle", "bytes"), rows)
 
 
 @click.group()

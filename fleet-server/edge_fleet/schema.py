@@ -180,6 +180,20 @@ releases = Table(
     UniqueConstraint("name", "version"),
 )
 
+# How far a release has come. Rows are only ever added; a release without any is a candidate.
+release_steps = Table(
+    "release_steps",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("counter", BigInteger, ForeignKey("releases.counter"), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("stage", String(16), nullable=False),  # after it
+    Column("actor", String(64), nullable=False),
+    Column("why", String(500), nullable=False),
+    Index("release_steps_by_release", "counter", "id"),
+)
+
 bundles = Table(
     "bundles",
     metadata,

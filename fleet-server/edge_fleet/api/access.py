@@ -68,6 +68,7 @@ def requires(right: Right) -> Callable[[Request], Principal]:
 Reader = Annotated[Principal, Depends(requires(Right.READ))]
 Operator = Annotated[Principal, Depends(requires(Right.OPERATE))]
 Publisher = Annotated[Principal, Depends(requires(Right.PUBLISH))]
+Approver = Annotated[Principal, Depends(requires(Right.APPROVE))]
 Admin = Annotated[Principal, Depends(requires(Right.ADMIN))]
 
 

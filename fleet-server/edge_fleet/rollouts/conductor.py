@@ -21,6 +21,7 @@ from edge_fleet.assignment import Event as AssignmentEvent
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict
 from edge_fleet.evidence import StageEvidence, gather
+from edge_fleet.lineage.stages import require_rollable
 from edge_fleet.rollouts import candidates, readings, rows, selector, targets
 from edge_fleet.rollouts import members as member_rows
 from edge_fleet.rollouts.decision import Decision, decide, decide_return
@@ -69,11 +70,12 @@ class Conductor:
 
         Raises:
             NotFound: No such rollout.
-            Conflict: It has been started, it would reach nobody, or another rollout is at work on
-                its devices.
+            Conflict: It has been started, it would reach nobody, another rollout is at work on its
+                devices, or its release is not approved as the fleet's policy asks.
         """
 
         def check(connection: Connection, found: Rollout) -> None:
+            require_rollable(connection, found.counter)
             chosen = candidates.load_targets(connection, found)
             other = _overlap(connection, found)
             if other is not None:

@@ -1,0 +1,109 @@
+"""Recall: figures worked by hand, and the envelopes that prove them."""
+
+from __future__ import annotations
+
+import pytest
+from fleet_rows import FleetRows, digest
+from sqlalchemy import insert, update
+
+from edge_contracts.digest import digest_of
+from edge_fleet.errors import NotFound, RequestInvalid
+from edge_fleet.lineage.recall import Range, Run, Target, ranges, recall, targets_of
+from edge_fleet.schema import devices, gaps
+from edge_fleet.store import Store
+
+OLD, NEW = digest("1"), digest("2")
+EPOCH = "0" * 16
+
+
+@pytest.fixture
+def fleet(store: Store) -> FleetRows:
+    rows = FleetRows(store, lambda: 9_000)
+    rows.enrol("d1", "d2", "d3")
+    rows.publish("1")
+    rows.publish("2")
+    return rows
+
+
+def runs(store: Store, what: str) -> list[Run]:
+    with store.read() as connection:
+        return recall(connection, targets_of(connection, what))
+
+
+def test_each_device_is_told_with_its_time_its_predictions_and_its_envelopes(fleet: FleetRows) -> None:
+    for seq, start in ((0, 100), (1, 200), (3, 400)):
+        fleet.report("d1", OLD, inferences=10, errors=1, seq=seq, start_ms=start, end_ms=start + 50)
+    fleet.report("d1", NEW, inferences=7, seq=2, start_ms=300, end_ms=350)
+    fleet.report("d2", OLD, inferences=5, seq=8, start_ms=1000, end_ms=1100)
+    one, two = runs(fleet.store, "digits@1")
+    assert (one.device, one.since_ms, one.until_ms) == ("d1", 100, 450)
+    assert (one.windows, one.predictions, one.errors) == (3, 30, 3)
+    assert one.proof == (Range(EPOCH, 0, 1), Range(EPOCH, 3, 3)), "2 proves another bundle"
+    assert (two.device, two.predictions, two.proof) == ("d2", 5, (Range(EPOCH, 8, 8),))
+
+
+def test_a_device_that_runs_it_now_by_its_own_word_is_told_apart(fleet: FleetRows) -> None:
+    fleet.report("d1", OLD)
+    fleet.report("d2", OLD)
+    with fleet.store.write() as connection:
+        state = {"active": {"bundle": OLD, "artifact": "int8"}}
+        connection.execute(update(devices).where(devices.c.id == "d1").values(state=state))
+    assert {run.device: run.running for run in runs(fleet.store, OLD)} == {"d1": True, "d2": False}
+
+
+def test_what_a_device_lost_is_said_so_that_the_figures_are_at_least(fleet: FleetRows) -> None:
+    fleet.report("d1", OLD)
+    gap = {"device": "d1", "first_seq": 1, "last_seq": 2, "records": 12, "reason": "full", "received_ms": 1}
+    with fleet.store.write() as connection:
+        connection.execute(insert(gaps).values(epoch=EPOCH, **gap))
+        connection.execute(insert(gaps).values(epoch="f" * 16, **gap))  # of another stream
+    assert [run.lost for run in runs(fleet.store, OLD)] == [12]
+
+
+def test_an_artifact_is_recalled_without_its_neighbours(fleet: FleetRows) -> None:
+    fleet.report("d1", OLD, artifact="int8", inferences=3)
+    fleet.report("d1", OLD, artifact="float32", inferences=4)
+    with fleet.store.read() as connection:
+        found = recall(connection, [Target(OLD, "int8")])
+    assert [(run.artifact, run.predictions) for run in found] == [("int8", 3)]
+
+
+@pytest.mark.parametrize(
+    ("what", "bundles"),
+    [
+        ("digits@1", {OLD}),
+        ("2", {NEW}),
+        (OLD, {OLD}),
+        (OLD.removeprefix("sha256:")[:10].upper(), {OLD}),
+        (digest_of(b"archive/2/arm-cpu"), {NEW}),
+        (digest_of(b"s"), {OLD, NEW}),  # the source of both
+        (digest_of(b"m"), {OLD, NEW}),  # the artifact's file, the same in both
+    ],
+)
+def test_a_release_and_every_digest_of_it_name_what_is_recalled(
+    fleet: FleetRows, what: str, bundles: set[str]
+) -> None:
+    with fleet.store.read() as connection:
+        assert {target.bundle for target in targets_of(connection, what)} == bundles
+
+
+def test_a_bundle_that_was_never_published_here_is_recalled_from_what_devices_say(fleet: FleetRows) -> None:
+    stranger = digest_of(b"put there by hand")
+    fleet.report("d3", stranger, inferences=2)
+    assert [(run.device, run.predictions) for run in runs(fleet.store, stranger)] == [("d3", 2)]
+
+
+def test_what_names_nothing_is_refused(fleet: FleetRows) -> None:
+    with fleet.store.read() as connection:
+        with pytest.raises(NotFound, match="no release 'digits@9'"):
+            targets_of(connection, "digits@9")
+        with pytest.raises(NotFound, match="begins with sha256:abcdef"):
+            targets_of(connection, "abcdef")
+        with pytest.raises(RequestInvalid, match="not a digest"):
+            targets_of(connection, "abc")
+
+
+def test_numbers_become_unbroken_ranges() -> None:
+    numbers = [("a", 1), ("a", 2), ("a", 2), ("a", 4), ("b", 5), ("b", 6)]
+    assert ranges(numbers) == (Range("a", 1, 2), Range("a", 4, 4), Range("b", 5, 6))
+    assert ranges([]) == ()
