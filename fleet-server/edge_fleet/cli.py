@@ -27,6 +27,7 @@ from edge_fleet.home import Home, default_home, load_home
 from edge_fleet.release_cli import broker, release, telemetry
 from edge_fleet.remote import home_option
 from edge_fleet.rollouts.cli import rollout
+from edge_fleet.rollouts.plan_cli import plan, schema
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -117,6 +118,8 @@ def main() -> None:
 def _add_groups() -> None:
     """Commands that live in modules of their own."""
     import_module("edge_fleet.lineage.cli")  # adds to the group `release`
+    for command in (plan, schema):
+        rollout.add_command(command)
     for group in (token, devices, refusals, trust, release, rollout, telemetry, broker, database, audit):
         cli.add_command(group)
     if find_spec("edge_fleet.demo") is not None:

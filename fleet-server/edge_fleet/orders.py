@@ -25,11 +25,13 @@ def issue(
     rollout: str | None = None,
     stage: int | None = None,
     permit_downgrade: bool = False,
+    expires_ms: int = 0,
 ) -> int:
     """Give a device a new assignment, which replaces the one before.
 
     Args:
         bundle: Digest of a published bundle, or None: keep what you have.
+        expires_ms: When it must not be begun any more; 0 for never.
 
     Returns:
         Its number.
@@ -46,6 +48,7 @@ def issue(
             rollout=rollout,
             stage=stage,
             permit_downgrade=permit_downgrade,
+            expires_ms=expires_ms,
             phase=State.PENDING,
             created_ms=now_ms,
             changed_ms=now_ms,

@@ -255,7 +255,20 @@ rollout_members = Table(
     Column("previous", String(71), ForeignKey("bundles.digest")),  # None: nothing that we know
     Column("number", BigInteger, nullable=False),
     Column("back", BigInteger),
+    Column("retries", JSON, nullable=False, server_default="{}"),  # {cause: attempts after the first}
+    Column("left_as", String(16)),  # reached.Left: an operator took it out
     Index("rollout_members_by_device", "device"),
+)
+
+# Devices that an operator left out of a rollout, reached or not.
+rollout_skips = Table(
+    "rollout_skips",
+    metadata,
+    Column("rollout", String(64), ForeignKey("rollouts.id"), primary_key=True),
+    Column("device", String(64), ForeignKey("devices.id"), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("why", String(500), nullable=False),
 )
 
 # What the gates last said of a stage.

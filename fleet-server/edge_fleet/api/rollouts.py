@@ -11,8 +11,10 @@ from edge_contracts.model import Frozen
 from edge_fleet.api.access import Operator, Reader, Shared
 from edge_fleet.errors import Conflict
 from edge_fleet.gates import GATES
-from edge_fleet.rollouts.conductor import Conductor
+from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
+from edge_fleet.rollouts.operator import Operator as Orders
 from edge_fleet.rollouts.plan import parse_plan
+from edge_fleet.rollouts.plan_schema import plan_schema
 from edge_fleet.rollouts.view import listed, shown
 from edge_fleet.services import Server
 
@@ -30,8 +32,8 @@ class RolloutRequest(Frozen):
     start: bool = False
 
 
-class RollbackRequest(Frozen):
-    """Why everything goes back; kept with the rollout."""
+class Reason(Frozen):
+    """Why; kept with the rollout."""
 
     why: str = Field(default="", max_length=500)
 
@@ -68,11 +70,11 @@ def show_rollout(rollout: str, services: Shared, who: Reader) -> dict[str, Any]:
 @router.post("/rollouts", status_code=201)
 def create_rollout(body: RolloutRequest, services: Shared, who: Operator) -> dict[str, Any]:
     """Make a rollout of a published release; it is a draft until it is started, also when that fails."""
-    conductor = Conductor(services)
-    rollout = conductor.create(parse_plan(body.plan), who.name)
+    orders = Orders(services)
+    rollout = orders.create(parse_plan(body.plan), who.name)
     if body.start:
         try:
-            conductor.start(rollout, who.name)
+            orders.start(rollout, who.name)
         except Conflict as error:
             raise Conflict(f"{rollout} was made, but not started: {error}") from None
     return _shown(services, rollout)
@@ -80,41 +82,66 @@ def create_rollout(body: RolloutRequest, services: Shared, who: Operator) -> dic
 
 @router.post("/rollouts/{rollout}/start")
 def start_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
-    """Begin the first stage."""
-    Conductor(services).start(rollout, who.name)
+    """Begin the first stage, or wait for the plan's start_at."""
+    Orders(services).start(rollout, who.name)
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/pause")
 def pause_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
-    """Begin no further stage; a failing gate still undoes the rollout."""
-    Conductor(services).pause(rollout, who.name)
+    """Begin no further device; a failing gate still counts."""
+    Orders(services).pause(rollout, who.name)
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/resume")
 def resume_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
     """Go on; the stage bakes anew."""
-    Conductor(services).resume(rollout, who.name)
+    Orders(services).resume(rollout, who.name)
+    return _shown(services, rollout)
+
+
+@router.post("/rollouts/{rollout}/advance")
+def advance_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
+    """Do not wait any longer: begin now, or take the stage as passed; never past a failed gate."""
+    Orders(services).advance(rollout, who.name)
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/abort")
 def abort_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
     """Stop for good; devices keep what they have."""
-    Conductor(services).abort(rollout, who.name)
+    Orders(services).abort(rollout, who.name)
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/rollback")
-def roll_back(
-    rollout: str, services: Shared, who: Operator, body: RollbackRequest | None = None
-) -> dict[str, Any]:
+def roll_back(rollout: str, services: Shared, who: Operator, body: Reason | None = None) -> dict[str, Any]:
     """Send every device back to what it had."""
-    Conductor(services).recall(rollout, who.name, body.why if body else "")
+    Orders(services).recall(rollout, who.name, body.why if body else "")
     return _shown(services, rollout)
+
+
+@router.post("/rollouts/{rollout}/devices/{device}/{order}")
+def order_one_device(
+    rollout: str,
+    device: str,
+    order: DeviceOrder,
+    services: Shared,
+    who: Operator,
+    body: Reason | None = None,
+) -> dict[str, Any]:
+    """Leave one device out, try it again, or send it back."""
+    order_device(services, rollout, device, order, who.name, body.why if body else "")
+    return _shown(services, rollout)
+
+
+@router.get("/rollout-schema")
+def show_plan_schema(who: Reader) -> dict[str, Any]:
+    """The JSON Schema of plans."""
+    return plan_schema()
 
 
 def _shown(services: Server, rollout: str) -> dict[str, Any]:
     with services.store.read() as connection:
-        return shown(connection, rollout)
+        return shown(connection, rollout, services.now_ms())

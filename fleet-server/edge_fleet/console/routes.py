@@ -20,19 +20,20 @@ from edge_fleet.console.session import Session
 from edge_fleet.errors import FleetError, Forbidden, NotFound, RequestInvalid, Unauthorized
 from edge_fleet.gates import GATES
 from edge_fleet.registry import listed as release_rows
-from edge_fleet.rollouts.conductor import Conductor
+from edge_fleet.rollouts.operator import Operator
 from edge_fleet.rollouts.phases import TRANSITIONS, WATCHED, Event
 from edge_fleet.rollouts.plan import FORMAT, parse_plan
 from edge_fleet.rollouts.view import listed, shown
 
 HOME = "/console"
 # what an operator may order, the event that it is, and what carries it out
-ORDERS: dict[str, tuple[Event, Callable[[Conductor, str, str], None]]] = {
-    "start": (Event.STARTED, Conductor.start),
-    "pause": (Event.PAUSED, Conductor.pause),
-    "resume": (Event.RESUMED, Conductor.resume),
-    "abort": (Event.ABORTED, Conductor.abort),
-    "rollback": (Event.RECALLED, Conductor.recall),
+ORDERS: dict[str, tuple[Event, Callable[[Operator, str, str], None]]] = {
+    "start": (Event.STARTED, Operator.start),
+    "pause": (Event.PAUSED, Operator.pause),
+    "resume": (Event.RESUMED, Operator.resume),
+    "advance": (Event.ADVANCED, Operator.advance),
+    "abort": (Event.ABORTED, Operator.abort),
+    "rollback": (Event.RECALLED, Operator.recall),
 }
 
 
@@ -188,9 +189,9 @@ def make_plan(
         },
         "form",
     )
-    conductor = Conductor(services)
-    rollout = conductor.create(plan, visitor.who.name)
-    conductor.start(rollout, visitor.who.name)
+    operator = Operator(services)
+    rollout = operator.create(plan, visitor.who.name)
+    operator.start(rollout, visitor.who.name)
     return RedirectResponse(f"{HOME}/rollouts/{rollout}", 303)
 
 
@@ -198,7 +199,7 @@ def make_plan(
 def rollout(rollout: str, services: Shared, visitor: Visitor) -> Response:
     """One rollout."""
     with services.store.read() as connection:
-        found = shown(connection, rollout)
+        found = shown(connection, rollout, services.now_ms())
     possible = [name for name, (event, _) in ORDERS.items() if (found["phase"], event) in TRANSITIONS]
     return _page(visitor, "rollout.html", services.now_ms(), rollout=found, possible=possible)
 
@@ -212,7 +213,7 @@ def order(
     _require_operator(visitor)
     if order not in ORDERS:
         raise NotFound(f"no such order {order!r:.40}; possible: {', '.join(ORDERS)}")
-    ORDERS[order][1](Conductor(services), rollout, visitor.who.name)
+    ORDERS[order][1](Operator(services), rollout, visitor.who.name)
     return RedirectResponse(f"{HOME}/rollouts/{rollout}", 303)
 
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
+from edge_fleet.assignment import FAILED
 from edge_fleet.errors import NotFound
 from edge_fleet.rollouts import selector, targets
+from edge_fleet.rollouts.members import skipped
 from edge_fleet.rollouts.phases import WATCHED
 from edge_fleet.rollouts.rows import Rollout
-from edge_fleet.schema import bundles, devices, releases, rollout_members, rollouts
+from edge_fleet.schema import assignments, bundles, devices, releases, rollout_members, rollouts
+
+SILENT_AFTER_MS = 300_000
+PORTION = 500  # below every SQLite's limit of variables
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What another rollout at work names."""
+
+    rollout: str
+    named: selector.Selector
+    priority: int
 
 
 def load_release(connection: Connection, name: str, version: str) -> targets.Release:
@@ -37,23 +52,30 @@ def count_bundles(connection: Connection, counter: int) -> int:
     return int(connection.execute(counted).scalar_one())
 
 
-def load_devices(connection: Connection, rollout: str | None = None) -> list[targets.Device]:
+def load_devices(
+    connection: Connection, rollout: Rollout | None = None, now_ms: int = 0
+) -> list[targets.Device]:
     """Every device that may be chosen: enrolled, not revoked.
 
     Args:
         rollout: The one that chooses; taking part in another makes a device busy.
+        now_ms: For how devices do; 0 where nobody asks for that.
     """
+    rollout_id = "" if rollout is None else rollout.id
     own = rollout_members.c
     busy: dict[str, str] = {
         row.device: row.rollout
         for row in connection.execute(
             select(own.device, own.rollout)
             .join(rollouts, rollouts.c.id == own.rollout)
-            .where(rollouts.c.phase.in_(list(WATCHED)), own.rollout != (rollout or ""))
+            .where(rollouts.c.phase.in_(list(WATCHED)), own.rollout != rollout_id, own.left_as.is_(None))
         )
     }
+    left_out = skipped(connection, rollout_id) if rollout_id else {}
+    before = _ahead(connection, rollout) if rollout is not None else []
+    phases = _newest_phases(connection)
     rows = connection.execute(select(devices).where(devices.c.revoked_ms.is_(None)).order_by(devices.c.id))
-    return [
+    found = [
         targets.Device(
             id=row.id,
             profile=tuple(row.profile),
@@ -61,24 +83,115 @@ def load_devices(connection: Connection, rollout: str | None = None) -> list[tar
             counter=row.state["counter"] if row.state else 0,
             active=active_bundle(row.state),
             busy=busy.get(row.id),
+            skipped=left_out.get(row.id, ""),
+            health=_health(row, phases.get(row.id), now_ms),
+            enrolled_s=row.enrolled_ms / 1000,
         )
         for row in rows
     ]
+    return [replace(device, claimed=_claimed(device, before)) for device in found] if before else found
 
 
-def load_targets(connection: Connection, rollout: Rollout) -> tuple[targets.Target, ...]:
+def load_targets(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[targets.Target, ...]:
     """What every device that a rollout's selector names would get now, or why it would get nothing."""
     return targets.select(
         rollout.plan,
         selector.parse(rollout.plan.select),
         load_release(connection, rollout.plan.model, rollout.plan.version),
-        load_devices(connection, rollout.id),
+        load_devices(connection, rollout, now_ms),
+        None if rollout.started_ms is None else rollout.started_ms / 1000,
     )
+
+
+def overlap(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[str, str] | None:
+    """A device that another rollout of the same priority at work names too, and that rollout."""
+    mine = selector.parse(rollout.plan.select)
+    others = [
+        (claim.rollout, claim.named)
+        for claim in _claims(connection, rollout)
+        if claim.priority == rollout.plan.priority
+    ]
+    for device in load_devices(connection, rollout, now_ms) if others else ():
+        where = (device.id, device.profile, device.labels, device.health)
+        if mine.matches(*where):
+            for other_id, theirs in others:
+                if theirs.matches(*where):
+                    return device.id, other_id
+    return None
+
+
+def _ahead(connection: Connection, rollout: Rollout) -> list[tuple[str, selector.Selector]]:
+    """The rollouts at work that come before this one, with what they name."""
+    return [
+        (claim.rollout, claim.named)
+        for claim in _claims(connection, rollout)
+        if claim.priority > rollout.plan.priority
+    ]
+
+
+def _claims(connection: Connection, rollout: Rollout) -> list[_Claim]:
+    """What the other rollouts at work name; a plan of a later release is read as far as it can be."""
+    rows = connection.execute(
+        select(rollouts.c.id, rollouts.c.plan)
+        .where(rollouts.c.phase.in_(list(WATCHED)), rollouts.c.id != rollout.id)
+        .order_by(rollouts.c.created_ms, rollouts.c.id)
+    )
+    claims = []
+    for row in rows:
+        try:
+            named = selector.parse(str(row.plan.get("select", selector.ALL)))
+            claims.append(_Claim(row.id, named, int(row.plan.get("priority", 0))))
+        except ValueError:
+            continue  # the look at that rollout reports it
+    return claims
+
+
+def _claimed(device: targets.Device, before: list[tuple[str, selector.Selector]]) -> str | None:
+    where = (device.id, device.profile, device.labels, device.health)
+    return next((other for other, theirs in before if theirs.matches(*where)), None)
+
+
+def _newest_phases(connection: Connection) -> dict[str, str]:
+    """Where the newest assignment of each device stands."""
+    last = (
+        select(assignments.c.device, func.max(assignments.c.number).label("number"))
+        .group_by(assignments.c.device)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(assignments.c.device, assignments.c.phase).join(
+            last, (last.c.device == assignments.c.device) & (last.c.number == assignments.c.number)
+        )
+    )
+    return {row.device: row.phase for row in rows}
+
+
+def _health(row: Row[Any], phase: str | None, now_ms: int) -> targets.Health:
+    if phase in FAILED:
+        return targets.Health.FAILING
+    if row.last_seen_ms is None or now_ms - row.last_seen_ms > SILENT_AFTER_MS:
+        return targets.Health.SILENT
+    if active_bundle(row.state) is None:
+        return targets.Health.EMPTY
+    return targets.Health.DEGRADED if row.state["active"].get("fallback") else targets.Health.OK
 
 
 def active_bundle(state: Mapping[str, Any] | None) -> str | None:
     """Digest of what a device runs, by its own last word."""
     return state["active"]["bundle"] if state and state.get("active") else None
+
+
+def active_bundles(connection: Connection, wanted: Iterable[str]) -> dict[str, str]:
+    """Digest of what these devices run, of those that said so."""
+    ids = list(wanted)
+    return {
+        row.id: found
+        for start in range(0, len(ids), PORTION)
+        for row in connection.execute(
+            select(devices.c.id, devices.c.state).where(devices.c.id.in_(ids[start : start + PORTION]))
+        )
+        if (found := active_bundle(row.state)) is not None
+    }
 
 
 def known_bundles(connection: Connection, digests: Iterable[str]) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +13,12 @@ from typing import Any
 
 import click
 
-from edge_fleet.errors import RequestInvalid
 from edge_fleet.finite import Finite
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import table
 
-FORMAT = "edgefleet.rollout/1"
 _MARKS = {"pass": "PASS", "fail": "FAIL", "wait": "WAIT"}
-_ENDED = ("completed", "rolled-back", "aborted")
+_ENDED = ("completed", "rolled-back", "stopped", "aborted")
 
 
 @click.group()
@@ -30,14 +28,25 @@ def rollout() -> None:
 
 @rollout.command("create")
 @click.option("--release", metavar="NAME@VERSION", help="What to roll out.")
-@click.option("--stages", metavar="LIST", help="Devices reached in all, stage by stage: 1,50%,100%.")
+@click.option(
+    "--stages", metavar="LIST", help="Devices reached in all, stage by stage: ring=canary,1,50%,100%."
+)
 @click.option("--select", metavar="SELECTOR", help="all (default), or profile=arm-cpu,site=lab|yard,line!=3.")
 @click.option("--bake", "bake_s", type=Finite(), metavar="SECONDS", help="How long a stage is watched.")
 @click.option("--quorum", type=Finite(), metavar="SHARE", help="Of a stage that must report, 0 to 1.")
 @click.option("--silence", "silence_s", type=Finite(), metavar="SECONDS", help="Until a device is silent.")
 @click.option("--gate", "gates", multiple=True, metavar="NAME=LIMIT[/N]", help="N: inferences needed.")
+@click.option("--rate", type=int, metavar="N", help="Devices begun a minute.")
+@click.option("--max-in-flight", type=int, metavar="N", help="Devices on their way at once.")
+@click.option("--priority", type=int, metavar="N", help="Over other rollouts that name the same devices.")
+@click.option("--on-failure", metavar="WHAT", help="rollback-rollout (default), rollback-stage or hold.")
 @click.option("--permit-downgrade", is_flag=True, help="Reach devices that have confirmed a later release.")
-@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="A TOML file; options go over it.")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    help="A file, YAML or TOML (`edge-fleet rollout plan --new`); options go over it.",
+)
 @click.option("--start", is_flag=True, help="Start at once.")
 @remote
 @as_json
@@ -49,6 +58,10 @@ def create(
     quorum: float | None,
     silence_s: float | None,
     gates: tuple[str, ...],
+    rate: int | None,
+    max_in_flight: int | None,
+    priority: int | None,
+    on_failure: str | None,
     permit_downgrade: bool,
     plan_file: Path | None,
     start: bool,
@@ -58,7 +71,13 @@ def create(
     as_json: bool,
 ) -> None:
     """Make a rollout; with --start it begins at once. Without --gate the usual gates apply."""
-    plan: dict[str, Any] = _read_plan(plan_file) if plan_file is not None else {"format": FORMAT}
+    from edge_fleet.rollouts.plan import FORMAT, parse_plan
+    from edge_fleet.rollouts.plan_file import PlanDocument, read_plan_file
+
+    document = (
+        PlanDocument({"format": FORMAT}, {}, "plan") if plan_file is None else read_plan_file(plan_file)
+    )
+    plan: dict[str, Any] = document.raw
     given: dict[str, Any] = {
         "release": release,
         "stages": [part.strip() for part in stages.split(",")] if stages else None,
@@ -67,12 +86,19 @@ def create(
         "quorum": quorum,
         "silence_s": silence_s,
         "gates": {**plan.get("gates", {}), **dict(_gate(text) for text in gates)} if gates else None,
+        "rate": rate,
+        "max_in_flight": max_in_flight,
+        "priority": priority,
+        "on_failure": on_failure,
         "permit_downgrade": permit_downgrade or None,
     }
     plan |= {name: value for name, value in given.items() if value is not None}
-    for name in ("release", "stages"):
-        if name not in plan:
-            raise click.UsageError(f"give --{name}, or --plan with it")
+    if plan_file is None:
+        for name in ("release", "stages"):
+            if name not in plan:
+                raise click.UsageError(f"give --{name}, or --plan with it")
+    else:  # here the lines are known; the server checks again
+        parse_plan(plan, document.what, document.lines)
     answer = connect(home_path, url, token).post(f"{API}/rollouts", {"plan": plan, "start": start})
     if as_json:
         click.echo(json.dumps(answer))
@@ -138,9 +164,10 @@ def _order(name: str, text: str) -> Callable[..., None]:
     return rollout.command(name, help=text)(command)
 
 
-_order("start", "Begin the first stage.")
-_order("pause", "Begin no further stage; a failing gate still undoes the rollout.")
+_order("start", "Begin the first stage, or wait for the plan's start_at.")
+_order("pause", "Begin no further device; a failing gate still counts.")
 _order("resume", "Go on; the stage bakes anew.")
+_order("advance", "Wait no longer: begin now, or take the stage as passed. Never past a failed gate.")
 _order("abort", "Stop for good; devices keep what they have.")
 
 
@@ -160,13 +187,30 @@ def rollback(
         click.echo(f"{answer['id']}: {answer['phase']}")
 
 
-def _read_plan(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise RequestInvalid(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestInvalid(f"{path} is not TOML: {error}") from None
+@rollout.command("device")
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.argument("device")
+@click.argument("order", type=click.Choice(["skip", "retry", "rollback"]))
+@click.option("--why", default="", help="Kept with the device.")
+@remote
+@as_json
+def device(
+    rollout_id: str,
+    device: str,
+    order: str,
+    why: str,
+    home_path: Path | None,
+    url: str | None,
+    token: str | None,
+    as_json: bool,
+) -> None:
+    """Leave one DEVICE out (skip), try it again whatever its budgets say, or send it back."""
+    path = f"{API}/rollouts/{rollout_id}/devices/{device}/{order}"
+    answer = connect(home_path, url, token).post(path, {"why": why})
+    if as_json:
+        click.echo(json.dumps(answer))
+    else:
+        click.echo(f"{answer['id']}: {device}: {order}")
 
 
 def _gate(text: str) -> tuple[str, Any]:
@@ -196,6 +240,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     ]
     for index, stage in enumerate(found["stages"]):
         lines += _stage_lines(index, stage)
+    for what, count in Counter(one["for"] for one in found["waits"]).items():
+        lines.append(f"  {count} devices wait for {what}")
     lines += _left_out(found)
     for row in found["history"]:
         at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -214,6 +260,9 @@ def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:
     for row in stage["devices"]:
         reason = " ".join(filter(None, (row["code"], row["detail"])))
         back = f", going back: {row['back']}" if row["back"] else ""
+        back += f", {row['left']}" if row["left"] else ""
+        tried = ", ".join(f"{n} for {cause}" for cause, n in row["retries"].items())
+        back += f", tried again: {tried}" if tried else ""
         lines.append(
             f"    {row['device']:20} {row['profile'] or '-':16} {row['state']}{back} {reason}".rstrip()
         )

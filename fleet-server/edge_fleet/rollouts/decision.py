@@ -1,16 +1,17 @@
-"""What a rollout does next, given its evidence and the time. Pure; `conductor.py` carries it out."""
+"""What a stage's evidence comes to, at a time. Pure; `engine.py` asks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_fleet.assignment import ANSWERED, SETTLED, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome, Verdict
 from edge_fleet.rollouts.phases import GUARDED, Event, Phase, Position
-from edge_fleet.rollouts.plan import RolloutPlan
+from edge_fleet.rollouts.plan import Join, OnFailure, RolloutPlan
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,52 @@ class Decision:
     verdicts: tuple[Verdict, ...]
 
 
-def decide(plan: RolloutPlan, position: Position, evidence: StageEvidence, now_s: float) -> Decision:
-    """Find out what happens next to a rollout that goes forward (RUNNING, BAKING or PAUSED)."""
+FAILURE: Mapping[OnFailure, Event] = {
+    OnFailure.ROLLBACK_ROLLOUT: Event.FAILED,
+    OnFailure.ROLLBACK_STAGE: Event.STAGE_FAILED,
+    OnFailure.HOLD: Event.HELD,
+}
+
+
+def decide(
+    plan: RolloutPlan,
+    position: Position,
+    evidence: StageEvidence,
+    now_s: float,
+    waits: Sequence[str] = (),
+    begins: bool = False,
+) -> Decision:
+    """Find out what happens next to a rollout that goes forward.
+
+    Args:
+        waits: What each device that has still to be begun, or tried again, waits for.
+        begins: Devices can be begun now: unless a gate fails, that is what happens next.
+    """
     assert position.phase in GUARDED, f"a rollout that is {position.phase} does not go forward"
     budget = Budget.split(plan.false_halt, len(plan.gates), evidence.bundles, plan.stray)
     verdicts = tuple(GATES[name].judge(evidence, limit, budget) for name, limit in sorted(plan.gates.items()))
     failed = [verdict for verdict in verdicts if verdict.outcome is Outcome.FAIL]
     if failed:
         why = "; ".join(f"{verdict.gate}: {verdict.reason}" for verdict in failed)
-        return Decision(Event.FAILED, why, verdicts)
+        return Decision(FAILURE[plan.on_failure], why, verdicts)
+    if begins:
+        return Decision(None, "", verdicts)
     if position.phase is Phase.RUNNING:
-        event, why = _settle(plan, evidence)
+        event, why = _settle(plan, evidence, waits)
     elif position.phase is Phase.BAKING:
         event, why = _bake(plan, position, evidence, verdicts, now_s)
+    elif position.phase is Phase.OPEN:
+        event, why = None, "open for devices that join, until the deadline"
     else:
         event, why = None, ""
     return Decision(event, why, verdicts)
+
+
+def passes(plan: RolloutPlan, stage: int) -> Event:
+    """What it is called when this stage is done with."""
+    if stage + 1 < len(plan.stages):
+        return Event.ADVANCED
+    return Event.OPENED if plan.join is Join.UNTIL_DEADLINE else Event.FINISHED
 
 
 def decide_return(states: Mapping[str, State]) -> tuple[Event | None, str]:
@@ -69,7 +100,10 @@ def decide_return(states: Mapping[str, State]) -> tuple[Event | None, str]:
     return Event.RETURNED, "; ".join(told[1:] or told)
 
 
-def _settle(plan: RolloutPlan, evidence: StageEvidence) -> tuple[Event | None, str]:
+def _settle(plan: RolloutPlan, evidence: StageEvidence, waits: Sequence[str]) -> tuple[Event | None, str]:
+    if waits:
+        told = ", ".join(f"{count} for {what}" for what, count in Counter(waits).most_common(3))
+        return None, f"{len(waits)} devices of the stage wait: {told}"
     stage, unsettled = evidence.of_stage, evidence.unsettled
     if unsettled:
         return None, f"{len(unsettled)} of {len(stage)} devices of the stage are on their way"
@@ -89,9 +123,9 @@ def _bake(
 ) -> tuple[Event | None, str]:
     stage = evidence.of_stage
     # a stage that had no device to add has nothing to watch for
-    if stage and now_s < position.since_s + plan.bake_s:
+    if stage and now_s < position.since_s + (bake_s := plan.bake_of(position.stage)):
         # without the seconds that are left: what is stored would change with every tick
-        return None, f"baking for {plan.bake_s:g} s"
+        return None, f"baking for {bake_s:g} s"
     expected = [member for member in stage if member not in evidence.failed]
     reporting = sum(member.device in evidence.reporting for member in expected)
     needed = math.ceil(plan.quorum * len(expected))
@@ -100,6 +134,7 @@ def _bake(
     waiting = [verdict for verdict in verdicts if verdict.outcome is Outcome.WAIT]
     if waiting:
         return None, "; ".join(f"{verdict.gate} waits: {verdict.reason}" for verdict in waiting)
-    if position.stage + 1 < len(plan.stages):
-        return Event.ADVANCED, f"stage {position.stage + 1} of {len(plan.stages)} passed its gates"
-    return Event.FINISHED, "the last stage passed its gates"
+    event = passes(plan, position.stage)
+    if event is Event.ADVANCED:
+        return event, f"stage {position.stage + 1} of {len(plan.stages)} passed its gates"
+    return event, "the last stage passed its gates"

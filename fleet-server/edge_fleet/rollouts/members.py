@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from edge_fleet.assignment import State
 from edge_fleet.evidence import Member
-from edge_fleet.rollouts import targets
-from edge_fleet.schema import assignments, devices, rollout_members
+from edge_fleet.rollouts.reached import Left, Reached
+from edge_fleet.schema import assignments, devices, rollout_members, rollout_skips
+from edge_fleet.store import upsert
 
 
-@dataclass(frozen=True)
-class MemberRow:
-    """One device of a rollout with its two assignments.
-
-    Args:
-        number, back: Of the assignment that brings the release, and of the one that takes it away.
-        back_state: Where the second stands; None when there is none.
-        changed_ms: When the assignment in force last changed its state.
-        last_seen_ms: When the device last said anything.
-    """
-
-    member: Member
-    number: int
-    back: int | None
-    back_state: State | None
-    changed_ms: int
-    last_seen_ms: int | None
-
-
-def add_member(
+def add(
     connection: Connection,
     rollout: str,
     stage: int,
-    target: targets.Target,
+    device: str,
+    bundle: str,
     previous: str | None,
     number: int,
 ) -> None:
@@ -43,25 +26,60 @@ def add_member(
     connection.execute(
         insert(rollout_members).values(
             rollout=rollout,
-            device=target.device,
+            device=device,
             stage=stage,
-            bundle=target.bundle,
+            bundle=bundle,
             previous=previous,
             number=number,
         )
     )
 
 
-def set_back(connection: Connection, rollout: str, device: str, number: int) -> None:
-    """Store the assignment that sends a device back."""
+def change(connection: Connection, rollout: str, device: str, **values: Any) -> None:
+    """Store what becomes of a device that was reached; names as in `schema.py`."""
     connection.execute(
         update(rollout_members)
         .where(rollout_members.c.rollout == rollout, rollout_members.c.device == device)
-        .values(back=number)
+        .values(**values)
     )
 
 
-def load_members(connection: Connection, rollout: str) -> list[MemberRow]:
+def begun_since(connection: Connection, rollout: str, since_ms: int) -> tuple[float, ...]:
+    """When assignments that bring the release were given after a moment, Unix seconds."""
+    own = rollout_members.c
+    rows = connection.execute(
+        select(assignments.c.created_ms)
+        .join(rollout_members, own.device == assignments.c.device)
+        .where(
+            assignments.c.rollout == rollout,
+            own.rollout == rollout,
+            assignments.c.created_ms > since_ms,
+            or_(own.back.is_(None), assignments.c.number < own.back),
+        )
+    )
+    return tuple(row.created_ms / 1000 for row in rows)
+
+
+def skip(connection: Connection, rollout: str, device: str, actor: str, why: str, now_ms: int) -> None:
+    """Store that an operator leaves a device out."""
+    row = {"rollout": rollout, "device": device, "actor": actor, "why": why, "at_ms": now_ms}
+    upsert(connection, rollout_skips, row, ("rollout", "device"))
+
+
+def unskip(connection: Connection, rollout: str, device: str) -> None:
+    """Store that it is left out no longer."""
+    connection.execute(
+        delete(rollout_skips).where(rollout_skips.c.rollout == rollout, rollout_skips.c.device == device)
+    )
+
+
+def skipped(connection: Connection, rollout: str) -> dict[str, str]:
+    """Devices that operators left out, with the reason for people."""
+    rows = connection.execute(select(rollout_skips).where(rollout_skips.c.rollout == rollout))
+    return {row.device: f"left out by {row.actor}" + (f": {row.why}" if row.why else "") for row in rows}
+
+
+def load_members(connection: Connection, rollout: str) -> list[Reached]:
     """The devices that a rollout has reached, by stage and id.
 
     A revoked one takes no part any more: it can neither answer nor be sent back, and holds nothing up.
@@ -79,6 +97,7 @@ def load_members(connection: Connection, rollout: str) -> list[MemberRow]:
             back.c.phase.label("back_phase"),
             back.c.changed_ms.label("back_changed_ms"),
             devices.c.last_seen_ms,
+            devices.c.labels,
         )
         .join(forth, and_(forth.c.device == own.device, forth.c.number == own.number))
         .outerjoin(back, and_(back.c.device == own.device, back.c.number == own.back))
@@ -87,7 +106,7 @@ def load_members(connection: Connection, rollout: str) -> list[MemberRow]:
         .order_by(own.stage, own.device)
     )
     return [
-        MemberRow(
+        Reached(
             member=Member(
                 device=row.device,
                 stage=row.stage,
@@ -103,6 +122,9 @@ def load_members(connection: Connection, rollout: str) -> list[MemberRow]:
             back_state=None if row.back_phase is None else State(row.back_phase),
             changed_ms=row.changed_ms if row.back is None else row.back_changed_ms,
             last_seen_ms=row.last_seen_ms,
+            used=row.retries,
+            left=None if row.left_as is None else Left(row.left_as),
+            labels=row.labels,
         )
         for row in rows
     ]

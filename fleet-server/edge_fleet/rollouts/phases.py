@@ -1,8 +1,8 @@
 """The life of a rollout, as a pure state machine.
 
-`decision.py` finds out what happened, `conductor.py` stores the new position and then acts. A
-rollout at stage k has reached the devices of stages 0..k; whatever is undone is undone for all of
-them.
+`engine.py` finds out what happened, `conductor.py` stores the new position and then acts. A rollout at
+stage k has reached the devices of stages 0..k; what is undone is undone for all of them, or for
+those of stage k alone where the plan says so.
 """
 
 from __future__ import annotations
@@ -15,23 +15,33 @@ class Phase(StrEnum):
     """Where a rollout stands."""
 
     DRAFT = "draft"
+    SCHEDULED = "scheduled"  # started, and waiting for the plan's start_at
     RUNNING = "running"  # the stage's devices are assigned and are installing
     BAKING = "baking"  # they have settled; their telemetry is being watched
-    PAUSED = "paused"  # by an operator: no further stage begins
+    OPEN = "open"  # the last stage has passed; devices that join get the release until the deadline
+    PAUSED = "paused"  # by an operator: no further device begins
+    HELD = "held"  # a gate failed and the plan says hold: nothing happens until an operator acts
     ROLLING_BACK = "rolling-back"  # every device reached is on its way back
+    RETURNING_STAGE = "returning-stage"  # the devices of the stage that failed are on their way back
     ROLLED_BACK = "rolled-back"
     COMPLETED = "completed"
+    STOPPED = "stopped"  # by the plan: it goes no further, and devices keep what they have
     ABORTED = "aborted"  # by an operator: devices keep what they have
 
 
 class Event(StrEnum):
     """What can happen to a rollout."""
 
+    SCHEDULED = "scheduled"
     STARTED = "started"
     SETTLED = "settled"  # every device of the stage has answered or gone silent, and a quorum answered
-    ADVANCED = "advanced"  # the gates passed and there is a next stage
-    FINISHED = "finished"  # the gates passed and there is none
-    FAILED = "failed"  # a gate failed
+    ADVANCED = "advanced"  # the gates passed, or an operator would not wait; there is a next stage
+    FINISHED = "finished"  # the same, and there is none
+    OPENED = "opened"  # the same, and the plan lets devices join until the deadline
+    FAILED = "failed"  # a gate failed: every device goes back
+    STAGE_FAILED = "stage-failed"  # a gate failed: the devices of the stage go back
+    HELD = "held"  # a gate failed: nothing happens
+    EXPIRED = "expired"  # the deadline passed, and the plan says stop
     PAUSED = "paused"
     RESUMED = "resumed"
     ABORTED = "aborted"
@@ -39,37 +49,64 @@ class Event(StrEnum):
     RETURNED = "returned"  # every device is back, or silent with the order waiting for it
 
 
+_FORWARD = (Phase.RUNNING, Phase.BAKING, Phase.PAUSED)
+
 # (phase, event) -> next phase. A pair that is absent is an error; the tests walk the table.
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
+    (Phase.DRAFT, Event.SCHEDULED): Phase.SCHEDULED,
     (Phase.DRAFT, Event.STARTED): Phase.RUNNING,
     (Phase.DRAFT, Event.ABORTED): Phase.ABORTED,
-    (Phase.RUNNING, Event.SETTLED): Phase.BAKING,
-    (Phase.RUNNING, Event.FAILED): Phase.ROLLING_BACK,
-    (Phase.RUNNING, Event.PAUSED): Phase.PAUSED,
-    (Phase.RUNNING, Event.ABORTED): Phase.ABORTED,
-    (Phase.RUNNING, Event.RECALLED): Phase.ROLLING_BACK,
-    (Phase.BAKING, Event.ADVANCED): Phase.RUNNING,
-    (Phase.BAKING, Event.FINISHED): Phase.COMPLETED,
-    (Phase.BAKING, Event.FAILED): Phase.ROLLING_BACK,
-    (Phase.BAKING, Event.PAUSED): Phase.PAUSED,
-    (Phase.BAKING, Event.ABORTED): Phase.ABORTED,
-    (Phase.BAKING, Event.RECALLED): Phase.ROLLING_BACK,
+    (Phase.SCHEDULED, Event.STARTED): Phase.RUNNING,
+    (Phase.SCHEDULED, Event.ABORTED): Phase.ABORTED,
+    (Phase.SCHEDULED, Event.EXPIRED): Phase.STOPPED,
+    # from a running or paused stage only by an operator, who does not wait for the bake
+    **{(phase, Event.ADVANCED): Phase.RUNNING for phase in _FORWARD},
+    **{(phase, Event.FINISHED): Phase.COMPLETED for phase in _FORWARD},
+    **{(phase, Event.OPENED): Phase.OPEN for phase in _FORWARD},
     # a pause stops new devices, not the watch over those that already run the release
-    (Phase.PAUSED, Event.FAILED): Phase.ROLLING_BACK,
+    **{(phase, Event.FAILED): Phase.ROLLING_BACK for phase in _FORWARD},
+    **{(phase, Event.STAGE_FAILED): Phase.RETURNING_STAGE for phase in _FORWARD},
+    **{(phase, Event.HELD): Phase.HELD for phase in _FORWARD},
+    **{(phase, Event.ABORTED): Phase.ABORTED for phase in _FORWARD},
+    **{(phase, Event.RECALLED): Phase.ROLLING_BACK for phase in _FORWARD},
+    **{(phase, Event.EXPIRED): Phase.STOPPED for phase in _FORWARD},
+    (Phase.RUNNING, Event.SETTLED): Phase.BAKING,
+    (Phase.RUNNING, Event.PAUSED): Phase.PAUSED,
+    (Phase.BAKING, Event.PAUSED): Phase.PAUSED,
     # always to RUNNING, from where it settles again at once: the bake begins anew
     (Phase.PAUSED, Event.RESUMED): Phase.RUNNING,
-    (Phase.PAUSED, Event.ABORTED): Phase.ABORTED,
-    (Phase.PAUSED, Event.RECALLED): Phase.ROLLING_BACK,
+    (Phase.OPEN, Event.FAILED): Phase.ROLLING_BACK,
+    (Phase.OPEN, Event.STAGE_FAILED): Phase.RETURNING_STAGE,
+    (Phase.OPEN, Event.HELD): Phase.HELD,
+    (Phase.OPEN, Event.PAUSED): Phase.PAUSED,
+    (Phase.OPEN, Event.FINISHED): Phase.COMPLETED,
+    (Phase.OPEN, Event.ABORTED): Phase.ABORTED,
+    (Phase.OPEN, Event.RECALLED): Phase.ROLLING_BACK,
+    # a gate that fails still holds it again at once: no order leads past it
+    (Phase.HELD, Event.RESUMED): Phase.RUNNING,
+    (Phase.HELD, Event.ABORTED): Phase.ABORTED,
+    (Phase.HELD, Event.RECALLED): Phase.ROLLING_BACK,
+    (Phase.HELD, Event.EXPIRED): Phase.STOPPED,
+    (Phase.HELD, Event.FAILED): Phase.ROLLING_BACK,
+    (Phase.HELD, Event.STAGE_FAILED): Phase.RETURNING_STAGE,
     (Phase.ROLLING_BACK, Event.RETURNED): Phase.ROLLED_BACK,
+    (Phase.RETURNING_STAGE, Event.RETURNED): Phase.STOPPED,
+    (Phase.RETURNING_STAGE, Event.RECALLED): Phase.ROLLING_BACK,
     # a mind changed later; only devices that no other rollout has taken over since go back
     (Phase.COMPLETED, Event.RECALLED): Phase.ROLLING_BACK,
+    (Phase.STOPPED, Event.RECALLED): Phase.ROLLING_BACK,
     (Phase.ABORTED, Event.RECALLED): Phase.ROLLING_BACK,
 }
 
-# The conductor looks after these; the others stand still until an operator acts.
-WATCHED = frozenset({Phase.RUNNING, Phase.BAKING, Phase.PAUSED, Phase.ROLLING_BACK})
+# Devices are on their way back in these.
+RETURNING = frozenset({Phase.ROLLING_BACK, Phase.RETURNING_STAGE})
 # A failing gate undoes the rollout in these.
-GUARDED = frozenset({Phase.RUNNING, Phase.BAKING, Phase.PAUSED})
+GUARDED = frozenset({Phase.RUNNING, Phase.BAKING, Phase.OPEN, Phase.PAUSED})
+# The conductor looks after these; the others stand still until an operator acts.
+WATCHED = GUARDED | RETURNING | {Phase.SCHEDULED, Phase.HELD}
+# Devices are begun in these.
+BEGINNING = frozenset({Phase.RUNNING, Phase.OPEN})
+ENDED = frozenset({Phase.ROLLED_BACK, Phase.COMPLETED, Phase.STOPPED, Phase.ABORTED})
 
 NO_STAGE = -1
 

@@ -1,115 +1,197 @@
 """A rollout plan: which release, for whom, in which shares, watched by which gates. Immutable.
 
-    format = "edgefleet.rollout/1"
-    release = "digits@2.0.0"
-    select = "profile=arm-cpu,site=lab"
-    stages = ["1", "50%", "100%"]
-    bake_s = 600
-    [gates]
-    error_rate = 0.02
-    latency_p95 = { limit = 1.5, min_inferences = 500, against = "before" }
+    format: edgefleet.rollout/1
+    release: digits@2.0.0
+    select: profile=arm-cpu,site=lab
+    stages: [ring=canary, 10%, 100%]
+    rate: {per_minute: 50, factor: 2, after: 100}
+    bake_s: 600
+    on_failure: rollback-rollout
+    gates:
+      error_rate: 0.02
+      latency_p95: {limit: 1.5, min_inferences: 500, against: before}
 
-A plan is refused when it is made, not when it runs: an unknown gate or key is named with the nearest.
+A plan is refused when it is made, not when it runs: a wrong field is named with what is expected of it.
+Files are read by `plan_file.py`. Each field describes itself: the same words are in the JSON Schema, in
+the template and in the refusals.
 """
 
 from __future__ import annotations
 
 import difflib
-import itertools
-import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, field_validator, model_validator
 
-from edge_contracts.model import Frozen, parse_object, require_format
+from edge_contracts.model import Frozen, require_format
 from edge_fleet.gates import GATES, GateLimit
 from edge_fleet.rollouts import selector
+from edge_fleet.rollouts.faults import parse
+from edge_fleet.rollouts.pace import Rate
+from edge_fleet.rollouts.retries import Retries
+from edge_fleet.rollouts.stages import FORM as STAGE_FORM
+from edge_fleet.rollouts.stages import Stage, check_ascending
+from edge_fleet.rollouts.windows import MaintenanceWindow, zone
 
 FORMAT = "edgefleet.rollout/1"
 _RELEASE = re.compile(r"^([A-Za-z0-9_-]{1,64})@([A-Za-z0-9][A-Za-z0-9._+-]{0,63})$")
-_STAGE = re.compile(r"^(\d{1,7})$|^(\d{1,3}(?:\.\d{1,3})?)%$")
+MONTH_S = 30 * 86400
 
 
-class Stage(Frozen):
-    """How many of the selected devices have been reached when the stage has begun: all before included.
+class Kind(StrEnum):
+    """How a release comes to its devices."""
 
-    Args:
-        count: Devices, or None when it is a share.
-        percent: Share of the selected devices, over 0 to 100, or None when it is a count.
-    """
+    STAGED = "staged"  # stage by stage, each watched before the next
+    CANARY = "canary"  # a few, then all
 
-    count: int | None = Field(default=None, ge=1)
-    percent: float | None = Field(default=None, gt=0, le=100)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, raw: Any) -> Any:
-        """Read "3" and "50%" as people write them."""
-        if isinstance(raw, int) and not isinstance(raw, bool):
-            return {"count": raw}
-        if not isinstance(raw, str):
-            return raw
-        found = _STAGE.match(raw.strip())
-        if found is None:
-            raise ValueError(f"stage {raw!r} is neither a count such as 3 nor a share such as 50%")
-        count, percent = found.groups()
-        return {"count": int(count)} if count else {"percent": float(percent)}
+class OnFailure(StrEnum):
+    """What a failed gate, or a deadline, makes of the rollout."""
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.count is None) == (self.percent is None):
-            raise ValueError("a stage has either a count or a percent")
-        return self
+    ROLLBACK_STAGE = "rollback-stage"  # the devices of this stage go back; those before keep the release
+    ROLLBACK_ROLLOUT = "rollback-rollout"  # every device reached goes back
+    HOLD = "hold"  # nobody is begun or sent back until an operator says
 
-    def target(self, selected: int) -> int:
-        """Devices reached in all, of so many selected; a share is rounded up."""
-        if self.count is not None:
-            return min(self.count, selected)
-        assert self.percent is not None
-        # rounding errors of the product must not add a device: 0.07 * 100 is 7.000000000000001
-        return math.ceil(round(self.percent * selected / 100, 9))
 
-    def __str__(self) -> str:
-        """As people write it."""
-        return str(self.count) if self.count is not None else f"{self.percent:g}%"
+class OnDeadline(StrEnum):
+    """What a rollout that is not through by its deadline does."""
+
+    STOP = "stop"  # devices keep what they have; why says who is left
+    ROLLBACK_STAGE = "rollback-stage"
+    ROLLBACK_ROLLOUT = "rollback-rollout"
+
+
+class Join(StrEnum):
+    """What becomes of devices that enrol after the start."""
+
+    NEVER = "never"
+    LAST_STAGE = "last-stage"  # they count from the stage that is at work, until the last has settled
+    UNTIL_DEADLINE = "until-deadline"  # after the last stage, too: the rollout stays open for them
+
+
+DEFAULT_STAGES = {Kind.CANARY: ("5%", "100%")}
 
 
 class RolloutPlan(Frozen):
-    """Which release goes to whom, and what must hold before it goes on.
+    """Which release goes to whom, and what must hold before it goes on; see the fields' descriptions."""
 
-    Args:
-        release: NAME@VERSION.
-        select: As `selector.py` reads it.
-        stages: Ascending; a stage states the devices reached in all.
-        bake_s: How long a settled stage is watched before its gates may pass, seconds.
-        quorum: Share of the stage's devices that must have answered before it bakes, and must have
-            reported inferences before it passes, over 0 to 1.
-        silence_s: A device that says nothing for so long no longer holds the stage up, seconds.
-        permit_downgrade: Reach devices that have confirmed a later release, with a signed permission.
-        gates: By name; what is not named is not asked.
-        false_halt: Chance that a good release is halted, over the whole rollout and all its gates.
-        stray: Chance that a device which was well begins to fail outright by itself while it is watched.
-    """
+    format: Literal["edgefleet.rollout/1"] = Field(description="edgefleet.rollout/1")
+    release: Annotated[str, StringConstraints(pattern=_RELEASE.pattern)] = Field(
+        description="NAME@VERSION of a published release, such as digits@2.0.0"
+    )
+    kind: Kind = Field(default=Kind.STAGED, description="staged, or canary (a few, then all)")
+    select: Annotated[str, StringConstraints(max_length=1000)] = Field(
+        default=selector.ALL,
+        description="all, or terms such as profile=arm-cpu,site=lab|yard,line!=3,health=ok",
+    )
+    stages: tuple[Stage, ...] = Field(
+        min_length=1, max_length=100, description=f"a list, each {STAGE_FORM}; growing"
+    )
+    bake_s: float = Field(
+        default=300.0,
+        ge=0,
+        le=MONTH_S,
+        description="seconds that a settled stage is watched, 0 to 2592000 (30 days)",
+    )
+    quorum: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="share of a stage that must answer to bake and report to pass, over 0 to 1",
+    )
+    silence_s: float = Field(
+        default=900.0,
+        gt=0,
+        le=MONTH_S,
+        description="seconds after which a quiet device holds nothing up, over 0 to 2592000",
+    )
+    permit_downgrade: bool = Field(
+        default=False, description="true or false: reach devices that have confirmed a later release"
+    )
+    rate: Rate | None = Field(
+        default=None,
+        description="devices begun a minute: a number, or {per_minute, factor, after, max_per_minute}",
+    )
+    max_in_flight: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        default=None, description="devices that may be on their way at once, at least 1"
+    )
+    windows: tuple[MaintenanceWindow, ...] = Field(
+        default=(),
+        max_length=20,
+        description='a list of {begin: "22:00", end: "04:00", days: [mon, tue]}, by the device\'s own clock',
+    )
+    time_zone: str = Field(
+        default="UTC",
+        max_length=64,
+        description="IANA name such as Europe/Berlin, of devices without a label tz",
+    )
+    start_at: AwareDatetime | None = Field(
+        default=None, description="a time with its offset, such as 2030-01-31T20:00:00+01:00"
+    )
+    deadline: AwareDatetime | None = Field(
+        default=None, description="a time with its offset, such as 2030-02-28T06:00:00+01:00, after start_at"
+    )
+    on_deadline: OnDeadline = Field(
+        default=OnDeadline.STOP, description="stop, rollback-stage or rollback-rollout"
+    )
+    priority: int = Field(
+        default=0,
+        ge=-100,
+        le=100,
+        description="-100 to 100: of rollouts that name the same device the higher one comes first",
+    )
+    join: Join = Field(
+        default=Join.LAST_STAGE,
+        description="never, last-stage or until-deadline: devices that enrol after the start",
+    )
+    retries: Retries = Field(
+        default=Retries(),
+        description="retries by cause: {shed, network, verification, golden, crash, backoff_s}",
+    )
+    on_failure: OnFailure = Field(
+        default=OnFailure.ROLLBACK_ROLLOUT, description="rollback-stage, rollback-rollout or hold"
+    )
+    gates: Mapping[str, GateLimit] = Field(
+        default_factory=lambda: default_gates(),
+        description="limits by gate, such as {error_rate: 0.02, drift: {limit: 0.2, min_inferences: 500}}",
+    )
 
-    format: Literal["edgefleet.rollout/1"]
-    release: Annotated[str, StringConstraints(pattern=_RELEASE.pattern)]
-    select: Annotated[str, StringConstraints(max_length=1000)] = selector.ALL
-    stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
-    bake_s: float = Field(default=300.0, ge=0, le=30 * 86400)
-    quorum: float = Field(default=0.8, gt=0, le=1)
-    silence_s: float = Field(default=900.0, gt=0, le=30 * 86400)
-    permit_downgrade: bool = False
-    gates: Mapping[str, GateLimit] = Field(default_factory=lambda: default_gates())
-    false_halt: float = Field(default=0.01, ge=1e-6, le=0.5)
-    stray: float = Field(default=1e-4, ge=1e-6, le=0.1)
+    false_halt: float = Field(
+        default=0.01,
+        ge=1e-6,
+        le=0.5,
+        description="chance that a good release is halted, over the rollout and all its gates, 1e-6 to 0.5",
+    )
+    stray: float = Field(
+        default=1e-4,
+        ge=1e-6,
+        le=0.1,
+        description="chance that a device which was well fails by itself while it is watched, 1e-6 to 0.1",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_of_the_kind(cls, raw: Any) -> Any:
+        """A kind may bring stages of its own."""
+        if isinstance(raw, dict) and "stages" not in raw and raw.get("kind") in DEFAULT_STAGES:
+            return {**raw, "stages": DEFAULT_STAGES[raw["kind"]]}
+        return raw
 
     @field_validator("select")
     @classmethod
     def _readable(cls, text: str) -> str:
         selector.parse(text)
         return text
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        zone(name)
+        return name
 
     @field_validator("gates")
     @classmethod
@@ -132,17 +214,25 @@ class RolloutPlan(Frozen):
                 )
         return gates
 
+    @field_validator("stages")
+    @classmethod
+    def _ascending(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        check_ascending(stages)
+        return stages
+
     @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        # a count and a share can be compared only when the devices are known
-        for kind in ("count", "percent"):
-            alike = [stage for stage in self.stages if getattr(stage, kind) is not None]
-            for earlier, later in itertools.pairwise(alike):
-                if getattr(later, kind) <= getattr(earlier, kind):
-                    raise ValueError(
-                        f"stage {later} comes after {earlier}; a stage states the devices reached in all, "
-                        "so it must be larger than the one before"
-                    )
+    def _consistent(self) -> Self:
+        if self.kind is Kind.CANARY and len(self.stages) != 2:
+            raise ValueError(
+                f"kind canary has two stages, the canaries and all; found {len(self.stages)}: "
+                "leave stages out, or take kind staged"
+            )
+        if self.deadline is not None and self.start_at is not None and self.deadline <= self.start_at:
+            raise ValueError(
+                f"deadline {self.deadline.isoformat()} is not after start_at {self.start_at.isoformat()}"
+            )
+        if self.join is Join.UNTIL_DEADLINE and self.deadline is None:
+            raise ValueError("join until-deadline needs a deadline: without one it would never end")
         return self
 
     @property
@@ -155,18 +245,33 @@ class RolloutPlan(Frozen):
         """Version of the release."""
         return self.release.split("@")[1]
 
+    def bake_of(self, stage: int) -> float:
+        """How long a stage is watched, seconds."""
+        own = self.stages[stage].bake_s
+        return self.bake_s if own is None else own
+
 
 def default_gates() -> dict[str, GateLimit]:
     """Every gate that has a limit which suits most, at that limit."""
     return {name: GateLimit(limit=gate.default) for name, gate in GATES.items() if gate.default is not None}
 
 
-def parse_plan(raw: Any, what: str = "rollout plan") -> RolloutPlan:
+def at_s(moment: datetime | None) -> float | None:
+    """Unix seconds of a time of a plan."""
+    return None if moment is None else moment.timestamp()
+
+
+def parse_plan(
+    raw: Any, what: str = "rollout plan", lines: Mapping[tuple[str | int, ...], int] = {}
+) -> RolloutPlan:
     """Turn a parsed document into a plan, or refuse on one line.
+
+    Args:
+        lines: Line numbers by path, where they are known.
 
     Raises:
         FormatInvalid: An unknown key or gate, a missing or wrong value.
         FormatTooNew: Another version of the format.
     """
     require_format(raw, FORMAT, what)
-    return parse_object(RolloutPlan, raw, what)
+    return parse(RolloutPlan, raw, what, lines)

@@ -170,6 +170,17 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def touch(connection: Connection, rollout: Rollout) -> None:
+    """Make every look at this rollout that has been begun come second.
+
+    Raises:
+        RolloutChanged: It is no longer what `rollout` says.
+    """
+    _claim(connection, rollout)
+    here = update(rollouts).where(rollouts.c.id == rollout.id)
+    connection.execute(here.values(revision=rollout.revision + 1))
+
+
 def _claim(connection: Connection, rollout: Rollout) -> None:
     """Make sure that the rollout is still what was read, and stays so until the transaction ends."""
     revision = connection.execute(

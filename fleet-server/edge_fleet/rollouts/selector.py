@@ -1,7 +1,8 @@
 """Which devices a rollout is for: `all`, or terms such as `profile=arm-cpu,site=lab|yard,line!=3`.
 
 Every term must hold. `profile` also matches a profile that the device's own extends; `device` is
-its id; any other key is a label. A device without the label fails `=` and passes `!=`.
+its id; `health` is how it does (`targets.Health`); any other key is a label. A device without the
+label fails `=` and passes `!=`.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ class Selector:
 
     terms: tuple[Term, ...] = ()
 
-    def matches(self, device: str, profile: Sequence[str], labels: Mapping[str, str]) -> bool:
+    def matches(
+        self, device: str, profile: Sequence[str], labels: Mapping[str, str], health: str = ""
+    ) -> bool:
         """Whether a device is meant.
 
         Args:
             profile: Its lineage, nearest first.
+            health: How it does, in one word.
         """
-        return all(_holds(term, device, profile, labels) for term in self.terms)
+        return all(_holds(term, device, profile, labels, health) for term in self.terms)
 
 
 def parse(text: str) -> Selector:
@@ -66,9 +70,11 @@ def parse(text: str) -> Selector:
     return Selector(tuple(terms))
 
 
-def _holds(term: Term, device: str, profile: Sequence[str], labels: Mapping[str, str]) -> bool:
+def _holds(term: Term, device: str, profile: Sequence[str], labels: Mapping[str, str], health: str) -> bool:
     if term.key == "profile":
         has = not term.values.isdisjoint(profile)
+    elif term.key == "health":
+        has = health in term.values
     elif term.key == "device":
         has = device in term.values
     else:

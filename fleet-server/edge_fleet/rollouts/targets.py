@@ -1,4 +1,4 @@
-"""Who gets what from a rollout, in which order, and why a device gets nothing. Pure.
+"""Who gets what from a rollout, in which order, and why a device gets nothing or has to wait. Pure.
 
 The order is a hash of the rollout and the device: no device is always the first to be tried on, and
 a restart, a new device or another database order changes nothing.
@@ -8,10 +8,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
-from edge_fleet.rollouts.plan import RolloutPlan, Stage
+from edge_fleet.rollouts.plan import Join, RolloutPlan
 from edge_fleet.rollouts.selector import Selector
+from edge_fleet.rollouts.stages import Stage
+from edge_fleet.rollouts.windows import LABEL, zone
+
+Labels = Mapping[str, str]
+
+
+class Health(StrEnum):
+    """How a device does, as `select` may ask; the first that is true."""
+
+    FAILING = "failing"  # its last assignment was refused or taken back
+    SILENT = "silent"  # never heard, or not for five minutes
+    EMPTY = "empty"  # no model runs on it
+    DEGRADED = "degraded"  # its model runs in another way than the profile's first
+    OK = "ok"
 
 
 @dataclass(frozen=True)
@@ -23,14 +38,21 @@ class Device:
         counter: Largest release counter that it has confirmed.
         active: Digest of what it runs, or None.
         busy: The other rollout that it takes part in, or None.
+        claimed: A rollout at work that names it and has priority, or None.
+        skipped: Who left it out of this rollout, and why; "" for nobody.
+        enrolled_s: Unix seconds.
     """
 
     id: str
     profile: tuple[str, ...]
-    labels: Mapping[str, str]
+    labels: Labels
     counter: int = 0
     active: str | None = None
     busy: str | None = None
+    claimed: str | None = None
+    skipped: str = ""
+    health: Health = Health.OK
+    enrolled_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,15 +74,23 @@ class Target:
     Args:
         bundle: Digest, or None when it gets nothing.
         reason: Why it gets nothing; "" otherwise.
+        wait: Why it cannot have it now; "" when it can. It takes its place in a stage all the same.
     """
 
     device: str
     bundle: str | None
     reason: str = ""
+    wait: str = ""
+    profile: tuple[str, ...] = ()
+    labels: Labels = field(default_factory=dict)
 
 
-def resolve(plan: RolloutPlan, release: Release, device: Device) -> Target:
-    """The bundle of a selected device: of the nearest profile in its lineage that has one."""
+def resolve(plan: RolloutPlan, release: Release, device: Device, started_s: float | None = None) -> Target:
+    """The bundle of a selected device: of the nearest profile in its lineage that has one.
+
+    Args:
+        started_s: When the rollout began, Unix seconds; None before.
+    """
     profile = next((name for name in device.profile if name in release.bundles), None)
     if profile is None:
         wanted, offered = " > ".join(device.profile), ", ".join(sorted(release.bundles))
@@ -68,8 +98,8 @@ def resolve(plan: RolloutPlan, release: Release, device: Device) -> Target:
     bundle = release.bundles[profile]
     if device.active == bundle:
         return Target(device.id, None, "runs it already")
-    if device.busy is not None:
-        return Target(device.id, None, f"takes part in rollout {device.busy}")
+    if device.skipped:
+        return Target(device.id, None, device.skipped)
     if device.counter > release.counter and not plan.permit_downgrade:
         return Target(
             device.id,
@@ -77,17 +107,33 @@ def resolve(plan: RolloutPlan, release: Release, device: Device) -> Target:
             f"has confirmed release {device.counter}, which is later than {release.counter}; "
             "a plan with permit_downgrade would include it",
         )
-    return Target(device.id, bundle)
+    if plan.join is Join.NEVER and started_s is not None and device.enrolled_s > started_s:
+        return Target(device.id, None, "enrolled after the start, and the plan says join: never")
+    if plan.windows:
+        try:
+            zone(device.labels.get(LABEL, plan.time_zone))
+        except ValueError as error:
+            return Target(device.id, None, f"label {LABEL}: {error}")
+    wait = ""
+    if device.busy is not None:
+        wait = f"rollout {device.busy}, in which they take part"
+    elif device.claimed is not None:
+        wait = f"rollout {device.claimed}, which comes first"
+    return Target(device.id, bundle, "", wait, device.profile, device.labels)
 
 
 def select(
-    plan: RolloutPlan, selector: Selector, release: Release, devices: Iterable[Device]
+    plan: RolloutPlan,
+    selector: Selector,
+    release: Release,
+    devices: Iterable[Device],
+    started_s: float | None = None,
 ) -> tuple[Target, ...]:
     """The targets of all devices that the selector names."""
     return tuple(
-        resolve(plan, release, device)
+        resolve(plan, release, device, started_s)
         for device in devices
-        if selector.matches(device.id, device.profile, device.labels)
+        if selector.matches(device.id, device.profile, device.labels, device.health)
     )
 
 
@@ -97,12 +143,21 @@ def in_order(rollout: str, devices: Iterable[str]) -> list[str]:
 
 
 def due(rollout: str, stage: Stage, reached: Sequence[str], targets: Iterable[Target]) -> list[Target]:
-    """The devices that a stage has still to reach.
+    """The devices that a stage has still to reach, those that have to wait included.
 
     Args:
         reached: Devices that this rollout has reached already; they are of the selection.
         targets: Of the selection; those without a bundle and those reached are passed over.
     """
-    waiting = {t.device: t for t in targets if t.bundle is not None and t.device not in set(reached)}
-    missing = stage.target(len(reached) + len(waiting)) - len(reached)
+    known = set(reached)
+    waiting = {t.device: t for t in targets if t.bundle is not None and t.device not in known}
+    if stage.label is not None:
+        named = (t.device for t in waiting.values() if stage.names(t.device, t.profile, t.labels))
+        return [waiting[device] for device in in_order(rollout, named)]
+    missing = stage.target(len(known) + len(waiting)) - len(known)
     return [waiting[device] for device in in_order(rollout, waiting)[: max(0, missing)]]
+
+
+def goal(rollout: str, stage: Stage, reached: Sequence[str], targets: Sequence[Target]) -> int:
+    """Devices that a stage will have reached in all, as the fleet is now."""
+    return len(set(reached)) + len(due(rollout, stage, reached, targets))

@@ -7,9 +7,11 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from edge_fleet.rollouts.candidates import load_targets
-from edge_fleet.rollouts.members import MemberRow, load_members
-from edge_fleet.rollouts.phases import GUARDED, Phase
+from edge_fleet.rollouts.members import load_members
+from edge_fleet.rollouts.phases import ENDED, RETURNING
+from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
+from edge_fleet.rollouts.targets import goal
 from edge_fleet.schema import bundles, rollout_stages, rollout_steps
 
 SHOWN_STEPS = 200
@@ -40,7 +42,7 @@ def summary(connection: Connection, rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
+def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any]:
     """One rollout with its stages, devices, verdicts, skipped devices and history.
 
     Raises:
@@ -49,8 +51,10 @@ def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
     rollout = load(connection, rollout_id)
     members = load_members(connection, rollout.id)
     reached = {row.member.device for row in members}
-    going = rollout.position.phase in GUARDED | {Phase.DRAFT}
-    chosen = [t for t in load_targets(connection, rollout) if t.device not in reached] if going else []
+    going = rollout.position.phase not in ENDED | RETURNING
+    targets = load_targets(connection, rollout, now_ms) if going else ()
+    chosen = [t for t in targets if t.device not in reached]
+    counted = [row.device for row in members if row.left is None]
     waiting = sum(target.bundle is not None for target in chosen)
     profiles: dict[str, str] = {
         row.digest: row.profile
@@ -70,7 +74,7 @@ def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
             {
                 "number": index + 1,
                 "share": str(stage),
-                "target": stage.target(len(members) + waiting) if going else None,
+                "target": goal(rollout.id, stage, counted, targets) if going else None,
                 "begun_ms": begun[index].begun_ms if index in begun else None,
                 "devices": [_member(row, profiles) for row in members if row.member.stage == index],
                 "verdicts": [verdict_row(v) for v in (verdicts_of(begun[index]) if index in begun else ())],
@@ -78,6 +82,7 @@ def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
             for index, stage in enumerate(rollout.plan.stages)
         ],
         "waiting": waiting,
+        "waits": [{"device": t.device, "for": t.wait} for t in chosen if t.wait],
         "skipped": [{"device": t.device, "reason": t.reason} for t in chosen if t.bundle is None],
         "history": [
             {
@@ -93,7 +98,7 @@ def shown(connection: Connection, rollout_id: str) -> dict[str, Any]:
     }
 
 
-def _member(row: MemberRow, profiles: dict[str, str]) -> dict[str, Any]:
+def _member(row: Reached, profiles: dict[str, str]) -> dict[str, Any]:
     member = row.member
     return {
         "device": member.device,
@@ -104,12 +109,14 @@ def _member(row: MemberRow, profiles: dict[str, str]) -> dict[str, Any]:
         "code": member.code,
         "detail": member.detail,
         "back": row.back_state,
+        "left": row.left,
+        "retries": dict(row.used),
         "assigned_ms": round(member.assigned_s * 1000),
         "last_seen_ms": row.last_seen_ms,
     }
 
 
-def _states(members: list[MemberRow]) -> dict[str, int]:
+def _states(members: list[Reached]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for row in members:
         counts[row.member.state] = counts.get(row.member.state, 0) + 1

@@ -196,7 +196,7 @@ def test_the_command_line_plans_shows_and_stops(fleet: Running, rows: FleetRows,
     rollout = made["id"]
     (canary,) = eventually(lambda: reached(fleet.admin, rollout), "reached")
     rows.say(canary)
-    wait = "WAIT latency_p95: arm-cpu: 0 latencies reported, 50 needed"
+    wait = "WAIT latency_p95: arm-cpu: 0 inferences reported, 50 needed"
     output = eventually(lambda: wait in (text := run(fleet, "show", rollout)[1]) and text, "the gate")
     assert "stage 1 (1, 1 in all)" in output and "stage 2 (100%, 3 in all): not begun" in output
     assert canary in output
@@ -226,10 +226,10 @@ def test_the_command_line_reads_a_plan_file(fleet: Running, select: str, tmp_pat
 
 def test_a_plan_file_that_is_not_toml_is_refused(fleet: Running, tmp_path: Any) -> None:
     plan = tmp_path / "plan.toml"
-    for content in (b"stages = [", b"\xff"):
+    for content, what in ((b"stages = [", "TOML"), (b"\xff", "UTF-8")):
         plan.write_bytes(content)
         code, output = run(fleet, "create", "--plan", str(plan))
-        assert (code, "plan.toml is not TOML" in output) == (1, True), output
+        assert (code, f"plan.toml is not {what}" in output) == (1, True), output
 
 
 def test_watching_ends_when_the_rollout_has_ended(fleet: Running, select: str) -> None:

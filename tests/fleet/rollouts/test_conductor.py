@@ -9,108 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet_rows import FITS, WRONG, FleetRows, digest
+from fleet_rows import FITS, WRONG, digest
+from rollout_fleet import Fleet, Killed, file, plan
 from sqlalchemy import event, select, update
 
 from edge_contracts.messages import Phase as Told
 from edge_fleet import schema
 from edge_fleet.assignment import State
 from edge_fleet.errors import Conflict, NotFound
-from edge_fleet.events import EventBus
 from edge_fleet.rollouts import rows
-from edge_fleet.rollouts.conductor import Conductor
-from edge_fleet.rollouts.members import MemberRow, load_members
+from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.phases import Phase
-from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
 from edge_fleet.rollouts.readings import load_readings
-from edge_fleet.services import Services
-from edge_fleet.store import Store, open_store
-
-START_MS = 1_000_000_000
-
-
-class Fleet(FleetRows):
-    """A server's store and conductor, and devices that do what a test says. Time is a number."""
-
-    def __init__(self, open_again: Callable[[], Store]) -> None:
-        self.now_ms = START_MS
-        self.sent: list[str] = []
-        self.crash_when_sending = False
-        self.open_again = open_again
-        self.open()
-
-    def open(self) -> None:
-        super().__init__(self.open_again(), lambda: self.now_ms)
-        self.services = Services(self.store, EventBus(), self, self.clock)
-        self.conductor = Conductor(self.services)
-
-    def soon(self, devices: Iterable[str]) -> None:
-        if self.crash_when_sending:
-            raise Killed
-        self.sent.extend(devices)
-
-    def pass_time(self, seconds: float) -> None:
-        self.now_ms += round(seconds * 1000)
-        self.tick()
-
-    def tick(self) -> None:
-        self.conductor.attend(self.now_ms)
-        assert self.conductor.failures == 0
-
-    def position(self, rollout: str) -> tuple[Phase, int]:
-        with self.store.read() as connection:
-            position = rows.load(connection, rollout).position
-        return position.phase, position.stage
-
-    def why(self, rollout: str) -> str:
-        with self.store.read() as connection:
-            return rows.load(connection, rollout).why
-
-    def revoke(self, device: str) -> None:
-        with self.store.write() as connection:
-            connection.execute(
-                update(schema.devices).where(schema.devices.c.id == device).values(revoked_ms=self.now_ms)
-            )
-
-    def members(self, rollout: str) -> dict[str, MemberRow]:
-        with self.store.read() as connection:
-            return {row.member.device: row for row in load_members(connection, rollout)}
-
-    def begin(self, version: str, *stages: str, **changes: Any) -> str:
-        rollout = self.conductor.create(plan(version, *stages, **changes), "anna")
-        self.conductor.start(rollout, "anna")
-        self.pass_time(1)
-        return rollout
-
-    def complete(self, version: str, *stages: str) -> str:
-        """Roll a good version out to the end."""
-        rollout = self.begin(version, *stages)
-        for _ in stages or ("100%",):
-            for device, row in self.members(rollout).items():
-                if row.member.state is not State.CONFIRMED:
-                    self.say(device)
-                self.report(device, row.member.bundle)
-            self.pass_time(1)
-            self.pass_time(60)
-        assert self.position(rollout)[0] is Phase.COMPLETED, self.why(rollout)
-        return rollout
-
-
-class Killed(BaseException):
-    """The process is gone: nothing catches that."""
-
-
-def file(path: Path) -> Callable[[], Store]:
-    """Opens a real SQLite file, again and again."""
-
-    def open_again() -> Store:
-        store = open_store(f"sqlite:///{path}")
-        # a process that dies loses nothing that it has written: only a power cut needs the slow fsync
-        event.listen(store._engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
-        store._engine.dispose()
-        return store
-
-    return open_again
+from edge_fleet.store import Store
 
 
 @pytest.fixture
@@ -121,19 +32,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     built.publish("2")
     yield built
     built.store.close()
-
-
-def plan(version: str, *stages: str, **changes: Any) -> RolloutPlan:
-    return parse_plan(
-        {
-            "format": "edgefleet.rollout/1",
-            "release": f"digits@{version}",
-            "stages": list(stages) or ["100%"],
-            "bake_s": 60,
-            "silence_s": 300,
-            **changes,
-        }
-    )
 
 
 def test_a_good_release_reaches_every_device_stage_by_stage(fleet: Fleet) -> None:
@@ -267,13 +165,13 @@ def test_a_device_that_speaks_but_never_installs_does_not_hold_a_stage_for_ever(
 def test_pause_stops_the_next_stage_and_resume_bakes_anew(fleet: Fleet) -> None:
     rollout = fleet.begin("1", "1", "100%")
     (canary,) = fleet.members(rollout)
-    fleet.conductor.pause(rollout, "anna")
+    fleet.operator.pause(rollout, "anna")
     fleet.say(canary)
     fleet.report(canary, digest("1"))
     fleet.pass_time(1000)
     assert fleet.position(rollout) == (Phase.PAUSED, 0)
     assert fleet.why(rollout) == "paused by anna"
-    fleet.conductor.resume(rollout, "anna")
+    fleet.operator.resume(rollout, "anna")
     fleet.pass_time(1)
     assert fleet.position(rollout) == (Phase.BAKING, 0)
     fleet.pass_time(60)
@@ -283,7 +181,7 @@ def test_pause_stops_the_next_stage_and_resume_bakes_anew(fleet: Fleet) -> None:
 def test_a_gate_that_fails_while_paused_still_undoes_the_rollout(fleet: Fleet) -> None:
     rollout = fleet.begin("1", "1", "100%")
     (canary,) = fleet.members(rollout)
-    fleet.conductor.pause(rollout, "anna")
+    fleet.operator.pause(rollout, "anna")
     fleet.say(canary, Told.ROLLED_BACK, code="crash")
     fleet.pass_time(1)
     assert fleet.position(rollout)[0] in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
@@ -293,7 +191,7 @@ def test_an_aborted_rollout_leaves_devices_as_they_are(fleet: Fleet) -> None:
     fleet.complete("1")
     rollout = fleet.begin("2", "1", "100%")
     (canary,) = fleet.members(rollout)
-    fleet.conductor.abort(rollout, "anna")
+    fleet.operator.abort(rollout, "anna")
     fleet.pass_time(10_000)
     assert fleet.position(rollout)[0] is Phase.ABORTED
     assert fleet.assigned(canary).bundle == digest("2")
@@ -302,7 +200,7 @@ def test_an_aborted_rollout_leaves_devices_as_they_are(fleet: Fleet) -> None:
 def test_a_completed_rollout_can_be_recalled(fleet: Fleet) -> None:
     fleet.complete("1")
     rollout = fleet.complete("2", "50%", "100%")
-    fleet.conductor.recall(rollout, "anna", "customer complains")
+    fleet.operator.recall(rollout, "anna", "customer complains")
     for i in range(6):
         assert fleet.assigned(f"cam-{i}").bundle == digest("1")
         fleet.say(f"cam-{i}")
@@ -314,7 +212,7 @@ def test_a_completed_rollout_can_be_recalled(fleet: Fleet) -> None:
 def test_a_recall_leaves_devices_that_a_later_rollout_has_taken_over(fleet: Fleet) -> None:
     first = fleet.complete("1")
     fleet.complete("2")
-    fleet.conductor.recall(first, "anna")
+    fleet.operator.recall(first, "anna")
     fleet.pass_time(1)
     assert fleet.position(first)[0] is Phase.ROLLED_BACK
     assert fleet.assigned("cam-0").bundle == digest("2")
@@ -324,7 +222,7 @@ def test_a_silent_device_does_not_hold_up_the_end_of_a_rollback(fleet: Fleet) ->
     fleet.complete("1")
     rollout = fleet.begin("2", "1")
     (canary,) = fleet.members(rollout)
-    fleet.conductor.recall(rollout, "anna")
+    fleet.operator.recall(rollout, "anna")
     fleet.pass_time(301)
     assert fleet.position(rollout)[0] is Phase.ROLLED_BACK
     assert f"the order to go back waits for: {canary}" in fleet.why(rollout)
@@ -367,7 +265,7 @@ def test_a_device_that_is_revoked_on_the_way_holds_nothing_up(fleet: Fleet) -> N
     fleet.say(other)
     fleet.pass_time(1)
     assert fleet.position(rollout) == (Phase.BAKING, 0)
-    fleet.conductor.recall(rollout, "anna")
+    fleet.operator.recall(rollout, "anna")
     fleet.sent.clear()
     for device in (kept, other):
         fleet.say(device)
@@ -397,11 +295,11 @@ def test_a_later_rollout_of_the_same_release_reaches_only_newcomers(fleet: Fleet
 
 def test_one_rollout_at_a_time_per_device(fleet: Fleet) -> None:
     first = fleet.begin("1", "1", "100%")
-    second = fleet.conductor.create(plan("2", select="site=lab"), "ben")
+    second = fleet.operator.create(plan("2", select="site=lab"), "ben")
     with pytest.raises(Conflict, match=f"rollout {first} is at work on cam-0"):
-        fleet.conductor.start(second, "ben")
-    fleet.conductor.abort(first, "anna")
-    fleet.conductor.start(second, "ben")
+        fleet.operator.start(second, "ben")
+    fleet.operator.abort(first, "anna")
+    fleet.operator.start(second, "ben")
 
 
 def test_two_rollouts_of_different_devices_run_at_once(fleet: Fleet) -> None:
@@ -412,31 +310,31 @@ def test_two_rollouts_of_different_devices_run_at_once(fleet: Fleet) -> None:
 
 
 def test_a_rollout_that_would_reach_nobody_does_not_start(fleet: Fleet) -> None:
-    nobody = fleet.conductor.create(plan("1", select="site=moon"), "anna")
+    nobody = fleet.operator.create(plan("1", select="site=moon"), "anna")
     with pytest.raises(Conflict, match="would reach no device: none matches 'site=moon'"):
-        fleet.conductor.start(nobody, "anna")
+        fleet.operator.start(nobody, "anna")
     fleet.complete("1")
-    again = fleet.conductor.create(plan("1"), "anna")
+    again = fleet.operator.create(plan("1"), "anna")
     with pytest.raises(Conflict, match="runs it already"):
-        fleet.conductor.start(again, "anna")
+        fleet.operator.start(again, "anna")
 
 
 def test_an_order_that_the_phase_does_not_allow_is_refused(fleet: Fleet) -> None:
-    rollout = fleet.conductor.create(plan("1"), "anna")
+    rollout = fleet.operator.create(plan("1"), "anna")
     with pytest.raises(Conflict, match="a rollout that is draft cannot be paused"):
-        fleet.conductor.pause(rollout, "anna")
+        fleet.operator.pause(rollout, "anna")
     with pytest.raises(NotFound, match="no rollout 'r99'"):
-        fleet.conductor.pause("r99", "anna")
+        fleet.operator.pause("r99", "anna")
     with pytest.raises(NotFound, match="no release digits@9"):
-        fleet.conductor.create(plan("9"), "anna")
+        fleet.operator.create(plan("9"), "anna")
 
 
 def test_an_older_release_reaches_devices_only_with_permission(fleet: Fleet) -> None:
     with fleet.store.write() as connection:
         connection.execute(update(schema.devices).values(state={"active": None, "counter": 2}))
-    refused = fleet.conductor.create(plan("1"), "anna")
+    refused = fleet.operator.create(plan("1"), "anna")
     with pytest.raises(Conflict, match="has confirmed release 2, which is later than 1"):
-        fleet.conductor.start(refused, "anna")
+        fleet.operator.start(refused, "anna")
     fleet.begin("1", "100%", permit_downgrade=True)
     assert fleet.assigned("cam-0").permit_downgrade
 
@@ -445,7 +343,7 @@ def test_an_order_that_meets_a_tick_is_not_lost(fleet: Fleet) -> None:
     rollout = fleet.begin("1", "1", "100%")
     with fleet.store.read() as connection:
         stale = rows.load(connection, rollout)
-    fleet.conductor.pause(rollout, "anna")
+    fleet.operator.pause(rollout, "anna")
     with pytest.raises(rows.RolloutChanged), fleet.store.write() as connection:
         rows.explain(connection, stale, stale.why, None)
     assert fleet.position(rollout)[0] is Phase.PAUSED
@@ -481,8 +379,8 @@ def test_ticking_again_changes_nothing(fleet: Fleet) -> None:
 
 
 def test_what_was_stored_and_not_sent_is_sent_after_a_restart(fleet: Fleet) -> None:
-    rollout = fleet.conductor.create(plan("1", "1"), "anna")
-    fleet.conductor.start(rollout, "anna")
+    rollout = fleet.operator.create(plan("1", "1"), "anna")
+    fleet.operator.start(rollout, "anna")
     fleet.crash_when_sending = True
     with pytest.raises(Killed):
         fleet.tick()
@@ -498,8 +396,8 @@ def test_the_story_ends_the_same_wherever_the_server_dies(tmp_path: Path) -> Non
         """A release that is good in its first stage and wrong in its second."""
         fleet.enrol("a", "b", "c", "d")
         fleet.publish("1")
-        rollout = fleet.conductor.create(plan("1", "1", "100%"), "anna")
-        survive(lambda: fleet.conductor.start(rollout, "anna"))
+        rollout = fleet.operator.create(plan("1", "1", "100%"), "anna")
+        survive(lambda: fleet.operator.start(rollout, "anna"))
         for seconds in (1, 1, 60, 1, 1, 1, 1):
             fleet.now_ms += seconds * 1000
             survive(lambda: fleet.tick())

@@ -53,13 +53,19 @@ def test_only_a_start_and_an_advance_begin_a_stage() -> None:
         assert begun == (4 if event in (Event.STARTED, Event.ADVANCED) else 3)
 
 
-def test_no_stage_begins_while_paused() -> None:
-    assert not [e for p, e in TRANSITIONS if p is Phase.PAUSED and e in (Event.ADVANCED, Event.SETTLED)]
+def test_nothing_settles_while_it_is_paused_or_held() -> None:
+    for phase in (Phase.PAUSED, Phase.HELD):
+        assert (phase, Event.SETTLED) not in TRANSITIONS
+    assert (Phase.HELD, Event.ADVANCED) not in TRANSITIONS
 
 
-def test_a_failed_gate_undoes_a_rollout_wherever_devices_run_it_on_watch() -> None:
-    assert {p for p, e in TRANSITIONS if e is Event.FAILED} == GUARDED
-    assert {TRANSITIONS[p, Event.FAILED] for p in GUARDED} == {Phase.ROLLING_BACK}
+def test_a_failed_gate_counts_wherever_devices_run_it_on_watch() -> None:
+    for event, phase in (
+        (Event.FAILED, Phase.ROLLING_BACK),
+        (Event.STAGE_FAILED, Phase.RETURNING_STAGE),
+        (Event.HELD, Phase.HELD),
+    ):
+        assert {TRANSITIONS[p, event] for p in GUARDED} == {phase}
 
 
 def test_a_paused_rollout_bakes_anew() -> None:
@@ -79,7 +85,7 @@ def test_every_phase_is_reached_from_a_draft() -> None:
 
 
 def test_what_nobody_watches_changes_only_by_an_operator() -> None:
-    by_operator = {Event.STARTED, Event.ABORTED, Event.RECALLED}
+    by_operator = {Event.SCHEDULED, Event.STARTED, Event.ABORTED, Event.RECALLED}
     for phase in set(Phase) - WATCHED:
         assert {e for p, e in TRANSITIONS if p is phase} <= by_operator
     assert {phase for phase in Phase if not any(p is phase for p, _ in TRANSITIONS)} == FINAL

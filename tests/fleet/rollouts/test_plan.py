@@ -10,7 +10,8 @@ import pytest
 from edge_contracts.errors import FormatInvalid, FormatTooNew
 from edge_fleet.gates import GATES
 from edge_fleet.rollouts import selector
-from edge_fleet.rollouts.plan import Stage, default_gates, parse_plan
+from edge_fleet.rollouts.plan import default_gates, parse_plan
+from edge_fleet.rollouts.stages import Stage
 
 MINIMAL: dict[str, Any] = {
     "format": "edgefleet.rollout/1",

@@ -1,0 +1,139 @@
+"""What operators may order of one device of a rollout: leave it out, try it again, send it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+from sqlalchemy import Connection, select
+
+from edge_fleet import orders
+from edge_fleet.assignment import FAILED, OPEN, State
+from edge_fleet.audit import record
+from edge_fleet.errors import Conflict, NotFound
+from edge_fleet.rollouts import members, rows
+from edge_fleet.rollouts.looking import look
+from edge_fleet.rollouts.operator import ATTEMPTS
+from edge_fleet.rollouts.phases import ENDED, GUARDED, RETURNING, Phase
+from edge_fleet.rollouts.reached import Left, Reached
+from edge_fleet.rollouts.rows import Rollout, RolloutChanged
+from edge_fleet.rollouts.storing import announce, send_back
+from edge_fleet.schema import devices
+from edge_fleet.services import Services
+
+
+class DeviceOrder(StrEnum):
+    """What can be ordered of one device."""
+
+    SKIP = "skip"  # it is not given the release; when that is on its way, it keeps what it has
+    RETRY = "retry"  # it is given the release again, whatever its budgets say
+    ROLLBACK = "rollback"  # it goes back to what it had, and counts no more
+
+
+def order_device(
+    services: Services, rollout: str, device: str, order: DeviceOrder, actor: str, why: str = ""
+) -> None:
+    """Carry an order to one device of a rollout out.
+
+    Raises:
+        NotFound: No such rollout or device.
+        Conflict: It makes no sense for this device now.
+    """
+    now_ms = services.now_ms()
+    for _ in range(ATTEMPTS):
+        try:
+            with services.store.write() as connection:
+                found, view = look(connection, rollout, now_ms)
+                if connection.execute(select(devices.c.id).where(devices.c.id == device)).first() is None:
+                    raise NotFound(f"no device {device!r:.80}")
+                row = next((one for one in view.reached if one.device == device), None)
+                sent = _ORDERS[order](connection, found, row, device, actor, why, now_ms)
+                rows.touch(connection, found)
+                record(connection, actor, f"rollout device {order}", rollout, now_ms, device=device, why=why)
+        except RolloutChanged:
+            continue
+        announce(services, found, None, "", [device] if sent else [])
+        return
+    raise Conflict(f"rollout {rollout} changes faster than the order can be given; try again")
+
+
+def _skip(
+    connection: Connection,
+    rollout: Rollout,
+    row: Reached | None,
+    device: str,
+    actor: str,
+    why: str,
+    now_ms: int,
+) -> bool:
+    if rollout.position.phase in ENDED | RETURNING:
+        raise Conflict(f"rollout {rollout.id} is {rollout.position.phase}: it begins no device any more")
+    if row is not None and row.member.state is State.CONFIRMED:
+        raise Conflict(f"{device} has the release already; `rollback` sends it back")
+    members.skip(connection, rollout.id, device, actor, why, now_ms)
+    if row is None:
+        return False
+    members.change(connection, rollout.id, device, left_as=Left.SKIPPED)
+    newest = orders.newest(connection, device)
+    if row.member.state not in OPEN or newest is None or newest.number != row.number:
+        return False
+    # it may be downloading, or on trial: an assignment of nothing makes it keep what it has
+    orders.issue(connection, device, None, now_ms, rollout=rollout.id, stage=row.member.stage)
+    return True
+
+
+def _retry(
+    connection: Connection,
+    rollout: Rollout,
+    row: Reached | None,
+    device: str,
+    actor: str,
+    why: str,
+    now_ms: int,
+) -> bool:
+    if rollout.position.phase not in GUARDED or rollout.position.phase is Phase.PAUSED:
+        raise Conflict(f"rollout {rollout.id} is {rollout.position.phase}: it begins no device now")
+    members.unskip(connection, rollout.id, device)
+    if row is None:
+        return False  # its stage begins it
+    again = row.member.state in FAILED | {State.UNREACHABLE} or row.left is Left.SKIPPED
+    newest = orders.newest(connection, device)
+    ours = newest is not None and newest.rollout == rollout.id
+    if not again or row.back is not None or not ours:
+        raise Conflict(f"{device} is {row.left or row.state}: there is nothing to try again")
+    number = orders.issue(
+        connection,
+        device,
+        row.member.bundle,
+        now_ms,
+        rollout=rollout.id,
+        stage=row.member.stage,
+        permit_downgrade=rollout.plan.permit_downgrade,
+    )
+    members.change(connection, rollout.id, device, number=number, left_as=None)
+    return True
+
+
+def _rollback(
+    connection: Connection,
+    rollout: Rollout,
+    row: Reached | None,
+    device: str,
+    actor: str,
+    why: str,
+    now_ms: int,
+) -> bool:
+    if row is None or row.back is not None or row.left is not None:
+        raise Conflict(f"rollout {rollout.id} has not reached {device}, or it is going back already")
+    if not send_back(connection, rollout, row, now_ms):
+        raise Conflict(f"a later assignment has taken {device} over since")
+    members.skip(connection, rollout.id, device, actor, why, now_ms)
+    members.change(connection, rollout.id, device, left_as=Left.SENT_BACK)
+    return True
+
+
+_ORDERS: Mapping[DeviceOrder, Callable[[Connection, Rollout, Reached | None, str, str, str, int], bool]] = {
+    DeviceOrder.SKIP: _skip,
+    DeviceOrder.RETRY: _retry,
+    DeviceOrder.ROLLBACK: _rollback,
+}

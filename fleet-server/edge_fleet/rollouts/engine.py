@@ -1,0 +1,249 @@
+"""What one look at a rollout comes to: a pure function from what is stored to what is to be stored next.
+
+`conductor.py` reads a View, carries the Step out in one transaction, and looks again. Nothing is
+remembered between two looks, so a server may die between any two lines and go on where it was.
+
+The order of the questions is the order of their weight: silence first, for everything else counts it;
+then going back; then the deadline; then the gates; and only when no gate fails is anybody begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from edge_fleet.assignment import SETTLED, State
+from edge_fleet.evidence import Member, StageEvidence
+from edge_fleet.gates import Verdict
+from edge_fleet.rollouts import targets
+from edge_fleet.rollouts.decision import decide, decide_return
+from edge_fleet.rollouts.phases import BEGINNING, GUARDED, RETURNING, WATCHED, Event, Phase, Position
+from edge_fleet.rollouts.plan import OnDeadline, RolloutPlan, at_s
+from edge_fleet.rollouts.reached import Reached
+from edge_fleet.rollouts.retries import Cause
+from edge_fleet.rollouts.targets import Target
+from edge_fleet.rollouts.windows import closes_at
+
+# A device that speaks but does not get on with its assignment is given longer than a silent one.
+STALLED_FACTOR = 4
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that a look at a rollout rests on, but for the fleet and the telemetry.
+
+    Args:
+        reached: Its devices, those that an operator took out included, revoked ones not.
+        begun_s: When the assignments of the last minute were given, Unix seconds.
+    """
+
+    rollout: str
+    plan: RolloutPlan
+    position: Position
+    reached: tuple[Reached, ...] = ()
+    begun_s: tuple[float, ...] = ()
+    why: str = ""
+
+    @property
+    def counted(self) -> tuple[Reached, ...]:
+        """The devices that count."""
+        return tuple(row for row in self.reached if row.left is None)
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A device that is given the release.
+
+    Args:
+        cause: Of the attempt before, when this is a retry.
+        expires_s: When its maintenance window closes; None without windows.
+    """
+
+    device: str
+    bundle: str
+    cause: Cause | None = None
+    expires_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be stored; all of it, or nothing.
+
+    Args:
+        silent: Devices that count as silent from now on.
+        begin: Devices that are given the release.
+        event: For the state machine, or None: the position stays.
+        why: One line for a person; "" leaves what stands there.
+        verdicts: What the gates said; None when they were not asked.
+    """
+
+    silent: tuple[str, ...] = ()
+    begin: tuple[Begin, ...] = ()
+    event: Event | None = None
+    why: str = ""
+    verdicts: tuple[Verdict, ...] | None = None
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether another look may find something at once."""
+        return bool(self.silent) or self.event is not None
+
+
+NOTHING = Step()
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Who may be begun now, and what the others wait for."""
+
+    begin: tuple[Begin, ...] = ()
+    waits: tuple[str, ...] = field(default=())
+
+
+def advance(
+    view: View,
+    now_s: float,
+    fleet: Callable[[], Sequence[Target]],
+    evidence: Callable[[Sequence[Member]], StageEvidence],
+) -> Step:
+    """What follows for a rollout, now.
+
+    Args:
+        fleet: The targets of the selection; asked only where somebody may be begun.
+        evidence: Lays out what is known of these devices; asked only where gates are.
+    """
+    phase = view.position.phase
+    if phase not in WATCHED:
+        return NOTHING
+    if phase is Phase.SCHEDULED:
+        return _scheduled(view, now_s)
+    silent = tuple(row.device for row in view.reached if _is_silent(view, row, now_s))
+    if silent:
+        return Step(silent=silent)
+    if phase in RETURNING:
+        return _returning(view)
+    expired = _expired(view, now_s)
+    if expired is not None:
+        return expired
+    if phase not in GUARDED:
+        return NOTHING  # HELD: an operator's turn
+    retries = view.plan.retries
+    found = evidence([row.as_evidence(retries) for row in view.counted])
+    begun = _Begun() if phase is Phase.PAUSED else _begin(view, now_s, fleet)
+    decision = decide(view.plan, view.position, found, now_s, begun.waits, bool(begun.begin))
+    if decision.event is None and begun.begin:
+        told = f"assigned to {len(begun.begin)} devices"
+        return Step(begin=begun.begin, why=told, verdicts=decision.verdicts)
+    return Step(event=decision.event, why=decision.why, verdicts=decision.verdicts)
+
+
+def goes_back(view: View, phase: Phase) -> tuple[Reached, ...]:
+    """The devices that an event which leads to this phase sends back."""
+    if phase not in RETURNING:
+        return ()
+    return tuple(
+        row
+        for row in view.counted
+        if row.back is None and (phase is Phase.ROLLING_BACK or row.member.stage == view.position.stage)
+    )
+
+
+def _scheduled(view: View, now_s: float) -> Step:
+    deadline, begins = at_s(view.plan.deadline), at_s(view.plan.start_at)
+    if deadline is not None and now_s >= deadline:
+        return Step(event=Event.EXPIRED, why="its deadline passed before its start")
+    if begins is None or now_s >= begins:
+        return Step(event=Event.STARTED, why="its time has come")
+    return NOTHING
+
+
+def _returning(view: View) -> Step:
+    event, why = decide_return(
+        {row.device: row.back_state for row in view.counted if row.back_state is not None}
+    )
+    # `why` keeps the reason for going back: that is what a person will look for
+    return NOTHING if event is None else Step(event=event, why=f"{view.why}; {why}")
+
+
+def _expired(view: View, now_s: float) -> Step | None:
+    deadline = at_s(view.plan.deadline)
+    if deadline is None or now_s < deadline:
+        return None
+    if view.position.phase is Phase.OPEN:
+        return Step(event=Event.FINISHED, why="its deadline closed it; the last stage had passed its gates")
+    event = {
+        OnDeadline.STOP: Event.EXPIRED,
+        OnDeadline.ROLLBACK_STAGE: Event.STAGE_FAILED,
+        OnDeadline.ROLLBACK_ROLLOUT: Event.FAILED,
+    }[view.plan.on_deadline]
+    counted = view.counted
+    settled = sum(row.member.state is State.CONFIRMED for row in counted)
+    where = f"in stage {view.position.stage + 1} of {len(view.plan.stages)}"
+    return Step(
+        event=event,
+        why=f"its deadline passed {where}, {view.position.phase}: {settled} of {len(counted)} devices "
+        f"reached have confirmed; {view.why}".rstrip("; "),
+    )
+
+
+def _is_silent(view: View, row: Reached, now_s: float) -> bool:
+    if row.state in SETTLED or row.left is not None:
+        return False
+    now_ms, silence_ms = now_s * 1000, view.plan.silence_s * 1000
+    quiet_since = max(row.changed_ms, row.last_seen_ms or 0)
+    return now_ms - quiet_since > silence_ms or now_ms - row.changed_ms > STALLED_FACTOR * silence_ms
+
+
+def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _Begun:
+    """Who may be begun: devices to be tried again, then those that the stage has still to reach.
+
+    While a stage bakes only retries are: its devices have been counted.
+    """
+    plan, retries = view.plan, view.plan.retries
+    again = [(row, row.cause(retries)) for row in view.counted]
+    wanted: list[Begin] = []
+    waits: list[str] = []
+    for row, cause in again:
+        if cause is None:
+            continue
+        if row.due_s(retries) > now_s:
+            waits.append(f"a retry after {row.member.code}")
+            continue
+        _admit(plan, row.device, row.member.bundle, row.labels, cause, now_s, wanted, waits)
+    if view.position.phase in BEGINNING:
+        stage = plan.stages[view.position.stage]
+        reached = [row.device for row in view.counted]
+        for target in targets.due(view.rollout, stage, reached, fleet()):
+            if target.wait:
+                waits.append(target.wait)
+            elif target.bundle is not None:
+                _admit(plan, target.device, target.bundle, target.labels, None, now_s, wanted, waits)
+    allowed = len(wanted)
+    if plan.rate is not None:
+        confirmed = sum(row.member.state is State.CONFIRMED for row in view.counted)
+        allowed = min(allowed, plan.rate.allowance(view.begun_s, confirmed, now_s))
+    if plan.max_in_flight is not None:
+        in_flight = sum(row.in_flight for row in view.counted)
+        allowed = max(0, min(allowed, plan.max_in_flight - in_flight))
+    waits += ["the rate or the devices in flight"] * (len(wanted) - allowed)
+    return _Begun(tuple(wanted[:allowed]), tuple(waits))
+
+
+def _admit(
+    plan: RolloutPlan,
+    device: str,
+    bundle: str,
+    labels: targets.Labels,
+    cause: Cause | None,
+    now_s: float,
+    wanted: list[Begin],
+    waits: list[str],
+) -> None:
+    """Put a device among the wanted, or among those whose window is shut."""
+    expires_s = None
+    if plan.windows:
+        expires_s = closes_at(plan.windows, labels, plan.time_zone, now_s)
+        if expires_s is None:
+            waits.append("its maintenance window")
+            return
+    wanted.append(Begin(device, bundle, cause, expires_s))

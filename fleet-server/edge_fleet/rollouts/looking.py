@@ -1,0 +1,48 @@
+"""Reading what a look at a rollout rests on; see `engine.View`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from edge_fleet.evidence import Member, StageEvidence, gather
+from edge_fleet.rollouts import candidates, readings, rows
+from edge_fleet.rollouts.engine import View
+from edge_fleet.rollouts.members import begun_since, load_members
+from edge_fleet.rollouts.pace import MINUTE_S
+from edge_fleet.rollouts.rows import Rollout
+from edge_fleet.rollouts.targets import Target
+
+
+def look(connection: Connection, rollout: str, now_ms: int) -> tuple[Rollout, View]:
+    """A rollout as it is stored, and as the engine sees it.
+
+    Raises:
+        NotFound: There is none.
+    """
+    found = rows.load(connection, rollout)
+    begun: tuple[float, ...] = ()
+    if found.plan.rate is not None:
+        begun = begun_since(connection, rollout, now_ms - round(MINUTE_S * 1000))
+    reached = tuple(load_members(connection, rollout))
+    return found, View(found.id, found.plan, found.position, reached, begun, found.why)
+
+
+def targets_of(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[Target, ...]:
+    """What every device that its selector names would get now."""
+    return candidates.load_targets(connection, rollout, now_ms)
+
+
+def evidence_of(connection: Connection, rollout: Rollout, members: Sequence[Member]) -> StageEvidence:
+    """What is known about these devices of a rollout that has been started."""
+    assert rollout.started_ms is not None, f"rollout {rollout.id} has not been started"
+    digests = {member.bundle for member in members} | {m.previous for m in members if m.previous}
+    return gather(
+        members,
+        readings.load_readings(connection, members, rollout.started_ms),
+        readings.load_facts(connection, digests),
+        rollout.position.stage,
+        rollout.started_ms / 1000,
+        candidates.count_bundles(connection, rollout.counter),
+    )

@@ -1,0 +1,173 @@
+"""What operators may order of a rollout, one function each: for the API, the command line and the console.
+
+Orders to single devices are in `device_orders.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from edge_fleet.audit import record
+from edge_fleet.errors import Conflict
+from edge_fleet.gates import Outcome
+from edge_fleet.lineage.stages import require_rollable
+from edge_fleet.rollouts import candidates, rows
+from edge_fleet.rollouts.decision import decide, passes
+from edge_fleet.rollouts.engine import View
+from edge_fleet.rollouts.looking import evidence_of, look
+from edge_fleet.rollouts.phases import Event, Phase, TransitionInvalid, step
+from edge_fleet.rollouts.plan import RolloutPlan, at_s
+from edge_fleet.rollouts.rows import Rollout, RolloutChanged
+from edge_fleet.rollouts.storing import announce, move
+from edge_fleet.services import Services
+
+ATTEMPTS = 5  # of an order that meets looks of the conductor
+
+# What an order comes to, given where the rollout stands; a Conflict when it may not be.
+Meaning = Callable[[Connection, Rollout, View], Event]
+
+
+class Operator:
+    """Gives orders to the rollouts of one server."""
+
+    def __init__(self, services: Services) -> None:
+        """Take the server's parts."""
+        self._services = services
+
+    def create(self, plan: RolloutPlan, actor: str) -> str:
+        """Store a rollout as a draft; returns its id.
+
+        Raises:
+            NotFound: The release has not been published.
+        """
+        with self._services.store.write() as connection:
+            release = candidates.load_release(connection, plan.model, plan.version)
+            now_ms = self._services.now_ms()
+            rollout = rows.create(connection, plan, release.counter, actor, now_ms)
+            record(connection, actor, "rollout created", rollout, now_ms, release=plan.release)
+        self._services.bus.publish("rollout", rollout=rollout)
+        return rollout
+
+    def start(self, rollout: str, actor: str) -> None:
+        """Begin the first stage, or wait for the plan's start_at.
+
+        Raises:
+            NotFound: No such rollout.
+            Conflict: It has been started, it would reach nobody, another rollout of the same priority
+                is at work on its devices, or its release is not approved as the fleet's policy asks.
+        """
+        now_ms = self._services.now_ms()
+
+        def meaning(connection: Connection, found: Rollout, view: View) -> Event:
+            if found.position.phase is not Phase.DRAFT:
+                return Event.STARTED
+            require_rollable(connection, found.counter)
+            _require_free(connection, found, now_ms)
+            begins = at_s(found.plan.start_at)
+            later = begins is not None and begins * 1000 > now_ms
+            return Event.SCHEDULED if later else Event.STARTED
+
+        self._order(rollout, meaning, actor, f"started by {actor}")
+
+    def pause(self, rollout: str, actor: str) -> None:
+        """Begin no further device; those that are assigned go on, and the gates keep watching.
+
+        Raises:
+            NotFound, Conflict: No such rollout, or not in a phase that allows it.
+        """
+        self._order(rollout, _always(Event.PAUSED), actor, f"paused by {actor}")
+
+    def resume(self, rollout: str, actor: str) -> None:
+        """Go on; the stage bakes anew, and a gate that still fails stops it again.
+
+        Raises:
+            NotFound, Conflict: No such rollout, or not in a phase that allows it.
+        """
+        self._order(rollout, _always(Event.RESUMED), actor, f"resumed by {actor}")
+
+    def advance(self, rollout: str, actor: str) -> None:
+        """Do not wait any longer: begin now, or take the stage as passed. It never leads past a failed gate.
+
+        Raises:
+            NotFound: No such rollout.
+            Conflict: Not in a phase that allows it, or a gate fails.
+        """
+
+        def meaning(connection: Connection, found: Rollout, view: View) -> Event:
+            if found.position.phase is Phase.SCHEDULED:
+                return Event.STARTED
+            if found.position.phase is Phase.OPEN:
+                return Event.FINISHED
+            event = passes(found.plan, found.position.stage)
+            step(found.position, event, self._services.now_ms() / 1000)  # refuse before evidence is read
+            retries = found.plan.retries
+            evidence = evidence_of(connection, found, [row.as_evidence(retries) for row in view.counted])
+            judged = decide(found.plan, found.position, evidence, self._services.now_ms() / 1000)
+            failed = [v for v in judged.verdicts if v.outcome is Outcome.FAIL]
+            if failed:
+                raise Conflict(
+                    f"rollout {rollout} cannot be advanced past a failed gate: "
+                    + "; ".join(f"{v.gate}: {v.reason}" for v in failed)
+                )
+            return event
+
+        self._order(rollout, meaning, actor, f"advanced by {actor}")
+
+    def abort(self, rollout: str, actor: str) -> None:
+        """Stop for good; devices keep what they have.
+
+        Raises:
+            NotFound, Conflict: No such rollout, or not in a phase that allows it.
+        """
+        self._order(rollout, _always(Event.ABORTED), actor, f"aborted by {actor}")
+
+    def recall(self, rollout: str, actor: str, why: str = "") -> None:
+        """Send every device back to what it had, also after the rollout has ended.
+
+        Raises:
+            NotFound, Conflict: No such rollout, or not in a phase that allows it.
+        """
+        told = f"rolled back by {actor}" + (f": {why}" if why else "")
+        self._order(rollout, _always(Event.RECALLED), actor, told)
+
+    def _order(self, rollout: str, meaning: Meaning, actor: str, why: str) -> None:
+        """Carry an order out, in one transaction with its line in the audit log."""
+        now_ms = self._services.now_ms()
+        for _ in range(ATTEMPTS):
+            try:
+                with self._services.store.write() as connection:
+                    found, view = look(connection, rollout, now_ms)
+                    event = meaning(connection, found, view)
+                    sent = move(connection, found, view, event, actor, why, now_ms)
+                    record(connection, actor, f"rollout {event}", rollout, now_ms)
+            except TransitionInvalid as error:
+                raise Conflict(f"rollout {rollout}: {error}") from None
+            except RolloutChanged:
+                continue
+            announce(self._services, found, event, why, sent)
+            return
+        raise Conflict(f"rollout {rollout} changes faster than the order can be given; try again")
+
+
+def _always(event: Event) -> Meaning:
+    return lambda _connection, _rollout, _view: event
+
+
+def _require_free(connection: Connection, rollout: Rollout, now_ms: int) -> None:
+    """See that it would reach somebody, and that none of its own priority is at work on its devices."""
+    chosen = candidates.load_targets(connection, rollout, now_ms)
+    other = candidates.overlap(connection, rollout, now_ms)
+    if other is not None:
+        device, other_rollout = other
+        raise Conflict(
+            f"rollout {other_rollout} is at work on {device}, which {rollout.plan.select!r} names too; "
+            "a device takes part in one rollout at a time (another priority would settle who comes first)"
+        )
+    if not any(target.bundle for target in chosen):
+        reasons = "; ".join(f"{t.device}: {t.reason}" for t in chosen[:3])
+        raise Conflict(
+            f"rollout {rollout.id} would reach no device: "
+            + (reasons or f"none matches {rollout.plan.select!r}")
+        )

@@ -1,0 +1,45 @@
+"""What a plan asks for, in words. Pure."""
+
+from __future__ import annotations
+
+from edge_fleet.rollouts.plan import Join, OnFailure, RolloutPlan
+
+_ON_FAILURE = {
+    OnFailure.ROLLBACK_STAGE: "the devices of that stage go back",
+    OnFailure.ROLLBACK_ROLLOUT: "every device reached goes back",
+    OnFailure.HOLD: "it stands still until an operator says",
+}
+_JOIN = {
+    Join.NEVER: "take no part",
+    Join.LAST_STAGE: "take part until the last stage has settled",
+    Join.UNTIL_DEADLINE: "take part until the deadline",
+}
+
+
+def described(plan: RolloutPlan) -> list[str]:
+    """A plan as lines for a person."""
+    lines = [f"{plan.release} to {plan.select}, {plan.kind}"]
+    if plan.start_at is not None:
+        lines.append(f"begins       {plan.start_at.isoformat()}")
+    for number, stage in enumerate(plan.stages):
+        lines.append(f"stage {number + 1:<6} {stage}, watched for {plan.bake_of(number):g} s")
+    if plan.rate is not None:
+        growth = f", times {plan.rate.factor:g} after every {plan.rate.after} that confirm"
+        highest = f", up to {plan.rate.max_per_minute}" if plan.rate.max_per_minute else ""
+        grows = f"{growth}{highest}" if plan.rate.factor > 1 else ""
+        lines.append(f"rate         {plan.rate.per_minute} devices a minute{grows}")
+    if plan.max_in_flight is not None:
+        lines.append(f"in flight    {plan.max_in_flight} devices at most")
+    for window in plan.windows:
+        lines.append(f"window       {window}, by the device's clock (label tz, else {plan.time_zone})")
+    if plan.deadline is not None:
+        lines.append(f"deadline     {plan.deadline.isoformat()}: {plan.on_deadline}")
+    retries = {name: n for name, n in plan.retries.model_dump(exclude={"backoff_s"}).items() if n}
+    told = ", ".join(f"{name} {n}" for name, n in retries.items()) or "none"
+    lines.append(f"retries      {told}")
+    lines.append(
+        f"gates        {', '.join(f'{n} {g.limit:g}' for n, g in sorted(plan.gates.items())) or 'none'}"
+    )
+    lines.append(f"on failure   {_ON_FAILURE[plan.on_failure]}")
+    lines.append(f"newcomers    {_JOIN[plan.join]}")
+    return lines

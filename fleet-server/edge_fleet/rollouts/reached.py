@@ -1,0 +1,72 @@
+"""A device that a rollout has reached: its two assignments, and what was tried. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from edge_fleet.assignment import FAILED, SETTLED, State
+from edge_fleet.evidence import Member
+from edge_fleet.rollouts.retries import Cause, Retries
+
+
+class Left(StrEnum):
+    """How an operator took a device out of a rollout."""
+
+    SKIPPED = "skipped"  # it is not given the release, or is told to keep what it has
+    SENT_BACK = "sent-back"  # it had the release, and goes back
+
+
+@dataclass(frozen=True)
+class Reached:
+    """One device of a rollout.
+
+    Args:
+        number, back: Of the assignment that brings the release, and of the one that takes it away.
+        back_state: Where the second stands; None when there is none.
+        changed_ms: When the assignment in force last changed its state.
+        last_seen_ms: When the device last said anything.
+        used: Retries so far, by cause.
+        left: Set when an operator took it out: it counts for nothing any more.
+        labels: Of the device.
+    """
+
+    member: Member
+    number: int
+    back: int | None = None
+    back_state: State | None = None
+    changed_ms: int = 0
+    last_seen_ms: int | None = None
+    used: Mapping[str, int] = field(default_factory=dict)
+    left: Left | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        """Its id."""
+        return self.member.device
+
+    @property
+    def state(self) -> State:
+        """Of the assignment in force."""
+        return self.member.state if self.back_state is None else self.back_state
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the release is on its way to it."""
+        return self.back is None and self.left is None and self.member.state not in SETTLED
+
+    def cause(self, retries: Retries) -> Cause | None:
+        """The budget from which it may be tried again; None when it did not fail, or may not."""
+        if self.back is not None or self.left is not None or self.member.state not in FAILED:
+            return None
+        return retries.cause(self.member.code, self.used)
+
+    def due_s(self, retries: Retries) -> float:
+        """When it may be tried again, after a failure with a cause."""
+        return retries.due_s(self.changed_ms / 1000, self.used)
+
+    def as_evidence(self, retries: Retries) -> Member:
+        """As the gates see it: one that is to be tried again has not failed yet."""
+        return self.member if self.cause(retries) is None else replace(self.member, state=State.PENDING)

@@ -1,0 +1,63 @@
+"""A plan to begin with: every field with its description, all but the needed ones commented out. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from edge_fleet.gates import GATES
+from edge_fleet.rollouts.plan import DEFAULT_STAGES, FORMAT, Kind, RolloutPlan
+from edge_fleet.rollouts.plan_schema import FILE
+
+# Where the default says little, what a person would write.
+_EXAMPLES: dict[str, Any] = {
+    "select": "profile=arm-cpu,site=lab",
+    "rate": {"per_minute": 50, "factor": 2, "after": 100, "max_per_minute": 1000},
+    "max_in_flight": 200,
+    "windows": [{"begin": "22:00", "end": "04:00", "days": ["mon", "tue", "wed", "thu"]}],
+    "time_zone": "Europe/Berlin",
+    "start_at": "2030-01-31T20:00:00+01:00",
+    "deadline": "2030-02-28T06:00:00+01:00",
+}
+_PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 _./@=%+-]*$")  # all else is quoted
+_STAGES = ["ring=canary", "10%", "100%"]
+
+
+def template(release: str = "NAME@VERSION", kind: Kind = Kind.STAGED) -> str:
+    """The text of a new plan; it is one when the release has been filled in."""
+    lines = [
+        f"# yaml-language-server: $schema={FILE}",
+        f"# (edge-fleet rollout schema > {FILE}; editors then complete and check this file)",
+        "# Check it: edge-fleet rollout plan FILE. Start it: edge-fleet rollout create --plan FILE --start",
+    ]
+    given: dict[str, Any] = {"format": FORMAT, "release": release, "kind": str(kind)}
+    given["stages"] = list(DEFAULT_STAGES.get(kind, _STAGES))
+    for name, field in RolloutPlan.model_fields.items():
+        lines += ["", f"# {field.description}"]
+        if name == "gates":
+            lines += ["# Left out: all of those that follow."]
+            lines += ["# gates:"]
+            lines += [
+                f"#   {gate.name}: {gate.default:g}  # {gate.unit}"
+                for gate in GATES.values()
+                if gate.default is not None
+            ]
+        elif name in given:
+            lines.append(f"{name}: {_flow(given[name])}")
+        else:
+            default = field.get_default(call_default_factory=False)
+            shown = _EXAMPLES.get(name, default.model_dump() if hasattr(default, "model_dump") else default)
+            lines.append(f"# {name}: {_flow(shown)}")
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """A value in YAML's flow style, plain where that is safe."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_flow(one) for one in value) + "]"
+    if isinstance(value, str) and _PLAIN.match(value):
+        return value
+    return json.dumps(value)

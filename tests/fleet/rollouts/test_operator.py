@@ -1,0 +1,397 @@
+"""What plans and operators ask of the conductor, on a real SQLite file: pace, windows, deadlines, orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fleet_rows import WRONG, digest
+from rollout_fleet import START_MS, Fleet, file, plan
+
+from edge_contracts.messages import Phase as Told
+from edge_fleet.assignment import State
+from edge_fleet.errors import Conflict, NotFound
+from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
+from edge_fleet.rollouts.phases import Phase
+from edge_fleet.rollouts.view import shown
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    built = Fleet(file(tmp_path / "fleet.db"))
+    built.enrol(*(f"cam-{i}" for i in range(6)), site="lab")
+    for version in ("1", "2", "3"):
+        built.publish(version)
+    yield built
+    built.store.close()
+
+
+def later(seconds: float) -> str:
+    """A time so long after the beginning."""
+    return datetime.fromtimestamp(START_MS / 1000 + seconds, UTC).isoformat()
+
+
+def install(fleet: Fleet, rollout: str, *devices: str) -> None:
+    for device in devices or tuple(fleet.members(rollout)):
+        row = fleet.members(rollout)[device]
+        if row.member.state is not State.CONFIRMED and row.back is None:
+            fleet.say(device)
+        fleet.report(device, row.member.bundle)
+
+
+def test_devices_begin_at_the_rate_of_the_plan_and_no_faster(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "100%", rate=2)
+    assert len(fleet.members(rollout)) == 1
+    for _ in range(30):
+        fleet.pass_time(1)
+    assert len(fleet.members(rollout)) == 2
+    assert "4 for the rate or the devices in flight" in fleet.why(rollout)
+    for _ in range(32):
+        fleet.pass_time(1)
+    assert len(fleet.members(rollout)) == 4
+
+
+def test_only_so_many_devices_are_in_flight_and_a_silent_one_frees_its_place(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "100%", max_in_flight=2, silence_s=300)
+    first = set(fleet.members(rollout))
+    assert len(first) == 2
+    answered, quiet = sorted(first)
+    fleet.say(answered)
+    fleet.pass_time(1)
+    assert len(fleet.members(rollout)) == 3
+    (third,) = fleet.members(rollout).keys() - {quiet, answered}
+    fleet.pass_time(290)
+    fleet.say(third, Told.DOWNLOADING)
+    fleet.pass_time(20)
+    assert fleet.members(rollout)[quiet].member.state is State.UNREACHABLE
+    assert len(fleet.members(rollout)) == 4
+
+
+def test_a_device_begins_in_its_own_night_and_not_after_it(fleet: Fleet) -> None:
+    fleet.enrol("tokyo", site="far", tz="Asia/Tokyo")
+    fleet.enrol("phoenix", site="far", tz="America/Phoenix")
+    fleet.enrol("nowhere", site="far", tz="Mars/Base")
+    # the beginning is 12 January 1970, 13:46 UTC: 22:46 in Tokyo, 06:46 in Phoenix
+    rollout = fleet.begin("1", select="site=far", windows=[{"begin": "22:00", "end": "04:00"}])
+    assert set(fleet.members(rollout)) == {"tokyo"}
+    closes_ms = fleet.assigned("tokyo").expires_ms
+    assert closes_ms == datetime(1970, 1, 12, 19, 0, tzinfo=UTC).timestamp() * 1000
+    fleet.pass_time(1)
+    assert "1 devices of the stage wait: 1 for its maintenance window" in fleet.why(rollout)
+    with fleet.store.read() as connection:
+        left_out = shown(connection, rollout, fleet.now_ms)["skipped"]
+    assert [one["device"] for one in left_out] == ["nowhere"] and "no time zone" in left_out[0]["reason"]
+    fleet.pass_time(16 * 3600)  # 22:46 in Phoenix
+    assert set(fleet.members(rollout)) == {"tokyo", "phoenix"}
+
+
+def test_an_order_that_came_after_the_window_is_given_again_in_the_next(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", windows=[{"begin": "13:00", "end": "14:00"}], silence_s=30 * 86400)
+    (device,) = fleet.members(rollout)
+    before = fleet.assigned(device).number
+    fleet.pass_time(3600)
+    fleet.say(device, Told.REFUSED, code="expired")
+    fleet.pass_time(600)
+    assert fleet.assigned(device).number == before
+    fleet.pass_time(22.4 * 3600)
+    assert fleet.assigned(device).number == before + 1
+    assert fleet.members(rollout)[device].used == {"shed": 1}
+
+
+def test_a_rollout_waits_for_its_time(fleet: Fleet) -> None:
+    rollout = fleet.operator.create(plan("1", start_at=later(100), select="site=lab"), "anna")
+    fleet.operator.start(rollout, "anna")
+    fleet.pass_time(98)
+    assert fleet.position(rollout) == (Phase.SCHEDULED, -1)
+    fleet.pass_time(3)
+    assert fleet.position(rollout) == (Phase.RUNNING, 0)
+    impatient = fleet.operator.create(plan("2", start_at=later(9999), select="site=yard"), "anna")
+    fleet.enrol("yard-1", site="yard")
+    fleet.operator.start(impatient, "anna")
+    fleet.operator.advance(impatient, "anna")
+    assert fleet.position(impatient) == (Phase.RUNNING, 0)
+
+
+def test_at_its_deadline_a_rollout_stops_and_says_how_far_it_came(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "2", "100%", deadline=later(100))
+    install(fleet, rollout, sorted(fleet.members(rollout))[0])
+    fleet.pass_time(100)
+    assert fleet.position(rollout) == (Phase.STOPPED, 0)
+    assert "its deadline passed in stage 1 of 2, running: 1 of 2 devices reached have confirmed" in fleet.why(
+        rollout
+    )
+    fleet.pass_time(1000)
+    assert len(fleet.members(rollout)) == 2
+    fleet.operator.recall(rollout, "anna")
+    assert fleet.position(rollout)[0] is Phase.ROLLING_BACK
+
+
+def test_at_its_deadline_a_rollout_goes_back_where_the_plan_says_so(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "2", deadline=later(10_000), on_deadline="rollback-rollout")
+    fleet.pass_time(10_000)
+    assert fleet.position(rollout)[0] is Phase.ROLLING_BACK
+    for device in fleet.members(rollout):
+        fleet.say(device)
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] is Phase.ROLLED_BACK
+
+
+def test_only_the_stage_goes_back_where_the_plan_says_so(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "50%", on_failure="rollback-stage")
+    (canary,) = fleet.members(rollout)
+    install(fleet, rollout)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    stage = set(fleet.members(rollout)) - {canary}
+    assert fleet.position(rollout) == (Phase.RUNNING, 1)
+    assert len(stage) == 2
+    for device in stage:
+        fleet.say(device, Told.ROLLED_BACK, code="golden-mismatch")
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.RETURNING_STAGE, 1)
+    for device in stage:
+        assert fleet.assigned(device).bundle == digest("1")
+        fleet.say(device)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.STOPPED, 1)
+    assert fleet.assigned(canary).bundle == digest("2")  # it passed its gates and keeps the release
+
+
+def test_a_failed_gate_holds_where_the_plan_says_so_and_no_order_leads_past_it(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "100%", on_failure="hold")
+    (canary,) = fleet.members(rollout)
+    fleet.say(canary, Told.REFUSED, code="golden-mismatch")
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.HELD, 0)
+    assert fleet.assigned(canary).bundle == digest("2")
+    with pytest.raises(Conflict, match="cannot be advanced"):
+        fleet.operator.advance(rollout, "anna")
+    fleet.operator.resume(rollout, "anna")
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.HELD, 0)
+    assert len(fleet.members(rollout)) == 1
+    fleet.operator.recall(rollout, "anna")
+    assert fleet.position(rollout)[0] is Phase.ROLLING_BACK
+
+
+def test_an_advance_does_not_wait_for_the_bake_but_never_passes_a_failed_gate(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", "50%", "100%", bake_s=86_400)
+    install(fleet, rollout)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.BAKING, 0)
+    fleet.operator.advance(rollout, "anna")
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.RUNNING, 1)
+    fresh = [device for device, row in fleet.members(rollout).items() if row.member.stage == 1]
+    for device in fresh:
+        fleet.say(device, Told.REFUSED, code="golden-mismatch")
+    with pytest.raises(
+        Conflict, match="past a failed gate: install_success: 1 of 3 devices confirmed, 2 failed"
+    ):
+        fleet.operator.advance(rollout, "anna")
+    assert fleet.position(rollout) == (Phase.RUNNING, 1)
+
+
+def test_each_cause_of_failure_has_its_own_budget(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", retries={"network": 2, "golden": 0, "backoff_s": 10})
+    (device,) = fleet.members(rollout)
+    for attempt, wait_s in enumerate((10, 20)):
+        fleet.say(device, Told.REFUSED, code="server-refused")
+        fleet.pass_time(1)
+        assert fleet.position(rollout) == (Phase.RUNNING, 0)  # no failure yet
+        assert "1 for a retry after server-refused" in fleet.why(rollout)
+        fleet.pass_time(wait_s)
+        assert fleet.members(rollout)[device].used == {"network": attempt + 1}
+        assert fleet.members(rollout)[device].member.state is State.PENDING
+    fleet.say(device, Told.REFUSED, code="golden-mismatch")
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+
+
+def test_a_download_that_waits_takes_nothing_from_a_budget(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", retries={"shed": 1, "backoff_s": 0})
+    (device,) = fleet.members(rollout)
+    for _ in range(20):
+        fleet.say(device, Told.DOWNLOADING, code="server-busy")
+        fleet.pass_time(30)
+    assert fleet.members(rollout)[device].used == {}
+    assert fleet.position(rollout) == (Phase.RUNNING, 0)
+
+
+def test_the_rollout_with_priority_goes_first_and_the_other_waits(fleet: Fleet) -> None:
+    slow = fleet.begin("1", "1", "100%", priority=0)
+    (canary,) = fleet.members(slow)
+    urgent = fleet.operator.create(plan("2", priority=10), "ben")
+    fleet.operator.start(urgent, "ben")
+    fleet.pass_time(1)
+    assert set(fleet.members(urgent)) == {f"cam-{i}" for i in range(6)} - {canary}
+    fleet.pass_time(1)
+    assert f"1 for rollout {slow}, in which they take part" in fleet.why(urgent)
+    install(fleet, slow)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    assert fleet.position(slow) == (Phase.RUNNING, 1)
+    assert set(fleet.members(slow)) == {canary}  # the rest is taken
+    fleet.operator.abort(slow, "anna")
+    fleet.pass_time(1)
+    assert canary in fleet.members(urgent)
+
+
+def test_a_rollout_of_lower_priority_waits_and_does_not_end_with_nobody(fleet: Fleet) -> None:
+    urgent = fleet.begin("2", "1", "100%", priority=10)
+    low = fleet.begin("1", "100%")
+    fleet.pass_time(100)
+    assert fleet.position(low) == (Phase.RUNNING, 0)
+    assert fleet.members(low) == {}
+    fleet.operator.abort(urgent, "anna")
+    fleet.pass_time(1)
+    assert len(fleet.members(low)) == 6
+
+
+def test_devices_that_join_later_take_part_as_the_plan_says(fleet: Fleet) -> None:
+    never = fleet.begin("1", "100%", join="never")
+    fleet.now_ms += 1000
+    fleet.enrol("late", site="lab")
+    fleet.pass_time(1)
+    assert "late" not in fleet.members(never)
+    fleet.operator.abort(never, "anna")
+    always = fleet.begin("2", "100%", join="until-deadline", deadline=later(100_000))
+    install(fleet, always)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    assert fleet.position(always) == (Phase.OPEN, 0)
+    fleet.enrol("later", site="lab")
+    fleet.pass_time(1)
+    assert "later" in fleet.members(always)
+    fleet.say("later", Told.ROLLED_BACK, code="golden-mismatch")
+    fleet.pass_time(1)
+    assert fleet.position(always) == (Phase.OPEN, 0)  # one of eight is within the limit
+    fleet.pass_time(100_000)
+    assert fleet.position(always) == (Phase.COMPLETED, 0)
+
+
+def test_a_stage_by_label_reaches_the_devices_with_it(fleet: Fleet) -> None:
+    fleet.enrol("brave-1", "brave-2", site="lab", ring="canary")
+    rollout = fleet.begin("1", "ring=canary", "50%", "100%")
+    assert set(fleet.members(rollout)) == {"brave-1", "brave-2"}
+    install(fleet, rollout)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    assert len(fleet.members(rollout)) == 4
+
+
+def test_a_stage_may_be_watched_longer_than_the_others(fleet: Fleet) -> None:
+    rollout = fleet.operator.create(plan("1", stages=[{"count": 1, "bake_s": 500}, "100%"]), "anna")
+    fleet.operator.start(rollout, "anna")
+    fleet.pass_time(1)
+    install(fleet, rollout)
+    fleet.pass_time(1)
+    fleet.pass_time(499)
+    assert fleet.position(rollout) == (Phase.BAKING, 0)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.RUNNING, 1)
+
+
+def test_a_selector_may_ask_how_a_device_does(fleet: Fleet) -> None:
+    fleet.complete("1")
+    fleet.now_ms += 301_000
+    fleet.say("cam-1")
+    rollout = fleet.begin("2", "100%", select="health=ok")
+    assert set(fleet.members(rollout)) == {"cam-1"}
+
+
+# orders to one device
+
+
+def give(fleet: Fleet, rollout: str, device: str, order: DeviceOrder) -> None:
+    order_device(fleet.services, rollout, device, order, "anna", "because")
+
+
+def test_a_device_that_is_skipped_is_never_begun_and_another_takes_its_place(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1", "100%")
+    (canary,) = fleet.members(rollout)
+    give(fleet, rollout, canary, DeviceOrder.SKIP)
+    assert fleet.assigned(canary).bundle is None  # told to keep what it has
+    fleet.pass_time(1)
+    (other,) = fleet.members(rollout).keys() - {canary}
+    install(fleet, rollout, other)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.RUNNING, 1)
+    assert fleet.assigned(canary).bundle is None
+    with fleet.store.read() as connection:
+        found = shown(connection, rollout, fleet.now_ms)
+    assert found["stages"][0]["devices"][0]["left"] == "skipped" or any(
+        one["left"] == "skipped" for one in found["stages"][0]["devices"]
+    )
+    with pytest.raises(Conflict, match="has the release already"):
+        give(fleet, rollout, other, DeviceOrder.SKIP)
+
+
+def test_a_device_that_was_not_reached_yet_can_be_left_out_and_taken_in_again(fleet: Fleet) -> None:
+    rollout = fleet.operator.create(plan("1"), "anna")
+    give(fleet, rollout, "cam-3", DeviceOrder.SKIP)
+    fleet.operator.start(rollout, "anna")
+    fleet.pass_time(1)
+    assert "cam-3" not in fleet.members(rollout)
+    with fleet.store.read() as connection:
+        (left_out,) = shown(connection, rollout, fleet.now_ms)["skipped"]
+    assert left_out == {"device": "cam-3", "reason": "left out by anna: because"}
+    give(fleet, rollout, "cam-3", DeviceOrder.RETRY)
+    fleet.pass_time(1)
+    assert "cam-3" in fleet.members(rollout)
+
+
+def test_a_failed_device_is_tried_again_whatever_its_budget(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "100%")
+    for device in sorted(fleet.members(rollout))[1:]:
+        fleet.say(device)
+    failed = sorted(fleet.members(rollout))[0]
+    with pytest.raises(Conflict, match="there is nothing to try again"):
+        give(fleet, rollout, failed, DeviceOrder.RETRY)
+    fleet.operator.pause(rollout, "anna")
+    with pytest.raises(Conflict, match="is paused"):
+        give(fleet, rollout, failed, DeviceOrder.RETRY)
+    fleet.operator.resume(rollout, "anna")
+    before = fleet.assigned(failed).number
+    fleet.say(failed, Told.ROLLED_BACK, code="no-space")
+    give(fleet, rollout, failed, DeviceOrder.RETRY)
+    assert fleet.assigned(failed).number == before + 1
+    assert fleet.members(rollout)[failed].member.state is State.PENDING
+
+
+def test_one_device_goes_back_and_counts_no_more(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "100%")
+    install(fleet, rollout)
+    fleet.report("cam-0", digest("2"), scalars={"input:x:mean": WRONG})
+    give(fleet, rollout, "cam-0", DeviceOrder.ROLLBACK)
+    back = fleet.assigned("cam-0")
+    assert (back.bundle, back.permit_downgrade) == (digest("1"), True)
+    fleet.say("cam-0")
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    assert fleet.position(rollout)[0] is Phase.COMPLETED, fleet.why(rollout)
+    assert fleet.assigned("cam-0").bundle == digest("1")
+    with pytest.raises(Conflict, match="going back already"):
+        give(fleet, rollout, "cam-0", DeviceOrder.ROLLBACK)
+
+
+def test_an_order_to_a_device_needs_one(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "1")
+    with pytest.raises(NotFound, match="no device 'nobody'"):
+        give(fleet, rollout, "nobody", DeviceOrder.SKIP)
+    with pytest.raises(NotFound, match="no rollout"):
+        give(fleet, "r99", "cam-0", DeviceOrder.SKIP)
+    outside = next(f"cam-{i}" for i in range(6) if f"cam-{i}" not in fleet.members(rollout))
+    with pytest.raises(Conflict, match="has not reached"):
+        give(fleet, rollout, outside, DeviceOrder.ROLLBACK)
+    fleet.operator.abort(rollout, "anna")
+    with pytest.raises(Conflict, match="begins no device any more"):
+        give(fleet, rollout, outside, DeviceOrder.SKIP)
