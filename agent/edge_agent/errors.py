@@ -94,13 +94,15 @@ class CallRefused(AgentError):
     Args:
         status: As HTTP numbers it, from 400 to 499; 505 for a version of HTTP.
         code: The short word: "bad-request", "unauthorized", "not-found", "too-large", ...
+        allow: Methods that the path has, for 405 (RFC 9110, 15.5.6).
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, allow: str = "") -> None:
         """Keep what the client is told beside the text."""
         super().__init__(message)
         self.status = status
         self.code = code
+        self.allow = allow
 
 
 class ListenRefused(AgentError):

@@ -41,7 +41,19 @@ from edge_agent.telemetry.reporting import Reporting, reporting_options
 @click.option(
     "--serve-exposed",
     is_flag=True,
-    help="Let --serve take an address that other machines reach; token and inputs then travel unencrypted.",
+    help="Let --serve take an address that other machines reach without --serve-cert; token and inputs then "
+    "travel unencrypted.",
+)
+@click.option(
+    "--serve-cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PEM of a certificate (and of those above it) for --serve: then it speaks TLS 1.2 or later, and may "
+    "take an address that other machines reach. Renewed files are taken without a restart.",
+)
+@click.option(
+    "--serve-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PEM of the private key of --serve-cert, if it is not in the same file.",
 )
 @click.option(
     "--socket",
@@ -167,6 +179,8 @@ def run(
     answers: Path | None,
     serve: str | None,
     serve_exposed: bool,
+    serve_cert: Path | None,
+    serve_key: Path | None,
     socket_path: Path | None,
     socket_group: str,
     mqtt_inference: str | None,
@@ -209,6 +223,8 @@ def run(
 
     if inputs is not None and stream is not None:
         raise click.UsageError("--input and --source are two sources; give one")
+    if (serve_cert or serve_key) and not (serve and serve_cert):
+        raise click.UsageError("--serve-cert and --serve-key are for --serve HOST:PORT, and go together")
     if once and (loop or (inputs is None and (stream is None or is_live(stream)))):
         raise click.UsageError("--once needs an --input or --source that ends, and does not go with --loop")
     set_up(log_json, verbose)
@@ -235,13 +251,18 @@ def run(
             source = doors.enter_context(opened_source(stream, loop, rate))
         answered = answer_log.write if answer_log else None
         agent = Agent(place, settings, source, answered, service=Service.here())
+        if serve_cert or place.serve_tls.exists():
+            from edge_agent.serving.tls import note_served
+
+            note_served(place, serve_cert, serve_key or serve_cert)
         if serve or socket_path:
             from edge_agent.doubt.feedback_api import feedback_route
             from edge_agent.serving.doors import Doors, opened, parse_address
             from edge_agent.telemetry.metrics_api import metrics_route
 
             address = parse_address(serve) if serve else None
-            wanted = Doors(place.serve_token, address, serve_exposed, socket_path, socket_group)
+            tls = (serve_cert, serve_key or serve_cert) if serve_cert else None
+            wanted = Doors(place.serve_token, address, serve_exposed, socket_path, socket_group, tls)
             more = [feedback_route(agent.feedback), metrics_route(agent.witness.metrics)]
             doors.enter_context(opened(wanted, agent.engine, agent_version(), more))
         if mqtt_inference:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
-from edge_agent.device import reach
+from edge_agent.device import reach, served
 from edge_agent.device.config import DeviceConfig, read_config, read_device_key, trusted_publishers
 from edge_agent.device.finding import Finding, Grade
 from edge_agent.device.home import Home
@@ -41,7 +41,7 @@ def examine(home: Home) -> list[Finding]:
         findings.append(Finding("enrolment", Grade.NOTICE, "not enrolled; edge-agent enroll joins a fleet"))
     else:
         findings += [*_identity(home, config), *_runtimes(config), *reach.examine(config)]
-    return [*findings, *_slots(home, config), *_outbox(home)]
+    return [*findings, *_slots(home, config), *_outbox(home), *served.examine(home)]
 
 
 def _system() -> Iterator[Finding]:

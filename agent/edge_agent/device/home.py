@@ -15,6 +15,7 @@
     HOME/review/       inputs kept for review; review.json, review.sent.json, review.key (0600; `doubt/`)
     HOME/answers/      answers that wait for labels, sealed under review.key (`doubt/shelf.py`)
     HOME/serve.token   what applications show at the HTTP port (0600; `serving/token.py`)
+    HOME/serve-tls.json  which certificate the HTTP port has (`serving/tls.py`)
     HOME/lock          held by the one process that may write here
 
 What is in the files is the business of the modules that are named.
@@ -92,6 +93,11 @@ class Home:
     def serve_token(self) -> Path:
         """What applications show at the HTTP port."""
         return self.folder / "serve.token"
+
+    @property
+    def serve_tls(self) -> Path:
+        """Which certificate the HTTP port has."""
+        return self.folder / "serve-tls.json"
 
     @property
     def drift(self) -> Path:

@@ -47,7 +47,12 @@ def skew(own_s: float, server_s: float) -> Finding:
     )
 
 
-def validity(subject: str, until_s: float, own_s: float) -> Finding:
+def validity(
+    subject: str,
+    until_s: float,
+    own_s: float,
+    advice: str = "renew it where the server runs; after that no device reaches it",
+) -> Finding:
     """How long a certificate is still good, by this device's clock."""
     left_s = until_s - own_s
     if left_s > EXPIRES_SOON_S:
@@ -56,7 +61,7 @@ def validity(subject: str, until_s: float, own_s: float) -> Finding:
         subject,
         Grade.NOTICE,
         f"certificate ends in {_span(left_s)}",
-        "renew it where the server runs; after that no device reaches it",
+        advice,
     )
 
 

@@ -38,7 +38,8 @@ class Doors:
 
     Args:
         address: Host and port of HTTP, or None.
-        exposed: Whether the host may be one that other machines reach.
+        exposed: Whether the host may be one that other machines reach although nothing is encrypted.
+        tls: Certificate and key for HTTP, None to go without.
         socket: Path of a Unix socket, or None.
         group: Name of the group that may use it besides the owner; "" leaves the process's own.
         token: File of the token for HTTP.
@@ -49,6 +50,7 @@ class Doors:
     exposed: bool = False
     socket: Path | None = None
     group: str = ""
+    tls: tuple[Path, Path] | None = None
     limits: ListenerLimits = field(default_factory=ListenerLimits)
 
 
@@ -102,14 +104,21 @@ def _listeners(doors: Doors, routes: Sequence[Route]) -> Iterator[Listener]:
     body_bytes = doors.limits.wire.body_bytes
     if doors.address is not None:
         host, port = doors.address
-        if not is_loopback(host) and not doors.exposed:
+        if doors.tls is None and not is_loopback(host) and not doors.exposed:
             raise ListenRefused(
                 f"{host} can be reached from other machines, and the token would travel unencrypted; "
-                "serve on 127.0.0.1 behind a TLS proxy, or say --serve-exposed"
+                "give --serve-cert and --serve-key, serve on 127.0.0.1, or say --serve-exposed"
             )
+        tls = None
+        if doors.tls is not None:
+            from edge_agent.serving.tls import Tls
+
+            tls = Tls(*doors.tls)
         token = read_or_make_token(doors.token)
         log.info("HTTP needs a bearer token", extra={"file": str(doors.token)})
-        yield Listener(listen_tcp(host, port), Routes(routes, token, body_bytes), tcp_client, doors.limits)
+        yield Listener(
+            listen_tcp(host, port), Routes(routes, token, body_bytes), tcp_client, doors.limits, tls
+        )
     if doors.socket is not None:
         sock = listen_unix(doors.socket, group=_group(doors.group))
         yield Listener(sock, Routes(routes, None, body_bytes), unix_client, doors.limits)

@@ -18,10 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from edge_agent.errors import CallRefused, ListenRefused
 from edge_agent.serving.routes import Response, Routes, refusal
 from edge_agent.serving.wire import Hung, Wire, WireLimits, head_of_answer
+
+if TYPE_CHECKING:  # OpenSSL takes memory, and most ports are on loopback
+    from edge_agent.serving.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ class Listener:
         sock: Bound; this closes it.
         routes: What is answered.
         client_of: Who is at the other end, for turns and rates.
+        tls: For a port whose clients speak it.
     """
 
     def __init__(
@@ -53,10 +58,12 @@ class Listener:
         routes: Routes,
         client_of: Callable[[socket.socket], str],
         limits: ListenerLimits | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Take the parts; `start` begins to accept."""
         self._sock, self._routes, self._client_of = sock, routes, client_of
         self._limits = limits or ListenerLimits()
+        self._tls = tls
         self._places = threading.BoundedSemaphore(self._limits.connections)
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
@@ -85,7 +92,7 @@ class Listener:
             left = dict(self._open)
         for sock in left:
             with suppress(OSError):  # gone already
-                sock.shutdown(socket.SHUT_RD)  # who waits for a request sees the end
+                _shut(sock, socket.SHUT_RD)  # who waits for a request sees the end
         ends_s = monotonic() + timeout_s
         for thread in left.values():
             thread.join(max(0.0, ends_s - monotonic()))
@@ -101,8 +108,17 @@ class Listener:
                 threading.Event().wait(0.1)  # out of handles: not a busy loop
                 continue
             if not self._places.acquire(blocking=False):
-                self._turn_away(sock)
+                if self._tls is None:
+                    self._turn_away(sock)
+                sock.close()  # at a TLS port without a word: a handshake would hold up who comes next
                 continue
+            if self._tls is not None:
+                try:
+                    sock = self._tls.wrap(sock)
+                except OSError:  # it went away, or talked before the handshake
+                    sock.close()
+                    self._places.release()
+                    continue
             thread = threading.Thread(target=self._serve, args=(sock,), name="connection", daemon=True)
             with self._lock:
                 self._open[sock] = thread
@@ -115,12 +131,13 @@ class Listener:
         wire = Wire(sock, WireLimits(send_s=0.1))
         with suppress(Hung):
             _send(wire, refusal(full), False)
-        sock.close()
 
     def _serve(self, sock: socket.socket) -> None:
         try:
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                self._tls.shake(sock, self._limits.wire.head_s)
             self._converse(sock, Wire(sock, self._limits.wire))
         except (Hung, OSError):
             pass  # nobody is left to tell
@@ -229,9 +246,14 @@ def _send(wire: Wire, response: Response, keep_alive: bool) -> None:
     wire.send((head, response.content))
 
 
+def _shut(sock: socket.socket, way: int) -> None:
+    """Shut one way of the connection below: Python's SSLSocket.shutdown would go on in plain text."""
+    socket.socket.shutdown(sock, way)
+
+
 def _linger(sock: socket.socket) -> None:
     """Let the client read why it was refused, although it may still be sending."""
-    sock.shutdown(socket.SHUT_WR)
+    _shut(sock, socket.SHUT_WR)
     ends_s = monotonic() + LINGER_S
     while (left_s := ends_s - monotonic()) > 0:
         sock.settimeout(left_s)

@@ -120,7 +120,8 @@ class Routes:
                 continue
             route = methods.get(head.method)
             if route is None:
-                raise CallRefused(405, "method", f"{head.path!r:.200} takes {', '.join(methods)}")
+                allow = ", ".join(methods)
+                raise CallRefused(405, "method", f"{head.path!r:.200} takes {allow}", allow)
             if not route.open:
                 self._admit(head)
             return route, {name: unquote(value) for name, value in match.groupdict().items()}
@@ -153,6 +154,8 @@ def refusal(error: AgentError) -> Response:
     headers = {}
     if error.code in RETRY_S:
         headers["Retry-After"] = str(RETRY_S[error.code])
+    if isinstance(error, CallRefused) and error.allow:
+        headers["Allow"] = error.allow
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="edge-agent"'
     return Response(write_error(error.code, str(error)), status, headers)

@@ -77,9 +77,19 @@ def test_applications_reach_the_daemon_by_http_and_by_its_socket(home: Path, tmp
             assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
+@pytest.mark.parametrize("options", [["--serve-cert", "c"], ["--serve", ":0", "--serve-key", "k"]])
+def test_a_certificate_without_a_port_or_a_key_without_a_certificate_is_wrong_usage(
+    home: Path, options: list[str]
+) -> None:
+    told = CliRunner().invoke(main, ["run", "--home", str(home), *options])
+    assert told.exit_code == 2
+    assert "go together" in told.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--serve", ":0", "--serve-cert", "/nowhere/cert.pem"], "cannot read /nowhere/cert.pem"),
         (["--serve", "nonsense"], "expected HOST:PORT"),
         (["--serve", "0.0.0.0:0"], "--serve-exposed"),
         (["--socket", "/nowhere/at/all/s"], "cannot serve on /nowhere/at/all/s"),
