@@ -17,6 +17,7 @@ from edge_contracts.messages import (
     Assignment,
     Event,
     Record,
+    RecordEncoder,
     Telemetry,
     chain_value,
     encode_record,
@@ -114,3 +115,19 @@ def test_the_chain_value_is_the_start_of_a_sha256() -> None:
 def test_the_proof_of_enrolment_binds_token_and_name() -> None:
     proofs = {messages.enrol_proof(t, n) for t in ("one", "two") for n in (None, "a", "b")}
     assert len(proofs) == 6
+
+
+def test_an_encoder_that_is_used_again_writes_what_a_new_one_writes() -> None:
+    small, large = Event(name="started", time_ms=1), Event(name="refused", time_ms=2, detail="x" * 400)
+    encode = RecordEncoder()
+    for record in (large, small, large, small):
+        assert encode(record) == cbor2.dumps(record.model_dump(mode="python"))
+
+
+def test_an_encoder_goes_on_after_a_record_that_it_cannot_write() -> None:
+    encode = RecordEncoder()
+    bad = Event.model_construct(kind="event", name="started", time_ms=object(), detail="y" * 100)
+    with pytest.warns(UserWarning, match="serializer"), pytest.raises(cbor2.CBOREncodeError):
+        encode(bad)
+    good = Event(name="started", time_ms=1)
+    assert encode(good) == encode_record(good)

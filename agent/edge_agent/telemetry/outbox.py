@@ -43,6 +43,7 @@ from edge_contracts.messages import (
     Ack,
     Gap,
     Record,
+    RecordEncoder,
     Telemetry,
     chain_value,
     encode_record,
@@ -111,7 +112,7 @@ class Outbox:
         durability: Durability = Durability.POWER,
     ) -> None:
         """Open the outbox, or begin a new one with a new epoch; never fails for the disk's sake."""
-        self._identity, self._limits = identity, limits or Limits()
+        self._identity, self._limits, self._encode = identity, limits or Limits(), RecordEncoder()
         self._file = OutboxFile(path, durability)
         self.lost = self._file.lost
         self._unkept: dict[str, Loss] = {}  # not even the loss could be written down
@@ -156,7 +157,7 @@ class Outbox:
             OutboxUnwritable: The disk is full or has failed; nothing was kept, and a Gap will say so.
         """
         rows = [
-            (priority_of(record), record.kind, *span_ms(record), encode_record(record)) for record in records
+            (priority_of(record), record.kind, *span_ms(record), self._encode(record)) for record in records
         ]
         try:
             try:

@@ -66,6 +66,7 @@ class OutboxFile:
         """
         self.path, self.durability, self.lost = path, durability, ""
         self.in_memory = False
+        self._syncs = True  # what SQLite was told last
         try:
             self.db = self._open(str(path))
         except sqlite3.DatabaseError as error:
@@ -87,7 +88,9 @@ class OutboxFile:
             OutboxDamaged: The file was damaged: it has been set aside and an empty one begun.
         """
         try:
-            self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable != self._syncs:
+                self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._syncs = durable
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
@@ -142,6 +145,7 @@ class OutboxFile:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
+            self._syncs = True
             db.executescript(_SCHEMA)
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check found damage")
