@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -70,6 +71,9 @@ def main() -> None:
         (place / "in").mkdir()
         (place / "in" / "x.npz").write_bytes(write_npz({"x": np.zeros(spec.shape, np.float32)}))
         home, answer, door = ["--home", str(place / "home")], place / "answer", place / "s"
+        # modules come compiled, as an installer leaves them; the first round, which compiles, is not counted
+        os.environ["PYTHONPYCACHEPREFIX"] = str(place / "compiled")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         install = ["install", str(place / "a.bundle"), "--trust", str(place / "key.pem"), *home]
         subprocess.run([*ENTRY, *install], check=True, stdout=subprocess.DEVNULL)
         flat = [0.0] * int(np.prod(spec.shape))
@@ -88,10 +92,12 @@ def main() -> None:
                 lambda: is_answered(door, request),
             ),
         }
-        for _ in range(asked.rounds):
+        for number in range(1 + asked.rounds):
             for name, (command, is_there) in lines.items():
                 answer.unlink(missing_ok=True)
-                times.setdefault(name, []).append(until_answer(command, is_there))
+                took_s = until_answer(command, is_there)
+                if number > 0:
+                    times.setdefault(name, []).append(took_s)
     floor = median(next(iter(times.values())))
     print(f"{chosen.name if chosen else 'tiny int8'}, {len(content)} bytes, medians of {asked.rounds} rounds")
     print(f"{'start to first answer':32} {'s':>6} {'more':>6} {'aim':>6} {'lowest':>7} {'highest':>8}")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_contracts import npy
 from edge_contracts.errors import FormatInvalid
 
 Arrays = dict[str, NDArray[Any]]
@@ -53,16 +54,12 @@ def read_npz(source: Path | bytes, what: str | None = None, max_bytes: int = 4 <
             for entry in archive.infolist():
                 key = entry.filename.removesuffix(".npy")
                 with archive.open(entry) as member:
-                    arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
+                    arrays[key] = npy.read_array(member, entry.file_size)
     except zipfile.BadZipFile as error:
         raise FormatInvalid(f"{name} is not an .npz file: {error}") from None
     except OSError as error:
         raise FormatInvalid(f"cannot read {name}: {error.strerror or error}") from None
     except DAMAGE as error:
-        if "Object arrays" in str(error):
-            raise FormatInvalid(
-                f"{name} holds an array of objects; only numbers are read, nothing is unpickled"
-            ) from None
         raise FormatInvalid(f"{name} is damaged: {error}") from None
     if not arrays:
         raise FormatInvalid(f"{name} holds no array")

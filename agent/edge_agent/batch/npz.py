@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_contracts import npy
 from edge_contracts.arrays import DAMAGE, Arrays, read_npz
 from edge_contracts.errors import FormatInvalid
 
@@ -55,20 +56,12 @@ def _mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[Any]:
             raise ValueError(f"{entry.filename} is not where the archive says")
         begin = entry.header_offset + _LOCAL_HEADER.size + name + extra
         stream.seek(begin)
-        major = np.lib.format.read_magic(stream)[0]
-        if major not in (1, 2):
-            raise ValueError(f"{entry.filename} is an array of version {major}")
-        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, in_columns, dtype = read(stream)
+        header = npy.read_header(stream)
         offset = stream.tell()
-    if dtype.hasobject:
-        raise ValueError(f"{entry.filename} holds objects")
-    count = 1
-    for size in shape:
-        count *= size  # in Python's integers, which do not overflow
+    shape, dtype, count = header.shape, header.dtype, header.count
     if offset - begin + count * dtype.itemsize != entry.file_size:
         raise ValueError(f"{entry.filename} claims {shape} of {dtype}, the archive {entry.file_size} bytes")
-    order: Any = "F" if in_columns else "C"
+    order: Any = "F" if header.in_columns else "C"
     if not count or not shape:  # nothing can be mapped of nothing
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype, "r", offset, shape, order)

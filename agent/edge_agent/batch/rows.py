@@ -19,6 +19,7 @@ from edge_agent.inference.source import read_payload
 from edge_agent.input import table
 from edge_agent.input.pipe import media_type_of
 from edge_agent.input.prepare import SUFFIXES, Prepared, prepare, spec_of
+from edge_contracts import npy
 from edge_contracts.arrays import DAMAGE
 from edge_contracts.errors import FormatInvalid, MissingExtra
 from edge_contracts.manifest import Manifest, TensorSpec
@@ -113,7 +114,8 @@ class FolderRows:
             return prepare(self._manifest, "", read_payload(path), media_type)
         spec = spec_of(self._manifest, "")
         try:
-            return _as_input(np.load(path, allow_pickle=False), spec)
+            with path.open("rb") as stream:
+                return _as_input(npy.read_array(stream, path.stat().st_size), spec)
         except (OSError, *DAMAGE) as error:
             raise FormatInvalid(f"{name} is no .npy array: {' '.join(str(error).split())[:200]}") from None
 

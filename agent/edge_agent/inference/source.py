@@ -25,6 +25,7 @@ from edge_agent.inference.contract import ONLY_INPUT
 from edge_agent.input.prepare import MAX_BYTES as MAX_PAYLOAD
 from edge_agent.input.prepare import SUFFIXES
 from edge_agent.input.view import View
+from edge_contracts import npy
 from edge_contracts.arrays import DAMAGE, read_npz
 from edge_contracts.errors import FormatInvalid
 
@@ -265,12 +266,13 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], int]:
 def _read_npy(path: Path) -> NDArray[Any]:
     try:
         with path.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size > MAX_BYTES:
+            size = os.fstat(stream.fileno()).st_size
+            if size > MAX_BYTES:
                 raise FormatInvalid(f"{path.name} is larger than {MAX_BYTES} bytes")
             if stream.read(len(_NPY_MAGIC)) != _NPY_MAGIC:
                 raise FormatInvalid(f"{path.name} is not an .npy file")
             stream.seek(0)
-            array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+            array = npy.read_array(stream, size)
     except OSError as error:
         raise FormatInvalid(f"cannot read {path.name}: {error.strerror or error}") from None
     except DAMAGE as error:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_agent.errors import StreamLost
 from edge_agent.inference.source import Frame
 from edge_agent.input.prepare import MAX_BYTES
+from edge_contracts import npy
 from edge_contracts.arrays import DAMAGE
 
 _NUMPY = np.lib.format.MAGIC_PREFIX
@@ -30,7 +31,6 @@ _MEDIA = {
 }
 UNKNOWN = "application/octet-stream"
 _LENGTH = 4  # bytes
-_MAX_HEADER = 10_000
 
 
 def pipe_frames(stream: BinaryIO, name: str, wanted: Callable[[], bool]) -> Iterator[Frame]:
@@ -79,19 +79,16 @@ def _array(stream: BinaryIO, origin: str) -> NDArray[Any]:
         raise StreamLost(f"{origin} begins like an .npy array and is none")
     try:
         major = _exactly(stream, 2, origin)[0]
-        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(major)
-        if read is None:
-            raise StreamLost(f"{origin} is an .npy array of version {major}, 1 and 2 are read")
-        shape, in_columns, dtype = read(stream, max_header_size=_MAX_HEADER)
+        header = npy.read_header_after_magic(stream, major)
     except DAMAGE as error:
         raise StreamLost(f"{origin} is a damaged .npy array: {' '.join(str(error).split())[:200]}") from None
-    count = 1
-    for size in shape:
-        count *= size  # in Python's integers, which do not overflow
-    if dtype.hasobject or count < 0 or count * dtype.itemsize > MAX_BYTES:
-        raise StreamLost(f"{origin} is an array of {dtype} {shape}: objects, or more than {MAX_BYTES} bytes")
-    values = np.frombuffer(_exactly(stream, count * dtype.itemsize, origin), dtype)
-    return values.reshape(shape, order="F" if in_columns else "C")
+    size = header.count * header.dtype.itemsize
+    if size > MAX_BYTES:
+        raise StreamLost(
+            f"{origin} is an array of {header.dtype} {header.shape}: more than {MAX_BYTES} bytes"
+        )
+    values = np.frombuffer(_exactly(stream, size, origin), header.dtype)
+    return values.reshape(header.shape, order="F" if header.in_columns else "C")
 
 
 def _exactly(stream: BinaryIO, size: int, origin: str) -> bytes:
