@@ -43,6 +43,7 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--mqtt", metavar="HOST:PORT", help=f"Device port of a managed broker; {DEFAULT_MQTT}."),
         click.option("--broker", metavar="nats|mosquitto|URL", help="Default: nats."),
         click.option("--database", metavar="URL", help="Default: SQLite in the home."),
+        click.option("--keep-raw", metavar="AGE", help="Delete windows and envelopes after 36h, 30d, 8w."),
         click.option("--tls-cert", type=click.Path(), help="PEM certificate of the device port."),
         click.option("--tls-key", type=click.Path(), help="PEM key of the device port."),
         click.option("--tls-ca", type=click.Path(), help="PEM that devices check it with; the certificate."),

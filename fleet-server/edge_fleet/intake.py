@@ -71,10 +71,16 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Tail:
-    """What the table says of a stream: `top` is its largest stored number, above `high` after a hole."""
+    """What the table says of a stream.
+
+    Args:
+        top: Its largest stored number, above the position after a hole.
+        pruned_to: Numbers up to this were stored, acknowledged, and deleted after their time.
+    """
 
     position: Position
     top: int
+    pruned_to: int
 
 
 def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
@@ -124,6 +130,9 @@ def _take_telemetry(connection: Connection, items: Sequence[_Item], outcome: Out
             outcome.refused.append(Refused("epoch-unannounced", stream[0], detail))
             continue
         links = known[stream]
+        if seq <= tails[stream].pruned_to and seq not in links:
+            outcome.acks[stream] = tails[stream].position  # an old acknowledgement was lost
+            continue
         standing = judge(seq, item.link, links.get(seq), links.get(seq - 1), links.get(seq + 1))
         if standing is Standing.NEW:
             links[seq] = item.link
@@ -153,9 +162,9 @@ def _take_telemetry(connection: Connection, items: Sequence[_Item], outcome: Out
 
 def _tails(connection: Connection, wanted: Iterable[Stream]) -> dict[Stream, _Tail]:
     """Of those streams that a hello has announced."""
-    columns = ("device", "epoch", "high", "chain", "top")
+    columns = ("device", "epoch", "high", "chain", "top", "pruned_to")
     rows = rows_of(connection, streams, ("device", "epoch"), list(wanted), columns)
-    return {(row[0], row[1]): _Tail(Position(row[2], row[3]), row[4]) for row in rows}
+    return {(row[0], row[1]): _Tail(Position(row[2], row[3]), row[4], row[5]) for row in rows}
 
 
 def _known(

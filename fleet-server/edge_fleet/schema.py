@@ -63,6 +63,10 @@ streams = Table(
     Column("chain", LargeBinary(16), nullable=False),
     Column("started_ms", BigInteger, nullable=False),
     Column("top", BigInteger, nullable=False, server_default="-1"),  # largest stored number; > high: a hole
+    # envelopes up to this number were deleted after their time, and the chain value of the last of them:
+    # what is kept follows from it, and an export of what was deleted must lead to it
+    Column("pruned_to", BigInteger, nullable=False, server_default="-1"),
+    Column("pruned_chain", LargeBinary(16)),
 )
 
 envelopes = Table(
@@ -127,6 +131,33 @@ windows = Table(
     Column("drifting", JSON, nullable=False, server_default="[]"),  # [messages.DriftKind]
     Index("windows_by_bundle", "bundle", "device", "received_ms"),
     Index("windows_by_device", "device", "received_ms"),
+)
+
+# Sums of windows by the server's clock, kept when the windows go: storage/rollups.py.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("step_s", Integer, primary_key=True, autoincrement=False),  # 60, 3600 or 86400
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("device", String(64), primary_key=True),  # "": of the whole fleet
+    Column("bundle", String(71), primary_key=True),
+    Column("windows", BigInteger, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("inferences", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("golden_total", BigInteger, nullable=False),
+    Column("golden_agree", BigInteger, nullable=False),
+    Column("labelled", BigInteger, nullable=False),
+    Column("correct", BigInteger, nullable=False),
+    Column("uncertain", BigInteger, nullable=False),
+    Column("drifting", BigInteger, nullable=False),  # windows in which a device found drift
+    Column("cpu_s", Float, nullable=False),
+    Column("rss_bytes", BigInteger, nullable=False),  # largest
+    Column("temperature_c", Float),  # largest
+    Column("latency", JSON, nullable=False),  # bins of a QuantileSketch
+    Column("scalars", JSON, nullable=False),  # {name: [counts]}; of windows with exact counts
+    Index("rollups_by_device", "device", "step_s", "start_ms"),
 )
 
 events = Table(

@@ -33,6 +33,7 @@ from edge_fleet.keys import read_keys, write_secret
 from edge_fleet.link import Link
 from edge_fleet.rollouts.conductor import Conductor
 from edge_fleet.services import Server
+from edge_fleet.storage.housekeeping import Housekeeper, parse_age
 from edge_fleet.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,10 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             store, bus, dispatch, now_ms, config, home, keys, broker, accounts, link, ingest, Attempts()
         )
         sealer = Sealer(server, keys.director, home.audit_head)
-        for work in (Conductor(server).run, lambda stopping: watch(server, stopping), sealer.run):
+        keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
+        housekeeper = Housekeeper(store, keep_raw_ms, now_ms)
+        works = (Conductor(server).run, sealer.run, housekeeper.run)
+        for work in (*works, lambda stopping: watch(server, stopping)):
             stack.enter_context(_thread(work))
         yield server
 

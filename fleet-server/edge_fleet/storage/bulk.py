@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Float, Integer, LargeBinary, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Connection, Float, Integer, LargeBinary, Table
 from sqlalchemy.exc import DBAPIError
 
 Values = Sequence[Any]
@@ -104,7 +104,8 @@ def _update(table: Table, key: tuple[str, ...], columns: tuple[str, ...], postgr
         return f"UPDATE {table.name} SET {changes} WHERE {' AND '.join(f'{name} = ?' for name in key)}"
     arrays = ", ".join(f"%s::{_postgres_type(table.c[name])}[]" for name in (*columns, *key))
     names = ", ".join([*(f"v{n}" for n in range(len(columns))), *(f"k{n}" for n in range(len(key)))])
-    changes = ", ".join(f"{name} = v{n}" for n, name in enumerate(columns))
+    casts = ["::json" if isinstance(table.c[name].type, JSON) else "" for name in columns]
+    changes = ", ".join(f"{name} = v{n}{casts[n]}" for n, name in enumerate(columns))
     same = " AND ".join(f"t.{name} = k{n}" for n, name in enumerate(key))
     return f"UPDATE {table.name} t SET {changes} FROM unnest({arrays}) AS changed({names}) WHERE {same}"
 
