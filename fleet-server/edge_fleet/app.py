@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
@@ -13,9 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_contracts.errors import ContractError
-from edge_fleet.api import admin, auditing, devices, lineage, releases, rollouts, telemetry
+from edge_fleet.api import admin, auditing, devices, lineage, releases, rollouts, telemetry, tokens, users
+from edge_fleet.api.access import require_rights
 from edge_fleet.console.routes import install
-from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge
+from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge, TooManyAttempts
 from edge_fleet.services import Server
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ def create_app(services: Server) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(Exception, _broken_promise)
-    for part in (devices, releases, lineage, rollouts, telemetry, admin, auditing):
-        app.include_router(part.router)
+    for router in routers():
+        app.include_router(router)
     install(app)
 
     @app.get("/healthz", tags=["health"])
@@ -51,7 +52,14 @@ def create_app(services: Server) -> FastAPI:
         """That the server serves; `broker` is "down" while it does not hear its broker."""
         return {"status": "ok", "broker": "up" if services.link.is_up else "down"}
 
+    require_rights(app.routes)
     return app
+
+
+def routers() -> list[APIRouter]:
+    """The parts of the API."""
+    parts = (devices, releases, lineage, rollouts, telemetry, admin, auditing, tokens, users)
+    return [part.router for part in parts]
 
 
 class BodyLimit:
@@ -91,7 +99,10 @@ def _answer(status: int, code: str, message: str) -> JSONResponse:
 
 async def _fleet_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, FleetError)
-    return _answer(error.status, error.code, str(error))
+    answer = _answer(error.status, error.code, str(error))
+    if isinstance(error, TooManyAttempts):
+        answer.headers["Retry-After"] = str(error.retry_s)
+    return answer
 
 
 async def _contract_error(_request: Request, error: Exception) -> JSONResponse:

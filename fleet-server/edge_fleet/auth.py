@@ -1,7 +1,11 @@
-"""Tokens: who may do what, and for how long. Secrets are shown once and kept as hashes.
+"""Who may do what: roles, their rights, and the tokens by which somebody is known.
+
+The table is RIGHTS: what a role may. A right is used in an area, the tag of the route's router, so that a
+token can be narrower than its role: with the scopes `rollouts:write` and `releases:read` it does there what
+its role may, and nothing elsewhere. `api/access.py` asks; `create_app` refuses a route that states no right.
 
 A token is 256 random bits, so a plain SHA-256 is as good as a slow hash, and guessing is hopeless;
-`Attempts` only keeps a guesser from filling logs and the database's time.
+`Attempts` only keeps a guesser from filling logs and the database's time. Secrets are shown once.
 """
 
 from __future__ import annotations
@@ -9,15 +13,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from edge_fleet.errors import Unauthorized
-from edge_fleet.schema import tokens
+from edge_fleet.schema import tokens, users
 
 
 class Right(StrEnum):
@@ -26,12 +30,12 @@ class Right(StrEnum):
     READ = "read"
     OPERATE = "operate"  # rollouts, enrolment tokens, revoking devices
     PUBLISH = "publish"  # releases
-    APPROVE = "approve"  # releases that others have published
-    ADMIN = "admin"  # tokens, trusted publishers, the broker
+    APPROVE = "approve"  # what somebody else made: rollouts to everybody, releases
+    ADMIN = "admin"  # users, tokens, trusted publishers, keys, the broker, the audit log
 
 
 class Role(StrEnum):
-    """What a token is for."""
+    """What a token or a user is for."""
 
     ENROL = "enrol"  # one device, once
     VIEWER = "viewer"
@@ -51,6 +55,9 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.ADMIN: frozenset(Right),
     Role.SUBSCRIBER: frozenset(),
 }
+# those that a person can have; the others are for devices and programs
+PERSONAL = (Role.VIEWER, Role.OPERATOR, Role.PUBLISHER, Role.APPROVER, Role.ADMIN)
+IDLE_MS = 60 * 60_000  # a session that nobody used for so long is over
 
 
 @dataclass(frozen=True)
@@ -58,15 +65,37 @@ class Principal:
     """Who makes a request.
 
     Args:
-        name: For the audit log: the token's label and id.
+        name: For the audit log: the user's name, else the token's label and id.
+        scopes: `AREA:read` or `AREA:write`; None for all that the role may.
+        token: Id of the token that was shown.
+        origin: Id of the token that a console's session was opened with; else `token`.
+        user: Whose token it is; "" for one that is nobody's.
+        ceiling: Role that this user has now; no token of theirs may more.
+        last_used_ms: Of a session, to the minute.
     """
 
     name: str
     role: Role
+    scopes: frozenset[str] | None = None
+    token: str = ""
+    origin: str = ""
+    user: str = ""
+    ceiling: Role | None = None
+    last_used_ms: int | None = None
 
-    def may(self, right: Right) -> bool:
-        """Whether the role holds this right."""
-        return right in RIGHTS[self.role]
+    def may(self, right: Right, area: str | None = None) -> bool:
+        """Whether this right is held in an area; without one, in every area."""
+        if right not in RIGHTS[self.role] or (self.ceiling and right not in RIGHTS[self.ceiling]):
+            return False
+        if self.scopes is None:
+            return True
+        wanted = {f"{area}:write"} | ({f"{area}:read"} if right is Right.READ else set())
+        return area is not None and not wanted.isdisjoint(self.scopes)
+
+    @property
+    def person(self) -> str:
+        """Who must be another one where two are asked for: a user, or a token that is nobody's."""
+        return f"user {self.user}" if self.user else f"token {self.origin}"
 
 
 @dataclass(frozen=True)
@@ -88,6 +117,9 @@ def make_token(
     device_labels: Mapping[str, str] | None = None,
     parent: str | None = None,
     secret: str | None = None,
+    scopes: Iterable[str] | None = None,
+    owner: str | None = None,
+    is_session: bool = False,
 ) -> NewToken:
     """Make a token and keep its hash.
 
@@ -95,6 +127,9 @@ def make_token(
         device_labels: Given to the device that enrols with it.
         parent: Id of the token that this one stands for: it is worth nothing without it.
         secret: Of a token that another database knows already; a new one otherwise.
+        scopes: What it is narrowed to; None for all that the role may.
+        owner: Name of the user whose it is; worth nothing while that user is disabled.
+        is_session: Whether it is over when nobody uses it.
     """
     secret = secret or f"{role}-{secrets.token_urlsafe(32)}"
     token = NewToken(secrets.token_hex(8), secret, role, expires_ms)
@@ -108,6 +143,9 @@ def make_token(
             created_ms=now_ms,
             expires_ms=expires_ms,
             parent=parent,
+            scopes=None if scopes is None else sorted(scopes),
+            owner=owner,
+            last_used_ms=now_ms if is_session else None,
         )
     )
     return token
@@ -128,6 +166,8 @@ def _valid(connection: Connection, row: Row[Any] | None, now_ms: int) -> Row[Any
         raise Unauthorized("the token is not known here; ask an admin for one: edge-fleet token create")
     if row.expires_ms is not None and row.expires_ms <= now_ms:
         raise Unauthorized("the token has expired; ask an admin for a new one: edge-fleet token create")
+    if row.last_used_ms is not None and row.last_used_ms + IDLE_MS <= now_ms:
+        raise Unauthorized("the session was not used for long and is over; log in again")
     if row.parent is not None:
         _valid(connection, connection.execute(select(tokens).where(tokens.c.id == row.parent)).one(), now_ms)
     return row
@@ -142,10 +182,30 @@ def authenticate(connection: Connection, secret: str, now_ms: int) -> Principal:
     """Who holds this API token.
 
     Raises:
-        Unauthorized: Nobody.
+        Unauthorized: Nobody, or somebody who is disabled.
     """
     row = find_token(connection, secret, now_ms)
-    return Principal(f"{row.label or row.role}/{row.id[:6]}", Role(row.role))
+    scopes = None if row.scopes is None else frozenset(row.scopes)
+    role = Role(row.role)
+    if row.owner is None:
+        name = f"{row.label or row.role}/{row.id[:6]}"
+        origin = row.parent or row.id
+        return Principal(name, role, scopes, row.id, origin, last_used_ms=row.last_used_ms)
+    owner = connection.execute(select(users).where(users.c.name == row.owner)).one()
+    if owner.disabled_ms is not None:
+        raise Unauthorized("the user of this token is disabled; ask an admin")
+    ceiling = Role(owner.role)
+    return Principal(owner.name, role, scopes, row.id, row.id, owner.name, ceiling, row.last_used_ms)
+
+
+def used(connection: Connection, who: Principal, now_ms: int) -> None:
+    """Note that a session is in use; call it when `is_stale`."""
+    connection.execute(update(tokens).where(tokens.c.id == who.token).values(last_used_ms=now_ms))
+
+
+def is_stale(who: Principal, now_ms: int) -> bool:
+    """Whether the time of a session's last use is to be written again: once a minute is enough."""
+    return who.last_used_ms is not None and who.last_used_ms + 60_000 <= now_ms
 
 
 def _hash(secret: str) -> str:

@@ -19,6 +19,7 @@ import click
 from edge_contracts.errors import ContractError
 from edge_contracts.model import parse_object
 from edge_fleet.access.audit_cli import audit
+from edge_fleet.access.user_cli import user
 from edge_fleet.config import DEFAULT_HTTP, DEFAULT_MQTT, ServerConfig
 from edge_fleet.database_cli import database
 from edge_fleet.errors import FleetError
@@ -121,7 +122,19 @@ def _add_groups() -> None:
     import_module("edge_fleet.lineage.cli")  # adds to the group `release`
     for command in (plan, schema):
         rollout.add_command(command)
-    for group in (token, devices, refusals, trust, release, rollout, telemetry, broker, database, audit):
+    for group in (
+        token,
+        devices,
+        refusals,
+        trust,
+        release,
+        rollout,
+        telemetry,
+        broker,
+        database,
+        audit,
+        user,
+    ):
         cli.add_command(group)
     if find_spec("edge_fleet.demo") is not None:
         cli.add_command(import_module("edge_fleet.demo").demo)

@@ -36,7 +36,7 @@ class Client:
             raise ServerUnreachable(f"--server {url!r:.100} is not a URL such as http://127.0.0.1:8080")
         self._http = httpx.Client(
             base_url=self._url,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=TIMEOUT_S,
             trust_env=not _is_loopback(parsed.host),  # a proxy does not reach this machine's own server
         )

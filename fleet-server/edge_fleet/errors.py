@@ -81,10 +81,19 @@ class TooLarge(FleetError):
 
 
 class TooManyAttempts(FleetError):
-    """Failed too often from one address."""
+    """Failed, or asked, too often.
+
+    Args:
+        retry_s: When to ask again.
+    """
 
     code = "too-many-attempts"
     status = 429
+
+    def __init__(self, message: str, retry_s: int = 60) -> None:
+        """Take the message and the time to wait."""
+        super().__init__(message)
+        self.retry_s = retry_s
 
 
 class HomeInvalid(FleetError):

@@ -35,6 +35,8 @@ def token() -> None:
 @click.option("--label", default="", help="To know it by later.")
 @click.option("--expires", "expires_h", type=Finite(min=0, min_open=True), metavar="HOURS")
 @click.option("--device-label", "labels", multiple=True, metavar="KEY=VALUE", help="For the device.")
+@click.option("--scope", "scopes", multiple=True, metavar="AREA:read|write", help="Narrower than the role.")
+@click.option("--user", help="Whose it is: it may no more than that user.")
 @as_json
 def token_create(
     home_path: Path | None,
@@ -44,6 +46,8 @@ def token_create(
     label: str,
     expires_h: float | None,
     labels: Sequence[str],
+    scopes: Sequence[str],
+    user: str | None,
     as_json: bool,
 ) -> None:
     """Make a token and print it: the only time that it is shown."""
@@ -52,6 +56,8 @@ def token_create(
         "label": label,
         "expires_s": max(1, round(expires_h * 3600)) if expires_h else None,
         "device_labels": dict(_pair(text) for text in labels),
+        "scopes": list(scopes) or None,
+        "user": user,
     }
     answer = connect(home_path, url, token).post(f"{API}/tokens", body)
     if as_json:
@@ -61,6 +67,38 @@ def token_create(
             click.echo(f"{name:9}{answer[name]}")
     else:
         click.echo(answer["token"])
+
+
+@token.command("list")
+@remote
+@as_json
+def token_list(home_path: Path | None, url: str | None, token: str | None, as_json: bool) -> None:
+    """List the tokens that somebody could use: not expired, used up or revoked."""
+    found = connect(home_path, url, token).get(f"{API}/tokens", valid=True)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    rows = [
+        (
+            t["id"],
+            t["role"],
+            t["label"] or "-",
+            t["owner"] or "-",
+            " ".join(t["scopes"] or ["all"]),
+            ago(t["created_ms"]),
+        )
+        for t in found
+    ]
+    table(("token", "role", "label", "user", "scopes", "made"), rows)
+
+
+@token.command("revoke")
+@click.argument("token_id")
+@remote
+def token_revoke(token_id: str, home_path: Path | None, url: str | None, token: str | None) -> None:
+    """Make a token, and every session that was opened with it, worthless at once."""
+    connect(home_path, url, token).post(f"{API}/tokens/{token_id}/revoke")
+    click.echo(f"revoked {token_id}")
 
 
 @click.group(invoke_without_command=True)

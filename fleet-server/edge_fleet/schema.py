@@ -342,6 +342,21 @@ tokens = Table(
     Column("used_by", String(64)),
     Column("revoked_ms", BigInteger),
     Column("parent", String(32)),  # of a console's session: the token that it was opened with
+    # since revision 0008
+    Column("scopes", JSON(none_as_null=True)),  # what it is narrowed to; None: all that the role may
+    Column("owner", String(64), ForeignKey("users.name", name="tokens_owner")),  # whose it is; None: nobody's
+    Column("last_used_ms", BigInteger),  # of a session, to the minute; None: no session
+)
+
+# People. Rows are never deleted: the audit log names them.
+users = Table(
+    "users",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("password", String(200), nullable=False),  # users.hash_password; "" for none
+    Column("created_ms", BigInteger, nullable=False),
+    Column("disabled_ms", BigInteger),
 )
 
 # Messages that were refused, by reason. `device` is "" when the sender is not a device of ours:

@@ -18,6 +18,7 @@ from types import FrameType
 import uvicorn
 
 from edge_fleet.access.audit_head import Sealer
+from edge_fleet.access.logins import Patience
 from edge_fleet.accounts import Accounts
 from edge_fleet.app import create_app
 from edge_fleet.auth import Attempts, Role, is_known, make_token
@@ -127,7 +128,19 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             part.start()
             stack.callback(part.stop)
         server = Server(
-            store, bus, dispatch, now_ms, config, home, keys, broker, accounts, link, ingest, Attempts()
+            store,
+            bus,
+            dispatch,
+            now_ms,
+            config,
+            home,
+            keys,
+            broker,
+            accounts,
+            link,
+            ingest,
+            Attempts(),
+            Patience(),
         )
         sealer = Sealer(server, keys.director, home.audit_head)
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None

@@ -10,6 +10,7 @@ from edge_fleet.events import EventBus
 from edge_fleet.store import Store
 
 if TYPE_CHECKING:
+    from edge_fleet.access.logins import Patience
     from edge_fleet.accounts import Accounts
     from edge_fleet.auth import Attempts
     from edge_fleet.brokers.base import Broker
@@ -53,3 +54,4 @@ class Server(Services):
     link: Link
     ingest: Ingest
     attempts: Attempts
+    patience: Patience

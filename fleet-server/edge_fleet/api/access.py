@@ -7,18 +7,22 @@ def devices(services: Shared, who: Annotated[Principal, Depends(requires(Right.R
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 from sqlalchemy import select
+from starlette.routing import BaseRoute
 
-from edge_fleet.auth import Principal, Right, authenticate
+from edge_fleet.auth import Principal, Right, authenticate, is_stale, used
 from edge_fleet.errors import FleetError, Forbidden, TooManyAttempts, Unauthorized
 from edge_fleet.schema import devices
 from edge_fleet.services import Server
 
 DEVICE_HEADER = "X-Edge-Device"
+# open to everybody: each checks for itself who is asking, or has nothing to hide
+PUBLIC = frozenset({"/", "/healthz", "/openapi.json", "/api/v1/enrol", "/api/v1/login"})
 COOKIE = "edgefleet_token"  # a console in a browser cannot set a header on a page or an event stream
 
 
@@ -45,24 +49,90 @@ def bearer(request: Request) -> str:
 
 
 def requires(right: Right) -> Callable[[Request], Principal]:
-    """A dependency that lets those pass whose token holds a right."""
+    """A dependency that lets those pass whose token holds a right in the route's area, its first tag."""
 
     def principal(request: Request) -> Principal:
         services = shared(request)
+        now_ms = services.now_ms()
         try:
             if "Authorization" not in request.headers and request.method == "GET":
                 secret = request.cookies.get(COOKIE) or bearer(request)
             else:
                 secret = bearer(request)
             with services.store.read() as connection:
-                who = authenticate(connection, secret, services.now_ms())
+                who = authenticate(connection, secret, now_ms)
         except Unauthorized as error:
             raise refused(request, services, error) from None
-        if not who.may(right):
-            raise Forbidden(f"a token of role {who.role} may not do this; it needs the right to {right}")
+        area = area_of(request.scope["route"])
+        if not who.may(right, area):
+            limits = "" if who.scopes is None else f" with the scopes {', '.join(sorted(who.scopes))}"
+            raise Forbidden(
+                f"a token of role {who.role}{limits} may not do this; it needs the right to {right} {area}"
+            )
+        if is_stale(who, now_ms):
+            with services.store.write() as connection:
+                used(connection, who, now_ms)
         return who
 
+    principal.right = right  # type: ignore[attr-defined]
     return principal
+
+
+def area_of(route: BaseRoute) -> str:
+    """What scopes call the part of the API that a route belongs to."""
+    return str(route.tags[0]) if isinstance(route, APIRoute) and route.tags else ""
+
+
+def stated_right(route: APIRoute) -> Right | None:
+    """The right that a route asks for; None when it asks for none."""
+    stack = list(route.dependant.dependencies)
+    while stack:
+        dependant = stack.pop()
+        right = getattr(dependant.call, "right", None)
+        if isinstance(right, Right):
+            return right
+        stack += dependant.dependencies
+    return None
+
+
+def require_rights(routes: Iterable[BaseRoute]) -> None:
+    """Make sure that every route of the API says who may use it, and in which area.
+
+    Raises:
+        RuntimeError: One does not: give it Reader, Operator, Publisher, Approver, Admin or Device, and its
+            router a tag; or put it into PUBLIC.
+    """
+    for route in _flat(routes):
+        path = str(getattr(route, "path", route))
+        if path in PUBLIC or path.startswith("/console"):
+            continue
+        if not isinstance(route, APIRoute) or not (_is_for_devices(route) or _is_for_people(route)):
+            raise RuntimeError(f"the route {path} does not say who may use it: see api/access.py")
+
+
+def _is_for_people(route: APIRoute) -> bool:
+    return stated_right(route) is not None and area_of(route) != ""
+
+
+def _is_for_devices(route: APIRoute) -> bool:
+    return any(dependant.call is requesting_device for dependant in route.dependant.dependencies)
+
+
+def every(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
+    """The routes of the API; the console's pages have sessions and are tested by themselves."""
+    for route in _flat(routes):
+        if isinstance(route, APIRoute) and not route.path.startswith("/console"):
+            yield route
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Newer releases of FastAPI keep an included router as one route."""
+    for route in routes:
+        router = getattr(route, "original_router", None)
+        if router is None:
+            yield route
+        else:
+            yield from _flat(router.routes)
 
 
 Reader = Annotated[Principal, Depends(requires(Right.READ))]

@@ -1,43 +1,21 @@
-"""Tokens, trusted publishers, refusals, metrics and the broker over HTTP."""
+"""Trusted publishers, refusals, metrics and the broker over HTTP."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from edge_contracts.keys import PublicKey
-from edge_contracts.model import Frozen, Identifier
-from edge_fleet.api.access import Admin, Operator, Reader, Shared
+from edge_contracts.model import Frozen
+from edge_fleet.api.access import Admin, Reader, Shared
 from edge_fleet.audit import record
-from edge_fleet.auth import Right, Role, make_token
-from edge_fleet.config import parse_address
-from edge_fleet.errors import Forbidden, NotFound
 from edge_fleet.registry import trust
-from edge_fleet.schema import devices, envelopes, publishers, refusals, tokens, windows
+from edge_fleet.schema import devices, envelopes, publishers, refusals, windows
 
 router = APIRouter(prefix="/api/v1", tags=["administration"])
-
-ENROL_TTL_S = 24 * 3600
-MAX_TTL_S = 10 * 365 * 24 * 3600
-
-
-class TokenRequest(Frozen):
-    """What token to make.
-
-    Args:
-        expires_s: From now; None for the role's own: a day for enrolment, never for others.
-        device_labels: Of the device that enrols with it; stronger than its own word.
-    """
-
-    role: Role = Role.ENROL
-    label: str = Field(default="", max_length=128)
-    expires_s: int | None = Field(default=None, gt=0, le=MAX_TTL_S)
-    device_labels: dict[Identifier, Annotated[str, Field(max_length=128)]] = Field(
-        default_factory=dict, max_length=32
-    )
 
 
 class PublisherRequest(Frozen):
@@ -51,62 +29,6 @@ class OutageRequest(Frozen):
     """How long the broker is to stay down."""
 
     seconds: float = Field(ge=0, le=300)
-
-
-@router.post("/tokens", status_code=201)
-def create_token(body: TokenRequest, services: Shared, who: Operator) -> dict[str, Any]:
-    """Make a token; the secret is shown here and never again. All but enrolment tokens need an admin."""
-    if body.role is not Role.ENROL and not who.may(Right.ADMIN):
-        raise Forbidden(f"a token of role {who.role} may make enrolment tokens only")
-    now_ms = services.now_ms()
-    lifetime_s = body.expires_s or (ENROL_TTL_S if body.role is Role.ENROL else None)
-    expires_ms = now_ms + 1000 * lifetime_s if lifetime_s else None
-    with services.store.write() as connection:
-        token = make_token(connection, body.role, body.label, now_ms, expires_ms, body.device_labels)
-        record(connection, who.name, "token made", token.id, now_ms, role=body.role, label=body.label)
-    answer = {"id": token.id, "role": token.role, "expires_ms": token.expires_ms}
-    if body.role is not Role.SUBSCRIBER:
-        return {**answer, "token": token.secret}
-    account = services.accounts.subscriber(token.id)
-    services.accounts.apply(account)
-    address = services.broker.door.address
-    if services.broker.managed:
-        address = parse_address(services.config.mqtt, "--mqtt")
-    return {
-        **answer,
-        "user": account.user,
-        "password": account.password,
-        "host": address.reachable_host,
-        "port": address.port,
-        "topic": account.subscribe[0],
-    }
-
-
-@router.get("/tokens")
-def list_tokens(services: Shared, who: Admin) -> list[dict[str, Any]]:
-    """Every token, without its secret."""
-    columns = [column for column in tokens.c if column.name != "hash"]
-    with services.store.read() as connection:
-        query = select(*columns).order_by(tokens.c.created_ms)
-        return [dict(row) for row in connection.execute(query).mappings()]
-
-
-@router.post("/tokens/{token_id}/revoke")
-def revoke_token(token_id: str, services: Shared, who: Admin) -> dict[str, Any]:
-    """Make a token or a subscriber's password worthless."""
-    now_ms = services.now_ms()
-    with services.store.write() as connection:
-        row = connection.execute(
-            select(tokens.c.role, tokens.c.revoked_ms).where(tokens.c.id == token_id)
-        ).one_or_none()
-        if row is None:
-            raise NotFound(f"no token {token_id!r:.100}")
-        if row.revoked_ms is None:
-            connection.execute(update(tokens).where(tokens.c.id == token_id).values(revoked_ms=now_ms))
-            record(connection, who.name, "token revoked", token_id, now_ms)
-    if row.role == Role.SUBSCRIBER:
-        services.accounts.apply()
-    return {"id": token_id, "revoked": True}
 
 
 @router.get("/publishers")

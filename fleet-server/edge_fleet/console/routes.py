@@ -93,10 +93,10 @@ def login_form(services: Shared) -> Response:
 
 
 @router.post("/console/login")
-def login(request: Request, token: Text = "") -> Response:
-    """Open a session."""
+def login(request: Request, token: Text = "", name: Text = "", password: Text = "") -> Response:
+    """Open a session, by name and password or by a token."""
     answer = RedirectResponse(HOME, 303)
-    session.log_in(request, answer, token)
+    session.log_in(request, answer, name, password if name else token)
     return answer
 
 

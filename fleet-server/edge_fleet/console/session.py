@@ -1,27 +1,38 @@
-"""Who sits at the console: a login with an API token becomes a short-lived session.
+"""Who sits at the console: a login by password or API token becomes a session.
 
-The session is itself a token, in a cookie that scripts cannot read and other sites cannot send. It is
-worth nothing once the token that it was opened with is revoked. Forms carry a second secret that is
-derived from it, so that a page elsewhere cannot fill one in.
+The session is itself a token, in a cookie that scripts cannot read and other sites cannot send. It is over
+after an hour without use, at the end of a working day, and with the token that it was opened with. Forms
+carry a second secret that is derived from it, so that a page elsewhere cannot fill one in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 from sqlalchemy import update
 
+from edge_fleet.access import logins
+from edge_fleet.access.logins import SESSION_S
 from edge_fleet.api.access import COOKIE, refused, shared
 from edge_fleet.audit import record
-from edge_fleet.auth import Principal, Right, authenticate, find_token, make_token
+from edge_fleet.auth import (
+    NewToken,
+    Principal,
+    Right,
+    authenticate,
+    find_token,
+    is_stale,
+    make_token,
+    used,
+)
 from edge_fleet.errors import Forbidden, Unauthorized
 from edge_fleet.schema import tokens
-
-SESSION_S = 12 * 3600  # a working day
+from edge_fleet.services import Server
 
 
 @dataclass(frozen=True)
@@ -36,29 +47,29 @@ class Session:
     csrf: str
 
 
-def log_in(request: Request, response: Response, secret: str) -> None:
-    """Open a session for the holder of an API token and set its cookie.
+def log_in(request: Request, response: Response, name: str, secret: str) -> None:
+    """Open a session for a user, or for the holder of an API token, and set its cookie.
+
+    It has an identifier of its own, and the one that the browser had is over: nobody can plant one.
+
+    Args:
+        name: A user's; "" when `secret` is a token.
 
     Raises:
-        Unauthorized: The token is not known, has expired or was revoked.
-        Forbidden: The form came from another site, or the token may not read.
+        Unauthorized: The token, or name and password, are not known.
+        TooManyAttempts: Too many failures.
+        Forbidden: The form came from another site, or the token may not read everything.
     """
     require_same_origin(request)
     services = shared(request)
-    now_ms = services.now_ms()
     try:
-        with services.store.write() as connection:
-            who = authenticate(connection, secret.strip(), now_ms)
-            if not who.may(Right.READ):
-                raise Forbidden(f"a token of role {who.role} cannot use the console; ask for a viewer's")
-            row = find_token(connection, secret.strip(), now_ms)
-            expires_ms = min(now_ms + 1000 * SESSION_S, row.expires_ms or now_ms + 1000 * SESSION_S)
-            session = make_token(
-                connection, who.role, row.label, now_ms, expires_ms, parent=row.parent or row.id
-            )
-            record(connection, who.name, "console login", session.id, now_ms)
+        if name:
+            session = logins.log_in(services, services.patience, name, secret)
+        else:
+            session = _by_token(services, secret.strip())
     except Unauthorized as error:
         raise refused(request, services, error) from None
+    _end(request)
     response.set_cookie(
         COOKIE,
         session.secret,
@@ -69,15 +80,43 @@ def log_in(request: Request, response: Response, secret: str) -> None:
     )
 
 
-def log_out(request: Request, response: Response) -> None:
-    """End the session, here and in the browser."""
-    services = shared(request)
+def _by_token(services: Server, secret: str) -> NewToken:
     now_ms = services.now_ms()
     with services.store.write() as connection:
-        row = find_token(connection, request.cookies[COOKIE], now_ms)
-        if row.parent is not None:  # only a session ends; a token that was put into the cookie does not
-            connection.execute(update(tokens).where(tokens.c.id == row.id).values(revoked_ms=now_ms))
+        who = authenticate(connection, secret, now_ms)
+        if not who.may(Right.READ):
+            raise Forbidden(
+                f"a token of role {who.role} with these scopes cannot use the console; ask for a viewer's"
+            )
+        row = find_token(connection, secret, now_ms)
+        session = make_token(
+            connection,
+            who.role,
+            row.label,
+            now_ms,
+            min(now_ms + 1000 * SESSION_S, row.expires_ms or now_ms + 1000 * SESSION_S),
+            parent=row.parent or row.id,
+            owner=row.owner,
+            is_session=True,
+        )
+        record(connection, who.name, "console login", session.id, now_ms)
+    return session
+
+
+def log_out(request: Request, response: Response) -> None:
+    """End the session, here and in the browser."""
+    _end(request)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+
+
+def _end(request: Request) -> None:
+    """End the session of a browser, if it has one; a token that was put into the cookie stays."""
+    services = shared(request)
+    now_ms = services.now_ms()
+    with suppress(Unauthorized), services.store.write() as connection:
+        row = find_token(connection, request.cookies.get(COOKIE, ""), now_ms)
+        if row.last_used_ms is not None:
+            connection.execute(update(tokens).where(tokens.c.id == row.id).values(revoked_ms=now_ms))
 
 
 def current(request: Request) -> Session:
@@ -90,8 +129,14 @@ def current(request: Request) -> Session:
     if not secret:
         raise Unauthorized("log in to see this page")
     services = shared(request)
+    now_ms = services.now_ms()
     with services.store.read() as connection:
-        who = authenticate(connection, secret, services.now_ms())
+        who = authenticate(connection, secret, now_ms)
+    if not who.may(Right.READ):
+        raise Unauthorized("log in to see this page")
+    if is_stale(who, now_ms):
+        with services.store.write() as connection:
+            used(connection, who, now_ms)
     return Session(who, hmac.digest(secret.encode(), b"edge-fleet console form", hashlib.sha256).hex())
 
 

@@ -1,0 +1,93 @@
+"""People: a name, a role, a password, and whether they may still come in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from edge_fleet.audit import record
+from edge_fleet.auth import PERSONAL, Role
+from edge_fleet.errors import Conflict, NotFound, RequestInvalid
+from edge_fleet.schema import tokens, users
+
+
+def add(connection: Connection, name: str, role: Role, hashed: str, actor: str, now_ms: int) -> None:
+    """Make a user. A name is never used again: the audit log must stay unambiguous.
+
+    Args:
+        hashed: Of `passwords.hash_password`, computed before the transaction; "" for no password.
+
+    Raises:
+        Conflict: There is one of this name.
+        RequestInvalid: The role is not a person's.
+    """
+    _require_personal(role)
+    if connection.execute(select(users.c.name).where(users.c.name == name)).first() is not None:
+        raise Conflict(f"there is a user {name!r} already")
+    connection.execute(insert(users).values(name=name, role=role, password=hashed, created_ms=now_ms))
+    record(connection, actor, "user added", name, now_ms, role=role)
+
+
+def change(
+    connection: Connection,
+    name: str,
+    actor: str,
+    now_ms: int,
+    *,
+    role: Role | None = None,
+    hashed: str | None = None,
+    disabled: bool | None = None,
+) -> None:
+    """Change what is given; whoever gets another password or is disabled is logged out everywhere.
+
+    Raises:
+        NotFound: No such user.
+        RequestInvalid: The role is not a person's.
+    """
+    row = require(connection, name)
+    here = update(users).where(users.c.name == name)
+    if role is not None and role != row.role:
+        _require_personal(role)
+        connection.execute(here.values(role=role))
+        record(connection, actor, "user's role changed", name, now_ms, before=row.role, after=role)
+    if hashed is not None:
+        connection.execute(here.values(password=hashed))
+        record(connection, actor, "user's password changed", name, now_ms)
+    if disabled is not None and disabled != (row.disabled_ms is not None):
+        connection.execute(here.values(disabled_ms=now_ms if disabled else None))
+        record(connection, actor, f"user {'disabled' if disabled else 'enabled'}", name, now_ms)
+    if hashed is not None or disabled:
+        log_out(connection, name, now_ms)
+
+
+def log_out(connection: Connection, name: str, now_ms: int) -> None:
+    """End every session of a user; tokens that are no sessions stay."""
+    connection.execute(
+        update(tokens)
+        .where(tokens.c.owner == name, tokens.c.last_used_ms.is_not(None), tokens.c.revoked_ms.is_(None))
+        .values(revoked_ms=now_ms)
+    )
+
+
+def require(connection: Connection, name: str) -> Row[Any]:
+    """The row of a user.
+
+    Raises:
+        NotFound: No such user.
+    """
+    row = connection.execute(select(users).where(users.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFound(f"no user {name!r:.100}")
+    return row
+
+
+def listed(connection: Connection) -> list[dict[str, Any]]:
+    """Every user without the password, by name."""
+    columns = [column for column in users.c if column.name != "password"]
+    return [dict(row) for row in connection.execute(select(*columns).order_by(users.c.name)).mappings()]
+
+
+def _require_personal(role: Role) -> None:
+    if role not in PERSONAL:
+        raise RequestInvalid(f"role {role!r} is no person's, expected one of {', '.join(PERSONAL)}")

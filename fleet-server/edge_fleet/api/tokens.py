@@ -1,0 +1,145 @@
+"""Tokens over HTTP: making, listing and revoking them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from fastapi import APIRouter, Request
+from pydantic import Field, StringConstraints, model_validator
+from sqlalchemy import select, update
+
+from edge_contracts.model import Frozen, Identifier
+from edge_fleet.access import users
+from edge_fleet.api.access import Admin, Operator, Shared, area_of, every
+from edge_fleet.audit import record
+from edge_fleet.auth import PERSONAL, Principal, Right, Role, make_token
+from edge_fleet.config import parse_address
+from edge_fleet.errors import Forbidden, NotFound, RequestInvalid
+from edge_fleet.schema import tokens
+
+AREA = "tokens"
+router = APIRouter(prefix="/api/v1", tags=[AREA])
+
+ENROL_TTL_S = 24 * 3600
+MAX_TTL_S = 10 * 365 * 24 * 3600
+Scope = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,32}:(read|write)$")]
+
+
+class TokenRequest(Frozen):
+    """What token to make.
+
+    Args:
+        expires_s: From now; None for the role's own: a day for enrolment, never for others.
+        device_labels: Of the device that enrols with it; stronger than its own word.
+        scopes: AREA:read or AREA:write, such as rollouts:write; None for all that the role may.
+        user: Whose it is: it may no more than that user, and nothing while that user is disabled.
+    """
+
+    role: Role = Role.ENROL
+    label: str = Field(default="", max_length=128)
+    expires_s: int | None = Field(default=None, gt=0, le=MAX_TTL_S)
+    device_labels: dict[Identifier, Annotated[str, Field(max_length=128)]] = Field(
+        default_factory=dict, max_length=32
+    )
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=32)] | None = None
+    user: Identifier | None = None
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.role not in PERSONAL and (self.scopes is not None or self.user is not None):
+            raise ValueError(f"scopes and user are for people's roles, not for {self.role}")
+        return self
+
+
+@router.post("/tokens", status_code=201)
+def create_token(body: TokenRequest, request: Request, services: Shared, who: Operator) -> dict[str, Any]:
+    """Make a token; the secret is shown here and never again. All but enrolment tokens need an admin."""
+    if body.role is not Role.ENROL and not who.may(Right.ADMIN, AREA):
+        raise Forbidden(f"a token of role {who.role} may make enrolment tokens only")
+    _require_narrower(body, request, who)
+    now_ms = services.now_ms()
+    lifetime_s = body.expires_s or (ENROL_TTL_S if body.role is Role.ENROL else None)
+    expires_ms = now_ms + 1000 * lifetime_s if lifetime_s else None
+    with services.store.write() as connection:
+        if body.user is not None:
+            users.require(connection, body.user)
+        token = make_token(
+            connection,
+            body.role,
+            body.label,
+            now_ms,
+            expires_ms,
+            body.device_labels,
+            scopes=body.scopes,
+            owner=body.user,
+        )
+        record(
+            connection,
+            who.name,
+            "token made",
+            token.id,
+            now_ms,
+            role=body.role,
+            label=body.label,
+            **{name: value for name, value in (("scopes", body.scopes), ("user", body.user)) if value},
+        )
+    answer = {"id": token.id, "role": token.role, "expires_ms": token.expires_ms}
+    if body.role is not Role.SUBSCRIBER:
+        return {**answer, "token": token.secret}
+    account = services.accounts.subscriber(token.id)
+    services.accounts.apply(account)
+    address = services.broker.door.address
+    if services.broker.managed:
+        address = parse_address(services.config.mqtt, "--mqtt")
+    return {
+        **answer,
+        "user": account.user,
+        "password": account.password,
+        "host": address.reachable_host,
+        "port": address.port,
+        "topic": account.subscribe[0],
+    }
+
+
+@router.get("/tokens")
+def list_tokens(services: Shared, who: Admin, valid: bool = False) -> list[dict[str, Any]]:
+    """Every token, without its secret; `valid`: only those that somebody could use now."""
+    now_ms = services.now_ms()
+    columns = [column for column in tokens.c if column.name != "hash"]
+    with services.store.read() as connection:
+        query = select(*columns).order_by(tokens.c.created_ms)
+        if valid:
+            in_time = tokens.c.expires_ms.is_(None) | (tokens.c.expires_ms > now_ms)
+            query = query.where(in_time, tokens.c.revoked_ms.is_(None), tokens.c.used_ms.is_(None))
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+@router.post("/tokens/{token_id}/revoke")
+def revoke_token(token_id: str, services: Shared, who: Admin) -> dict[str, Any]:
+    """Make a token or a subscriber's password worthless."""
+    now_ms = services.now_ms()
+    with services.store.write() as connection:
+        row = connection.execute(
+            select(tokens.c.role, tokens.c.revoked_ms).where(tokens.c.id == token_id)
+        ).one_or_none()
+        if row is None:
+            raise NotFound(f"no token {token_id!r:.100}")
+        if row.revoked_ms is None:
+            connection.execute(update(tokens).where(tokens.c.id == token_id).values(revoked_ms=now_ms))
+            record(connection, who.name, "token revoked", token_id, now_ms)
+    if row.role == Role.SUBSCRIBER:
+        services.accounts.apply()
+    return {"id": token_id, "revoked": True}
+
+
+def _require_narrower(body: TokenRequest, request: Request, who: Principal) -> None:
+    """A scope must be of an area that there is, and nobody passes on more than they have."""
+    areas = {area_of(route) for route in every(request.app.routes)} - {""}
+    for scope in body.scopes or ():
+        if scope.partition(":")[0] not in areas:
+            raise RequestInvalid(f"scope {scope!r} is of no area; there are {', '.join(sorted(areas))}")
+    if who.scopes is None or body.role is Role.ENROL:
+        return
+    wider = sorted(set(body.scopes or ["all"]) - who.scopes)
+    if body.role not in PERSONAL or wider:
+        raise Forbidden(f"your token is narrower than what you ask for: {', '.join(wider) or body.role}")

@@ -1,0 +1,116 @@
+"""People over HTTP: adding and changing them, logging in, one's own password."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field, SecretStr
+
+from edge_contracts.model import Frozen, Identifier
+from edge_fleet.access import users
+from edge_fleet.access.logins import log_in
+from edge_fleet.access.passwords import LONGEST, hash_password, matches, require_good
+from edge_fleet.api.access import Admin, Reader, Shared, refused
+from edge_fleet.auth import Role
+from edge_fleet.errors import Forbidden, Unauthorized
+
+router = APIRouter(prefix="/api/v1", tags=["users"])
+
+Password = Annotated[SecretStr, Field(max_length=LONGEST)]
+
+
+class NewUser(Frozen):
+    """A person to let in."""
+
+    name: Identifier
+    role: Role = Role.VIEWER
+    password: Password
+
+
+class UserChange(Frozen):
+    """What to change; what is None stays."""
+
+    role: Role | None = None
+    password: Password | None = None
+    disabled: bool | None = None
+
+
+class Login(Frozen):
+    """Who wants in."""
+
+    name: Annotated[str, Field(max_length=64)]
+    password: Password
+
+
+class PasswordChange(Frozen):
+    """One's own password, before and after."""
+
+    before: Password
+    after: Password
+
+
+@router.post("/login")
+def login(body: Login, request: Request, services: Shared) -> dict[str, Any]:
+    """A token for a working day, for a name and a password; it ends an hour after its last use."""
+    try:
+        session = log_in(services, services.patience, body.name, body.password.get_secret_value())
+    except Unauthorized as error:
+        raise refused(request, services, error) from None
+    return {"token": session.secret, "role": session.role, "expires_ms": session.expires_ms}
+
+
+@router.get("/users")
+def list_users(services: Shared, who: Admin) -> list[dict[str, Any]]:
+    """Every user."""
+    with services.store.read() as connection:
+        return users.listed(connection)
+
+
+@router.post("/users", status_code=201)
+def add_user(body: NewUser, services: Shared, who: Admin) -> dict[str, Any]:
+    """Add a user; a name is never used twice."""
+    require_good(body.password.get_secret_value(), body.name)
+    hashed = hash_password(body.password.get_secret_value())
+    with services.store.write() as connection:
+        users.add(connection, body.name, body.role, hashed, who.name, services.now_ms())
+    return {"name": body.name, "role": body.role}
+
+
+@router.post("/users/{name}")
+def change_user(name: str, body: UserChange, services: Shared, who: Admin) -> dict[str, Any]:
+    """Change a role or a password, disable or enable; a new password or none ends the sessions."""
+    hashed = None
+    if body.password is not None:
+        require_good(body.password.get_secret_value(), name)
+        hashed = hash_password(body.password.get_secret_value())
+    with services.store.write() as connection:
+        users.change(
+            connection,
+            name,
+            who.name,
+            services.now_ms(),
+            role=body.role,
+            hashed=hashed,
+            disabled=body.disabled,
+        )
+        row = users.require(connection, name)
+    return {"name": name, "role": row.role, "disabled": row.disabled_ms is not None}
+
+
+@router.post("/password")
+def change_password(body: PasswordChange, services: Shared, who: Reader) -> dict[str, Any]:
+    """Change one's own password; every session ends, this one too."""
+    if not who.user or who.last_used_ms is None:
+        raise Forbidden("log in by name and password to change the password")
+    services.patience.begin(who.user, services.now_ms())
+    with services.store.read() as connection:
+        row = users.require(connection, who.user)
+    if not matches(body.before.get_secret_value(), row.password):
+        raise Forbidden("the password of before is another one")
+    services.patience.succeeded(who.user)
+    require_good(body.after.get_secret_value(), who.user)
+    hashed = hash_password(body.after.get_secret_value())
+    with services.store.write() as connection:
+        users.change(connection, who.user, who.name, services.now_ms(), hashed=hashed)
+    return {"name": who.user, "changed": True}
