@@ -13,7 +13,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_contracts.errors import ContractError
-from edge_fleet.api import admin, auditing, devices, lineage, releases, rollouts, telemetry, tokens, users
+from edge_fleet.api import (
+    admin,
+    alerts,
+    auditing,
+    devices,
+    lineage,
+    releases,
+    rollouts,
+    telemetry,
+    tokens,
+    users,
+)
 from edge_fleet.api.access import require_rights
 from edge_fleet.console.routes import install
 from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge, TooManyAttempts
@@ -58,7 +69,18 @@ def create_app(services: Server) -> FastAPI:
 
 def routers() -> list[APIRouter]:
     """The parts of the API."""
-    parts = (devices, releases, lineage, rollouts, telemetry, admin, auditing, tokens, users)
+    parts = (
+        devices,
+        releases,
+        lineage,
+        rollouts,
+        telemetry,
+        alerts,
+        admin,
+        auditing,
+        tokens,
+        users,
+    )
     return [part.router for part in parts]
 
 

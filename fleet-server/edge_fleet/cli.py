@@ -136,6 +136,7 @@ def _add_groups() -> None:
         user,
     ):
         cli.add_command(group)
+    cli.add_command(import_module("edge_fleet.alerts.cli").alert)
     if find_spec("edge_fleet.demo") is not None:
         cli.add_command(import_module("edge_fleet.demo").demo)
 

@@ -21,7 +21,7 @@ class News:
     """One piece of news.
 
     Args:
-        kind: "device", "telemetry", "release", "rollout", "refusal", "broker" or "lost".
+        kind: "device", "telemetry", "release", "rollout", "alert", "refusal", "broker" or "lost".
         fields: Small and flat; enough to know what to read again.
     """
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
@@ -98,7 +98,7 @@ class Ingest:
         for arrival in arrivals:
             result = verify(arrival, known)
             if isinstance(result, Refused):
-                self._refuse([result])
+                self._refuse([replace(result, topic=arrival.topic, raw=arrival.payload)])
             else:
                 verified.append(result)
         try:
@@ -137,7 +137,7 @@ class Ingest:
 
     def _refuse(self, refused: Iterable[Refused]) -> None:
         for one in refused:
-            self.refusals.count(one.reason, one.device, one.detail, self._now_ms())
+            self.refusals.count(one.reason, one.device, one.detail, self._now_ms(), one.topic, one.raw)
             self._bus.publish("refusal", reason=one.reason, device=one.device)
 
     def _devices(self, names: set[str]) -> dict[str, KnownDevice]:

@@ -91,7 +91,7 @@ def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
     outcome = Outcome()
     for verified in batch:
         if isinstance(verified.message, DeviceState):
-            _take_state(connection, verified.message, verified.received_ms, outcome)
+            _take_state(connection, verified.message, verified, outcome)
     items = [
         _Item(
             (v.device, v.message.epoch),
@@ -108,9 +108,10 @@ def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
     return outcome
 
 
-def _take_state(connection: Connection, state: DeviceState, received_ms: int, outcome: Outcome) -> None:
-    if not store_state(connection, state, received_ms):
-        outcome.refused.append(Refused("replayed", state.device, f"a {state.type} with number {state.n}"))
+def _take_state(connection: Connection, state: DeviceState, verified: Verified, outcome: Outcome) -> None:
+    if not store_state(connection, state, verified.received_ms):
+        detail = f"a {state.type} with number {state.n}"
+        outcome.refused.append(Refused("replayed", state.device, detail, verified.channel, verified.raw))
         return
     outcome.changed.append(state.device)
     if state.type == "hello":
@@ -140,7 +141,8 @@ def _take_telemetry(connection: Connection, items: Sequence[_Item], outcome: Out
         elif standing is not Standing.DUPLICATE:
             if standing is Standing.FORK:
                 _keep_fork(connection, item)
-            outcome.refused.append(Refused(standing, stream[0], f"envelope {seq} of epoch {stream[1]}"))
+            detail = f"envelope {seq} of epoch {stream[1]}"
+            outcome.refused.append(Refused(standing, stream[0], detail, "telemetry", item.raw))
             continue
         outcome.acks[stream] = tails[stream].position
     latest_ms = max(item.received_ms for item in items)

@@ -371,6 +371,55 @@ refusals = Table(
     Column("detail", String(500), nullable=False),
 )
 
+# The last message of each kind that came under a device's name and was refused, as it came: proof of a
+# forgery or a replay. `count` is since the last hour without one.
+refused_messages = Table(
+    "refused_messages",
+    metadata,
+    Column("reason", String(64), primary_key=True),
+    Column("device", String(64), ForeignKey("devices.id"), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("topic", String(300), nullable=False),
+    Column("detail", String(500), nullable=False),
+    Column("raw", LargeBinary, nullable=False),  # its first 64 KiB
+)
+
+# What the server found wrong. One that is not resolved is open; there is at most one open alert of a rule
+# and subject.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("rule", String(32), nullable=False),
+    Column("subject", String(71), nullable=False),  # a device, a bundle's digest, or "fleet"
+    Column("level", String(16), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("value", Float, nullable=False),  # of the last bad case, as are why and evidence
+    Column("why", String(500), nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("calm_ms", BigInteger),
+    Column("fired_ms", BigInteger),
+    Column("silenced_ms", BigInteger),
+    Column("changed_ms", BigInteger, nullable=False),  # of its phase
+    Index("alerts_by_phase", "phase", "id"),
+)
+
+# The history of an alert. Rows are only ever added.
+alert_steps = Table(
+    "alert_steps",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("alert", BigInteger, ForeignKey("alerts.id"), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("phase", String(16), nullable=False),  # after it
+    Column("actor", String(64), nullable=False),  # "alerts", or who ordered it
+    Column("why", String(500), nullable=False),
+    Index("alert_steps_by_alert", "alert", "id"),
+)
+
 # Who did what. Rows are only ever added, by `audit.record` alone: each is chained to the one before.
 audit = Table(
     "audit",

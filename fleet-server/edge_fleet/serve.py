@@ -20,6 +20,7 @@ import uvicorn
 from edge_fleet.access.audit_head import Sealer
 from edge_fleet.access.logins import Patience
 from edge_fleet.accounts import Accounts
+from edge_fleet.alerts.watch import Watch
 from edge_fleet.app import create_app
 from edge_fleet.auth import Attempts, Role, is_known, make_token
 from edge_fleet.brokers.choose import choose_broker, is_managed
@@ -145,7 +146,8 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         sealer = Sealer(server, keys.director, home.audit_head)
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
         housekeeper = Housekeeper(store, keep_raw_ms, now_ms)
-        works = (Conductor(server).run, sealer.run, housekeeper.run)
+        alerts = Watch(server, lambda: link.is_up)
+        works = (Conductor(server).run, sealer.run, housekeeper.run, alerts.run)
         for work in (*works, lambda stopping: watch(server, stopping)):
             stack.enter_context(_thread(work))
         yield server

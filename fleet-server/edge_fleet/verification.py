@@ -54,11 +54,14 @@ class Refused:
 
     Args:
         device: Id when the topic names a device of ours, else "".
+        topic, raw: The message as it came.
     """
 
     reason: str
     device: str
     detail: str
+    topic: str = ""
+    raw: bytes = b""
 
 
 def address_of(topic: str, fleet: str) -> Address | None:

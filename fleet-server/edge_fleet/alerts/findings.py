@@ -1,0 +1,378 @@
+"""Measuring: what the database says about each rule, as findings with their evidence.
+
+Every question looks at the last hour, found by row ids, so that its cost grows with what happened in an
+hour and not with what was ever stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, or_, select
+
+from edge_contracts.digest import short
+from edge_contracts.sketch import QuantileSketch, merge_quantiles
+from edge_fleet.alerts.machine import Finding
+from edge_fleet.lineage.find import manifest_of
+from edge_fleet.schema import (
+    bundles,
+    devices,
+    events,
+    forks,
+    gaps,
+    refused_messages,
+    streams,
+    windows,
+)
+
+HOUR_MS, DAY_MS, SHORT_MS = 3_600_000, 86_400_000, 600_000
+SAMPLE = 2000  # windows of a day that stand for all of them
+MIN_ATTEMPTS, MIN_LATENCIES = 100, 100
+DEFAULT_BUDGET = 0.01  # errors of attempts, of a bundle that nobody published here
+FEW = 10  # devices named in one finding
+BAD_SIGNATURES = ("signature-invalid", "key-unknown", "topic-mismatch")
+FORKS = ("fork", "chain-broken")
+NO_SPACE = "no-space"
+PERSONAL_MOST = 20  # of one rule; beyond, one alert speaks for all
+
+Source = Callable[[Connection, int], Iterator[Finding]]
+
+
+def measure(
+    connection: Connection, now_ms: int, open_subjects: Iterable[tuple[str, str]] = ()
+) -> list[Finding]:
+    """Everything that the rules ask.
+
+    Args:
+        open_subjects: Rule and subject of alerts that are open: they are followed one by one also when
+            there are many.
+    """
+    found = [finding for source in SOURCES for finding in source(connection, now_ms)]
+    return together(found, frozenset(open_subjects))
+
+
+def together(findings: Iterable[Finding], open_subjects: frozenset[tuple[str, str]]) -> list[Finding]:
+    """Findings of very many devices under one rule become one about the fleet. Pure."""
+    by_rule: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_rule.setdefault(finding.rule, []).append(finding)
+    kept: list[Finding] = []
+    for rule, all_of in by_rule.items():
+        fresh = [one for one in all_of if (rule, one.subject) not in open_subjects]
+        kept += [one for one in all_of if (rule, one.subject) in open_subjects]
+        if rule not in _PER_DEVICE or len(fresh) <= PERSONAL_MOST:
+            kept += fresh
+            continue
+        worst = sorted(fresh, key=lambda one: -one.value)
+        names = [one.subject for one in worst[:FEW]]
+        kept.append(
+            Finding(
+                rule,
+                "fleet",
+                worst[0].value,
+                f"{len(fresh)} devices; {worst[0].subject}: {worst[0].why}",
+                {"devices": names, "count": len(fresh)},
+            )
+        )
+    return kept
+
+
+def first_id_since(connection: Connection, table: Table, since_ms: int) -> int:
+    """The first row that arrived at or after a time, by halving: ids are in the order of arrival."""
+    low, high = connection.execute(select(func.min(table.c.id), func.max(table.c.id))).one()
+    if low is None:
+        return 0
+    high += 1
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(
+            select(table.c.id, table.c.received_ms).where(table.c.id >= middle).order_by(table.c.id).limit(1)
+        ).one_or_none()
+        if row is None or row.received_ms >= since_ms:
+            high = middle
+        else:
+            low = row.id + 1
+    return int(low)
+
+
+def _forks(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    rows = connection.execute(
+        select(forks.c.device, forks.c.epoch, forks.c.seq, forks.c.received_ms)
+        .where(forks.c.received_ms >= now_ms - HOUR_MS)
+        .order_by(forks.c.received_ms)
+    )
+    by_device: dict[str, list[Any]] = {}
+    for row in rows:
+        by_device.setdefault(row.device, []).append(row)
+    for device, found in by_device.items():
+        last = found[-1]
+        yield Finding(
+            "fork",
+            device,
+            len(found),
+            f"envelope {last.seq} of epoch {last.epoch} came in two forms, both signed by the device's key: "
+            "its memory was set back, or its key is in two places",
+            {"proof": "fork", "epoch": last.epoch, "seq": last.seq, "at_ms": last.received_ms},
+        )
+    for finding in _refused(connection, now_ms, "fork", FORKS[1:]):
+        if finding.subject not in by_device:
+            yield finding
+
+
+def _bad_signatures(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    yield from _refused(connection, now_ms, "bad-signature", BAD_SIGNATURES)
+
+
+def _replays(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    yield from _refused(connection, now_ms, "replay", ("replayed",))
+
+
+def _refused(connection: Connection, now_ms: int, rule: str, reasons: Iterable[str]) -> Iterator[Finding]:
+    """What came in under a device's name and was refused; the last message is kept as it came."""
+    rows = connection.execute(
+        select(refused_messages)
+        .where(
+            refused_messages.c.reason.in_(list(reasons)), refused_messages.c.received_ms >= now_ms - HOUR_MS
+        )
+        .order_by(refused_messages.c.count)
+    )
+    for row in rows:
+        times = row._mapping["count"]  # `count` is a method of rows
+        yield Finding(
+            rule,
+            row.device,
+            times,
+            f"{times} refused as {row.reason} in its name; the last: {row.detail}",
+            {"proof": "message", "reason": row.reason, "topic": row.topic, "at_ms": row.received_ms},
+        )
+
+
+def _gaps(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    since = first_id_since(connection, gaps, now_ms - HOUR_MS)
+    by_device: dict[str, list[Any]] = {}
+    for row in connection.execute(select(gaps).where(gaps.c.id >= since).order_by(gaps.c.id)):
+        by_device.setdefault(row.device, []).append(row)
+    for device, found in by_device.items():
+        last, records = found[-1], sum(row.records for row in found)
+        yield Finding(
+            "gap",
+            device,
+            records,
+            f"it signed that it lost {records} records, the last {last.first_seq}-{last.last_seq} of epoch "
+            f"{last.epoch}: {last.reason}",
+            {"proof": "gap", "epoch": last.epoch, "seq": last.first_seq, "last_seq": last.last_seq,
+             "at_ms": last.received_ms},
+        )  # fmt: skip
+
+
+def _holes(connection: Connection, _now_ms: int) -> Iterator[Finding]:
+    rows = connection.execute(select(streams).where(streams.c.top > streams.c.high))
+    for row in rows:
+        missing = row.high + 1
+        yield Finding(
+            "hole",
+            row.device,
+            row.top - row.high,
+            f"envelope {missing} of epoch {row.epoch} never came, though {row.top} did, and the device does "
+            "not own up to it",
+            {"proof": "hole", "epoch": row.epoch, "seq": missing, "last_seq": row.top},
+        )
+
+
+def _silence(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    rows = connection.execute(
+        select(devices.c.id, devices.c.last_seen_ms)
+        .where(devices.c.revoked_ms.is_(None), devices.c.last_seen_ms < now_ms - SHORT_MS // 2)
+        .order_by(devices.c.last_seen_ms)
+    )
+    for row in rows:
+        minutes = (now_ms - row.last_seen_ms) / 60_000
+        yield Finding(
+            "silence",
+            row.id,
+            minutes,
+            f"nothing verified came from it for {minutes:.0f} minutes",
+            {"last_seen_ms": row.last_seen_ms},
+        )
+
+
+def _drift(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    """By bundle: of the devices that reported it in the last hour, how many drift by their newest window."""
+    since = first_id_since(connection, windows, now_ms - HOUR_MS)
+    last = (
+        select(func.max(windows.c.id))
+        .where(windows.c.id >= since)
+        .group_by(windows.c.device, windows.c.bundle)
+    )
+    rows = connection.execute(
+        select(windows.c.device, windows.c.bundle, windows.c.drifting, windows.c.epoch, windows.c.seq)
+        .where(windows.c.id.in_(last))
+        .order_by(windows.c.device)
+    )
+    by_bundle: dict[str, list[Any]] = {}
+    for row in rows:
+        by_bundle.setdefault(row.bundle, []).append(row)
+    for bundle, found in by_bundle.items():
+        drifting = [row for row in found if row.drifting]
+        kinds = sorted({kind for row in drifting for kind in row.drifting})
+        yield Finding(
+            "drift",
+            bundle,
+            len(drifting) / len(found),
+            f"{len(drifting)} of {len(found)} devices with {short(bundle)}: {', '.join(kinds) or 'no drift'}",
+            {
+                "devices": [row.device for row in drifting[:FEW]],
+                "envelopes": [f"{row.device} {row.epoch}:{row.seq}" for row in drifting[:FEW]],
+                "kinds": kinds,
+            },
+        )
+
+
+def _error_budget(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    """Google's SRE workbook, chapter 5: a long and a short time must both burn, so that it ends in time."""
+    long_ago = _attempts(connection, first_id_since(connection, windows, now_ms - HOUR_MS))
+    just_now = _attempts(connection, first_id_since(connection, windows, now_ms - SHORT_MS))
+    budgets = {
+        row.digest: manifest_of(row.manifest).gates.max_error_rate
+        for row in connection.execute(
+            select(bundles.c.digest, bundles.c.manifest).where(bundles.c.digest.in_(list(just_now)))
+        )
+    }
+    for bundle, (errors, attempts) in just_now.items():
+        all_errors, all_attempts = long_ago[bundle]
+        if all_attempts < MIN_ATTEMPTS:
+            continue
+        budget = max(budgets.get(bundle, DEFAULT_BUDGET), 1e-6)
+        rate = min(errors / attempts, all_errors / all_attempts)
+        yield Finding(
+            "error-budget",
+            bundle,
+            rate / budget,
+            f"{all_errors} of {all_attempts} inferences of {short(bundle)} failed in an hour "
+            f"({all_errors / all_attempts:.2%}, {errors / attempts:.2%} in the last ten minutes), "
+            f"{budget:.2%} are allowed",
+            {
+                "errors": all_errors,
+                "attempts": all_attempts,
+                "budget": budget,
+                "devices": _failing(connection, bundle, now_ms),
+            },
+        )
+
+
+def _attempts(connection: Connection, since: int) -> dict[str, tuple[int, int]]:
+    """Errors and attempts by bundle."""
+    rows = connection.execute(
+        select(windows.c.bundle, func.sum(windows.c.errors).label("errors"),
+               func.sum(windows.c.inferences).label("inferences"))
+        .where(windows.c.id >= since)
+        .group_by(windows.c.bundle)
+    )  # fmt: skip
+    found = {row.bundle: (int(row.errors), int(row.errors + row.inferences)) for row in rows}
+    return {bundle: counts for bundle, counts in found.items() if counts[1]}
+
+
+def _failing(connection: Connection, bundle: str, now_ms: int) -> list[str]:
+    errors = func.sum(windows.c.errors)
+    rows = connection.execute(
+        select(windows.c.device)
+        .where(windows.c.bundle == bundle, windows.c.received_ms >= now_ms - HOUR_MS)
+        .group_by(windows.c.device)
+        .having(errors > 0)
+        .order_by(errors.desc())
+        .limit(FEW)
+    )
+    return list(rows.scalars())
+
+
+def _latency(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    """A bundle beside itself: p95 of the last hour over p95 of the day before that hour."""
+    hour = first_id_since(connection, windows, now_ms - HOUR_MS)
+    day = first_id_since(connection, windows, now_ms - DAY_MS)
+    newest = connection.execute(select(func.max(windows.c.id))).scalar() or 0
+    now, before = _latencies(connection, hour, newest + 1), _latencies(connection, day, hour)
+    for bundle in sorted(now.keys() & before.keys()):
+        if now[bundle].count < MIN_LATENCIES or before[bundle].count < MIN_LATENCIES:
+            continue
+        p95, usual = now[bundle].quantile(0.95), before[bundle].quantile(0.95)
+        if p95 is None or not usual:
+            continue
+        yield Finding(
+            "latency",
+            bundle,
+            p95 / usual,
+            f"p95 of {short(bundle)} is {p95:.3g} ms in the last hour, {usual:.3g} ms in the day before",
+            {"p95_ms": p95, "before_ms": usual, "latencies": now[bundle].count},
+        )
+
+
+def _latencies(connection: Connection, first: int, end: int) -> dict[str, QuantileSketch]:
+    """By bundle, of evenly spaced windows of a stretch: enough for a quantile, whatever the fleet's size."""
+    stride = max(1, (end - first) // SAMPLE)
+    rows = connection.execute(
+        select(windows.c.bundle, windows.c.latency).where(windows.c.id.in_(list(range(first, end, stride))))
+    )
+    sketches: dict[str, list[QuantileSketch]] = {}
+    for row in rows:
+        bins = {int(index): count for index, count in row.latency.items()}
+        sketches.setdefault(row.bundle, []).append(QuantileSketch(bins=bins))
+    return {bundle: merge_quantiles(found) for bundle, found in sketches.items()}
+
+
+def _low_disk(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    since = first_id_since(connection, events, now_ms - HOUR_MS)
+    rows = connection.execute(
+        select(events.c.device, func.count().label("times"), func.max(events.c.detail).label("detail"),
+               func.max(events.c.epoch).label("epoch"), func.max(events.c.seq).label("seq"))
+        .where(events.c.id >= since, events.c.code == NO_SPACE)
+        .group_by(events.c.device)
+    )  # fmt: skip
+    for row in rows:
+        yield Finding(
+            "low-disk",
+            row.device,
+            row.times,
+            f"it reports that its disk is full: {row.detail or NO_SPACE}",
+            {"proof": "envelope", "epoch": row.epoch, "seq": row.seq},
+        )
+
+
+def _clock(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    since = first_id_since(connection, windows, now_ms - HOUR_MS)
+    own = windows.c
+    rows = connection.execute(
+        select(own.device, own.epoch, own.seq, own.clock_step_ms, own.end_ms, own.received_ms)
+        .where(own.id >= since, or_(own.clock_step_ms != 0, own.end_ms > own.received_ms + 5000))
+        .order_by(own.id)
+    )
+    worst: dict[str, Finding] = {}
+    for row in rows:
+        step_s, ahead_s = abs(row.clock_step_ms) / 1000, (row.end_ms - row.received_ms) / 1000
+        value = max(step_s, ahead_s)
+        if value > (worst[row.device].value if row.device in worst else 0):
+            why = (
+                f"its clock jumped by {row.clock_step_ms / 1000:.0f} s"
+                if step_s >= ahead_s
+                else f"its clock is {ahead_s:.0f} s ahead"
+            )
+            worst[row.device] = Finding(
+                "clock", row.device, value, why, {"proof": "envelope", "epoch": row.epoch, "seq": row.seq}
+            )
+    yield from worst.values()
+
+
+SOURCES: tuple[Source, ...] = (
+    _forks,
+    _bad_signatures,
+    _replays,
+    _gaps,
+    _holes,
+    _silence,
+    _drift,
+    _error_budget,
+    _latency,
+    _low_disk,
+    _clock,
+)
+_PER_DEVICE = frozenset({"fork", "bad-signature", "replay", "gap", "hole", "silence", "low-disk", "clock"})

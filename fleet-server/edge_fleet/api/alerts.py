@@ -1,0 +1,104 @@
+"""Alerts over HTTP: listing, showing with proof, acknowledging, silencing, and the rules."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+
+from edge_contracts.model import Frozen
+from edge_fleet.alerts import rows
+from edge_fleet.api.access import Admin, Operator, Reader, Shared
+from edge_fleet.services import Server
+
+router = APIRouter(prefix="/api/v1", tags=["alerts"])
+
+MAX_ID = (1 << 63) - 1
+
+
+class AckRequest(Frozen):
+    """What is being done about it."""
+
+    why: str = Field(default="", max_length=500)
+
+
+class SilenceRequest(Frozen):
+    """For how long nobody is told, and why."""
+
+    seconds: int = Field(gt=0, le=30 * 86_400)
+    why: str = Field(default="", max_length=500)
+
+
+class RuleRequest(Frozen):
+    """Settings of a rule that change; none sets it back to what it comes with."""
+
+    raise_at: float | None = None
+    clear_at: float | None = None
+    pending_s: float | None = None
+    calm_s: float | None = None
+    level: str | None = Field(default=None, max_length=16)
+    enabled: bool | None = None
+
+
+@router.get("/alerts")
+def list_alerts(
+    services: Shared,
+    who: Reader,
+    resolved: bool = Query(False, description="Those that are over, too"),
+    most: int = Query(200, ge=1, le=1000),
+) -> list[dict[str, Any]]:
+    """Open alerts, what needs attention first."""
+    with services.store.read() as connection:
+        return rows.listed(connection, resolved, most)
+
+
+@router.get("/alerts/{alert}")
+def show_alert(services: Shared, who: Reader, alert: int = Path(ge=0, le=MAX_ID)) -> dict[str, Any]:
+    """One alert: why, its history, and the messages that prove it."""
+    with services.store.read() as connection:
+        return rows.shown(connection, alert)
+
+
+@router.post("/alerts/{alert}/ack")
+def acknowledge(
+    body: AckRequest, services: Shared, who: Operator, alert: int = Path(ge=0, le=MAX_ID)
+) -> dict[str, Any]:
+    """Say that somebody looks after it."""
+    with services.store.write() as connection:
+        rows.acknowledge(connection, alert, who.name, body.why, services.now_ms())
+    return _told(services, alert)
+
+
+@router.post("/alerts/{alert}/silence")
+def silence(
+    body: SilenceRequest, services: Shared, who: Operator, alert: int = Path(ge=0, le=MAX_ID)
+) -> dict[str, Any]:
+    """Tell nobody for a while; it fires again if it is still bad then."""
+    now_ms = services.now_ms()
+    with services.store.write() as connection:
+        rows.silence(connection, alert, now_ms + 1000 * body.seconds, who.name, body.why, now_ms)
+    return _told(services, alert)
+
+
+@router.get("/alert-rules")
+def list_rules(services: Shared, who: Reader) -> list[dict[str, Any]]:
+    """What is looked for, from where on, and for how long."""
+    with services.store.read() as connection:
+        return [asdict(rule) for rule in rows.load_rules(connection).values()]
+
+
+@router.post("/alert-rules/{rule}")
+def change_rule(rule: str, body: RuleRequest, services: Shared, who: Admin) -> dict[str, Any]:
+    """Change a rule of this fleet."""
+    changes = body.model_dump(exclude_none=True)
+    with services.store.write() as connection:
+        return asdict(rows.set_rule(connection, rule, changes, who.name, services.now_ms()))
+
+
+def _told(services: Server, alert: int) -> dict[str, Any]:
+    with services.store.read() as connection:
+        found = rows.shown(connection, alert)
+    services.bus.publish("alert", alert=alert, phase=found["phase"])
+    return found

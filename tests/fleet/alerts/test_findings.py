@@ -1,0 +1,227 @@
+"""Measuring on rows: each rule finds its own fault, with evidence, and nothing on a healthy fleet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fleet_rows import FleetRows, digest
+from sqlalchemy import insert, update
+
+from edge_contracts.sketch import bin_index
+from edge_fleet import schema
+from edge_fleet.alerts.findings import DAY_MS, HOUR_MS, PERSONAL_MOST, first_id_since, measure, together
+from edge_fleet.alerts.machine import Finding
+from edge_fleet.alerts.proof import proof
+from edge_fleet.alerts.rules import RULES
+from edge_fleet.refusals import AGAIN_MS, Refusals
+from edge_fleet.store import Store
+
+EPOCH = "0" * 16
+NOW = 10 * DAY_MS
+BUNDLE = digest("1")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ms = NOW
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def fleet(store: Store, clock: Clock) -> FleetRows:
+    rows = FleetRows(store, clock)
+    rows.enrol("d1", "d2")
+    rows.publish("1")
+    return rows
+
+
+def bad(store: Store, now_ms: int = NOW) -> dict[tuple[str, str], Finding]:
+    """What would raise an alert."""
+    with store.read() as connection:
+        found = measure(connection, now_ms)
+    return {(f.rule, f.subject): f for f in found if f.value >= RULES[f.rule].raise_at}
+
+
+def add(store: Store, table: str, **values: Any) -> None:
+    with store.write() as connection:
+        connection.execute(insert(schema.metadata.tables[table]).values(**values))
+
+
+def envelope(store: Store, seq: int, raw: bytes) -> None:
+    where = {"device": "d1", "epoch": EPOCH, "seq": seq, "received_ms": NOW}
+    add(store, "envelopes", **where, prev=b"p" * 16, chain=b"c" * 16, raw=raw)
+
+
+def test_a_healthy_fleet_raises_nothing(fleet: FleetRows, clock: Clock) -> None:
+    for ago in (DAY_MS // 2, HOUR_MS // 2, 0):
+        clock.ms = NOW - ago
+        fleet.report("d1", BUNDLE)
+    assert bad(fleet.store) == {}
+
+
+def test_a_fork_is_proved_by_both_forms(fleet: FleetRows) -> None:
+    envelope(fleet.store, 4, b"one")
+    add(fleet.store, "forks", device="d1", epoch=EPOCH, seq=4, chain=b"x" * 16, received_ms=NOW, raw=b"other")
+    found = bad(fleet.store)["fork", "d1"]
+    with fleet.store.read() as connection:
+        messages = proof(connection, "d1", found.evidence)
+    assert [bytes.fromhex(m["envelope"]) for m in messages] == [b"one", b"other"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason", "times"),
+    [("bad-signature", "signature-invalid", 1), ("replay", "replayed", 3), ("fork", "chain-broken", 1)],
+)
+def test_a_refused_message_is_kept_as_it_came(fleet: FleetRows, rule: str, reason: str, times: int) -> None:
+    refusals = Refusals()
+    for number in range(times):
+        refusals.count(reason, "d1", "why", NOW, "edge/v1/f/d1/telemetry", f"raw {number}".encode())
+    with fleet.store.write() as connection:
+        refusals.write(connection)
+    found = bad(fleet.store)[rule, "d1"]
+    assert found.value == times
+    with fleet.store.read() as connection:
+        [message] = proof(connection, "d1", found.evidence)
+    assert bytes.fromhex(message["envelope"]) == f"raw {times - 1}".encode()
+    assert message["topic"] == "edge/v1/f/d1/telemetry"
+    assert bad(fleet.store, NOW + 2 * HOUR_MS).keys() <= {("silence", "d1"), ("silence", "d2")}
+
+
+def test_the_count_of_refused_messages_begins_anew_after_a_quiet_hour(fleet: FleetRows) -> None:
+    refusals = Refusals()
+    for at_ms in (NOW - AGAIN_MS, NOW - AGAIN_MS + 1, NOW + 1):
+        refusals.count("replayed", "d1", "", at_ms, "t", b"x")
+        with fleet.store.write() as connection:
+            refusals.write(connection)
+    with fleet.store.read() as connection:
+        [found] = [f for f in measure(connection, NOW + 2) if f.rule == "replay"]
+    assert found.value == 1
+
+
+def test_strangers_leave_no_message_behind(fleet: FleetRows) -> None:
+    refusals = Refusals()
+    refusals.count("device-unknown", "", "", NOW, "t", b"x")
+    with fleet.store.write() as connection:
+        refusals.write(connection)
+    with fleet.store.read() as connection:
+        assert connection.execute(schema.refused_messages.select()).all() == []
+
+
+def test_a_gap_is_told_with_its_neighbours(fleet: FleetRows) -> None:
+    for seq in (2, 5):
+        envelope(fleet.store, seq, f"e{seq}".encode())
+    gap = {
+        "device": "d1",
+        "epoch": EPOCH,
+        "first_seq": 3,
+        "last_seq": 4,
+        "records": 20,
+        "reason": "outbox full",
+    }
+    add(fleet.store, "gaps", **gap, received_ms=NOW)
+    found = bad(fleet.store)["gap", "d1"]
+    assert found.value == 20 and "3-4" in found.why and "outbox full" in found.why
+    with fleet.store.read() as connection:
+        assert [m["seq"] for m in proof(connection, "d1", found.evidence)] == [2, 5]
+
+
+def test_a_hole_that_nobody_owns_up_to_is_found(fleet: FleetRows) -> None:
+    stream = {"device": "d1", "epoch": EPOCH, "chain": b"c" * 16, "started_ms": NOW}
+    add(fleet.store, "streams", **stream, high=3, top=3)
+    assert bad(fleet.store) == {}
+    with fleet.store.write() as connection:
+        connection.execute(update(schema.streams).values(top=6))
+    assert "envelope 4 of epoch" in bad(fleet.store)["hole", "d1"].why
+
+
+def test_silence_is_counted_in_minutes_and_not_of_revoked_devices(fleet: FleetRows) -> None:
+    with fleet.store.write() as connection:
+        connection.execute(update(schema.devices).where(schema.devices.c.id == "d2").values(revoked_ms=NOW))
+    later = NOW + 16 * 60_000
+    found = bad(fleet.store, later)
+    assert set(found) == {("silence", "d1")} and found["silence", "d1"].value == 16
+
+
+def test_drift_is_the_share_of_devices_that_say_so_now(fleet: FleetRows) -> None:
+    fleet.report("d1", BUNDLE, drifting=["data-drift"], seq=1)
+    fleet.report("d2", BUNDLE)
+    found = bad(fleet.store)["drift", BUNDLE]
+    assert found.value == 0.5
+    assert found.evidence["devices"] == ["d1"] and found.evidence["envelopes"] == [f"d1 {EPOCH}:1"]
+    fleet.report("d1", BUNDLE, seq=2)
+    assert bad(fleet.store) == {}, "the newest window counts"
+
+
+@pytest.mark.parametrize(("errors", "burns"), [(0, False), (3, False), (5, True)])
+def test_errors_beyond_the_promise_burn_the_budget(fleet: FleetRows, errors: int, burns: bool) -> None:
+    fleet.report("d1", BUNDLE, inferences=400 - errors, errors=errors)  # 1 % is promised
+    assert (("error-budget", BUNDLE) in bad(fleet.store)) == burns
+    if burns:
+        found = bad(fleet.store)["error-budget", BUNDLE]
+        assert found.value == pytest.approx(1.25) and found.evidence["devices"] == ["d1"]
+        assert "5 of 400" in found.why and "1.00% are allowed" in found.why
+
+
+def test_errors_that_have_stopped_burn_no_more(fleet: FleetRows, clock: Clock) -> None:
+    clock.ms = NOW - HOUR_MS // 2
+    fleet.report("d1", BUNDLE, inferences=400, errors=100)
+    clock.ms = NOW
+    fleet.report("d1", BUNDLE, inferences=400)
+    assert bad(fleet.store) == {}
+
+
+def test_a_bundle_that_became_slow_is_compared_with_the_day_before(fleet: FleetRows, clock: Clock) -> None:
+    clock.ms = NOW - DAY_MS // 2
+    fleet.report("d1", BUNDLE)  # 5 ms
+    clock.ms = NOW
+    fleet.report("d1", BUNDLE, latency={str(bin_index(10.0)): 400})
+    assert bad(fleet.store)["latency", BUNDLE].value == pytest.approx(2, rel=0.1)
+
+
+def test_few_latencies_are_no_evidence(fleet: FleetRows, clock: Clock) -> None:
+    clock.ms = NOW - DAY_MS // 2
+    fleet.report("d1", BUNDLE)
+    clock.ms = NOW
+    fleet.report("d1", BUNDLE, latency={str(bin_index(10.0)): 99})
+    assert bad(fleet.store) == {}
+
+
+def test_a_full_disk_and_a_clock_that_jumps_are_told(fleet: FleetRows) -> None:
+    event = {"name": "refused", "code": "no-space", "detail": "needs 5 MB", "time_ms": 1}
+    add(fleet.store, "events", device="d1", epoch=EPOCH, seq=1, received_ms=NOW, **event)
+    fleet.report("d2", BUNDLE, clock_step_ms=-90_000)
+    found = bad(fleet.store)
+    assert "needs 5 MB" in found["low-disk", "d1"].why
+    assert found["clock", "d2"].value == 90 and "jumped by -90 s" in found["clock", "d2"].why
+    fleet.report("d1", BUNDLE, end_ms=NOW + 120_000)
+    assert "120 s ahead" in bad(fleet.store)["clock", "d1"].why
+
+
+def test_very_many_devices_become_one_alert_and_open_ones_are_followed_alone() -> None:
+    found = [Finding("silence", f"d{n}", float(n), "quiet") for n in range(PERSONAL_MOST + 2)]
+    kept = together(found, frozenset({("silence", "d3")}))
+    assert [f.subject for f in kept] == ["d3", "fleet"]
+    assert kept[1].evidence["count"] == PERSONAL_MOST + 1 and kept[1].value == PERSONAL_MOST + 1
+    assert len(together(found[:PERSONAL_MOST], frozenset())) == PERSONAL_MOST
+
+
+def test_the_first_row_of_an_hour_is_found_by_halving(fleet: FleetRows, clock: Clock) -> None:
+    with fleet.store.read() as connection:
+        assert first_id_since(connection, schema.windows, 0) == 0
+    for minute in range(20):
+        clock.ms = NOW + minute
+        fleet.report("d1", BUNDLE)
+    with fleet.store.read() as connection:
+        rows = connection.execute(schema.windows.select()).all()
+        for wanted in (0, NOW, NOW + 7, NOW + 19):
+            first = first_id_since(connection, schema.windows, wanted)
+            assert first == min(row.id for row in rows if row.received_ms >= wanted)
+        assert first_id_since(connection, schema.windows, NOW + 99) == max(row.id for row in rows) + 1
