@@ -20,6 +20,7 @@ from edge_contracts.errors import ContractError
 from edge_contracts.model import parse_object
 from edge_fleet.access.audit_cli import audit
 from edge_fleet.access.user_cli import user
+from edge_fleet.backup_cli import backup, restore
 from edge_fleet.config import DEFAULT_HTTP, DEFAULT_MQTT, ServerConfig
 from edge_fleet.database_cli import database
 from edge_fleet.errors import FleetError
@@ -134,6 +135,8 @@ def _add_groups() -> None:
         database,
         audit,
         user,
+        backup,
+        restore,
     ):
         cli.add_command(group)
     cli.add_command(import_module("edge_fleet.alerts.cli").alert)

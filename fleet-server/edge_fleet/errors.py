@@ -12,6 +12,7 @@ FleetError                       every refusal; its text is one line: found, exp
  +- HomeInvalid                  a server home that is absent, damaged or in use
  |   +- DatabaseTooNew           written by a later release of edgefleet
  |   +- DatabaseMixed            tables that are not those of the revision that it says it has
+ +- BackupInvalid                a backup that is not whole, not opened, or cannot be written
  +- MigrationFailed              the database could not be brought to this release's schema
  +- DatabaseUnreachable          the database does not answer, or the URL is wrong
  +- AuditBroken                  an audit log that is not as it was written
@@ -112,6 +113,12 @@ class DatabaseMixed(HomeInvalid):
     """A database whose tables are not those of the revision that it says it has."""
 
     code = "database-mixed"
+
+
+class BackupInvalid(FleetError):
+    """A backup that is not whole, does not open, or cannot be written."""
+
+    code = "backup-invalid"
 
 
 class MigrationFailed(FleetError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,32 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
                 "restore a backup, nothing was changed"
             )
     return found, newest
+
+
+def fill_empty(engine: Engine, revision: str, fill: Callable[[Connection], None]) -> None:
+    """Make the tables of a revision in an empty database, let them be filled, and go on to the newest.
+
+    Args:
+        fill: Inserts rows; what it raises undoes everything.
+
+    Raises:
+        DatabaseTooNew: The revision is not known here.
+        DatabaseMixed: The database is not empty, or the result is not this release's schema.
+        MigrationFailed: A revision could not be applied to these rows.
+    """
+    if revision not in revisions():
+        raise DatabaseTooNew(
+            f"the backup has revision {revision}, this release knows {heads()[0]}; update edgefleet"
+        )
+    with _transaction(engine) as connection:
+        if found_revision(connection) is not None:
+            raise DatabaseMixed("the database is not empty: it has a fleet already; give an empty one")
+        command.upgrade(config_for(connection), revision)
+        fill(connection)
+        _run(connection, revision, heads()[0])
+        faults = differences(connection)
+        if faults:
+            raise DatabaseMixed(f"after the upgrade of the backup {faults[0]}; nothing was changed")
 
 
 def found_revision(connection: Connection) -> str | None:
