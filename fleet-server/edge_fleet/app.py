@@ -16,6 +16,7 @@ from edge_contracts.errors import ContractError
 from edge_fleet.api import (
     admin,
     alerts,
+    approvals,
     auditing,
     devices,
     lineage,
@@ -74,6 +75,7 @@ def routers() -> list[APIRouter]:
         releases,
         lineage,
         rollouts,
+        approvals,
         telemetry,
         alerts,
         admin,

@@ -65,7 +65,7 @@ class Principal:
     """Who makes a request.
 
     Args:
-        name: For the audit log: the user's name, else the token's label and id.
+        name: Of the user, else the label and id of the token. Where two people are asked for, two names.
         scopes: `AREA:read` or `AREA:write`; None for all that the role may.
         token: Id of the token that was shown.
         origin: Id of the token that a console's session was opened with; else `token`.
@@ -91,11 +91,6 @@ class Principal:
             return True
         wanted = {f"{area}:write"} | ({f"{area}:read"} if right is Right.READ else set())
         return area is not None and not wanted.isdisjoint(self.scopes)
-
-    @property
-    def person(self) -> str:
-        """Who must be another one where two are asked for: a user, or a token that is nobody's."""
-        return f"user {self.user}" if self.user else f"token {self.origin}"
 
 
 @dataclass(frozen=True)
@@ -188,8 +183,8 @@ def authenticate(connection: Connection, secret: str, now_ms: int) -> Principal:
     scopes = None if row.scopes is None else frozenset(row.scopes)
     role = Role(row.role)
     if row.owner is None:
-        name = f"{row.label or row.role}/{row.id[:6]}"
-        origin = row.parent or row.id
+        origin = row.parent or row.id  # a console's session acts under the name of its token
+        name = f"{row.label or row.role}/{origin[:6]}"
         return Principal(name, role, scopes, row.id, origin, last_used_ms=row.last_used_ms)
     owner = connection.execute(select(users).where(users.c.name == row.owner)).one()
     if owner.disabled_ms is not None:

@@ -327,6 +327,16 @@ rollout_steps = Table(
     Index("rollout_steps_by_rollout", "rollout", "id"),
 )
 
+# Who has approved a rollout. Rows are only ever added.
+rollout_approvals = Table(
+    "rollout_approvals",
+    metadata,
+    Column("rollout", String(64), ForeignKey("rollouts.id"), primary_key=True),
+    Column("actor", String(64), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("why", String(500), nullable=False),
+)
+
 # Enrolment tokens, API tokens and subscribers: who may knock. Only hashes of secrets are kept.
 tokens = Table(
     "tokens",

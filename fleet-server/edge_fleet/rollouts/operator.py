@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from edge_fleet.access.two_people import require_approved
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict
 from edge_fleet.gates import Outcome
@@ -56,7 +57,7 @@ class Operator:
         Raises:
             NotFound: No such rollout.
             Conflict: It has been started, it would reach nobody, another rollout of the same priority
-                is at work on its devices, or its release is not approved as the fleet's policy asks.
+                is at work on its devices, or it or its release is not approved as the policies ask.
         """
         now_ms = self._services.now_ms()
 
@@ -64,6 +65,7 @@ class Operator:
             if found.position.phase is not Phase.DRAFT:
                 return Event.STARTED
             require_rollable(connection, found.counter)
+            require_approved(connection, found, now_ms)
             _require_free(connection, found, now_ms)
             begins = at_s(found.plan.start_at)
             later = begins is not None and begins * 1000 > now_ms

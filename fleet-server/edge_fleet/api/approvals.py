@@ -1,0 +1,68 @@
+"""The two-person rule over HTTP: approving a rollout, and the rule itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from edge_contracts.model import Frozen
+from edge_fleet.access import two_people
+from edge_fleet.api.access import Admin, Approver, Reader, Shared
+from edge_fleet.rollouts.rows import load
+from edge_fleet.services import Server
+
+router = APIRouter(prefix="/api/v1", tags=["rollouts"])
+
+
+class ApprovalRequest(Frozen):
+    """Why; kept with the rollout and in the audit log."""
+
+    why: str = Field(default="", max_length=500)
+
+
+class RolloutPolicy(Frozen):
+    """Above which share of the fleet a rollout needs a second person; None for no rule, 0 for all."""
+
+    two_above_percent: float | None = Field(ge=0, le=100)
+
+
+@router.post("/rollouts/{rollout}/approve")
+def approve(
+    rollout: str, services: Shared, who: Approver, body: ApprovalRequest | None = None
+) -> dict[str, Any]:
+    """Approve a draft that somebody else made."""
+    with services.store.write() as connection:
+        why = body.why if body else ""
+        two_people.approve(connection, rollout, who.name, why, services.now_ms())
+    services.bus.publish("rollout", rollout=rollout)
+    return list_approvals(rollout, services, who)
+
+
+@router.get("/rollouts/{rollout}/approvals")
+def list_approvals(rollout: str, services: Shared, who: Reader) -> dict[str, Any]:
+    """Who made a rollout, and who has approved it."""
+    with services.store.read() as connection:
+        maker = load(connection, rollout).created_by
+        found = two_people.approvals(connection, rollout)
+    return {"made_by": maker, "approvals": [vars(approval) for approval in found]}
+
+
+@router.get("/rollout-policy")
+def show_policy(services: Shared, who: Reader) -> dict[str, Any]:
+    """The two-person rule."""
+    return _policy(services)
+
+
+@router.post("/rollout-policy")
+def set_policy(body: RolloutPolicy, services: Shared, who: Admin) -> dict[str, Any]:
+    """Change the two-person rule."""
+    with services.store.write() as connection:
+        two_people.set_rule(connection, body.two_above_percent, who.name, services.now_ms())
+    return _policy(services)
+
+
+def _policy(services: Server) -> dict[str, Any]:
+    with services.store.read() as connection:
+        return {"two_above_percent": two_people.rule(connection)}
