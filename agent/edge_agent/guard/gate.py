@@ -42,7 +42,7 @@ def ask_all(serving: Serving, folder: Path) -> Outcome:
     session = serving.session
     try:
         golden = read_golden(folder, session.manifest, session.artifact.id)
-        found = session.infer(golden.inputs).outputs
+        found = session.infer_apart(golden.inputs).outputs
     except InferenceFailed as error:
         serving.counter.failed(error.code)
         return Outcome(Event.LOST, error.code, str(error))

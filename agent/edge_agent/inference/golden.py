@@ -85,7 +85,7 @@ def run_golden(session: Session, golden: GoldenSet) -> GoldenResult:
         InferenceFailed: The runtime failed on one.
         InputRefused: The bundle's own inputs break its contract.
     """
-    found = session.infer(golden.inputs).outputs
+    found = session.infer_apart(golden.inputs).outputs
     return compare(golden.expected, found, session.manifest.task, session.manifest.golden)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -73,6 +73,18 @@ class OpenModel(Protocol):
 
     def close(self) -> None:
         """Give the model's memory back; a closed model cannot run. Closing twice is harmless."""
+
+
+@runtime_checkable
+class Widens(Protocol):
+    """An open model whose file may also be opened for several samples at once."""
+
+    def widened(self, samples: int) -> OpenModel:
+        """The same file open once more, with a first axis of so many; it is the caller's to close.
+
+        Raises:
+            ModelInvalid: It cannot be resized.
+        """
 
 
 class Runtime(Protocol):

@@ -66,12 +66,13 @@ class LiteRT:
 
 
 def open_tflite(
-    folder: Path, artifact: Artifact, threads: int, delegates: Sequence[object] = ()
+    folder: Path, artifact: Artifact, threads: int, delegates: Sequence[object] = (), samples: int = 1
 ) -> TfliteModel:
     """Open a .tflite file with the package that is there.
 
     Args:
         delegates: From the package's `load_delegate`.
+        samples: First axis of every input, if it is not to be the file's own.
 
     Raises:
         RuntimeUnavailable: No package.
@@ -96,10 +97,15 @@ def open_tflite(
         )
         for binding in artifact.inputs:
             _resize(interpreter, binding.tensor, binding.shape)
+        if samples != 1:
+            for detail in interpreter.get_input_details():
+                interpreter.resize_tensor_input(detail["index"], [samples, *detail["shape"][1:]])
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ModelInvalid(f"{path.name} cannot be opened: {one_line(error)}") from None
-    return TfliteModel(interpreter, path.name)
+    if delegates:
+        return TfliteModel(interpreter, path.name)
+    return WidenableModel(interpreter, path.name, folder, artifact, threads)
 
 
 def _resize(interpreter: Any, tensor: str, shape: tuple[int, ...]) -> None:
@@ -138,6 +144,20 @@ class TfliteModel:
     def close(self) -> None:
         """Drop the interpreter; its memory goes with it."""
         self._interpreter = None
+
+
+class WidenableModel(TfliteModel):
+    """One that the CPU runs; it may also be opened for several samples at once."""
+
+    def __init__(self, interpreter: Any, name: str, folder: Path, artifact: Artifact, threads: int) -> None:
+        """Remember where it came from: what was encrypted is not kept a second time."""
+        super().__init__(interpreter, name)
+        self._place = folder, artifact, threads
+
+    def widened(self, samples: int) -> TfliteModel:
+        """The same file for so many samples at once."""
+        folder, artifact, threads = self._place
+        return open_tflite(folder, artifact, threads, samples=samples)
 
 
 def _shape(detail: Mapping[str, Any]) -> TensorShape:

@@ -59,29 +59,38 @@ class OpenVINO:
 
     def open(self, folder: Path, artifact: Artifact, device: str, threads: int = 1) -> OpenVINOModel:
         """Open an .xml with its .bin, or an .onnx or .tflite file."""
-        if importlib.util.find_spec("openvino") is None:
-            raise RuntimeUnavailable(NOT_INSTALLED)
-        openvino = import_openvino()
-        paths = [folder / file.path for file in artifact.files]
-        config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY"}
-        if device == CPU:
-            # pinning would put every agent of a small machine on the same core
-            config |= {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-            config |= {"ENABLE_CPU_PINNING": False}
-        try:
-            core = openvino.Core()
-            if sealed.is_sealed(folder, artifact.files[0].path):
-                parts = [sealed.read(folder, file.path) for file in artifact.files]
-                model = core.read_model(parts[0], parts[1] if len(parts) > 1 else b"")
-            else:
-                model = core.read_model(paths[0], *paths[1:2])
-            shapes = {b.tensor: openvino.PartialShape(list(b.shape)) for b in artifact.inputs}
-            if any(tensor.partial_shape.is_dynamic for tensor in model.inputs):
-                model.reshape(shapes)
-            request = core.compile_model(model, device, config).create_infer_request()
+        return _open(folder, artifact, device, threads)
+
+
+def _open(folder: Path, artifact: Artifact, device: str, threads: int, samples: int = 1) -> OpenVINOModel:
+    """Open an artifact; the first axis of every input is as the manifest says, or of so many samples."""
+    if importlib.util.find_spec("openvino") is None:
+        raise RuntimeUnavailable(NOT_INSTALLED)
+    openvino = import_openvino()
+    paths = [folder / file.path for file in artifact.files]
+    config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device == CPU:
+        # pinning would put every agent of a small machine on the same core
+        config |= {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        config |= {"ENABLE_CPU_PINNING": False}
+    try:
+        core = openvino.Core()
+        if sealed.is_sealed(folder, artifact.files[0].path):
+            parts = [sealed.read(folder, file.path) for file in artifact.files]
+            model = core.read_model(parts[0], parts[1] if len(parts) > 1 else b"")
+        else:
+            model = core.read_model(paths[0], *paths[1:2])
+        shapes = {b.tensor: openvino.PartialShape(list(b.shape)) for b in artifact.inputs}
+        if samples != 1:
+            shapes = {b.tensor: openvino.PartialShape([samples, *b.shape[1:]]) for b in artifact.inputs}
+        if samples != 1 or any(tensor.partial_shape.is_dynamic for tensor in model.inputs):
+            model.reshape(shapes)
+        request = core.compile_model(model, device, config).create_infer_request()
+        if device != CPU:
             return OpenVINOModel(request, artifact, paths[0].name)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise ModelInvalid(f"{paths[0].name} cannot be opened on {device}: {one_line(error)}") from None
+        return WidenableModel(request, artifact, paths[0].name, folder, threads)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ModelInvalid(f"{paths[0].name} cannot be opened on {device}: {one_line(error)}") from None
 
 
 class OpenVINOModel:
@@ -125,6 +134,20 @@ class OpenVINOModel:
         """Drop the request; its memory goes with it."""
         self._request = None
         self._inputs, self._outputs = {}, {}
+
+
+class WidenableModel(OpenVINOModel):
+    """One that the CPU runs; it may also be opened for several samples at once."""
+
+    def __init__(self, request: Any, artifact: Artifact, name: str, folder: Path, threads: int) -> None:
+        """Remember where it came from."""
+        super().__init__(request, artifact, name)
+        self._place = folder, artifact, threads
+
+    def widened(self, samples: int) -> OpenVINOModel:
+        """The same file for so many samples at once."""
+        folder, artifact, threads = self._place
+        return _open(folder, artifact, CPU, threads, samples)
 
 
 def _name(port: Any, wanted: set[str]) -> str:
