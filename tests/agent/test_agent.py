@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from agent_bundles import build
-from agent_fleet import TOKEN, TinyFleet, tiny_fleet, until
+from agent_fleet import TinyFleet, tiny_fleet, until
+from running_device import Device, command, confirmed, enrolled, release
 
 from edge_agent.device.home import Home
 from edge_agent.updates.slots import Slot
@@ -23,59 +21,6 @@ from edge_agent.updates.store import Store
 from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey
 from edge_contracts.trust import KeyStatement, sign_keys
-
-AGENT = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
-
-
-def command(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*AGENT, *arguments, "--home", str(home)], capture_output=True, text=True, timeout=60
-    )
-
-
-class Device:
-    """One agent: its home, its inputs, and its process while it runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home = folder / "device"
-        self.inputs = folder / "inputs"
-        self.log = folder / "agent.log"
-        self.answers = folder / "answers.jsonl"
-        self.inputs.mkdir()
-        x = np.random.default_rng(3).uniform(-2, 2, (200, 4)).astype(np.float32)
-        np.savez(self.inputs / "x.npz", x=x)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *more: str, environment: Mapping[str, str] = {}) -> None:
-        run = [
-            *AGENT,
-            "run",
-            "--home",
-            str(self.home),
-            "--input",
-            str(self.inputs),
-            "--loop",
-            "--rate",
-            "100",
-        ]
-        run += ["--window", "0.5", "--hello", "1", "--health-window", "0.5", "--health-inferences", "5"]
-        with self.log.open("ab") as log:
-            run += ["--answers", str(self.answers), *more]
-            self.process = subprocess.Popen(run, stderr=log, env=os.environ | environment)
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        os.kill(self.process.pid, how)
-        code = self.process.wait(20)
-        self.process = None
-        return code
-
-    def answered(self) -> int:
-        return self.answers.read_bytes().count(b"\n") if self.answers.exists() else 0
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(command("status", "--json", home=self.home).stdout)
-        return found
 
 
 @pytest.fixture
@@ -86,25 +31,8 @@ def fleet(tmp_path: Path) -> Iterator[TinyFleet]:
 
 @pytest.fixture
 def device(tmp_path: Path, fleet: TinyFleet) -> Iterator[Device]:
-    made = Device(tmp_path)
-    arguments = ("--server", fleet.url, "--token", TOKEN, "--profile", "x86-cpu", "--name", "cam-1")
-    done = command("enroll", *arguments, home=made.home)
-    assert done.returncode == 0, done.stderr
-    yield made
-    if made.process is not None:
-        made.end(signal.SIGKILL)
-
-
-def release(fleet: TinyFleet, version: str, number: int, counter: int, **fields: Any) -> str:
-    """Assign a new good bundle; its digest."""
-    archive = build("float32", key=fleet.publisher, version=version, **fields)
-    digest = open_bundle(archive).digest
-    fleet.assign(archive, digest, number, counter)
-    return digest
-
-
-def confirmed(fleet: TinyFleet, number: int) -> None:
-    until(lambda: fleet.progress(number) == "confirmed", f"assignment {number} is confirmed")
+    with enrolled(tmp_path, fleet) as made:
+        yield made
 
 
 def test_the_whole_life_of_a_device(fleet: TinyFleet, device: Device) -> None:

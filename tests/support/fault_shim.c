@@ -5,6 +5,8 @@
  *   FAULT_LOG   file to append to: one line "kind TAB path TAB other TAB offset TAB length", then the bytes
  *   FAULT_MARK  file whose writes are remarks of the program ("mark"), not operations
  *   FAULT_AT    the process is killed right after operation number so much (the first is 1)
+ *   FAULT_FAIL  file that holds an errno in decimal while it is there: operations fail with it. ENOSPC fails those
+ *               that need room, EACCES those that open or name something, any other all of them
  *   FAULT_TORN  "1": operation FAULT_AT is done by half, when it is a write
  * One lock is held over an operation and its line, so the log's order is the disk's. Operations that
  * fail change nothing and are not logged. Child processes are not followed.
@@ -25,7 +27,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static char root[PATH_MAX], mark[PATH_MAX];
+static char root[PATH_MAX], mark[PATH_MAX], fail[PATH_MAX];
 static size_t root_length;
 static int log_fd = -1;
 static long at, done;
@@ -39,10 +41,26 @@ __attribute__((constructor)) static void begin(void) {
     if (!folder || !log) return;
     snprintf(root, sizeof root, "%s/", folder);
     root_length = strlen(root);
+    if (getenv("FAULT_FAIL")) snprintf(fail, sizeof fail, "%s", getenv("FAULT_FAIL"));
     if (remarks) snprintf(mark, sizeof mark, "%s", remarks);
     at = getenv("FAULT_AT") ? atol(getenv("FAULT_AT")) : 0;
     torn = getenv("FAULT_TORN") && !strcmp(getenv("FAULT_TORN"), "1");
     log_fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
+/* Whether an operation is to fail now; needs: 'r' room and a name, 'w' room, 'n' a name, 'h' a handle. Sets errno. */
+static int refused(char needs) {
+    char text[16] = "";
+    if (!fail[0]) return 0;
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, fail, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0) return 0;
+    ssize_t got = syscall(SYS_read, fd, text, sizeof text - 1);
+    syscall(SYS_close, fd);
+    int error = got > 0 ? atoi(text) : 0;
+    if (!error || (error == ENOSPC && needs == 'n') || (error == ENOSPC && needs == 'h')) return 0;
+    if (error == EACCES && (needs == 'h' || needs == 'w')) return 0;
+    errno = error;
+    return 1;
 }
 
 static void put(const void *bytes, size_t count) {
@@ -104,6 +122,11 @@ static int of_name(int folder, const char *name, char *path) {
 
 static int opening(int folder, const char *name, int flags, mode_t mode) {
     char path[PATH_MAX];
+    if (fail[0] && (flags & (O_CREAT | O_ACCMODE)) && of_name(folder, name, path)) {
+        struct stat there;
+        char needs = (flags & O_CREAT) && fstatat(folder, name, &there, 0) ? 'r' : 'n';
+        if (refused(needs)) return -1;
+    }
     int counts = (flags & (O_CREAT | O_TRUNC)) && of_name(folder, name, path);
     if (!counts) return (int)syscall(SYS_openat, folder, name, flags, mode);
     pthread_mutex_lock(&lock);
@@ -143,6 +166,7 @@ static ssize_t writing(int fd, const void *bytes, size_t count, off64_t offset, 
         return (ssize_t)count;
     }
     if (!known || !inside(path)) return syscall(call, fd, bytes, count, offset);
+    if (refused('w')) return -1;
     pthread_mutex_lock(&lock);
     if (!positioned) {
         struct stat now;
@@ -179,6 +203,7 @@ ssize_t sendfile64(int out, int in, off64_t *offset, size_t count) { errno = ENO
 #define ON_HANDLE(name, arguments, call, kind, offset) int name arguments { \
     char path[PATH_MAX]; \
     if (!of_handle(fd, path) || !inside(path)) return (int)call; \
+    if (refused('h')) return -1; \
     pthread_mutex_lock(&lock); \
     int result = (int)call, error = errno; \
     if (!result) happened(kind, path, "", offset, 0, 0); \
@@ -193,6 +218,7 @@ ON_HANDLE(ftruncate64, (int fd, off64_t size), syscall(SYS_ftruncate, fd, size),
 static int on_name(const char *kind, int folder, const char *name, long result_of(int, const char *, long), long more) {
     char path[PATH_MAX];
     if (!of_name(folder, name, path)) return (int)result_of(folder, name, more);
+    if (refused(*kind == 'm' ? 'r' : 'n')) return -1;
     pthread_mutex_lock(&lock);
     int result = (int)result_of(folder, name, more), error = errno;
     if (!result) happened(kind, path, "", 0, 0, 0);
@@ -216,6 +242,7 @@ static int two_names(const char *kind, int f, const char *from, int t, const cha
     char path[PATH_MAX], other[PATH_MAX];
     int counts = of_name(t, to, other);
     of_name(f, from, path);
+    if (counts && refused(*kind == 'l' ? 'r' : 'n')) return -1;
     if (counts) pthread_mutex_lock(&lock);
     int result = (int)(*kind == 'r' ? syscall(SYS_renameat2, f, from, t, to, flags)
                                     : syscall(SYS_linkat, f, from, t, to, flags));

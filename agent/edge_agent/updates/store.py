@@ -21,6 +21,7 @@ from typing import Literal
 from pydantic import Field
 
 from edge_agent.device.home import Home, write_durably
+from edge_agent.errors import HomeInvalid
 from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.updates.slots import Held, Phase, Slot, Slots
 from edge_contracts.digest import Digest, digest_of
@@ -132,11 +133,14 @@ class Store:
 
     def _write(self, slots: Slots, snapshots_below: int) -> None:
         content = canonical_json(_record(slots, snapshots_below))
-        if self._home.state.exists():
-            link = self._previous.with_name(self._previous.name + ".new")
-            link.unlink(missing_ok=True)
-            os.link(self._home.state, link)
-            os.replace(link, self._previous)
+        try:
+            if self._home.state.exists():
+                link = self._previous.with_name(self._previous.name + ".new")
+                link.unlink(missing_ok=True)
+                os.link(self._home.state, link)
+                os.replace(link, self._previous)
+        except OSError as error:
+            raise HomeInvalid(f"cannot write {self._previous}: {error.strerror}") from None
         write_durably(self._home.state, digest_of(content).encode() + b"\n" + content)
         self._slots, self._snapshots_below = slots, snapshots_below
 

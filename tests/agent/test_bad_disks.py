@@ -1,0 +1,71 @@
+"""A whole device whose disk fills up, turns read-only or is another user's while it works.
+
+The failures are the system's own, put between the daemon and the disk by a preloaded library, so that SQLite
+meets them too.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agent_fleet import TinyFleet, tiny_fleet, until
+from fault_harness import build_shim, compiler
+from running_device import Device, confirmed, enrolled, release
+
+from edge_contracts.messages import Gap
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[TinyFleet]:
+    with tiny_fleet(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def device(tmp_path: Path, fleet: TinyFleet) -> Iterator[Device]:
+    with enrolled(tmp_path, fleet) as made:
+        yield made
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
+def test_a_device_whose_disk_fails_goes_on_answering_takes_no_update_and_recovers(
+    fleet: TinyFleet, device: Device, tmp_path: Path, code: int
+) -> None:
+    failing = tmp_path / "failing"
+    device.start(
+        environment={
+            "LD_PRELOAD": str(build_shim(tmp_path)),
+            "FAULT_ROOT": str(device.home.resolve()),
+            "FAULT_LOG": "/dev/null",
+            "FAULT_FAIL": str(failing),
+        }
+    )
+    first = release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    until(lambda: len(fleet.records("window")) >= 2, "windows")
+
+    beside = tmp_path / "failing.new"
+    beside.write_text(str(int(code)))
+    beside.rename(failing)
+    before = device.answered()
+    release(fleet, "2", number=2, counter=2)
+    until(lambda: device.answered() > before + 150, "150 answers with a disk that fails")
+    assert device.process is not None
+    assert device.process.poll() is None
+    assert fleet.running == first, "an update that cannot be stored is not switched to"
+    assert fleet.progress(2) != "confirmed"
+
+    failing.unlink()
+    windows = len(fleet.records("window"))
+    until(lambda: len(fleet.records("window")) > windows + 1, "windows again", 60)
+    if fleet.progress(2) != "confirmed":
+        release(fleet, "3", number=3, counter=3)
+        confirmed(fleet, 3)
+    assert device.end() == 0
+    if code != errno.EACCES:  # the outbox had its file open: it lost nothing
+        assert [record for record in fleet.records("gap") if isinstance(record, Gap)]
+    assert fleet.faults == []
