@@ -25,6 +25,7 @@ from edge_fleet.api import (
     telemetry,
     tokens,
     users,
+    webhooks,
 )
 from edge_fleet.api.access import require_rights
 from edge_fleet.console.routes import install
@@ -82,6 +83,7 @@ def routers() -> list[APIRouter]:
         auditing,
         tokens,
         users,
+        webhooks,
     )
     return [part.router for part in parts]
 

@@ -141,6 +141,7 @@ def _add_groups() -> None:
     ):
         cli.add_command(group)
     cli.add_command(import_module("edge_fleet.alerts.cli").alert)
+    cli.add_command(import_module("edge_fleet.webhooks.cli").webhook)
     if find_spec("edge_fleet.demo") is not None:
         cli.add_command(import_module("edge_fleet.demo").demo)
 

@@ -41,6 +41,12 @@ class ServerKeys:
         derived = hmac.digest(self.broker_secret, purpose, hashlib.sha256)
         return base64.urlsafe_b64encode(derived).decode().rstrip("=")
 
+    def webhook_secret(self, webhook: str) -> str:
+        """What a webhook is signed with: 256 bits, written as Standard Webhooks do."""
+        purpose = f"edgefleet-webhook-v1\n{webhook}".encode()
+        derived = hmac.digest(self.broker_secret, purpose, hashlib.sha256)
+        return "whsec_" + base64.b64encode(derived).decode()
+
 
 def make_keys(folder: Path) -> None:
     """Make those keys that are not there yet; none is ever replaced."""

@@ -430,6 +430,35 @@ alert_steps = Table(
     Index("alert_steps_by_alert", "alert", "id"),
 )
 
+# Whom the server tells. The secret is derived from the server's own and the id: keys.py.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("url", String(500), nullable=False),
+    Column("kinds", JSON, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("removed_ms", BigInteger),
+)
+
+# What it tells, one row for each receiver: neither delivered nor dead means that it waits.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("webhook", String(32), ForeignKey("webhooks.id"), nullable=False),
+    Column("message", String(32), nullable=False),  # the same over all attempts
+    Column("kind", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("next_ms", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("answer", String(300), nullable=False),  # to the last attempt
+    Column("delivered_ms", BigInteger),
+    Column("dead_ms", BigInteger),  # given up
+    Index("webhook_deliveries_by_time", "delivered_ms", "dead_ms", "next_ms"),
+)
+
 # Who did what. Rows are only ever added, by `audit.record` alone: each is chained to the one before.
 audit = Table(
     "audit",

@@ -37,6 +37,7 @@ from edge_fleet.rollouts.conductor import Conductor
 from edge_fleet.services import Server
 from edge_fleet.storage.housekeeping import Housekeeper, parse_age
 from edge_fleet.store import Store, open_store
+from edge_fleet.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,8 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
         housekeeper = Housekeeper(store, keep_raw_ms, now_ms)
         alerts = Watch(server, lambda: link.is_up)
-        works = (Conductor(server).run, sealer.run, housekeeper.run, alerts.run)
+        sender = Sender(server, keys.webhook_secret)
+        works = (Conductor(server).run, sealer.run, housekeeper.run, alerts.run, sender.run)
         for work in (*works, lambda stopping: watch(server, stopping)):
             stack.enter_context(_thread(work))
         yield server

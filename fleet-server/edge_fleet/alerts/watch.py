@@ -7,18 +7,27 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_fleet.alerts import findings, rows
-from edge_fleet.alerts.machine import evaluate
+from edge_fleet.alerts.machine import Alert, Event, evaluate
 from edge_fleet.alerts.rules import Rule
 from edge_fleet.services import Services
+from edge_fleet.webhooks.rows import enqueue
 
 log = logging.getLogger(__name__)
 
 ROUND_S = 15.0
 IDLE_SHARE = 9  # rests nine times as long as a round took: at most a tenth of one core
+
+# what webhooks are told; that a silence is over is told like a new alert
+_KINDS = {
+    Event.HELD: "alert.firing",
+    Event.EXPIRED: "alert.firing",
+    Event.CALMED: "alert.resolved",
+}
 
 
 class Watch:
@@ -66,6 +75,12 @@ class Watch:
             now_open = {one.id: one for one in rows.load_open(connection)}
             current = [d for d in new if now_open.get(d.alert.id) == known.get(d.alert.id)]
             told = rows.store(connection, current, now_ms)
+            for alert, event in told:
+                kind = _KINDS.get(event)
+                if (
+                    kind is not None and alert.fired_ms is not None
+                ):  # one that never fired is nobody's business
+                    enqueue(connection, kind, message(alert, event), now_ms)
         for alert, event in told:
             level = logging.WARNING if event == "held" else logging.INFO
             fields = {"alert": alert.id, "rule": alert.rule, "subject": alert.subject, "event": str(event)}
@@ -82,3 +97,19 @@ class Watch:
         heard_ms = 0 if self._hearing_since_ms is None else now_ms - self._hearing_since_ms
         deaf = heard_ms < 60_000 * silence.raise_at
         return {**rules, "silence": replace(silence, on_evidence=True) if deaf else silence}
+
+
+def message(alert: Alert, event: Event) -> dict[str, Any]:
+    """What a webhook says of an alert."""
+    return {
+        "alert": alert.id,
+        "rule": alert.rule,
+        "subject": alert.subject,
+        "level": alert.level,
+        "event": str(event),
+        "phase": str(alert.phase),
+        "value": alert.value,
+        "why": alert.why,
+        "evidence": dict(alert.evidence),
+        "since_ms": alert.since_ms,
+    }
