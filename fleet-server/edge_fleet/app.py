@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_contracts.errors import ContractError
+from edge_fleet.access.limits import Budget, RateLimit, SecureHeaders
 from edge_fleet.api import (
     admin,
     alerts,
@@ -27,7 +28,7 @@ from edge_fleet.api import (
     users,
     webhooks,
 )
-from edge_fleet.api.access import require_rights
+from edge_fleet.api.access import COOKIE, require_rights
 from edge_fleet.console.routes import install
 from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge, TooManyAttempts
 from edge_fleet.services import Server
@@ -39,8 +40,12 @@ MAX_UPLOAD_BYTES = 2 << 30
 UPLOAD_PATH = "/api/v1/releases"
 
 
-def create_app(services: Server) -> FastAPI:
-    """The application of one server."""
+def create_app(services: Server, budget: Budget | None = None) -> FastAPI:
+    """The application of one server.
+
+    Args:
+        budget: How often one who is not on this machine may ask.
+    """
     app = FastAPI(
         title="edge-fleet",
         version=version("edgefleet"),
@@ -50,6 +55,8 @@ def create_app(services: Server) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(BodyLimit)
+    app.add_middleware(RateLimit, cookie=COOKIE, budget=budget or Budget())
+    app.add_middleware(SecureHeaders)
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(ContractError, _contract_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

@@ -63,6 +63,7 @@ def requires(right: Right) -> Callable[[Request], Principal]:
                 who = authenticate(connection, secret, now_ms)
         except Unauthorized as error:
             raise refused(request, services, error) from None
+        request.state.proven = True  # `access/limits.py` gives it a budget of its own
         area = area_of(request.scope["route"])
         if not who.may(right, area):
             limits = "" if who.scopes is None else f" with the scopes {', '.join(sorted(who.scopes))}"
@@ -162,6 +163,7 @@ def requesting_device(request: Request) -> str:
             raise Unauthorized("the device is not known here, or its secret is another")
     except Unauthorized as error:
         raise refused(request, services, error) from None
+    request.state.proven = True
     return device
 
 

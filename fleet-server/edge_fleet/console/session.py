@@ -134,6 +134,7 @@ def current(request: Request) -> Session:
         who = authenticate(connection, secret, now_ms)
     if not who.may(Right.READ):
         raise Unauthorized("log in to see this page")
+    request.state.proven = True
     if is_stale(who, now_ms):
         with services.store.write() as connection:
             used(connection, who, now_ms)
