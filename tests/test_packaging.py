@@ -79,6 +79,9 @@ PURE = {
         "rollouts/targets",
         "rollouts/template",
         "rollouts/windows",
+        "simulation/description",
+        "simulation/draw",
+        "simulation/replay",
     ),
 }
 IMPURE = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_contracts.sketch import bin_index
+from edge_contracts.sketch import QuantileSketch, bin_index
 
 if TYPE_CHECKING:
     from edge_fleet.evidence import Reading
@@ -102,6 +102,34 @@ class Histogram:
 
     bins: Floats
     counts: Floats
+
+    @property
+    def totals(self) -> Floats:
+        """Values of each device, up to now."""
+        summed: Floats = self.counts[:, -1].sum(axis=1)
+        return summed
+
+    def quantiles(self, q: float) -> Floats:
+        """The quantile of each device's values up to now; NaN where it has none."""
+        return self._quantiles(self.counts[:, -1], q)
+
+    def quantile(self, q: float) -> float | None:
+        """The quantile of all devices' values up to now; None when there is none."""
+        if not self.counts.size or not self.totals.sum():
+            return None
+        return float(self._quantiles(self.counts[:, -1].sum(axis=0)[None, :], q)[0])
+
+    def _quantiles(self, counts: Floats, q: float) -> Floats:
+        """As `QuantileSketch.quantile`, for many at once."""
+        if not self.bins.size:
+            return np.full(len(counts), np.nan)
+        values = np.array(
+            [QuantileSketch(bins={int(k): 1}).quantile(0.5) for k in self.bins], dtype=np.float64
+        )
+        total = counts.sum(axis=1)
+        reached = counts.cumsum(axis=1) > (q * (total - 1))[:, None]
+        found: Floats = np.where(total > 0, values[reached.argmax(axis=1)], np.nan)
+        return found
 
 
 @dataclass(frozen=True)

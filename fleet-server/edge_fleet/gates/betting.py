@@ -85,7 +85,7 @@ def below(bad: float, total: float, limit: float) -> float:
 def upper_bound(bad: float, total: float, log_wealth: float) -> float:
     """The largest rate that has not been ruled out at this much wealth, at any look."""
     low, high = bad / total if total else 0.0, 1.0
-    for _ in range(40):
+    for _ in range(24):  # to 1e-7
         middle = (low + high) / 2
         if below(bad, total, middle) >= log_wealth:
             high = middle

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edge_fleet.assignment import State
+from edge_fleet.assignment import FAILED, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import betting
 from edge_fleet.gates.registry import stage_gate
@@ -38,8 +38,8 @@ def install_success(evidence: StageEvidence, allowed: GateLimit, budget: Budget)
     found = f"{kept} of {reached} devices confirmed, {len(failed)} failed"
     fleet = surely = 0.0
     if failed:
-        fleet = betting.above(np.array([float(m in failed) for m in asked]), 1 - allowed.limit)
-        blamed = np.array([float(m in failed and m.code in RELEASE_FAULTS) for m in asked])
+        fleet = betting.above(np.array([float(m.state in FAILED) for m in asked]), 1 - allowed.limit)
+        blamed = np.array([float(m.state in FAILED and m.code in RELEASE_FAULTS) for m in asked])
         if blamed.any():
             surely = betting.above(blamed, min(1.0, 2 * budget.stray))
     wealth = max(fleet, surely)

@@ -7,16 +7,15 @@ the same way), with devices as units. Sketches round by 2 %: a bin counts as abo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edge_contracts.sketch import QuantileSketch, merge_quantiles
 from edge_fleet.evidence import Group
 from edge_fleet.gates.shares import judge_share
 from edge_fleet.gates.verdict import Budget, Finding, GateLimit, Outcome
-from edge_fleet.panel import Panel
+from edge_fleet.panel import Histogram, Panel
 
 
 @dataclass(frozen=True)
@@ -66,23 +65,21 @@ def judge_relative(
         promised: What to hold a first release to; None: there is nothing.
     """
     before = allowed.against == "before"
-    panels = [group.before] if before else list(group.beside)
-    sketches = [(device, sketch) for panel in panels for device, sketch in _sketches(panel, of).items()]
-    every = merge_quantiles(sketch for _, sketch in sketches)
-    usual = every.quantile(of.percent / 100)
-    if usual is None or every.count < of.needed(allowed):
+    found = _all(of, [group.before] if before else list(group.beside))
+    q = of.percent / 100
+    usual, count = found.quantile(q), int(found.totals.sum())
+    if usual is None or count < of.needed(allowed):
         if promised is not None and before:
             why = "promised in the manifest"
             return _judge(group, of, lambda _device: promised, promised, why, allowed, budget)
         where = "under the release before" if before else "in the control group"
-        told = f"{every.count} {of.values} {where}, {of.needed(allowed)} needed"
+        told = f"{count} {of.values} {where}, {of.needed(allowed)} needed"
         return Finding(Outcome.WAIT, told)
     own = {}
     if before:
-        for device, sketch in sketches:
-            quantile = sketch.quantile(of.percent / 100)
-            if quantile is not None and sketch.count >= of.needed(allowed):
-                own[device] = worse(quantile)
+        quantiles = found.quantiles(q)
+        for row in np.flatnonzero(found.totals >= of.needed(allowed)):
+            own[group.before.devices[row]] = worse(float(quantiles[row]))
     limit = worse(usual)
     where = "before" if before else "in the control group"
     why = f"{usual:.2f}{of.unit} {where}, {how}"
@@ -98,10 +95,10 @@ def _judge(
     allowed: GateLimit,
     budget: Budget,
 ) -> Finding:
-    merged = merge_quantiles(_sketches(group.panel, of).values())
-    quantile = merged.quantile(of.percent / 100)
+    histogram = _all(of, [group.panel])
+    quantile = histogram.quantile(of.percent / 100)
     if quantile is None:
-        return Finding(Outcome.WAIT, f"{merged.count} {of.values} reported, {of.needed(allowed)} needed")
+        return Finding(Outcome.WAIT, f"0 {of.values} reported, {of.needed(allowed)} needed")
     judged = judge_share(
         group,
         lambda panel: panel.beyond(of.histogram, limit_of),
@@ -120,14 +117,15 @@ def _judge(
     return Finding(judged.outcome, f"{found}: {judged.reason}", numbers)
 
 
-def _sketches(panel: Panel, of: Quantile) -> Mapping[str, QuantileSketch]:
-    """Every device's values up to now."""
-    if not panel.devices:
-        return {}
-    found = panel.histogram(of.histogram)
-    counts = np.nan_to_num(found.counts[:, -1])
-    bins = [int(index) for index in found.bins]
-    return {
-        device: QuantileSketch(bins={bins[k]: int(row[k]) for k in np.flatnonzero(row)})
-        for device, row in zip(panel.devices, counts, strict=True)
-    }
+def _all(of: Quantile, panels: Sequence[Panel]) -> Histogram:
+    """The values of some panels up to now, under each other."""
+    found = [panel.histogram(of.histogram) for panel in panels if panel.devices]
+    if len(found) == 1:
+        return found[0]
+    bins = np.unique(np.concatenate([np.zeros(0), *(one.bins for one in found)]))
+    rows = [np.zeros((0, 1, len(bins)))]
+    for one in found:
+        spread = np.zeros((len(one.counts), 1, len(bins)))
+        spread[:, 0, np.searchsorted(bins, one.bins)] = one.counts[:, -1]
+        rows.append(spread)
+    return Histogram(bins, np.concatenate(rows))

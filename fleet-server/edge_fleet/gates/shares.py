@@ -139,12 +139,14 @@ def fails_outright(
         return 0.0, ""
     sure, rows = _sureness(new, healthy, budget)
     earlier = measure(group.before)
-    ill = {
-        earlier.devices[row]
-        for row in np.flatnonzero(earlier.total[:, -1] >= LEAST_BEFORE)
-        if earlier.bad[row, -1] > earlier.total[row, -1] * healthy / 2
-    }
-    well = np.array([new.devices[row] not in ill for row in rows], dtype=bool)
+    ill = set()
+    if earlier.devices:
+        bad, total = earlier.bad[:, -1], earlier.total[:, -1]
+        found = np.flatnonzero((total >= LEAST_BEFORE) & (bad > total * healthy / 2))
+        ill = {earlier.devices[row] for row in found}
+    well = np.ones(len(rows), dtype=bool)
+    if ill:
+        well = np.array([new.devices[row] not in ill for row in rows], dtype=bool)
     if not well.any():
         return 0.0, ""
     strays = budget.stray

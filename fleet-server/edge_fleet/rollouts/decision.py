@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_fleet.assignment import ANSWERED, SETTLED, State
+from edge_fleet.assignment import ANSWERED, FAILED, SETTLED, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome, Verdict
 from edge_fleet.rollouts.phases import GUARDED, Event, Phase, Position
@@ -126,7 +126,7 @@ def _bake(
     if stage and now_s < position.since_s + (bake_s := plan.bake_of(position.stage)):
         # without the seconds that are left: what is stored would change with every tick
         return None, f"baking for {bake_s:g} s"
-    expected = [member for member in stage if member not in evidence.failed]
+    expected = [member for member in stage if member.state not in FAILED]
     reporting = sum(member.device in evidence.reporting for member in expected)
     needed = math.ceil(plan.quorum * len(expected))
     if reporting < needed:

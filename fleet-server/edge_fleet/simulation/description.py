@@ -1,0 +1,91 @@
+"""A fleet in figures: what a dry run needs to know of it. Immutable.
+
+    format = "edgefleet.fleet/1"
+    [[classes]]
+    profile = "arm-cpu"
+    devices = 800
+    labels = { site = "lab" }
+    window_s = 60          # a device reports so often
+    inferences = 120       # of each window
+    errors = 0.002         # share without an answer under a good release
+    between = 0.02         # how much devices differ: the intra-class correlation of their errors
+    within = 0.05          # how much errors of a device come in bursts: that of a window
+
+`edge-fleet rollout plan PLAN --simulate --recorded` makes one of what the server has stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edge_contracts.model import Frozen, Identifier, parse_object, require_format
+
+FORMAT = "edgefleet.fleet/1"
+
+
+class DeviceClass(Frozen):
+    """Devices of one profile that are much alike.
+
+    Args:
+        window_s: How often a device reports.
+        inferences: Asked for in each window.
+        errors: Share of them without an answer, under a good release and before it.
+        between: Intra-class correlation of errors by device, 0 to 1: 0 when all have the same rate.
+        within: The same of one window of a device: 0 when errors come one by one.
+        uncertain, second: Shares of answers that go out as uncertain, and by the second model.
+        labels_per_window, wrong: Labels that come back, and the share that says wrong.
+        golden: Golden inputs that are run again in each window.
+        latency_ms, latency_spread: Median, and standard deviation of the logarithm over inferences.
+        latency_between: The same over devices.
+        install_s: Median from the assignment to the confirmation.
+        install_failures: Share of devices that fail to install a good release.
+        silent: Share of devices that do not answer at all.
+        archive_bytes: What an installation downloads.
+    """
+
+    profile: Identifier
+    devices: int = Field(ge=1, le=1_000_000)
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    window_s: float = Field(default=60.0, gt=0, le=86400)
+    inferences: int = Field(default=100, ge=1, le=10_000_000)
+    errors: float = Field(default=0.002, ge=0, lt=1)
+    between: float = Field(default=0.02, ge=0, lt=1)
+    within: float = Field(default=0.02, ge=0, lt=1)
+    uncertain: float = Field(default=0.05, ge=0, lt=1)
+    second: float = Field(default=0.0, ge=0, lt=1)
+    labels_per_window: int = Field(default=0, ge=0, le=10_000_000)
+    wrong: float = Field(default=0.05, ge=0, lt=1)
+    golden: int = Field(default=10, ge=0, le=10_000)
+    latency_ms: float = Field(default=10.0, gt=0)
+    latency_spread: float = Field(default=0.25, ge=0.01, le=3)
+    latency_between: float = Field(default=0.1, ge=0, le=3)
+    install_s: float = Field(default=120.0, gt=0, le=86400 * 30)
+    install_failures: float = Field(default=0.005, ge=0, lt=1)
+    silent: float = Field(default=0.02, ge=0, lt=1)
+    archive_bytes: int = Field(default=4_000_000, ge=0)
+
+
+class FleetDescription(Frozen):
+    """A fleet as a dry run sees it."""
+
+    format: Literal["edgefleet.fleet/1"] = "edgefleet.fleet/1"
+    classes: tuple[DeviceClass, ...] = Field(min_length=1, max_length=100)
+
+    @property
+    def devices(self) -> int:
+        """All of them."""
+        return sum(one.devices for one in self.classes)
+
+
+def parse_fleet(raw: Any, what: str = "fleet description") -> FleetDescription:
+    """Turn a parsed document into a description, or refuse on one line.
+
+    Raises:
+        FormatInvalid: An unknown key, a missing or wrong value.
+        FormatTooNew: Another version of the format.
+    """
+    require_format(raw, FORMAT, what)
+    return parse_object(FleetDescription, raw, what)

@@ -1,0 +1,169 @@
+"""The fleet as the server has recorded it, described for a dry run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from edge_contracts.sketch import merge_quantiles
+from edge_fleet.assignment import FAILED, State
+from edge_fleet.evidence import Reading
+from edge_fleet.panel import Floats
+from edge_fleet.rollouts.readings import reading_of
+from edge_fleet.schema import assignments, bundles, devices, windows
+from edge_fleet.simulation.description import DeviceClass, FleetDescription
+
+DAY_MS = 86_400_000
+_MOST_WINDOWS = 200_000
+
+
+class NothingRecorded(Exception):
+    """No device has reported yet."""
+
+
+def describe(connection: Connection, now_ms: int) -> FleetDescription:
+    """The devices that are enrolled, a class for each profile and set of labels, by their last day.
+
+    Raises:
+        NothingRecorded: There is no window to go by.
+    """
+    classes: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    for row in connection.execute(select(devices).where(devices.c.revoked_ms.is_(None))):
+        key = (row.profile[0], tuple(sorted(row.labels.items())))
+        classes.setdefault(key, []).append(row.id)
+    rows = connection.execute(
+        select(windows)
+        .where(windows.c.received_ms >= now_ms - DAY_MS)
+        .order_by(windows.c.id.desc())
+        .limit(_MOST_WINDOWS)
+    ).all()
+    by_device: dict[str, list[Any]] = {}
+    for row in rows:
+        by_device.setdefault(row.device, []).append(row)
+    if not by_device:
+        raise NothingRecorded(
+            "no device has reported in the last day: describe the fleet in a file (--fleet)"
+        )
+    installs = _installs(connection)
+    return FleetDescription(
+        classes=tuple(
+            _class(profile, dict(labels), names, by_device, installs, _archive_bytes(connection, profile))
+            for (profile, labels), names in sorted(classes.items())
+        )
+    )
+
+
+def correlation(bad: Sequence[float], total: Sequence[float]) -> float:
+    """Intra-class correlation of bad ones within clusters: the analysis-of-variance estimator.
+
+    Ridout, Demetrio and Firth 1999, "Estimating intraclass correlation for binary data", eq. 2; 0 where
+    there is too little to tell.
+    """
+    y, n = np.array(bad, dtype=np.float64), np.array(total, dtype=np.float64)
+    y, n = y[n > 0], n[n > 0]
+    clusters, trials, wrong = len(n), float(n.sum()), float(y.sum())
+    if clusters < 2 or wrong in (0.0, trials) or trials <= clusters:
+        return 0.0
+    between = (float((y**2 / n).sum()) - wrong**2 / trials) / (clusters - 1)
+    inside = (wrong - float((y**2 / n).sum())) / (trials - clusters)
+    usual = (trials - float((n**2).sum()) / trials) / (clusters - 1)
+    spread = between + (usual - 1) * inside
+    return float(min(0.99, max(0.0, (between - inside) / spread))) if spread > 0 else 0.0
+
+
+def _class(
+    profile: str,
+    labels: dict[str, str],
+    names: Sequence[str],
+    by_device: Mapping[str, Sequence[Any]],
+    installs: Mapping[str, tuple[State, float]],
+    archive_bytes: int,
+) -> DeviceClass:
+    rows = [row for name in names for row in by_device.get(name, ())]
+    readings = [reading_of(row) for row in rows]
+    active = [r for r in readings if r.inferences + r.errors + r.refused]
+    bad = [float(r.errors + r.refused) for r in active]
+    asked = [float(r.inferences + r.errors + r.refused) for r in active]
+    own: dict[str, list[float]] = {}
+    for reading, wrong, all_of in zip(active, bad, asked, strict=True):
+        sums = own.setdefault(reading.device, [0.0, 0.0])
+        sums[0] += wrong
+        sums[1] += all_of
+    answers = sum(r.sure + r.second + r.uncertain for r in readings)
+    labelled = sum(r.labelled for r in readings)
+    found = [installs[name] for name in names if name in installs]
+    seconds = [took for state, took in found if state is State.CONFIRMED and took > 0]
+    known: dict[str, Any] = {}
+    if active:
+        known |= {
+            "window_s": max(1.0, float(np.median([row.duration_ms / 1000 / row.merged for row in rows]))),
+            "inferences": max(1, round(float(np.mean(asked)))),
+            "errors": min(0.999, sum(bad) / sum(asked)),
+            "between": correlation([s[0] for s in own.values()], [s[1] for s in own.values()]),
+            "within": correlation(bad, asked),
+            "silent": sum(name not in by_device for name in names) / len(names) * 0.999,
+            **_latency(readings),
+        }
+    if answers:
+        known |= {
+            "uncertain": min(0.999, sum(r.uncertain for r in readings) / answers),
+            "second": min(0.999, sum(r.second for r in readings) / answers),
+        }
+    if labelled and active:
+        known |= {
+            "labels_per_window": max(1, round(labelled / len(active))),
+            "wrong": min(0.999, 1 - sum(r.correct for r in readings) / labelled),
+        }
+    if found:
+        known["install_failures"] = min(0.999, sum(state in FAILED for state, _ in found) / len(found))
+    if seconds:
+        known["install_s"] = max(1.0, float(np.median(seconds)))
+    return DeviceClass(
+        profile=profile, devices=len(names), labels=labels, archive_bytes=archive_bytes, **known
+    )
+
+
+def _latency(readings: Sequence[Reading]) -> dict[str, float]:
+    """Median and spread over inferences, and over devices."""
+    by_device: dict[str, list[Reading]] = {}
+    for reading in readings:
+        by_device.setdefault(reading.device, []).append(reading)
+    middle, spread = [], []
+    for own in by_device.values():
+        sketch = merge_quantiles(r.latency_ms for r in own)
+        half, high = sketch.quantile(0.5), sketch.quantile(0.95)
+        if half and high:
+            middle.append(math.log(half))
+            spread.append(math.log(high / half) / 1.645)  # the p95 of a normal
+    if not middle:
+        return {}
+    logs: Floats = np.array(middle)
+    return {
+        "latency_ms": float(np.exp(np.median(logs))),
+        "latency_spread": float(min(3.0, max(0.01, np.median(spread)))),
+        "latency_between": float(min(3.0, logs.std())),
+    }
+
+
+def _installs(connection: Connection) -> dict[str, tuple[State, float]]:
+    """How the last assignment of each device ended, and after how many seconds."""
+    query = select(
+        assignments.c.device,
+        assignments.c.phase,
+        assignments.c.created_ms,
+        assignments.c.changed_ms,
+    ).where(assignments.c.bundle.is_not(None))
+    return {
+        row.device: (State(row.phase), (row.changed_ms - row.created_ms) / 1000)
+        for row in connection.execute(query.order_by(assignments.c.device, assignments.c.number))
+    }
+
+
+def _archive_bytes(connection: Connection, profile: str) -> int:
+    """Of the newest bundle for a profile."""
+    query = select(bundles.c.archive_bytes).where(bundles.c.profile == profile)
+    return int(connection.execute(query.order_by(bundles.c.counter.desc()).limit(1)).scalar() or 0)

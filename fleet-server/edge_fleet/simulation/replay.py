@@ -1,0 +1,274 @@
+"""One run of a plan against a drawn fleet: the real decisions and gates, on made-up reports.
+
+`decision.decide` says what follows from the evidence, `phases.step` what becomes of the rollout, and
+every gate judges the same panels that it would get from the database. Only the devices are made up:
+when they answer, and what they report.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from edge_fleet.assignment import State
+from edge_fleet.evidence import Exposure, Group, Member, StageEvidence
+from edge_fleet.panel import Floats, Rows
+from edge_fleet.rollouts.decision import Decision, decide
+from edge_fleet.rollouts.phases import Event, Phase, Position, step
+from edge_fleet.rollouts.plan import RolloutPlan
+from edge_fleet.simulation.defects import Defect
+from edge_fleet.simulation.description import DeviceClass
+from edge_fleet.simulation.draw import CONTROL, Drawn, draw, needed
+
+GIVE_UP_S = 86400.0  # a stage that waits for so long beyond its bake waits for a person
+_GROWTH = 1.5  # looks at a stage that waits are so much further apart each time
+_BUNDLE = "sha256:"
+
+Decide = Callable[[RolloutPlan, Position, StageEvidence, float], Decision]
+
+
+class End(StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "completed"
+    HALTED = "halted"  # a gate failed
+    WAITS = "waits"  # a gate waits for ever: a person would have to look
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run came to.
+
+    Args:
+        exposed: Devices that have run the release.
+        begun: Devices that were given it.
+        ended_s: Since the start.
+        sent_bytes: Downloaded by all devices.
+        stage: Index of the stage in which it ended.
+        why: What the gates said last.
+    """
+
+    end: End
+    exposed: int
+    begun: int
+    ended_s: float
+    sent_bytes: int
+    stage: int
+    why: str
+
+
+def replay(
+    plan: RolloutPlan,
+    classes: Sequence[DeviceClass],
+    defect: Defect,
+    random: np.random.Generator,
+    judge: Decide = decide,
+) -> Run:
+    """Run a plan once.
+
+    Args:
+        judge: What decides; another product's rule, to compare.
+    """
+    world = _World(plan, classes, defect, random)
+    position = step(Position(), Event.STARTED, 0.0)
+    world.begin(0, 0.0)
+    now = 0.0
+    decision = Decision(None, "", ())
+    while True:
+        now = world.next_look(now, position)
+        if now - world.stage_s > plan.bake_of(position.stage) + GIVE_UP_S:
+            return world.run(End.WAITS, now, position, decision.why)
+        evidence = world.evidence(position.stage, now)
+        decision = judge(plan, position, evidence, now)
+        if decision.event is None or (decision.event is Event.SETTLED and not world.all_begun(now)):
+            continue
+        if decision.event in (Event.SETTLED, Event.ADVANCED):
+            position = step(position, decision.event, now)
+            if decision.event is Event.ADVANCED:
+                world.begin(position.stage, now)
+            continue
+        done = decision.event in (Event.FINISHED, Event.OPENED)
+        over = End.COMPLETED if done else End.HALTED
+        return world.run(over, now, position, decision.why)
+
+
+@dataclass
+class _World:
+    """The devices of one run, and who has been begun when."""
+
+    plan: RolloutPlan
+    classes: Sequence[DeviceClass]
+    defect: Defect
+    random: np.random.Generator
+    drawn: list[Drawn] = field(init=False)
+    stage_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        needs = needed(self.plan)
+        self.control = CONTROL in needs
+        self.drawn = [
+            draw(one, f"{one.profile}-{place}", self.defect, needs, self.random)
+            for place, one in enumerate(self.classes)
+        ]
+        sizes = [one.devices for one in self.classes]
+        self.of_class: Rows = np.repeat(np.arange(len(sizes)), sizes)
+        self.row: Rows = np.concatenate([np.arange(size) for size in sizes])
+        # the hash of rollout and device orders them as good as at random
+        self.order: Rows = self.random.permutation(len(self.of_class))
+        self.install_s: Floats = np.concatenate([one.install_s for one in self.drawn])
+        self.fails = np.concatenate([one.fails for one in self.drawn]).astype(bool)
+        self.blamed = np.concatenate([one.blamed for one in self.drawn]).astype(bool)
+        self.names = [name for one in self.drawn for name in one.names]
+        self.begun_s = np.full(len(self.of_class), np.inf)
+        self.stage_of = np.full(len(self.of_class), -1)
+        self.began: list[float] = []
+        self.moving: dict[int, Member] = {}
+        self.settled: dict[int, Member] = {}
+
+    def begin(self, stage: int, now: float) -> None:
+        """Reach the devices of a stage, as fast as the plan allows."""
+        self.stage_s = now
+        self.began.append(now)
+        share = self.plan.stages[stage]
+        waiting = self.order[self.stage_of[self.order] < 0]
+        if share.label is None:
+            due = waiting[: max(0, share.target(len(self.order)) - (len(self.order) - len(waiting)))]
+        else:
+            named = [
+                share.names(f"{one.profile}-{place}", (one.profile,), one.labels)
+                for place, one in enumerate(self.classes)
+            ]
+            due = waiting[np.array(named)[self.of_class[waiting]]]
+        self.begun_s[due] = self._paced(due, now)
+        self.stage_of[due] = stage
+        for device in due.tolist():
+            bundle = f"{_BUNDLE}{self.of_class[device]}"
+            state, code = State.CONFIRMED, ""
+            if math.isinf(self.install_s[device]):
+                state = State.UNREACHABLE
+            elif self.fails[device]:
+                state, code = State.REFUSED, "crash" if self.blamed[device] else "no-space"
+            begun = float(self.begun_s[device])
+            self.moving[device] = Member(self.names[device], stage, bundle, "old", State.OFFERED, begun)
+            self.settled[device] = Member(self.names[device], stage, bundle, "old", state, begun, code)
+        quiet = self.begun_s + self.plan.silence_s
+        self.answers_s = np.where(np.isinf(self.install_s), quiet, self.begun_s + self.install_s)
+
+    def _paced(self, due: Rows, now: float) -> Floats:
+        """When each is begun: not faster than the rate, not more at once than may be in flight."""
+        rate, most = self.plan.rate, self.plan.max_in_flight
+        times = np.full(len(due), now)
+        if rate is None and most is None:
+            return times
+        flying: list[float] = []
+        at, confirmed = now, int(self.answered(now).sum())
+        for place, device in enumerate(due):
+            if rate is not None and place:
+                at += 60.0 / rate.now(confirmed + place)
+            if most is not None and len(flying) >= most:
+                at = max(at, heapq.heappop(flying))
+            times[place] = at
+            install = self.install_s[device]
+            heapq.heappush(flying, at + (self.plan.silence_s if math.isinf(install) else float(install)))
+        return times
+
+    def answered(self, now: float) -> Rows:
+        """Which devices have confirmed."""
+        kept: Rows = ((self.begun_s + self.install_s <= now) & ~self.fails).astype(np.intp)
+        return kept
+
+    def all_begun(self, now: float) -> bool:
+        """Whether the stage has reached all of its devices."""
+        own = self.begun_s[self.stage_of == len(self.began) - 1]
+        return bool((own <= now).all())
+
+    def next_look(self, now: float, position: Position) -> float:
+        """The next time at which something may follow."""
+        own = self.stage_of == position.stage
+        settles = float(self.answers_s[own].max()) if own.any() else now
+        if position.phase is Phase.RUNNING and now < settles and self.stage_s == now:
+            first = now + max(one.window_s for one in self.classes) + 1.0
+            return min(first, settles)
+        ends = (
+            position.since_s + self.plan.bake_of(position.stage)
+            if position.phase is Phase.BAKING
+            else settles
+        )
+        stretched = self.stage_s + (now - self.stage_s) * _GROWTH + 1.0
+        if now < ends:
+            return min(ends, stretched)
+        if position.phase is Phase.BAKING and now == position.since_s:
+            return now + 1.0  # nothing to bake
+        return stretched
+
+    def evidence(self, stage: int, now: float) -> StageEvidence:
+        """What the server would know."""
+        begun = np.flatnonzero(self.begun_s <= now)
+        done = self.answers_s <= now
+        members = tuple((self.settled if done[device] else self.moving)[device] for device in begun.tolist())
+        groups: list[Group] = []
+        reporting: set[str] = set()
+        for place, drawn in enumerate(self.drawn):
+            here = begun[self.of_class[begun] == place]
+            if not len(here):
+                continue
+            own = tuple(m for m in members if m.bundle == f"{_BUNDLE}{place}")
+            group = self._group(place, drawn, here, own, stage, now)
+            reporting.update(group.panel.devices)
+            groups.append(group)
+        return StageEvidence(stage, members, tuple(groups), frozenset(reporting), len(self.drawn))
+
+    def _group(
+        self, place: int, drawn: Drawn, here: Rows, own: tuple[Member, ...], stage: int, now: float
+    ) -> Group:
+        live = here[~self.fails[here]]
+        live = live[self.begun_s[live] + self.install_s[live] <= now]
+        windows = (now - self.begun_s[live] - self.install_s[live]) // drawn.of.window_s
+        live, count = live[windows >= 1], windows[windows >= 1].astype(np.intp)
+        rows = self.row[live]
+        panel = drawn.panel(rows, count)
+        by_stage, beside = [], []
+        if self.control:
+            for earlier in range(stage + 1):
+                of = self.stage_of[live] == earlier
+                by_stage.append(drawn.panel(rows[of], count[of]))
+                others = np.flatnonzero((self.of_class == place) & (self.begun_s > now))
+                passed = max(0, int((now - self.began[earlier]) // drawn.of.window_s))
+                others = others if passed else others[:0]
+                beside.append(drawn.panel_beside(self.row[others], np.full(len(others), passed)))
+        asked = int(panel.counts["attempts"][:, -1].sum()) if panel.devices else 0
+        return Group(
+            bundle=f"{_BUNDLE}{place}",
+            profile=drawn.of.profile,
+            members=own,
+            new=Exposure(inferences=asked),
+            old=Exposure(),
+            latency_p95_ms=math.inf,
+            drifts=(),
+            per_device=(),
+            control=(),
+            panel=panel,
+            before=drawn.panel_before(self.row[here]),
+            by_stage=tuple(by_stage),
+            beside=tuple(beside),
+        )
+
+    def run(self, end: End, now: float, position: Position, why: str) -> Run:
+        """What it came to."""
+        begun = self.begun_s <= now
+        size = np.array([one.archive_bytes for one in self.classes])[self.of_class]
+        fetched = begun & np.isfinite(self.install_s)
+        return Run(
+            end,
+            int(self.answered(now).sum()),
+            int(begun.sum()),
+            now,
+            int(size[fetched].sum()),
+            position.stage,
+            why,
+        )

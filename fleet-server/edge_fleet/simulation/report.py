@@ -1,0 +1,102 @@
+"""A dry run for people and for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from edge_fleet.simulation.defects import Kind
+from edge_fleet.simulation.study import Row, Study
+
+_BAR = 24
+
+
+def lines(study: Study) -> list[str]:
+    """The table, with a bar for the devices that are exposed."""
+    good, *bad = study.rows
+    told = [
+        f"{study.devices} devices, {good.runs} runs each",
+        f"a good release: {_share(good.completed)} completed, {duration(good.ended_s)}, "
+        f"{size(good.sent_bytes)} downloaded; {_share(good.waits)} held for a person; "
+        f"{_share(good.halted)} halted falsely (at most {_share(study.false_halt_most)})",
+    ]
+    if study.left_out:
+        told.append(f"not simulated, taken to pass: {', '.join(study.left_out)}")
+    most = max((row.exposed_most for row in bad), default=1.0) or 1.0
+    body = [
+        (
+            label(row),
+            _share(row.halted),
+            _share(row.waits),
+            _share(row.completed),
+            f"{row.exposed:.0f}",
+            f"{row.exposed_most:.0f}",
+            duration(row.ended_s) if row.halted else "-",
+            "#" * max(1, round(_BAR * row.exposed_most / most)),
+        )
+        for row in bad
+    ]
+    head = ("defect", "halted", "held", "not seen", "exposed", "95 %", "after", "")
+    return told + _table([head, *body])
+
+
+def as_dict(study: Study) -> dict[str, Any]:
+    """The same for a program."""
+    return {
+        "devices": study.devices,
+        "false_halt_most": study.false_halt_most,
+        "left_out": list(study.left_out),
+        "rows": [
+            {
+                **dataclasses.asdict(row),
+                "defect": {**dataclasses.asdict(row.defect), "kind": str(row.defect.kind)},
+            }
+            for row in study.rows
+        ],
+    }
+
+
+def label(row: Row) -> str:
+    """A defect in a few words."""
+    defect = row.defect
+    if not defect.size:
+        return "none"
+    grown = f"{defect.size:+.0%}" if defect.kind is Kind.LATENCY else f"+{defect.size:.3g}"
+    if defect.kind is not Kind.LATENCY:
+        grown = f"+{100 * defect.size:.3g} %"
+    on = "" if defect.on == 1 else f" on {defect.on:.0%}"
+    return f"{grown} {defect.kind}{on}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in its largest fitting unit."""
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(amount: float) -> str:
+    """Bytes in their largest fitting unit."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if amount >= scale:
+            return f"{amount / scale:.1f} {unit}"
+    return f"{amount:.0f} B"
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if place in (0, len(row) - 1) else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

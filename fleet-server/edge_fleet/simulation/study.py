@@ -1,0 +1,183 @@
+"""Many runs of a plan: how long, how much, who is exposed before a defect is caught, and false halts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+
+from edge_fleet.gates import GATES, binomial_tail
+from edge_fleet.rollouts import selector
+from edge_fleet.rollouts.decision import decide
+from edge_fleet.rollouts.plan import RolloutPlan
+from edge_fleet.simulation.defects import Defect, Kind
+from edge_fleet.simulation.description import DeviceClass, FleetDescription
+from edge_fleet.simulation.draw import SIMULATED
+from edge_fleet.simulation.replay import Decide, End, Run, replay
+
+SIZES: Mapping[Kind, tuple[float, ...]] = {
+    Kind.LATENCY: (0.2, 0.5, 1.0, 2.0, 4.0),
+    Kind.INSTALL: (0.05, 0.1, 0.2, 0.5, 1.0),
+}
+USUAL_SIZES = (0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
+_CHUNK = 20
+_FEW = 200
+
+
+class NothingSelected(ValueError):
+    """The plan's selector names none of the described classes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the runs of one defect came to.
+
+    Args:
+        halted, waits, completed: Shares of the runs; `waits` needs a person, and goes no further meanwhile.
+        exposed, exposed_most: Devices that ran the release: median, and in 95 of 100 runs at most.
+        ended_s: Median time until a halt, or until the end of those that completed.
+        sent_bytes: Median.
+    """
+
+    defect: Defect
+    runs: int
+    halted: float
+    waits: float
+    completed: float
+    exposed: float
+    exposed_mean: float
+    exposed_most: float
+    ended_s: float | None
+    sent_bytes: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A plan, replayed.
+
+    Args:
+        rows: The good release first.
+        false_halt_most: Upper 95 % bound (Clopper and Pearson) of the chance that a good release is halted.
+        left_out: Gates of the plan that cannot be simulated; they are taken to pass.
+    """
+
+    devices: int
+    rows: tuple[Row, ...]
+    false_halt_most: float
+    left_out: tuple[str, ...]
+
+
+def study(
+    plan: RolloutPlan,
+    fleet: FleetDescription,
+    kind: Kind = Kind.ERRORS,
+    sizes: Sequence[float] = (),
+    on: float = 1.0,
+    runs: int = 200,
+    seed: int = 0,
+    judge: Decide = decide,
+    workers: int | None = None,
+) -> Study:
+    """Replay a plan with a good release and with defects of some sizes.
+
+    Raises:
+        NothingSelected: The plan names none of the fleet's classes.
+    """
+    classes = selected(plan, fleet)
+    kept, left_out = simulated(plan)
+    defects = [Defect(kind, size, on) for size in (0.0, *(sizes or SIZES.get(kind, USUAL_SIZES)))]
+    jobs = [
+        (kept, classes, defect, seed, range(first, min(first + _CHUNK, runs)), judge)
+        for defect in defects
+        for first in range(0, runs, _CHUNK)
+    ]
+    found: dict[Defect, list[Run]] = {defect: [] for defect in defects}
+    for job, part in zip(jobs, _spread(jobs, workers), strict=True):
+        found[job[2]] += part
+    rows = tuple(_row(defect, found[defect]) for defect in defects)
+    halts = sum(run.end is End.HALTED for run in found[defects[0]])
+    return Study(sum(one.devices for one in classes), rows, upper_share(halts, runs), left_out)
+
+
+def selected(plan: RolloutPlan, fleet: FleetDescription) -> tuple[DeviceClass, ...]:
+    """The classes that a plan's selector names.
+
+    Raises:
+        NothingSelected: None of them.
+    """
+    wanted = selector.parse(plan.select)
+    chosen = tuple(
+        one for one in fleet.classes if wanted.matches(f"{one.profile}-0", (one.profile,), one.labels)
+    )
+    if not chosen:
+        known = ", ".join(one.profile for one in fleet.classes)
+        raise NothingSelected(f"{plan.select!r} names no class of the fleet; it has {known}")
+    return chosen
+
+
+def simulated(plan: RolloutPlan) -> tuple[RolloutPlan, tuple[str, ...]]:
+    """A plan with those of its gates that can be simulated, each with the alpha that it really has."""
+    kept = {name: limit for name, limit in plan.gates.items() if name in SIMULATED}
+    left_out = tuple(sorted(plan.gates.keys() - kept.keys()))
+    assert all(name in GATES for name in SIMULATED), "a gate that does not exist is simulated"
+    share = len(kept) / len(plan.gates) if plan.gates else 1.0
+    changes = {"gates": kept, "false_halt": plan.false_halt * share}
+    return plan.model_copy(update=changes), left_out
+
+
+def upper_share(hits: int, runs: int, doubt: float = 0.05) -> float:
+    """The largest share that so many hits do not rule out (Clopper and Pearson 1934, one side)."""
+    low, high = hits / runs, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        # at most `hits` of `runs` at this share: at least runs - hits misses
+        if binomial_tail(runs - hits, runs, 1 - middle) > doubt:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+_Job = tuple[RolloutPlan, tuple[DeviceClass, ...], Defect, int, range, Decide]
+
+
+def _spread(jobs: Sequence[_Job], workers: int | None) -> Iterable[list[Run]]:
+    """Runs of all jobs, in order, on as many processors as there are."""
+    count = min(len(jobs), workers or os.cpu_count() or 1)
+    # starting processes takes longer than a few small runs
+    if count <= 1 or sum(len(job[4]) for job in jobs) < _FEW:
+        yield from map(_runs, jobs)
+        return
+    with ProcessPoolExecutor(count, mp_context=get_context("forkserver")) as pool:
+        yield from pool.map(_runs, jobs)
+
+
+def _runs(job: _Job) -> list[Run]:
+    plan, classes, defect, seed, numbers, judge = job
+    # the same fleets for every defect: what differs is the defect
+    return [replay(plan, classes, defect, np.random.default_rng((seed, n)), judge) for n in numbers]
+
+
+def _row(defect: Defect, runs: Sequence[Run]) -> Row:
+    exposed = np.array([run.exposed for run in runs])
+    ended = [run.ended_s for run in runs if run.end is not End.WAITS]
+    ends = {end: sum(run.end is end for run in runs) / len(runs) for end in End}
+    most = max(End, key=lambda end: ends[end])
+    return Row(
+        defect=defect,
+        runs=len(runs),
+        halted=ends[End.HALTED],
+        waits=ends[End.WAITS],
+        completed=ends[End.COMPLETED],
+        exposed=float(np.median(exposed)),
+        exposed_mean=float(exposed.mean()),
+        exposed_most=float(np.quantile(exposed, 0.95)),
+        ended_s=float(np.median(ended)) if ended else None,
+        sent_bytes=float(np.median([run.sent_bytes for run in runs])),
+        why=next(run.why for run in runs if run.end is most),
+    )

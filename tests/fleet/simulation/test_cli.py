@@ -1,0 +1,79 @@
+"""Dry runs as a new user would make them: from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fleet_rows import FleetRows, digest
+from fleet_server import Running
+
+from edge_fleet.rollouts.plan_cli import plan as command
+
+PLAN = """
+format = "edgefleet.rollout/1"
+release = "digits@2.0.0"
+stages = ["10%", "100%"]
+gates = { error_rate = 0.02, drift = 0.15 }
+"""
+FLEET = """
+format = "edgefleet.fleet/1"
+[[classes]]
+profile = "arm-cpu"
+devices = 50
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    (tmp_path / "fleet.toml").write_text(FLEET)
+    return tmp_path
+
+
+def plan(files: Path, *words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(command, [str(files / "plan.toml"), *words])
+    return result.exit_code, result.output + str(result.exception or "")
+
+
+def test_a_plan_is_replayed_against_a_described_fleet(files: Path) -> None:
+    words = ["--simulate", "--fleet", str(files / "fleet.toml"), "--runs", "4", "--size", "1"]
+    code, output = plan(files, *words, "--plot", str(files / "x.svg"))
+    assert code == 0, output
+    assert "50 devices, 4 runs each" in output
+    assert "not simulated, taken to pass: drift" in output
+    assert "+100 % errors" in output
+    assert (files / "x.svg").read_text().startswith("<svg")
+    code, output = plan(files, *words, "--json")
+    assert json.loads(output)["rows"][1]["exposed_most"] <= 5
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--simulate"], "give --fleet FILE or --recorded"),
+        (["--simulate", "--fleet", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["--simulate", "--fleet", __file__], "is not TOML"),
+        (["--simulate", "--fleet", "FLEET", "--runs", "0"], "--runs"),
+        (["--simulate", "--fleet", "FLEET", "--runs", "1", "--plot", "/nowhere/x.svg"], "cannot write"),
+        (["--simulate", "--fleet", "FLEET", "--defect", "colour"], "colour"),
+    ],
+)
+def test_what_cannot_be_is_refused(files: Path, words: list[str], told: str) -> None:
+    code, output = plan(files, *(str(files / "fleet.toml") if word == "FLEET" else word for word in words))
+    assert code != 0
+    assert told in output
+
+
+def test_a_plan_is_replayed_against_the_recorded_fleet(fleet: Running, files: Path) -> None:
+    rows = FleetRows(fleet.server.store, fleet.server.now_ms)
+    rows.publish("7")
+    rows.enrol("recorded-1", "recorded-2", site="recorded")
+    rows.report("recorded-1", digest("7"))
+    (files / "plan.toml").write_text(PLAN.replace("stages", 'select = "site=recorded"\nstages'))
+    words = ["--simulate", "--recorded", "--runs", "2", "--size", "1", "--server", fleet.url]
+    code, output = plan(files, *words, "--token", fleet.token("viewer"))
+    assert code == 0, output
+    assert "2 devices, 2 runs each" in output

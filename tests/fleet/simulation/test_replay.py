@@ -1,0 +1,117 @@
+"""Runs of a plan against made-up devices: who is exposed, and that good releases come through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_fleet.rollouts.decision import Decision
+from edge_fleet.rollouts.phases import Event
+from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
+from edge_fleet.simulation.defects import GOOD, Defect, Kind
+from edge_fleet.simulation.description import DeviceClass
+from edge_fleet.simulation.draw import SIMULATED
+from edge_fleet.simulation.replay import End, Run, replay
+
+QUIET = DeviceClass(profile="arm-cpu", devices=120, errors=0.001, install_failures=0, silent=0)
+
+
+def plan(gates: dict[str, Any], **changes: Any) -> RolloutPlan:
+    return parse_plan(
+        {
+            "format": "edgefleet.rollout/1",
+            "release": "digits@2",
+            "stages": ["6", "50%", "100%"],
+            "bake_s": 600,
+            "gates": gates,
+            **changes,
+        }
+    )
+
+
+def run(gates: dict[str, Any], defect: Defect = GOOD, of: DeviceClass = QUIET, seed: int = 0) -> Run:
+    return replay(plan(gates), [of], defect, np.random.default_rng(seed))
+
+
+def test_a_good_release_reaches_everybody_and_says_what_it_took() -> None:
+    found = run({"error_rate": 0.02, "install_success": 0.9})
+    assert (found.end, found.exposed, found.begun, found.stage) == (End.COMPLETED, 120, 120, 2)
+    assert found.sent_bytes == 120 * QUIET.archive_bytes
+    assert found.ended_s > 3 * 600
+
+
+@pytest.mark.parametrize(
+    ("gates", "defect"),
+    [
+        ({"error_rate": 0.02}, Defect(Kind.ERRORS, 0.5)),
+        ({"install_success": 0.9}, Defect(Kind.INSTALL, 1.0)),
+        ({"latency_p95": 1.5}, Defect(Kind.LATENCY, 4.0)),
+        ({"abstain_rate": 0.2}, Defect(Kind.UNCERTAIN, 0.9)),
+        ({"fallback_rate": 0.1}, Defect(Kind.SECOND, 0.9)),
+        ({"golden_agreement": 0.9}, Defect(Kind.GOLDEN, 0.5)),
+        ({"live_accuracy": 0.8}, Defect(Kind.WRONG, 0.9)),
+    ],
+)
+def test_a_large_defect_is_caught_in_the_first_stage_by_its_gate(
+    gates: dict[str, Any], defect: Defect
+) -> None:
+    of = QUIET.model_copy(update={"labels_per_window": 50})
+    caught = run(gates, defect, of)
+    assert caught.end is End.HALTED, caught.why
+    assert caught.exposed <= 6
+    assert next(iter(gates)) in caught.why
+    assert run(gates, GOOD, of).end is End.COMPLETED
+
+
+def test_every_simulated_gate_is_drawn_for() -> None:
+    of = QUIET.model_copy(update={"labels_per_window": 50})
+    limits = {name: 0.5 for name in SIMULATED} | {n: 3.0 for n in ("latency_p95", "latency_p99")}
+    limits |= {"latency_p95_ms": 500.0, "latency_p99_ms": 500.0}
+    found = run(dict(limits), GOOD, of)
+    assert found.end is End.COMPLETED, found.why
+
+
+def test_a_defect_that_one_device_in_three_shows_is_found_against_the_release_before() -> None:
+    ends = [
+        run({"error_rate": {"limit": 0.02, "against": "before"}}, Defect(Kind.ERRORS, 0.5, on=0.5), seed=seed)
+        for seed in range(5)
+    ]
+    assert all(end.end is not End.COMPLETED and end.exposed <= 6 for end in ends)
+
+
+def test_a_world_that_is_bad_for_all_does_not_halt_a_release_held_to_its_control_group() -> None:
+    stormy = QUIET.model_copy(update={"errors": 0.2, "devices": 200})
+    gates = {"error_rate": {"limit": 0.05, "against": "control"}}
+    assert run(gates, GOOD, stormy).end is not End.HALTED
+    assert run({"error_rate": 0.02}, GOOD, stormy).end is End.HALTED
+    assert run(gates, Defect(Kind.ERRORS, 0.9), stormy).exposed <= 6
+
+
+def test_a_rollout_that_can_never_be_sure_waits_for_a_person() -> None:
+    # 3 % of errors at a limit of 2 %, on six devices
+    found = run({"error_rate": 0.02}, Defect(Kind.ERRORS, 0.03))
+    assert found.end is End.WAITS
+    assert found.exposed == 6
+    assert "too few to be certain" in found.why
+
+
+def test_a_failed_installation_is_no_exposure_and_a_silent_device_no_download() -> None:
+    flawed = QUIET.model_copy(update={"install_failures": 0.05, "silent": 0.1})
+    found = replay(plan({}, quorum=0.5), [flawed], GOOD, np.random.default_rng(3))
+    assert found.end is End.COMPLETED
+    assert found.exposed < found.sent_bytes / QUIET.archive_bytes < found.begun == 120
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    one, other = (run({"error_rate": 0.02}, Defect(Kind.ERRORS, 0.1), seed=7) for _ in range(2))
+    assert one == other
+
+
+def test_another_products_rule_can_decide() -> None:
+    def never(*_: object) -> Decision:
+        return Decision(Event.FAILED, "no", ())
+
+    found = replay(plan({}), [QUIET], GOOD, np.random.default_rng(0), judge=never)
+    assert (found.end, found.why) == (End.HALTED, "no")

@@ -1,0 +1,111 @@
+"""Many runs: the figures of a dry run, and that false halts are as rare as the plan says."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import pytest
+
+from edge_contracts.errors import FormatInvalid
+from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
+from edge_fleet.simulation.defects import Kind
+from edge_fleet.simulation.description import FleetDescription, parse_fleet
+from edge_fleet.simulation.plot import svg
+from edge_fleet.simulation.report import as_dict, lines
+from edge_fleet.simulation.study import NothingSelected, simulated, study, upper_share
+
+FLEET = {
+    "format": "edgefleet.fleet/1",
+    "classes": [
+        {"profile": "arm-cpu", "devices": 60, "labels": {"site": "lab"}},
+        {"profile": "coral-usb", "devices": 40, "labels": {"site": "yard"}},
+    ],
+}
+
+
+def plan(**changes: Any) -> RolloutPlan:
+    return parse_plan(
+        {
+            "format": "edgefleet.rollout/1",
+            "release": "digits@2",
+            "stages": ["10%", "100%"],
+            "gates": {"error_rate": 0.02},
+            **changes,
+        }
+    )
+
+
+def test_a_study_tells_of_exposure_by_the_size_of_a_defect() -> None:
+    found = study(plan(), parse_fleet(FLEET), sizes=(0.2, 1.0), runs=8)
+    good, small, large = found.rows
+    assert found.devices == 100
+    assert good.completed > 0.5 and good.halted == 0
+    assert good.exposed > 90
+    assert large.halted > 0.5 and large.exposed_most <= 10
+    assert small.exposed_most <= 10
+
+
+@pytest.mark.parametrize("within", [0.0, 0.5])
+@pytest.mark.parametrize("between", [0.02, 0.5])
+def test_a_release_at_its_limit_is_halted_no_more_often_than_the_plan_says(
+    between: float, within: float
+) -> None:
+    """Correlated errors: devices differ, and errors come in bursts; 60 rollouts of 40 devices each."""
+    at_limit = {"errors": 0.02, "between": between, "within": within, "install_failures": 0, "silent": 0}
+    fleet = parse_fleet({**FLEET, "classes": [{"profile": "arm-cpu", "devices": 40, **at_limit}]})
+    found = study(plan(false_halt=0.05, stages=["100%"]), fleet, sizes=(1.0,), runs=60, workers=1)
+    # 5 % of 60 are 3; 8 or more have a chance of 1 in 80 even then
+    assert found.rows[0].halted * 60 < 8
+
+
+def test_gates_that_cannot_be_simulated_are_named_and_keep_their_part_of_alpha() -> None:
+    kept, left_out = simulated(plan(gates={"error_rate": 0.02, "drift": 0.2}, false_halt=0.01))
+    assert left_out == ("drift",)
+    assert kept.false_halt == pytest.approx(0.005)
+    assert list(kept.gates) == ["error_rate"]
+
+
+def test_a_selector_leaves_classes_out() -> None:
+    assert study(plan(select="site=yard"), parse_fleet(FLEET), sizes=(1.0,), runs=1).devices == 40
+    with pytest.raises(NothingSelected, match="names no class of the fleet; it has arm-cpu, coral-usb"):
+        study(plan(select="site=moon"), parse_fleet(FLEET), runs=1)
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ([{"profile": "arm-cpu"}], "devices"),
+        ([{"profile": "arm-cpu", "devices": 0}], "devices"),
+        ([{"profile": "arm-cpu", "devices": 5, "errors": 1.5}], "errors"),
+        ([{"profile": "arm-cpu", "devices": 5, "eror": 0.5}], "eror"),
+        ([], "classes"),
+    ],
+)
+def test_a_description_with_a_fault_is_refused_by_its_name(classes: Any, told: str) -> None:
+    with pytest.raises(FormatInvalid, match=told):
+        parse_fleet({"format": "edgefleet.fleet/1", "classes": classes})
+
+
+def test_the_upper_bound_of_a_share_is_that_of_clopper_and_pearson() -> None:
+    assert upper_share(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100), rel=1e-6)  # 2.95 %
+    assert upper_share(1, 1) == 1.0
+    assert upper_share(5, 50) == pytest.approx(0.1988, abs=2e-3)  # tabulated
+
+
+def test_a_study_is_a_table_a_document_and_a_picture() -> None:
+    found = study(plan(), parse_fleet(FLEET), Kind.LATENCY, (0.5, 4.0), on=0.5, runs=2)
+    told = lines(found)
+    assert told[1].startswith("a good release:")
+    assert any(line.startswith("+400% latency on 50%") for line in told)
+    assert [row["defect"]["size"] for row in as_dict(found)["rows"]] == [0.0, 0.5, 4.0]
+    picture = ElementTree.fromstring(svg(found, "digits@2 <in two stages>"))
+    texts = [element.text for element in picture.iter() if element.tag.endswith("text")]
+    assert "digits@2 <in two stages>" in texts
+    assert "+400% latency on 50%" in texts
+
+
+def test_a_fleet_needs_its_format() -> None:
+    assert FleetDescription(classes=parse_fleet(FLEET).classes).devices == 100
+    with pytest.raises(FormatInvalid, match="format"):
+        parse_fleet({"classes": FLEET["classes"]})
