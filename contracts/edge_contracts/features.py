@@ -83,6 +83,15 @@ def make_baseline(monitored: Mapping[str, Floats], classes: int | None = None) -
     return Baseline(samples=samples, scalars=tuple(scalars))
 
 
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Whether samples of a tensor are summed up one by one (`row_moments`).
+
+    Args:
+        shape: As a contract states it, the batch axis first.
+    """
+    return math.prod(shape[1:]) > LARGE
+
+
 def row_moments(row: NDArray[Any], largest: float = math.inf) -> Moments:
     """Mean and standard deviation of one large sample, about 1e-6 exact; of a constant one the latter is 0.
 

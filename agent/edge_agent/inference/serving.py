@@ -58,6 +58,7 @@ class Serving:
         watch: Watch | None = None,
     ) -> Serving:
         """Start counting for a session."""
+        session.monitor()
         counter = WindowCounter(
             session.manifest,
             bundle,

@@ -24,6 +24,7 @@ from edge_agent.inference.wide import Codes, WideForm
 from edge_agent.runtimes import registry
 from edge_agent.runtimes.base import CPU, OpenModel, TensorShape
 from edge_agent.runtimes.choice import Choice, choose, options
+from edge_contracts.features import Moments, is_large, row_moments
 from edge_contracts.manifest import Artifact, Manifest
 
 
@@ -36,14 +37,15 @@ class Answer:
         outputs: By name, in the contract's space, shape (n, ...).
         latency_ms: Of each sample, shape (n,); checking and binding are in it, shared out evenly.
         flagged: Samples that were answered although they look suspicious, by reason ("out-of-range").
-        ends: Smallest and largest value of each input, by name, where somebody has looked.
+        moments: Mean and standard deviation of the sample, by large input, where they were worked out
+            while the processor's cache still had it (`Session.monitor`).
     """
 
     inputs: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
     latency_ms: NDArray[np.float64]
     flagged: Mapping[str, int]
-    ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    moments: Mapping[str, Moments] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -70,6 +72,7 @@ class Session:
         self._model = model
         self._several = self._apart = WideForm(model)
         self._check = ContractCheck(manifest.inputs)
+        self._monitored: tuple[str, ...] = ()
         self._binders = [
             (spec.name, b.tensor, InputBinder(spec, b))
             for spec, b in zip(manifest.inputs, self.artifact.inputs, strict=True)
@@ -136,19 +139,27 @@ class Session:
             codes = {}
             for name, tensor, binder in self._binders:
                 codes[tensor] = binder.row(checked.inputs[name], checked.ends[name])
+            moments = {}
+            for name in self._monitored:
+                low, high = checked.ends[name]
+                moments[name] = row_moments(checked.inputs[name].reshape(-1), max(-low, high))
             row = self._model.run(codes)
             outputs = {}
             for name, tensor, unbinder in self._unbinders:
                 outputs[name] = unbinder.row(row[tensor])
             latency_ms = np.array([(perf_counter() - start) * 1e3])
-            return Answer(checked.inputs, outputs, latency_ms, checked.flagged, checked.ends)
+            return Answer(checked.inputs, outputs, latency_ms, checked.flagged, moments)
         bound = [(tensor, bind(checked.inputs[name])) for name, tensor, bind in self._binders]
         rows, seconds = self._several.run(bound, count)
         outputs = {
             name: unbind(np.stack([row[tensor] for row in rows])) for name, tensor, unbind in self._unbinders
         }
         seconds += (perf_counter() - start - seconds.sum()) / count
-        return Answer(checked.inputs, outputs, seconds * 1e3, checked.flagged, checked.ends)
+        return Answer(checked.inputs, outputs, seconds * 1e3, checked.flagged)
+
+    def monitor(self) -> None:
+        """Work out the moments of large inputs with each sample: somebody counts them."""
+        self._monitored = tuple(spec.name for spec in self.manifest.inputs if is_large(spec.shape))
 
     def infer_apart(self, inputs: Mapping[str, NDArray[Any]]) -> Answer:
         """The same sample by sample, even where several at once would be faster: as the model was verified.

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_contracts.features import LARGE, Floats, Moments, features, row_moments
+from edge_contracts.features import Floats, Moments, features, is_large, row_moments
 from edge_contracts.manifest import Manifest, TensorSpec
 
 BUFFER_BYTES = 1 << 18  # of what waits; what a small processor caches
 BUFFER_ROWS = 64  # beyond, larger buffers no longer pay
 
-Ends = tuple[float, float]
-UNKNOWN: Ends = (-math.inf, math.inf)
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -34,7 +32,7 @@ class WaitingSamples:
     def __init__(self, manifest: Manifest) -> None:
         """Wait for none yet."""
         self._task = manifest.task
-        self._inputs = {s.name: s for s in manifest.inputs if _numbers(s) <= LARGE}
+        self._inputs = {s.name: s for s in manifest.inputs if not is_large(s.shape)}
         self._outputs = {s.name: s for s in manifest.outputs}
         kept = (*self._inputs.values(), *self._outputs.values())
         row_bytes = sum(_numbers(spec) * np.dtype(spec.dtype).itemsize for spec in kept)
@@ -49,20 +47,21 @@ class WaitingSamples:
         self._large = list(self._moments.items())
         self._waiting = 0
 
-    def add(self, inputs: Arrays, outputs: Arrays, samples: int, ends: Mapping[str, Ends]) -> bool:
+    def add(self, inputs: Arrays, outputs: Arrays, samples: int, moments: Mapping[str, Moments]) -> bool:
         """Remember a batch that is no larger than `most`; whether it is time to work them out.
 
         Args:
-            ends: Smallest and largest of an input's values, where they are known.
+            moments: Of an input of a single sample, where they are known.
         """
         for name, parts in self._copies:
             parts.append(inputs[name].tobytes())
         for name, parts in self._copied_outputs:
             parts.append(outputs[name].tobytes())
-        for name, moments in self._large:
-            low, high = ends.get(name, UNKNOWN)
-            for row in inputs[name].reshape(samples, -1):
-                moments.append(row_moments(row, max(-low, high)))
+        for name, kept in self._large:
+            if name in moments:
+                kept.append(moments[name])
+            else:
+                kept += [row_moments(row) for row in inputs[name].reshape(samples, -1)]
         self._waiting += samples
         return self._waiting >= self.most
 

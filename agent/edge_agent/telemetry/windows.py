@@ -107,7 +107,7 @@ class WindowCounter:
             self._sketch()
         if samples > self._waiting.most:
             self._monitor(self._waiting.at_once(answer.inputs, answer.outputs), samples)
-        elif self._waiting.add(answer.inputs, answer.outputs, samples, answer.ends):
+        elif self._waiting.add(answer.inputs, answer.outputs, samples, answer.moments):
             self._monitor(self._waiting.take(), self._waiting.most)
 
     def failed(self, reason: str, count: int = 1) -> None:

@@ -13,6 +13,7 @@ from edge_agent.errors import InferenceFailed, InputRefused, ModelInvalid
 from edge_agent.inference.session import Session
 from edge_agent.runtimes.choice import Choice, Option
 from edge_contracts.bundle import open_bundle
+from edge_contracts.features import row_moments
 from edge_contracts.manifest import Binding, TensorSpec
 
 
@@ -68,6 +69,16 @@ def test_the_trials_choice_is_what_is_opened(tmp_path: Path) -> None:
     assert opened.artifact.id == "float32"
     assert opened.choice.fallback == "int8 crashed"
     assert opened.runtime.startswith("litert ")
+
+
+def test_moments_are_noted_of_large_inputs_and_only_where_somebody_counts(tmp_path: Path) -> None:
+    opened = session(tmp_path, "float32")
+    opened.monitor()
+    assert opened.infer({"x": agent_bundles.GOLDEN_X[:1]}).moments == {}
+    opened._monitored = ("x",)  # as if it were large
+    found = opened.infer({"x": agent_bundles.GOLDEN_X[:1]}).moments["x"]
+    assert found == row_moments(agent_bundles.GOLDEN_X[0])
+    assert opened.infer({"x": agent_bundles.GOLDEN_X[:2]}).moments == {}
 
 
 def test_a_closed_session_refuses(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_agent.telemetry.waiting import BUFFER_ROWS, WaitingSamples
 from edge_contracts.bundle import open_bundle
-from edge_contracts.features import LARGE, features
+from edge_contracts.features import LARGE, features, row_moments
 from edge_contracts.manifest import Manifest, TensorSpec
 
 SMALL, PICTURE = 7, 2 * LARGE
@@ -26,15 +26,19 @@ def samples(size: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.floa
     return x, rng.uniform(0, 1, (count, 3)).astype(np.float32)
 
 
+@pytest.mark.parametrize("is_known", [False, True])
 @pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize("size", [SMALL, PICTURE])
-def test_samples_that_wait_give_the_numbers_that_each_gives_alone(size: int, task: str) -> None:
+def test_samples_that_wait_give_the_numbers_that_each_gives_alone(
+    size: int, task: str, is_known: bool
+) -> None:
     x, y = samples(size, 20)
     waiting = WaitingSamples(manifest(size, task))
     same = np.empty((1, size), np.float32)
     for row in range(20):
         same[0] = x[row]
-        assert not waiting.add({"x": same}, {"scores": y[row : row + 1]}, 1, {"x": (-1.0, 3.0)})
+        moments = {"x": row_moments(same[0])} if is_known and size == PICTURE else {}
+        assert not waiting.add({"x": same}, {"scores": y[row : row + 1]}, 1, moments)
         same[:] = np.nan  # the caller's next sample
     found = waiting.take()
     for row in range(20):
