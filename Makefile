@@ -1,6 +1,7 @@
 # make demo          the whole main job on this machine, real parts, about four minutes after the download
 # make demo KEEP=1   the same, and the console and the devices stay up
 # make test          every test
+# make test-postgres  the server's tests again, on a PostgreSQL that they start (Debian's package)
 # make frameworks    TensorFlow, PyTorch and MLflow beside the rest (3 GB), for the tests that run them
 # make lint types    ruff, mypy --strict
 # make benchmarks    every figure, as tables; on a machine that does nothing else
@@ -18,13 +19,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test frameworks lint types benchmarks coverage arm test-arm tflite installed clean
+.PHONY: demo test test-postgres frameworks lint types benchmarks coverage arm test-arm tflite installed clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-postgres: $(VENV)/.dev
+	EDGEFLEET_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/fleet $(PYTEST_ARGS)
 
 frameworks: $(VENV)/.frameworks
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
@@ -28,6 +29,8 @@ from edge_fleet.store import Store
 from edge_fleet.verification import Arrival, KnownDevice, Refused, Verified, address_of, verify
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BATCH = 1024  # under load; one commit, which waits for the disk, for all of them
 # An agent has at most 100 envelopes on their way, of about 10 kB
@@ -66,6 +69,8 @@ class Ingest:
         self._inbox: Inbox[Arrival] = Inbox(PER_DEVICE_BYTES, IN_ALL_BYTES)
         self.refusals = Refusals()
         self.counters = Counters()
+        self.failing = ""  # why nothing can be stored at the moment
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
 
     def start(self) -> None:
@@ -75,6 +80,7 @@ class Ingest:
     def stop(self) -> None:
         """Work off what waits, then end."""
         self._inbox.close()
+        self._stopping.set()
         self._thread.join()
 
     @property
@@ -93,14 +99,15 @@ class Ingest:
 
     def process(self, arrivals: Sequence[Arrival]) -> None:
         """Verify, store and acknowledge a batch; an error of the database leaves it unacknowledged."""
-        verified: list[Verified] = []
+        self._store_and_answer(self._verified(arrivals))
+
+    def _verified(self, arrivals: Sequence[Arrival]) -> list[Verified]:
         known = self._devices({m.address.device for m in arrivals if m.address})
-        for arrival in arrivals:
-            result = verify(arrival, known)
-            if isinstance(result, Refused):
-                self._refuse([replace(result, topic=arrival.topic, raw=arrival.payload)])
-            else:
-                verified.append(result)
+        results = [verify(arrival, known) for arrival in arrivals]
+        self._refuse(one for one in results if isinstance(one, Refused))
+        return [one for one in results if isinstance(one, Verified)]
+
+    def _store_and_answer(self, verified: Sequence[Verified]) -> None:
         try:
             self._finish(self._store_all(verified))
         except (DataError, OverflowError):
@@ -150,16 +157,33 @@ class Ingest:
     def _work(self) -> None:
         while not (self._inbox.closed and not self._inbox.count):
             arrivals = self._inbox.take(BATCH, IDLE_S)
+            if arrivals:
+                verified = self._insist(partial(self._verified, arrivals))
+                if verified:
+                    self._insist(partial(self._store_and_answer, verified))
+            elif self.refusals.pending:
+                self._insist(partial(self._store_all, []))
+
+    def _insist(self, step: Callable[[], T]) -> T | None:
+        """Do a step again and again while the database is away; None when it cannot be done.
+
+        What arrives meanwhile waits in the inbox, and beyond its bounds in the devices: nothing of it was
+        acknowledged.
+        """
+        while True:
             try:
-                if arrivals:
-                    self.process(arrivals)
-                elif self.refusals.pending:
-                    self._store_all([])
-            except OperationalError as error:  # locked, full disk, server away: devices send again
+                done = step()
+            except OperationalError as error:  # locked, full disk, server away
                 self.counters.failed_batches += 1
-                log.error("batch not stored", extra={"reason": str(error.orig)})
-                time.sleep(RETRY_S)
+                self.failing = " ".join(str(error.orig).split())[:300]
+                log.error("batch not stored", extra={"reason": self.failing})
+                if self._stopping.wait(RETRY_S):
+                    return None
             except SQLAlchemyError:
                 # the outermost loop: nothing was acknowledged, and the next batch may do better
                 self.counters.failed_batches += 1
                 log.exception("batch not stored")
+                return None
+            else:
+                self.failing = ""
+                return done

@@ -24,6 +24,8 @@ from edge_fleet.migrations.upgrade import upgrade
 
 WRITERS_LOCK = 0x65646765_666C7478  # "edgefltx": one number for all programs that write a fleet's database
 _TAKE_TURN = text(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
+# libpq's: a server that is cut off without a word is given up, and found again, in seconds
+_POSTGRES_NETWORK = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 15_000}
 BUSY_TIMEOUT_MS = 10_000  # only another program (a backup, a shell) can make us wait
 
 
@@ -142,7 +144,8 @@ def _engine(url: str) -> Engine:
                 f"database {parsed.get_backend_name()!r} is not supported; give sqlite:/// or postgresql://"
             )
         # read committed is enough for writers: there is one at a time
-        engine = create_engine(parsed, pool_pre_ping=True)
+        network = _POSTGRES_NETWORK if parsed.get_backend_name() == "postgresql" else {}
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=network)
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise DatabaseUnreachable(
             "--database is not a database URL; give sqlite:////path or postgresql://user:password@host/name"

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from postgres_server import suite_database
 
 from edge_fleet.app import create_app
 from edge_fleet.brokers.child import free_loopback_port
@@ -67,7 +68,10 @@ def serving(server: Server) -> Iterator[str]:
 def fleet_server(root: Path, **settings: Any) -> Iterator[Running]:
     """A whole server with a managed broker."""
     port = free_loopback_port()
-    config = ServerConfig(**({"fleet": "f", "mqtt": f"127.0.0.1:{port}", "http": "127.0.0.1:0"} | settings))
+    stated = {"fleet": "f", "mqtt": f"127.0.0.1:{port}", "http": "127.0.0.1:0"}
+    if "database" not in settings:
+        stated["database"] = suite_database()
+    config = ServerConfig(**(stated | settings))
     home = Home(root)
     initialise(home, config)
     token = home.admin_token.read_text().strip()

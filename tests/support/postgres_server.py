@@ -5,6 +5,7 @@ It can be stopped and started again, as a database that goes away for a while.
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
@@ -13,11 +14,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 
 START_S = 30.0
 # nothing in it must survive a power cut
@@ -81,12 +85,39 @@ class Postgres:
 
     def fresh(self) -> str:
         """The URL of a new database."""
-        name = f"t{time.monotonic_ns()}"
-        engine = create_engine(with_driver(self.url("postgres")), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        engine.dispose()
-        return self.url(name)
+        return fresh_database(self.url("postgres"))
+
+
+def fresh_database(url: str) -> str:
+    """The URL of a new database in the server that a URL leads to."""
+    engine = create_engine(with_driver(url), isolation_level="AUTOCOMMIT")
+    name = f"t{time.monotonic_ns()}"
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@cache
+def suite_server() -> str | None:
+    """What EDGEFLEET_TEST_DATABASE names: None for SQLite, "postgresql" for a server of our own, or a URL."""
+    stated = os.environ.get("EDGEFLEET_TEST_DATABASE", "")
+    if stated in ("", "sqlite"):
+        return None
+    if stated != "postgresql":
+        return stated
+    stack = ExitStack()
+    server = stack.enter_context(postgres_server())
+    if server is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    atexit.register(stack.close)
+    return server.url("postgres")
+
+
+def suite_database() -> str:
+    """The setting `database` of a server under test: a fresh one on PostgreSQL, or "" on SQLite."""
+    server = suite_server()
+    return "" if server is None else fresh_database(server)
 
 
 def with_driver(url: str) -> str:
