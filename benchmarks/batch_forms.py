@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import agent_bundles  # noqa: E402
 
 from edge_agent.inference.session import Session  # noqa: E402
+from edge_agent.runtimes.choice import Choice, Option  # noqa: E402
 from edge_contracts.bundle import open_bundle  # noqa: E402
 
 DATA = Path(os.environ.get("EDGEFLEET_DATA", ROOT.parent / "shared" / "data"))
@@ -111,7 +112,10 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only-agent", action="store_true", help="The last table only.")
     rounds = parser.parse_args().rounds
+    if parser.parse_args().only_agent:
+        return agent(rounds)
     print(f"one thread, medians of {rounds} rounds that take turns")
     print(f"{'model':27} {'runtime':9} {'at once':>7} {'us one':>8} {'us batch':>8} {'faster':>7} ", end="")
     print(f"{'same':>5} {'off by':>9} {'MB more':>8}")
@@ -127,37 +131,44 @@ def main() -> None:
 def agent(rounds: int) -> None:
     """The last table."""
     print()
-    head = f"{'one request of 64 samples':27} {'us one':>8} {'us agent':>8} {'faster':>7}"
+    head = f"{'one request of 64 samples':27} {'runtime':9} {'us one':>8} {'us agent':>8} {'faster':>7}"
     print(f"{head} {'same':>5} {'opened ms':>9}")
     for name in MODELS:
         path = DATA / "models" / f"{name}.tflite"
         if not path.exists():
             continue
         bundle = open_bundle(agent_bundles.around(path.read_bytes()))
-        (spec,) = bundle.manifest.inputs
-        low, high = spec.value_range or (0.0, 1.0)
-        x = np.random.default_rng(0).uniform(low, high, (64, *spec.shape[1:])).astype(np.float32)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "bundle"
             bundle.extract(place)
-            session = Session.open(place, bundle.manifest)
-            given = {spec.name: x}
-            alone = session.infer_apart(given).outputs
-            began = perf_counter()
-            several = session.infer(given).outputs
-            opened_ms = (perf_counter() - began) * 1e3
-            same = all(alone[key].tobytes() == several[key].tobytes() for key in alone)
-            apart, joined = [], []
-            for _ in range(rounds):
-                apart.append(timed(partial(session.infer_apart, given), 64))
-                joined.append(timed(partial(session.infer, given), 64))
-            ratio = statistics.median(a / j for a, j in zip(apart, joined, strict=True))
-            print(
-                f"{name:27} {statistics.median(apart):8.1f} {statistics.median(joined):8.1f} {ratio:7.2f} "
-                f"{'yes' if same else 'no':>5} {opened_ms:9.1f}",
-                flush=True,
-            )
-            session.close()
+            for runtime in ("litert", "openvino"):
+                option = Option(bundle.manifest.artifacts[0].id, runtime, "CPU")
+                session = Session.open(place, bundle.manifest, Choice(option, ""))
+                asked(f"{name:27} {runtime:9}", session, rounds)
+                session.close()
+
+
+def asked(title: str, session: Session, rounds: int) -> None:
+    """One line of the last table."""
+    (spec,) = session.manifest.inputs
+    low, high = spec.value_range or (0.0, 1.0)
+    x = np.random.default_rng(0).uniform(low, high, (64, *spec.shape[1:])).astype(np.float32)
+    given = {spec.name: x}
+    alone = session.infer_apart(given).outputs
+    began = perf_counter()
+    several = session.infer(given).outputs
+    opened_ms = (perf_counter() - began) * 1e3
+    same = all(alone[key].tobytes() == several[key].tobytes() for key in alone)
+    apart, joined = [], []
+    for _ in range(rounds):
+        apart.append(timed(partial(session.infer_apart, given), 64))
+        joined.append(timed(partial(session.infer, given), 64))
+    ratio = statistics.median(a / j for a, j in zip(apart, joined, strict=True))
+    print(
+        f"{title} {statistics.median(apart):8.1f} {statistics.median(joined):8.1f} {ratio:7.2f} "
+        f"{'yes' if same else 'no':>5} {opened_ms:9.1f}",
+        flush=True,
+    )
 
 
 def measure(name: str, path: Path, runtime: str, opened: Any, rounds: int) -> None:

@@ -46,6 +46,7 @@ COUNTED_RATE = 10.0  # false alarms a month, for a level a hundred times the shi
 WINDOW_S = 60.0
 PER_MINUTE = 60
 HORIZON = 600  # windows after a change that a detector is given
+SIZES = (PER_MINUTE, 6000, 60_000)  # samples in a window whose cost is told: 1, 100 and 1,000 a second
 Floats = NDArray[np.float64]
 Change = Callable[[Floats], Floats]
 CHANGES: dict[str, Change] = {
@@ -82,11 +83,21 @@ def runs(name, drifted, cap):
         found[change] = delays
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result[name] = {"delays": found, "us": 1e6 * spent / asked, "rss": rss, "cap": cap or job["horizon"]}
+def costs(name, drifted, most):
+    found = {}
+    for size in job["sizes"]:
+        windows = held[f"calm/{size}"][:most]
+        before = process_time()
+        for values in windows:
+            drifted(values)
+        found[str(size)] = 1e6 * (process_time() - before) / len(windows)
+    result[name]["by_size"] = found
 try:
     from alibi_detect.cd import KSDrift
     detector = KSDrift(base.astype(np.float32)[:, None], p_val=level)
     verdict = lambda v: detector.predict(v.astype(np.float32)[:, None])["data"]["is_drift"]
     runs("alibi-detect", lambda v: bool(verdict(v)), None)
+    costs("alibi-detect", verdict, 200)
 except ImportError as error:
     result["alibi-detect"] = str(error)
 try:
@@ -97,6 +108,7 @@ try:
     frame = pd.DataFrame({"x": base})
     p = lambda v: report.run(pd.DataFrame({"x": v}), frame).dict()["metrics"][0]["value"]
     runs("evidently", lambda v: bool(p(v) < level), job["evidently_cap"])
+    costs("evidently", p, 20)
 except ImportError as error:
     result["evidently"] = str(error)
 print(json.dumps(result))
@@ -115,6 +127,7 @@ def main() -> None:
     )
     print(table(("inferences/s", "in a window", "samples", "stated at most", "found"), rows))
     ours, ours_us, level, worlds, base = _delays()
+    worlds |= {f"calm/{size}": np.random.default_rng(13).standard_normal((200, size)) for size in SIZES}
     peers = _peers(level, worlds, base)
     print(
         f"\nminutes from a change to its alarm, median of {RUNS}; one number, {PER_MINUTE} a minute, "
@@ -129,6 +142,8 @@ def main() -> None:
         shown = [_shown(result["delays"][c], result["cap"]) for c in CHANGES]
         lines.append((name, *shown, f"{result['us']:.0f}"))
     print(table(head, lines))
+    print("\nprocessor microseconds of one calm window of one number; ratios to ours with counting")
+    _print_costs(worlds, peers)
 
 
 def _manifest(random: np.random.Generator, alarm: float, numbers: int) -> tuple[Manifest, Floats]:
@@ -232,6 +247,7 @@ def _peers(level: float, worlds: dict[str, Floats], base: Floats) -> dict[str, d
             "level": level,
             "horizon": HORIZON,
             "evidently_cap": 60,
+            "sizes": list(SIZES),
         }
         (place / "job.json").write_text(json.dumps(job))
         (place / "peers.py").write_text(PEERS)
@@ -240,6 +256,30 @@ def _peers(level: float, worlds: dict[str, Floats], base: Floats) -> dict[str, d
         if done.returncode:
             return {"peers": done.stderr.strip().splitlines()[-1]}
         return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def _print_costs(worlds: dict[str, Floats], peers: dict[str, dict[str, Any] | str]) -> None:
+    """What judging a window costs, by how many samples it holds; everybody begins with the same array."""
+    manifest, _ = _manifest(np.random.default_rng(12), ALPHA, 1)
+    rows = []
+    for size in SIZES:
+        arrays = worlds[f"calm/{size}"]
+        before = process_time()
+        windows = [_window(manifest, values[np.newaxis]) for values in arrays]
+        counting_us = 1e6 * (process_time() - before) / len(arrays)
+        monitor = Monitor(manifest, drift_worlds.BUNDLE, "float32", PER_MONTH)
+        before = process_time()
+        for window in windows:
+            monitor.add(window)
+        judging_us = 1e6 * (process_time() - before) / len(arrays)
+        ours = counting_us + judging_us
+        cells = [str(size), f"{judging_us:.0f}", f"{ours:.0f}"]
+        for result in peers.values():
+            us = None if isinstance(result, str) else result["by_size"][str(size)]
+            cells += ["", ""] if us is None else [f"{us:.0f}", f"{us / ours:.0f}"]
+        rows.append(tuple(cells))
+    named = [cell for name in peers for cell in (name, "ratio")]
+    print(table(("samples", "ours, judging", "with counting", *named), rows))
 
 
 def _shown(delays: list[int | None], cap: int = HORIZON) -> str:

@@ -7,12 +7,17 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 import samples
 
 from edge_contracts.bundle import MAX_MANIFEST_BYTES, open_bundle, open_folder
 from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid, FormatTooNew
+from edge_contracts.keys import TrustedKeys
+from edge_contracts.model import canonical_json
+from edge_contracts.signing import verify
 
 
 def rebuilt(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> bytes:
@@ -64,6 +69,63 @@ def test_no_changed_byte_of_the_archive_gives_another_bundle_or_a_crash() -> Non
         # bytes that zip readers do not use (dates, attributes): then everything that counts is the same
         assert dict(bundle.contents) == samples.contents()
         assert bundle.manifest == samples.manifest()
+
+
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1 << 70,
+    1e308,
+    "",
+    "x" * 5000,
+    "../../etc/passwd",
+    "\0",
+    [],
+    [[]],
+    {},
+)
+
+
+def odd_manifest(random: Random) -> dict[str, Any]:
+    """The sample manifest with one of its values made something else, removed, or put in twice."""
+    document: dict[str, Any] = json.loads(canonical_json(samples.manifest()))
+    place: Any = document
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = random.choice(keys)
+        inner = place[key]
+        if isinstance(inner, dict | list) and inner and random.random() < 0.8:
+            place = inner
+            continue
+        what = random.randrange(4)
+        if what == 0:
+            del place[key]
+        elif what == 1 and isinstance(place, dict):
+            place[random.choice(["extra", "__class__", str(key).upper()])] = inner
+        elif what == 1:
+            place.append(inner)
+        else:
+            place[key] = random.choice(ODD)
+        return document
+
+
+def test_no_fuzzed_manifest_is_a_crash_or_gets_past_its_signature() -> None:
+    random, opened = Random(7), 0
+    for _ in range(600):
+        content = canonical_json(odd_manifest(random))
+        if content == canonical_json(samples.manifest()):
+            continue
+        try:
+            bundle = open_bundle(rebuilt(lambda files, c=content: files | {"manifest.json": c}))  # type: ignore[misc]
+        except ContractError as error:
+            assert "\n" not in str(error)
+            continue
+        opened += 1  # another manifest that is one: it has no signature
+        with pytest.raises(ContractError):
+            verify(bundle, TrustedKeys({samples.KEY.public.key_id: samples.KEY.public}))
+    assert opened > 5, "the fuzzer reaches what lies behind the first check"
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 100, 500])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import add
 from typing import Literal
 
 from edge_agent.drift.accuracy import KnownAccuracy, has_declined, known_accuracy
@@ -218,4 +219,4 @@ def judge_accuracy(known: KnownAccuracy, correct: int, labelled: int, judged: st
 def _added(held: tuple[int, ...], more: tuple[int, ...]) -> tuple[int, ...]:
     if len(held) != len(more):
         return more or held
-    return tuple(a + b for a, b in zip(held, more, strict=True))
+    return tuple(map(add, held, more))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Server:
         self.etag = ""
         self.headers: dict[str, str] = {}  # more of them, or others
         self.drip = False  # one byte at a time, until nobody listens
+        self.endless = ""  # "body": it never ends, and does not say how long it is; "head": that never ends
         self.after: Callable[[], None] | None = None  # called when an answer is out
         self.requests: list[dict[str, str]] = []
         server = self
@@ -48,6 +50,9 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.requests.append(dict(self.headers))
+                if server.endless:
+                    self.send_endlessly(server.endless)
+                    return
                 if server.status:
                     self.send_response(server.status)
                     for name, value in server.headers.items():
@@ -83,6 +88,17 @@ class Server:
                 self.wfile.write(rest[: server.cuts.pop(0)] if server.cuts else rest)
                 if server.after is not None:
                     server.after()
+
+            def send_endlessly(self, what: str) -> None:
+                self.send_response(200)
+                piece = b"X-More: of it\r\n" * 1000 if what == "head" else bytes(100_000)
+                if what == "body":
+                    self.end_headers()
+                else:
+                    self.flush_headers()
+                with suppress(OSError):  # until the client has had enough
+                    while True:
+                        self.wfile.write(piece)
 
             def log_message(self, *_: Any) -> None:
                 """Tests print enough."""
@@ -163,6 +179,21 @@ def test_more_than_the_stated_size_is_refused_and_never_written(server: Server, 
     with pytest.raises(ServerRefused, match="more than the size"):
         get(server, tmp_path)
     assert sum(f.stat().st_size for f in tmp_path.iterdir()) <= len(CONTENT)
+
+
+def test_an_answer_that_never_ends_is_left_at_the_stated_size(server: Server, tmp_path: Path) -> None:
+    server.endless = "body"
+    with pytest.raises(ServerRefused, match="more than the size"):
+        get(server, tmp_path)
+    assert sum(f.stat().st_size for f in tmp_path.iterdir()) <= len(CONTENT)
+
+
+def test_a_head_that_never_ends_is_left_too(server: Server, tmp_path: Path) -> None:
+    server.endless = "head"
+    with pytest.raises(ServerUnreachable) as caught:
+        get(server, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not part_of(tmp_path).exists() or not part_of(tmp_path).stat().st_size
 
 
 def test_an_answer_without_progress_is_an_error_and_not_a_loop(server: Server, tmp_path: Path) -> None:
