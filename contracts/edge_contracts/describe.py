@@ -22,6 +22,7 @@ from edge_contracts.cose import MAX_ENVELOPE_BYTES
 from edge_contracts.messages import Ack, Assignment, DeviceState, Event, Gap, Telemetry, Window
 from edge_contracts.model import Frozen
 from edge_contracts.topics import PREFIX, TO_DEVICE, Channel
+from edge_contracts.verified import RecordKind, VerifiedRecord
 
 FOLDER = Path(__file__).parent / "schemas"
 # what is signed on each topic
@@ -86,12 +87,16 @@ class _Schema(GenerateJsonSchema):
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of every message in the form of `as_json`."""
-    kinds = dict.fromkeys(PAYLOADS.values())
+    kinds: dict[type[Frozen], None] = dict.fromkeys(PAYLOADS.values())
+    described: tuple[type[Frozen], ...] = (*kinds, VerifiedRecord)
     _, schema = models_json_schema(
-        [(kind, "validation") for kind in kinds], schema_generator=_Schema, title="Edgefleet messages"
+        [(kind, "validation") for kind in described],
+        schema_generator=_Schema,
+        title="Edgefleet messages",
     )
     # the kinds tell the records apart anyhow, and AsyncAPI has another meaning for the word
     schema["$defs"]["Telemetry"]["properties"]["recs"]["items"].pop("discriminator")
+    schema["$defs"]["VerifiedRecord"]["properties"]["record"].pop("discriminator")
     for definition in schema["$defs"].values():
         said = [name for name, field in definition.get("properties", {}).items() if "const" in field]
         if said:  # the version and the kind of a record: they have defaults, but are always written
@@ -124,6 +129,24 @@ def asyncapi() -> dict[str, Any]:
             "summary": SAID[channel],
             "bindings": {"mqtt": {"qos": 1, "retain": False}},
         }
+    for kind in RecordKind:
+        name = f"verified-{kind}"
+        said = f"Each {kind} that was verified and stored, as plain JSON; only the server publishes here."
+        channels[name] = {
+            "address": f"{PREFIX}/{{fleet}}/{{device}}/verified/{kind}",
+            "description": said,
+            "parameters": channels[Channel.TELEMETRY]["parameters"],
+            "messages": {
+                VerifiedRecord.__name__: {"$ref": f"#/components/messages/{VerifiedRecord.__name__}"}
+            },
+            "bindings": {"mqtt": {}},
+        }
+        operations[name] = {
+            "action": "receive",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "summary": f"For subscribers, not for devices. {said}",
+            "bindings": {"mqtt": {"qos": 0, "retain": False}},
+        }
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -143,6 +166,13 @@ def asyncapi() -> dict[str, Any]:
                     "payload": {"$ref": f"./messages.schema.json#/$defs/{kind.__name__}"},
                 }
                 for kind in dict.fromkeys(PAYLOADS.values())
+            }
+            | {
+                VerifiedRecord.__name__: {
+                    "contentType": "application/json",
+                    "summary": str(VerifiedRecord.__doc__).splitlines()[0],
+                    "payload": {"$ref": f"./messages.schema.json#/$defs/{VerifiedRecord.__name__}"},
+                }
             }
         },
     }

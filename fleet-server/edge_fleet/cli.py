@@ -45,6 +45,9 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--mqtt", metavar="HOST:PORT", help=f"Device port of a managed broker; {DEFAULT_MQTT}."),
         click.option("--broker", metavar="nats|mosquitto|URL", help="Default: nats."),
         click.option("--database", metavar="URL", help="Default: SQLite in the home."),
+        click.option(
+            "--verified", type=click.Choice(["on", "off"]), help="Publish verified telemetry as JSON; on."
+        ),
         click.option("--keep-raw", metavar="AGE", help="Delete windows and envelopes after 36h, 30d, 8w."),
         click.option("--tls-cert", type=click.Path(), help="PEM certificate of the device port."),
         click.option("--tls-key", type=click.Path(), help="PEM key of the device port."),

@@ -28,6 +28,7 @@ class ServerConfig(Frozen):
         broker: "nats", "mosquitto", or the mqtt:// URL of a broker that somebody else runs.
         database: SQLAlchemy URL, or "" for HOME/fleet.db.
         keep_raw: Age at which windows and envelopes are deleted, such as "30d"; "" keeps them for ever.
+        verified: Whether verified telemetry is published again as JSON: "on" or "off".
         tls_cert, tls_key: PEM files of the device port, or "" for plain MQTT.
         tls_ca: PEM file of the CA that devices check the port with; "" means tls_cert itself.
     """
@@ -39,6 +40,7 @@ class ServerConfig(Frozen):
     broker: str = Field(default="nats", pattern=r"^(nats|mosquitto|mqtts?://.+)$")
     database: str = ""
     keep_raw: str = Field(default="", pattern=r"^([1-9][0-9]{0,5}[hdw])?$")
+    verified: Literal["on", "off"] = "on"
     tls_cert: str = ""
     tls_key: str = ""
     tls_ca: str = ""

@@ -33,6 +33,7 @@ from edge_fleet.home import Home, announce, locked, making
 from edge_fleet.ingest import Ingest
 from edge_fleet.keys import read_keys, write_secret
 from edge_fleet.link import Link
+from edge_fleet.republish import Republisher
 from edge_fleet.rollouts.conductor import Conductor
 from edge_fleet.services import Server
 from edge_fleet.storage.housekeeping import Housekeeper, parse_age
@@ -149,7 +150,16 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         housekeeper = Housekeeper(store, keep_raw_ms, now_ms)
         alerts = Watch(server, lambda: link.is_up)
         sender = Sender(server, keys.webhook_secret)
-        works = (Conductor(server).run, sealer.run, housekeeper.run, alerts.run, sender.run)
+        republisher = Republisher(store, config.fleet, link.publish)
+        works: tuple[Callable[[threading.Event], None], ...] = (
+            Conductor(server).run,
+            sealer.run,
+            housekeeper.run,
+            alerts.run,
+            sender.run,
+        )
+        if config.verified == "on":
+            works = (*works, republisher.run)
         for work in (*works, lambda stopping: watch(server, stopping)):
             stack.enter_context(_thread(work))
         yield server

@@ -15,6 +15,7 @@ from message_examples import EXAMPLES
 
 from edge_contracts import cose, describe
 from edge_contracts.topics import Channel, topic
+from edge_contracts.verified import RecordKind, verified_topic
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "v1").glob("*.cose"))
 CDDL = (describe.FOLDER / "messages.cddl").read_text()
@@ -134,7 +135,10 @@ def test_the_asyncapi_document_names_every_topic_and_nothing_that_is_not_there()
     addresses = {
         channel["address"].format(fleet="f", device="d") for channel in document["channels"].values()
     }
-    assert addresses == {topic("f", "d", channel) for channel in Channel}
+    assert addresses == {
+        *(topic("f", "d", channel) for channel in Channel),
+        *(verified_topic("f", "d", kind) for kind in RecordKind),
+    }
     defined = describe.json_schema()["$defs"]
     for message in document["components"]["messages"].values():
         file, _, place = message["payload"]["$ref"].partition("#/$defs/")

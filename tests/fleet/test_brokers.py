@@ -255,6 +255,24 @@ def test_a_subscriber_hears_all_telemetry_and_nothing_else(running: Running) -> 
     assert set(subscriber.got) == {"edge/v1/f/d1/telemetry", "edge/v1/f/d2/telemetry"}
 
 
+def test_verified_telemetry_comes_from_the_server_and_goes_to_subscribers(running: Running) -> None:
+    wanted = ["edge/v1/f/+/verified/+"]
+    with running.client(SUBSCRIBER, wanted) as subscriber, running.client(D1, wanted) as d1:
+        running.link.publish("edge/v1/f/d1/verified/window", b"x")
+        eventually(lambda: subscriber.got, "what the server says")
+        running.probe()
+        assert set(subscriber.got) == {"edge/v1/f/d1/verified/window"} and d1.got == []
+        subscriber.got.clear()
+        for kind in ("window", "event", "gap", "other"):
+            with running.client(D1) as forger, running.client(SUBSCRIBER) as other:
+                for client in (forger, other):
+                    client.client.publish(f"edge/v1/f/d1/verified/{kind}", b"x", qos=1).wait_for_publish(1)
+        running.link.publish("edge/v1/f/d1/verified/event", b"x")  # comes after all of those
+        eventually(lambda: "edge/v1/f/d1/verified/event" in subscriber.got, "the server again")
+        running.probe()
+        assert subscriber.got == ["edge/v1/f/d1/verified/event"], "only what the server said"
+
+
 def test_a_subscriber_says_nothing(running: Running) -> None:
     running.heard.clear()
     for topic in ["edge/v1/f/d1/telemetry", "edge/v1/f/subscriber.s1/telemetry", "edge/v1/f/d1/ack", "x"]:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from edge_contracts.cose import MAX_ENVELOPE_BYTES
 from edge_contracts.topics import FROM_DEVICE, PREFIX, TO_DEVICE, Channel, subscription, topic
+from edge_contracts.verified import verified_filter
 from edge_fleet.config import Address
 
 # Room for the topic and MQTT's header around the largest envelope
@@ -114,12 +115,12 @@ def probe_topic(fleet: str) -> str:
 
 
 def server_account(fleet: str, password: str) -> Account:
-    """The server's own: hears all devices, speaks to all, and nothing else."""
+    """The server's own: hears all devices, speaks to all, tells what it has verified, and nothing else."""
     probe = probe_topic(fleet)
     return Account(
         SERVER_USER,
         password,
-        publish=(*(subscription(fleet, channel) for channel in TO_DEVICE), probe),
+        publish=(*(subscription(fleet, channel) for channel in TO_DEVICE), verified_filter(fleet), probe),
         subscribe=(*(subscription(fleet, channel) for channel in FROM_DEVICE), probe),
     )
 
@@ -135,10 +136,10 @@ def device_account(fleet: str, device: str, password: str) -> Account:
 
 
 def subscriber_account(fleet: str, token_id: str, password: str) -> Account:
-    """A subscriber's: reads telemetry, says nothing."""
+    """A subscriber's: reads telemetry, signed and as verified JSON, and says nothing."""
     return Account(
         SUBSCRIBER_PREFIX + token_id,
         password,
         publish=(),
-        subscribe=(subscription(fleet, Channel.TELEMETRY),),
+        subscribe=(subscription(fleet, Channel.TELEMETRY), verified_filter(fleet)),
     )

@@ -1,0 +1,70 @@
+"""Verified telemetry as plain JSON: what the server publishes again for those who cannot verify COSE.
+
+    edge/v1/<fleet>/<device>/verified/window|event|gap
+
+Only the server may publish there. Whoever takes it believes the server and the broker; whoever wants to
+believe the device alone reads `telemetry` and verifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edge_contracts.messages import Epoch, Record
+from edge_contracts.model import Frozen, Identifier
+from edge_contracts.topics import PREFIX, identifier
+
+
+class RecordKind(StrEnum):
+    """The last level of the topic: the kind of record."""
+
+    WINDOW = "window"
+    EVENT = "event"
+    GAP = "gap"
+
+
+class VerifiedRecord(Frozen):
+    """One record that a device signed and the server has stored.
+
+    Args:
+        device: As in the topic.
+        epoch, seq: Of the envelope that it came in: the proof, which the server keeps.
+        index: Its place in the envelope; with the two before it names the record for ever.
+        received_ms: Unix milliseconds of the server's clock.
+        record: As it was signed.
+    """
+
+    v: Literal[1] = 1
+    device: Identifier
+    epoch: Epoch
+    seq: int = Field(ge=0)
+    index: int = Field(ge=0)
+    received_ms: int = Field(ge=0)
+    record: Record
+
+
+def verified_topic(fleet: str, device: str, kind: str) -> str:
+    """Where records of one kind of one device are told."""
+    return f"{PREFIX}/{identifier(fleet, 'fleet')}/{identifier(device, 'device')}/verified/{RecordKind(kind)}"
+
+
+def verified_filter(fleet: str) -> str:
+    """The filter for every kind of every device of a fleet."""
+    return f"{PREFIX}/{identifier(fleet, 'fleet')}/+/verified/+"
+
+
+def told(device: str, epoch: str, seq: int, received_ms: int, index: int, record: Mapping[str, Any]) -> Any:
+    """The message of a record that is already in JSON's form."""
+    return {
+        "v": 1,
+        "device": device,
+        "epoch": epoch,
+        "seq": seq,
+        "index": index,
+        "received_ms": received_ms,
+        "record": record,
+    }

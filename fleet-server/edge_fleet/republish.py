@@ -1,0 +1,98 @@
+"""Publishing verified telemetry again, as plain JSON: what was committed, in the order of arrival.
+
+Rows are read back from the database, so that nothing is told that is not stored, and ingest is not held up.
+The place is kept every few seconds: after a crash what was told since is told again (`epoch`, `seq` and
+`index` name a record for ever), and what was stored while the broker was away is told when it is back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from edge_contracts.verified import told, verified_topic
+from edge_fleet.schema import meta
+from edge_fleet.store import Store, upsert
+from edge_fleet.telemetry import last_id, page
+
+log = logging.getLogger(__name__)
+
+POSITION_KEY = "republished"
+POLL_S = 0.25
+KEEP_S = 5.0
+RETRY_S = 2.0
+
+
+class Republisher:
+    """Tells verified records of one fleet."""
+
+    def __init__(self, store: Store, fleet: str, publish: Callable[[str, bytes], bool]) -> None:
+        """Take the parts.
+
+        Args:
+            publish: False when it could not be sent.
+        """
+        self._store, self._fleet, self._publish = store, fleet, publish
+        self._done: int | None = None
+        self._kept: int | None = None
+        self.told = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow what is stored until told to stop."""
+        rest_s, kept_at = POLL_S, time.monotonic()
+        while not stop.wait(rest_s):
+            try:
+                rest_s = 0.0 if self.step() else POLL_S
+                if time.monotonic() - kept_at > KEEP_S:
+                    self.keep()
+                    kept_at = time.monotonic()
+            except SQLAlchemyError as error:  # the place is where it was
+                log.error("verified telemetry waits", extra={"reason": " ".join(str(error).split())[:300]})
+                rest_s = RETRY_S
+        with suppress(SQLAlchemyError):
+            self.keep()
+
+    def step(self) -> bool:
+        """Tell one page; whether there may be more at once."""
+        with self._store.read() as connection:
+            if self._done is None:
+                self._kept = position(connection)
+                # what was stored before anybody could listen is not told
+                self._done = last_id(connection) if self._kept is None else self._kept
+            rows = page(connection, self._done)
+        for row in rows:
+            if not self._tell(row):
+                return False
+            self._done = row["id"]
+        return bool(rows)
+
+    def keep(self) -> None:
+        """Write down how far it has come."""
+        if self._done is None or self._done == self._kept:
+            return
+        with self._store.write() as connection:
+            upsert(connection, meta, {"key": POSITION_KEY, "value": str(self._done)}, ("key",))
+        self._kept = self._done
+
+    def _tell(self, row: Mapping[str, Any]) -> bool:
+        for index, record in enumerate(row["records"]):
+            message = told(row["device"], row["epoch"], row["seq"], row["received_ms"], index, record)
+            where = verified_topic(self._fleet, row["device"], record["kind"])
+            if not self._publish(where, json.dumps(message, separators=(",", ":")).encode()):
+                return False
+            self.told += 1
+        return True
+
+
+def position(connection: Connection) -> int | None:
+    """Row id of the last envelope that was told; None before the first."""
+    stated = connection.execute(select(meta.c.value).where(meta.c.key == POSITION_KEY)).scalar()
+    return int(stated) if stated else None
