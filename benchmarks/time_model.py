@@ -1,11 +1,12 @@
 """Measured and predicted time of single operators on LiteRT, and the constants of the time model.
 
-    python benchmarks/time_model.py [--openings N] [--rounds N] [--fit] [--save FILE] [--load FILE]
+    python benchmarks/time_model.py [--cpu NAME] [--rounds N] [--openings N] [--fit] [--save F] [--load F]
 
 Each case is one operator on one shape, timed as one branch and as five beside each other that read the
 same input; a fourth of the difference is what one more operator costs, without the interpreter's share.
 `--fit` prints the constants for `edge_convert/time_model.py` that come of these measurements. Every third
-case is kept out of the fit and judges it.
+case is kept out of the fit and judges it. `--cpu cortex-a76` counts instructions in emulation instead (needs
+the userland of `make arm`) and takes four to a nanosecond: only ratios of such figures mean something.
 """
 
 from __future__ import annotations
@@ -23,23 +24,30 @@ from scipy.optimize import linprog
 
 from edge_contracts.profile import load_profile
 from edge_convert import recipe, time_model
+from edge_convert.device import arm
+from edge_convert.device.arm import Userland
 from edge_convert.emitters.tflite import emit
 from edge_convert.engine import LiteRtEngine
+from edge_convert.errors import EmulationMissing
 from edge_convert.graph import Graph, Node, Op, Port, Tensor, constant, validate
 from edge_convert.quantizing.quantize import choose, rules_for
 from edge_convert.quantizing.statistics import collect
 from edge_convert.shapes import result
 from edge_convert.terminal import table
+from edge_convert.time_model import Cpu
 from edge_convert.timing import interleaved_ms
 
 Timed = Literal["int8", "float32"]
 Known = Mapping[str, Mapping[str, float]]
 Constants = Mapping[str, Mapping[str, tuple[float, ...]]]
 PRECISIONS: tuple[Timed, ...] = ("int8", "float32")
+LOCAL = Path(__file__).parents[1] / ".arm"
 KEPT_OUT = 3  # every so manieth case is not fitted to
 HEAD = ("operator", "int8 us", "predicted", "float us", "predicted", "")
 ERROR_HEAD = ("precision", "kernel", "cases kept out", "median error", "9 of 10 below")
 BRANCHES = 5
+# Files counted in one emulated process; instructions of a microsecond
+TOGETHER, PER_US = 16, 4000.0
 
 
 @dataclass(frozen=True)
@@ -202,17 +210,41 @@ def measured(every: list[Case], openings: int, rounds: int) -> dict[Timed, dict[
 def _fastest_ms(case: Case, precision: Timed, rounds: int) -> dict[int, float]:
     calls = {}
     for branches in (1, BRANCHES):
-        graph = model(case, branches)
-        quantization = None
-        if precision == "int8":
-            x = np.random.default_rng(1).normal(0, 1, (4, *case.shape[1:])).astype(np.float32)
-            rules = replace(rules_for(load_profile("x86-cpu")), integer_io=True)
-            quantization = choose(graph, collect(graph, {"x": x}), recipe.load("wi8_ai8_minmax"), rules)
-        engine = LiteRtEngine(emit(graph, quantization))
-        port = engine.inputs[0]
-        sample = np.random.default_rng(2).integers(-100, 100, case.shape).astype(port.dtype)
-        calls[str(branches)] = engine.repeat({port.name: sample})
+        content, feeds = _file(case, precision, branches)
+        calls[str(branches)] = LiteRtEngine(content).repeat(feeds)
     return {int(name): min(ms) for name, ms in interleaved_ms(calls, rounds).items()}
+
+
+def _file(case: Case, precision: Timed, branches: int) -> tuple[bytes, dict[str, np.ndarray]]:
+    """A TFLite file and what to feed it."""
+    graph = model(case, branches)
+    quantization = None
+    if precision == "int8":
+        x = np.random.default_rng(1).normal(0, 1, (4, *case.shape[1:])).astype(np.float32)
+        rules = replace(rules_for(load_profile("x86-cpu")), integer_io=True)
+        quantization = choose(graph, collect(graph, {"x": x}), recipe.load("wi8_ai8_minmax"), rules)
+    content = emit(graph, quantization)
+    sample = np.random.default_rng(2).integers(-100, 100, case.shape)
+    return content, {"x": sample.astype(np.int8 if quantization else np.float32)}
+
+
+def counted(every: list[Case], userland: Userland) -> dict[Timed, dict[str, float]]:
+    """The same as instructions on an emulated Cortex-A76, at four to a nanosecond."""
+    found: dict[Timed, dict[str, float]] = {}
+    for precision in PRECISIONS:
+        instructions: list[int] = []
+        for start in range(0, len(every), TOGETHER):
+            jobs = []
+            for case in every[start : start + TOGETHER]:
+                for branches in (1, BRANCHES):
+                    jobs.append(_file(case, precision, branches))
+            instructions += arm.instructions_of_each(jobs, arm.CPUS[0], userland)
+        pairs = zip(instructions[::2], instructions[1::2], strict=True)
+        found[precision] = {
+            case.label: (many - one) / (BRANCHES - 1) / PER_US
+            for case, (one, many) in zip(every, pairs, strict=True)
+        }
+    return found
 
 
 def steady_heap() -> None:
@@ -227,7 +259,9 @@ def steady_heap() -> None:
             libc.mallopt(parameter, value)
 
 
-def fitted(seen: Mapping[str, float], precision: Timed, every: list[Case]) -> dict[str, tuple[float, ...]]:
+def fitted(
+    seen: Mapping[str, float], precision: Timed, every: list[Case], cpu: Cpu
+) -> dict[str, tuple[float, ...]]:
     """Constants by kind, none negative, with the least sum of relative errors' sizes.
 
     Sizes and not squares: what a neighbour disturbed must not pull. Solved as a linear programme.
@@ -238,7 +272,7 @@ def fitted(seen: Mapping[str, float], precision: Timed, every: list[Case]) -> di
             continue
         node, shapes = _only_node(case)
         kind = time_model.kind_of(node, shapes)
-        counts = time_model.work(node, shapes, precision == "int8")
+        counts = time_model.work(node, shapes, precision == "int8", cpu)
         rows.setdefault(kind, []).append((counts, max(1000 * seen[case.label], 1.0)))
     return {kind: _least_sizes(pairs) for kind, pairs in rows.items()}
 
@@ -270,49 +304,56 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="print constants fitted to these measurements")
     parser.add_argument("--save", type=Path, help="write the measurements to this file")
     parser.add_argument("--load", type=Path, help="take the measurements from this file")
+    parser.add_argument("--cpu", choices=list(time_model.CONSTANTS), default="x86-64")
     options = parser.parse_args()
     steady_heap()
     every = list(cases())
     if options.load:
         known = json.loads(options.load.read_text())
+    elif options.cpu != "x86-64":
+        try:
+            known = counted(every, arm.find(LOCAL if LOCAL.is_dir() else None))
+        except EmulationMissing as error:
+            print(f"not counted: {error}")
+            return
     else:
         known = measured(every, options.openings, options.rounds)
     if options.save:
         options.save.write_text(json.dumps(known, indent=1))
-    constants = time_model.CONSTANTS
+    constants = time_model.CONSTANTS[options.cpu]
     if options.fit:
-        constants = {p: fitted(known[p], p, every) for p in PRECISIONS}
-        print("CONSTANTS: Mapping[str, Mapping[str, tuple[float, ...]]] = {")
+        constants = {p: fitted(known[p], p, every, options.cpu) for p in PRECISIONS}
+        print(f'    "{options.cpu}": {{')
         for precision, kinds in constants.items():
-            print(f'    "{precision}": {{')
+            print(f'        "{precision}": {{')
             for kind, values in kinds.items():
-                print(f'        "{kind}": {values},')
-            print("    },")
-        print("}\n")
-    print(table(HEAD, _rows(every, known, constants)))
+                print(f'            "{kind}": {values},')
+            print("        },")
+        print("    },\n")
+    print(table(HEAD, _rows(every, known, constants, options.cpu)))
     print()
-    print(table(ERROR_HEAD, _errors(every, known, constants)))
+    print(table(ERROR_HEAD, _errors(every, known, constants, options.cpu)))
 
 
-def _rows(every: list[Case], known: Known, constants: Constants) -> list[tuple[str, ...]]:
+def _rows(every: list[Case], known: Known, constants: Constants, cpu: Cpu) -> list[tuple[str, ...]]:
     rows = []
     for index, case in enumerate(every):
         figures = [
             f"{value:.2f}"
             for p in PRECISIONS
-            for value in (known[p][case.label], _predicted(case, p, constants))
+            for value in (known[p][case.label], _predicted(case, p, constants, cpu))
         ]
         rows.append((case.label, *figures, "kept out" if index % KEPT_OUT == 0 else ""))
     return rows
 
 
-def _errors(every: list[Case], known: Known, constants: Constants) -> list[tuple[str, ...]]:
+def _errors(every: list[Case], known: Known, constants: Constants, cpu: Cpu) -> list[tuple[str, ...]]:
     rows = []
     for precision in PRECISIONS:
         by_kind: dict[str, list[float]] = {}
         for case in every[::KEPT_OUT]:
             seen = max(known[precision][case.label], 0.01)
-            error = abs(_predicted(case, precision, constants) / seen - 1)
+            error = abs(_predicted(case, precision, constants, cpu) / seen - 1)
             by_kind.setdefault(time_model.kind_of(*_only_node(case)), []).append(error)
         by_kind["all"] = [error for errors in by_kind.values() for error in errors]
         for kind, errors in by_kind.items():
@@ -321,9 +362,9 @@ def _errors(every: list[Case], known: Known, constants: Constants) -> list[tuple
     return rows
 
 
-def _predicted(case: Case, precision: Timed, constants: Constants) -> float:
+def _predicted(case: Case, precision: Timed, constants: Constants, cpu: Cpu) -> float:
     node, shapes = _only_node(case)
-    counts = time_model.work(node, shapes, precision == "int8")
+    counts = time_model.work(node, shapes, precision == "int8", cpu)
     by_kind = constants[precision][time_model.kind_of(node, shapes)]
     return sum(a * b for a, b in zip(counts, by_kind, strict=True)) / 1000
 

@@ -24,6 +24,7 @@ from edge_convert.quantizing.quantize import Rules, rules_for
 from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.search import Forms, Found, Search
 from edge_convert.terminal import Step
+from edge_convert.time_model import Cpu, cpu_of
 from edge_convert.workbench import NOT_PRUNED, Baseline, Form, Workbench
 
 # target of a profile -> what runs its files on this host, and then times the source itself
@@ -66,7 +67,7 @@ class Searches:
         self._shared = shared
         self._forms: dict[prune.LadderOptions, Forms] = {}
         self._quantizers: dict[Form, Quantizer] = {}
-        self._known: list[tuple[str, prune.LadderOptions, Rules, Search]] = []
+        self._known: list[tuple[tuple[str, Cpu], prune.LadderOptions, Rules, Search]] = []
         self._found: dict[Search, Found] = {}
         self._whole = Form(shared.graph)
         self._unsaturated = Unsaturated(shared.graph, shared.evidence.selection.feeds)
@@ -74,16 +75,17 @@ class Searches:
     def of(self, profile: DeviceProfile) -> Search:
         """The search for a profile; nothing runs yet."""
         rules, shared = rules_for(profile), self._shared
+        device = profile.target, cpu_of(profile)
         options = replace(shared.lossy, fold=_may_fold(profile), thin=_may_widen(profile))
-        for target, made, demands, search in self._known:
-            if (target, made) == (profile.target, options) and self._same(demands, rules):
+        for known, made, demands, search in self._known:
+            if (known, made) == (device, options) and self._same(demands, rules):
                 return search
         if options not in self._forms:
             forms = forms_of(shared.graph, shared.evidence, shared.pruning, options, shared.step)
             self._forms[options] = Forms(forms)
         benches = _Benches(profile, self._shared, self._unsaturated, self._quantizer)
         search = Search(self._forms[options], benches.of, self._shared.recipe_names, self._shared.limits)
-        self._known.append((profile.target, options, rules, search))
+        self._known.append((device, options, rules, search))
         return search
 
     def _same(self, one: Rules, other: Rules) -> bool:

@@ -160,7 +160,9 @@ class Workbench:
     def mixed(self, recipe: Recipe) -> Iterator[Candidate]:
         """A recipe's candidate with more and more layers in float; none where nothing is proposed."""
         rules, graph = rules_for(self._profile), self.form.graph
-        for kept, quantization in mixed.ladder(graph, self._quantizer, recipe, rules, self._costs(recipe)):
+        for kept, quantization in mixed.ladder(
+            graph, self._quantizer, recipe, rules, self._costs(recipe), time_model.cpu_of(self._profile)
+        ):
             self._step(f"{self._profile.target}: {recipe.name}, {len(kept)} layers in float")
             yield candidates.written(graph, self._profile.target, recipe, quantization, kept)
 
@@ -195,11 +197,13 @@ class Workbench:
     def predicted_us(self, candidate: Candidate) -> float:
         """Predicted time of one inference, microseconds: to compare candidates, not to promise anything."""
         graph, precision = self.form.graph, candidate.recipe.precision
+        cpu = time_model.cpu_of(self._profile)
+        own = time_model.by_node(graph, precision, cpu)
         if not candidate.kept_float:
-            return time_model.predicted_us(graph, precision)
-        own, kept = time_model.by_node(graph, precision), time_model.by_node(graph, "float32")
+            return sum(own.values())
+        kept = time_model.by_node(graph, "float32", cpu)
         total = sum(kept[name] if name in candidate.kept_float else us for name, us in own.items())
-        return total + time_model.conversions_us(mixed.borders(graph, candidate.kept_float))
+        return total + time_model.conversions_us(mixed.borders(graph, candidate.kept_float), cpu)
 
     def measured(self, candidate: Candidate) -> Measured:
         """Figures of a candidate on the held-out samples, and its speed beside the source's."""

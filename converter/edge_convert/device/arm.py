@@ -152,19 +152,24 @@ def run(
     userland = userland or find()
     with tempfile.TemporaryDirectory(prefix="edge-convert-") as name:
         folder = Path(name)
-        (folder / "model.tflite").write_bytes(tflite)
-        (folder / "feeds.npz").write_bytes(write_npz({str(i): v for i, v in enumerate(feeds.values())}))
-        job = {
-            "inputs": list(feeds),
-            "samples": len(next(iter(feeds.values()))),
-            "counted": COUNTED_RUNS if userland.counts else 0,
-        }
-        (folder / "job.json").write_text(json.dumps(job))
-        said = _emulate(userland, cpu, folder)
+        _write_job(folder, tflite, feeds, userland)
+        said = _emulate(userland, cpu, [folder])
         names = json.loads((folder / "outputs.json").read_text())
         answers = read_npz(folder / "answers.npz", "the emulation's answers")
     named = {name: answers[str(i)] for i, name in enumerate(names)}
     return ArmRun(cpu, named, instructions_of(marks_in(said)))
+
+
+def _write_job(folder: Path, tflite: bytes, feeds: Mapping[str, Array], userland: Userland) -> None:
+    """What `arm_guest.py` reads."""
+    (folder / "model.tflite").write_bytes(tflite)
+    (folder / "feeds.npz").write_bytes(write_npz({str(i): v for i, v in enumerate(feeds.values())}))
+    job = {
+        "inputs": list(feeds),
+        "samples": len(next(iter(feeds.values()))),
+        "counted": COUNTED_RUNS if userland.counts else 0,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
 
 
 def instructions(
@@ -179,16 +184,37 @@ def instructions(
         EmulationMissing: No userland, or one that cannot count.
         EmulationFailed: The file does not run there.
     """
+    return instructions_of_each([(tflite, feeds)], cpu, userland)[0]
+
+
+def instructions_of_each(
+    jobs: Sequence[tuple[bytes, Mapping[str, Array]]],
+    cpu: str = CPUS[0],
+    userland: Userland | None = None,
+) -> list[int]:
+    """The same of several files, one after the other in one emulated process: most of a count is its start.
+
+    Raises:
+        EmulationMissing: No userland, or one that cannot count.
+        EmulationFailed: One of the files does not run there.
+    """
     userland = userland or find()
     if not userland.counts:
         raise EmulationMissing(
             f"{userland.folder} cannot count instructions; make it again with a C compiler"
         )
-    first = {name: values[:1] for name, values in feeds.items()}
-    count = run(tflite, first, cpu, userland).instructions
-    if count is None:
+    with tempfile.TemporaryDirectory(prefix="edge-convert-") as name:
+        folders = [Path(name) / str(index) for index in range(len(jobs))]
+        for folder, (tflite, feeds) in zip(folders, jobs, strict=True):
+            folder.mkdir()
+            _write_job(folder, tflite, {name: values[:1] for name, values in feeds.items()}, userland)
+        marks = marks_in(_emulate(userland, cpu, folders))
+    each = len(marks) // max(1, len(jobs))
+    counts = [instructions_of(marks[i * each : (i + 1) * each]) for i in range(len(jobs))]
+    found = [count for count in counts if count is not None]
+    if len(found) < len(jobs):
         raise EmulationFailed(f"the counter of {userland.folder} said nothing")
-    return count
+    return found
 
 
 def marks_in(text: str) -> list[int]:
@@ -207,9 +233,9 @@ def instructions_of(marks: Sequence[int]) -> int | None:
     return round(median((after - second) - (second - first) for first, second, after in runs))
 
 
-def _emulate(userland: Userland, cpu: str, folder: Path) -> str:
+def _emulate(userland: Userland, cpu: str, folders: Sequence[Path]) -> str:
     # -P: the guest's neighbours here must not hide the standard library's modules there
-    command = [str(userland.python), "-P", str(_GUEST), str(folder)]
+    command = [str(userland.python), "-P", str(_GUEST), *map(str, folders)]
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ARM_PYTHONPATH")}
     # Python is counted too where it calls the runtime, and the seed decides how its dictionaries are laid out
     environment |= {"ARM_CPU": cpu, "PYTHONHASHSEED": "0"} | ({"ARM_COUNT": "1"} if userland.counts else {})

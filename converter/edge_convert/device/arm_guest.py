@@ -1,8 +1,9 @@
 """The half of `arm.py` that runs inside the emulation: a model's answers, and marks for the counter.
 
 Nothing here but LiteRT, numpy and the standard library: it is a script for an aarch64 Python that has
-no Edgefleet. `python-arm arm_guest.py FOLDER` reads FOLDER/model.tflite, feeds.npz and job.json, and
-writes answers.npz and outputs.json; arrays are filed by position in the lists of tensor names.
+no Edgefleet. `python-arm arm_guest.py FOLDER ...` reads FOLDER/model.tflite, feeds.npz and job.json, and
+writes answers.npz and outputs.json, folder after folder; arrays are filed by position in the lists of
+tensor names.
 """
 
 from __future__ import annotations
@@ -56,4 +57,5 @@ def mark() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for argument in sys.argv[1:]:
+        main(Path(argument))
