@@ -21,6 +21,7 @@ from edge_fleet.api import (
     auditing,
     devices,
     health,
+    keys,
     lineage,
     releases,
     rollouts,
@@ -94,6 +95,7 @@ def routers() -> list[APIRouter]:
         auditing,
         tokens,
         users,
+        keys,
         webhooks,
     )
     return [part.router for part in parts]

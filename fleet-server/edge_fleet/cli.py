@@ -124,6 +124,7 @@ def main() -> None:
 def _add_groups() -> None:
     """Commands that live in modules of their own."""
     import_module("edge_fleet.lineage.cli")  # adds to the group `release`
+    import_module("edge_fleet.access.key_cli")  # adds to the group `trust`
     import_module("edge_fleet.access.two_people_cli")  # adds to the group `rollout`
     for command in (plan, schema):
         rollout.add_command(command)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import Assignment, seal
 from edge_contracts.topics import Channel, topic
+from edge_fleet.access.key_statements import for_device
 from edge_fleet.assignment import OPEN, Event, State
 from edge_fleet.events import EventBus
 from edge_fleet.orders import note
@@ -79,9 +80,10 @@ class Dispatcher:
         """Send a device its newest assignment now, or word that it has none."""
         with self._store.read() as connection:
             row = newest(connection, device)
+            keys = for_device(connection, device)
         if row is None:
             return
-        message = as_message(device, row)
+        message = as_message(device, row).model_copy(update={"keys": keys})
         where = topic(self._fleet, device, Channel.ASSIGNMENT)
         if not self._publish(where, seal(message, where, self._director)):
             return  # no connection: the reconnect sends again

@@ -225,8 +225,8 @@ def trust_list(home_path: Path | None, url: str | None, token: str | None, as_js
     if as_json:
         click.echo(json.dumps(found))
     else:
-        rows = [(p["key_id"], p["label"] or "-", ago(p["added_ms"])) for p in found]
-        table(("key", "label", "added"), rows)
+        rows = [(p["key_id"], p["label"] or "-", p["state"], ago(p["added_ms"])) for p in found]
+        table(("key", "label", "state", "added"), rows)
 
 
 def _inner(outer: tuple[Any, Any, Any], *own: Any) -> Client:

@@ -43,8 +43,15 @@ class Candidate:
 
 def trusted_publishers(connection: Connection) -> TrustedKeys:
     """The keys whose bundles may be published."""
-    rows = connection.execute(select(publishers.c.public_key)).scalars()
-    return TrustedKeys.of(PublicKey(raw) for raw in rows)
+    rows = connection.execute(select(publishers)).all()
+    out = {row.key_id for row in rows if row.revoked_ms is not None}
+    former = {row.key_id for row in rows if row.retired_ms is not None} - out
+    keys = {row.key_id: PublicKey(row.public_key) for row in rows}
+    return TrustedKeys(
+        {name: key for name, key in keys.items() if name not in out | former},
+        {name: key for name, key in keys.items() if name in former},
+        {name: key for name, key in keys.items() if name in out},
+    )
 
 
 def trust(connection: Connection, key: PublicKey, label: str, actor: str, now_ms: int) -> bool:

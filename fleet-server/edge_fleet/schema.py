@@ -198,6 +198,21 @@ publishers = Table(
     Column("public_key", LargeBinary(32), nullable=False),
     Column("label", String(128), nullable=False),
     Column("added_ms", BigInteger, nullable=False),
+    Column("retired_ms", BigInteger),  # signs nothing new, what it signed stays
+    Column("revoked_ms", BigInteger),  # counts for nothing
+)
+
+# What devices are told about keys, in order. Rows are only ever added.
+key_statements = Table(
+    "key_statements",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("envelope", LargeBinary, nullable=False),  # trust.sign_keys
+    Column("signer", String(32), nullable=False),  # id of the key
+    Column("counter", BigInteger, nullable=False),  # the signer's own
+    Column("said", JSON, nullable=False),  # {"add"|"retire"|"revoke": [ids], "stop", "reason"}
+    Column("made_ms", BigInteger, nullable=False),
+    Column("actor", String(64), nullable=False),
 )
 
 # The counter is the release's identity: it only grows, over all names, and devices remember it.

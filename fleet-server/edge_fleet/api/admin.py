@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from edge_contracts.keys import PublicKey
 from edge_contracts.model import Frozen
@@ -42,9 +42,16 @@ def list_publishers(services: Shared, who: Reader) -> list[dict[str, Any]]:
                 "public_key": PublicKey(row.public_key).base64,
                 "label": row.label,
                 "added_ms": row.added_ms,
+                "state": _state(row),
             }
             for row in rows
         ]
+
+
+def _state(row: Row[Any]) -> str:
+    if row.revoked_ms is not None:
+        return "revoked"
+    return "trusted" if row.retired_ms is None else "retired"
 
 
 @router.post("/publishers", status_code=201)

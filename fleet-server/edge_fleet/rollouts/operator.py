@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
+from edge_fleet.access.key_statements import require_signers
 from edge_fleet.access.two_people import require_approved
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict
@@ -65,6 +66,7 @@ class Operator:
             if found.position.phase is not Phase.DRAFT:
                 return Event.STARTED
             require_rollable(connection, found.counter)
+            require_signers(connection, found.counter)
             require_approved(connection, found, now_ms)
             _require_free(connection, found, now_ms)
             begins = at_s(found.plan.start_at)

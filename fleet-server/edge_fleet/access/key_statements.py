@@ -1,0 +1,162 @@
+"""Signed statements about keys: made or taken in here, sent with every assignment, applied to our own list.
+
+Who may say what is the contract's (`edge_contracts.trust`): the server's director key retires and revokes
+publishers; to add one, a publisher must sign (`edge-convert keys change`), for a server that could add
+publishers could make bundles. Devices follow them in order; those that they know already do no harm. A
+device gets those that were made after it enrolled: the enrolment itself told it the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys
+from edge_contracts.trust import KeyStatement, open_keys, sign_keys
+from edge_fleet.audit import record
+from edge_fleet.errors import Conflict, Forbidden, NotFound
+from edge_fleet.schema import bundles, devices, key_statements, publishers
+
+# all of them travel with each assignment: a hundred are 60 kB, and a year's worth is a handful
+MOST = 100
+
+
+def say(
+    connection: Connection,
+    director: PrivateKey,
+    fleet: str,
+    actor: str,
+    now_ms: int,
+    *,
+    retire: Sequence[str] = (),
+    revoke: Sequence[str] = (),
+    stop: bool = False,
+    reason: str = "",
+) -> int:
+    """Make a statement with the director's key; returns its counter.
+
+    Raises:
+        NotFound: A key is not one of a publisher here.
+        Conflict: It would leave no publisher, or says nothing new.
+    """
+    counter = _last_counter(connection, director.public.key_id) + 1
+    statement = KeyStatement(
+        fleet=fleet, counter=counter, retire=tuple(retire), revoke=tuple(revoke), stop=stop, reason=reason
+    )
+    _keep(connection, statement, sign_keys(statement, director), director.public.key_id, actor, now_ms)
+    return counter
+
+
+def take_in(
+    connection: Connection, envelope: bytes, director: PublicKey, fleet: str, actor: str, now_ms: int
+) -> int:
+    """Take a publisher's statement in, to hand it out; returns its counter.
+
+    Raises:
+        KeyUnknown, SignatureInvalid, FormatInvalid: No publisher that counts here has signed it.
+        Forbidden: It is for another fleet, or changes the director, which the server would not follow.
+        NotFound, Conflict: As `say`; or its counter is not above that of the last one of a publisher.
+    """
+    good = _standing(connection)
+    statement, signer = open_keys(envelope, TrustedKeys.of(good.values()))
+    if statement.fleet not in (None, fleet):
+        raise Forbidden(f"the statement is for fleet {statement.fleet}, this one is {fleet}")
+    if statement.director:
+        raise Forbidden("the statement names another director; this server would not be obeyed any more")
+    last = connection.execute(
+        select(func.max(key_statements.c.counter)).where(key_statements.c.signer != director.key_id)
+    ).scalar()
+    if last is not None and statement.counter <= last:
+        raise Conflict(
+            f"the statement has counter {statement.counter}, the last one had {last}; give a larger"
+        )
+    _keep(connection, statement, envelope, signer, actor, now_ms)
+    return statement.counter
+
+
+def for_device(connection: Connection, device: str) -> tuple[bytes, ...]:
+    """The statements that a device may not know, oldest first."""
+    since = select(devices.c.enrolled_ms).where(devices.c.id == device).scalar_subquery()
+    query = select(key_statements.c.envelope).where(key_statements.c.made_ms >= since)
+    return tuple(connection.execute(query.order_by(key_statements.c.id)).scalars())
+
+
+def listed(connection: Connection) -> list[dict[str, Any]]:
+    """Every statement, oldest first, without its envelope."""
+    columns = [column for column in key_statements.c if column.name != "envelope"]
+    return [
+        dict(row) for row in connection.execute(select(*columns).order_by(key_statements.c.id)).mappings()
+    ]
+
+
+def require_signers(connection: Connection, counter: int) -> None:
+    """Refuse a rollout of a release that devices would not install any more.
+
+    Raises:
+        Conflict: A bundle of it is signed by a key that was revoked.
+    """
+    row = connection.execute(
+        select(bundles.c.profile, bundles.c.key_id)
+        .join(publishers, publishers.c.key_id == bundles.c.key_id)
+        .where(bundles.c.counter == counter, publishers.c.revoked_ms.is_not(None))
+    ).first()
+    if row is not None:
+        raise Conflict(
+            f"the bundle for {row.profile} is signed by {row.key_id}, which was revoked; "
+            "publish it again with another key"
+        )
+
+
+def _keep(
+    connection: Connection, statement: KeyStatement, envelope: bytes, signer: str, actor: str, now_ms: int
+) -> None:
+    if connection.execute(select(func.count()).select_from(key_statements)).scalar_one() >= MOST:
+        raise Conflict(f"there are {MOST} statements about keys already; no device could take more at once")
+    known = {row.key_id: row for row in connection.execute(select(publishers))}
+    for key_id in (*statement.retire, *statement.revoke):
+        if key_id not in known:
+            raise NotFound(f"no publisher {key_id!r}; see edge-fleet trust list")
+    added = {key.key_id: key for key in map(PublicKey.from_base64, statement.add)}
+    again = sorted(key_id for key_id in added if key_id in known and known[key_id].revoked_ms is not None)
+    if again:
+        raise Conflict(f"publisher {again[0]} was revoked, and a revoked key does not come back")
+    left = (set(_standing(connection)) | set(added)) - {*statement.retire, *statement.revoke}
+    if not left:
+        raise Conflict("that would leave no publisher, and devices would refuse it; add the new one first")
+    for key_id, key in added.items():
+        values = {"public_key": key.raw, "label": statement.reason[:128], "added_ms": now_ms}
+        if key_id in known:
+            connection.execute(
+                update(publishers).where(publishers.c.key_id == key_id).values(retired_ms=None)
+            )
+        else:
+            connection.execute(insert(publishers).values(key_id=key_id, **values))
+    for column, names in (("retired_ms", statement.retire), ("revoked_ms", statement.revoke)):
+        connection.execute(update(publishers).where(publishers.c.key_id.in_(names)).values({column: now_ms}))
+    said = statement.model_dump(mode="json", include={"retire", "revoke", "stop", "reason"})
+    said["add"] = sorted(added)
+    connection.execute(
+        insert(key_statements).values(
+            envelope=envelope,
+            signer=signer,
+            counter=statement.counter,
+            said=said,
+            made_ms=now_ms,
+            actor=actor[:64],
+        )
+    )
+    record(connection, actor, "statement about keys", signer, now_ms, counter=statement.counter, **said)
+
+
+def _standing(connection: Connection) -> dict[str, PublicKey]:
+    """The publishers that are neither retired nor revoked."""
+    query = select(publishers).where(publishers.c.retired_ms.is_(None), publishers.c.revoked_ms.is_(None))
+    return {row.key_id: PublicKey(row.public_key) for row in connection.execute(query)}
+
+
+def _last_counter(connection: Connection, signer: str) -> int:
+    query = select(func.max(key_statements.c.counter)).where(key_statements.c.signer == signer)
+    last = connection.execute(query).scalar()
+    return -1 if last is None else int(last)
