@@ -213,7 +213,8 @@ def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _
     if view.position.phase in BEGINNING:
         stage = plan.stages[view.position.stage]
         reached = [row.device for row in view.counted]
-        for target in targets.due(view.rollout, stage, reached, fleet()):
+        held_back = plan.held_back(view.position.stage)
+        for target in targets.due(view.rollout, stage, reached, fleet(), held_back):
             if target.wait:
                 waits.append(target.wait)
             elif target.bundle is not None:

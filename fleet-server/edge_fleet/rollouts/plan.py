@@ -166,6 +166,10 @@ class RolloutPlan(Frozen):
         le=0.5,
         description="chance that a good release is halted, over the rollout and all its gates, 1e-6 to 0.5",
     )
+    control: Annotated[str, StringConstraints(pattern=r"^\d{1,2}(\.\d{1,3})?%$")] | None = Field(
+        default=None,
+        description="a share such as 10%: devices that get it in the last stage, for comparison till then",
+    )
     stray: float = Field(
         default=1e-4,
         ge=1e-6,
@@ -234,6 +238,21 @@ class RolloutPlan(Frozen):
         if self.join is Join.UNTIL_DEADLINE and self.deadline is None:
             raise ValueError("join until-deadline needs a deadline: without one it would never end")
         return self
+
+    @model_validator(mode="after")
+    def _leaves_a_control_group(self) -> Self:
+        for stage in self.stages[:-1]:
+            if stage.percent is not None and stage.percent > 100 * (1 - self.held_back(0)) + 1e-9:
+                raise ValueError(
+                    f"stage {stage} leaves no control group of {self.control}: only the last stage reaches it"
+                )
+        return self
+
+    def held_back(self, stage: int) -> float:
+        """Share of the selected devices that a stage leaves alone, so that the others can be compared."""
+        if self.control is None or stage >= len(self.stages) - 1:
+            return 0.0
+        return float(self.control.removesuffix("%")) / 100
 
     @property
     def model(self) -> str:

@@ -40,6 +40,9 @@ def described(plan: RolloutPlan) -> list[str]:
     lines.append(
         f"gates        {', '.join(f'{n} {g.limit:g}' for n, g in sorted(plan.gates.items())) or 'none'}"
     )
+    if plan.control is not None:
+        lines.append(f"control      {plan.control} of the devices, until the last stage")
+    lines.append(f"false halts  {plan.false_halt:g} at most, over the whole rollout")
     lines.append(f"on failure   {_ON_FAILURE[plan.on_failure]}")
     lines.append(f"newcomers    {_JOIN[plan.join]}")
     return lines

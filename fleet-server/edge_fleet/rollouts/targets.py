@@ -7,6 +7,7 @@ a restart, a new device or another database order changes nothing.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -142,22 +143,32 @@ def in_order(rollout: str, devices: Iterable[str]) -> list[str]:
     return sorted(devices, key=lambda device: hashlib.sha256(f"{rollout}\n{device}".encode()).digest())
 
 
-def due(rollout: str, stage: Stage, reached: Sequence[str], targets: Iterable[Target]) -> list[Target]:
+def due(
+    rollout: str, stage: Stage, reached: Sequence[str], targets: Iterable[Target], held_back: float = 0.0
+) -> list[Target]:
     """The devices that a stage has still to reach, those that have to wait included.
 
     Args:
         reached: Devices that this rollout has reached already; they are of the selection.
         targets: Of the selection; those without a bundle and those reached are passed over.
+        held_back: Share of all of them that the stage leaves alone: the last ones in the order.
     """
     known = set(reached)
     waiting = {t.device: t for t in targets if t.bundle is not None and t.device not in known}
+    selected = len(known) + len(waiting)
+    if held_back:
+        every = in_order(rollout, known | waiting.keys())
+        for device in every[selected - math.ceil(round(held_back * selected, 9)) :]:
+            waiting.pop(device, None)
     if stage.label is not None:
         named = (t.device for t in waiting.values() if stage.names(t.device, t.profile, t.labels))
         return [waiting[device] for device in in_order(rollout, named)]
-    missing = stage.target(len(known) + len(waiting)) - len(known)
+    missing = stage.target(selected) - len(known)
     return [waiting[device] for device in in_order(rollout, waiting)[: max(0, missing)]]
 
 
-def goal(rollout: str, stage: Stage, reached: Sequence[str], targets: Sequence[Target]) -> int:
+def goal(
+    rollout: str, stage: Stage, reached: Sequence[str], targets: Sequence[Target], held_back: float = 0.0
+) -> int:
     """Devices that a stage will have reached in all, as the fleet is now."""
-    return len(set(reached)) + len(due(rollout, stage, reached, targets))
+    return len(set(reached)) + len(due(rollout, stage, reached, targets, held_back))

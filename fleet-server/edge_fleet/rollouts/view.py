@@ -74,7 +74,9 @@ def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any
             {
                 "number": index + 1,
                 "share": str(stage),
-                "target": goal(rollout.id, stage, counted, targets) if going else None,
+                "target": goal(rollout.id, stage, counted, targets, rollout.plan.held_back(index))
+                if going
+                else None,
                 "begun_ms": begun[index].begun_ms if index in begun else None,
                 "devices": [_member(row, profiles) for row in members if row.member.stage == index],
                 "verdicts": [verdict_row(v) for v in (verdicts_of(begun[index]) if index in begun else ())],

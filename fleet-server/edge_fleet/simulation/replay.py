@@ -135,9 +135,12 @@ class _World:
         self.stage_s = now
         self.began.append(now)
         share = self.plan.stages[stage]
-        waiting = self.order[self.stage_of[self.order] < 0]
+        held = math.ceil(round(self.plan.held_back(stage) * len(self.order), 9))
+        free = self.order[: len(self.order) - held]
+        waiting = free[self.stage_of[free] < 0]
+        reached = int((self.stage_of >= 0).sum())
         if share.label is None:
-            due = waiting[: max(0, share.target(len(self.order)) - (len(self.order) - len(waiting)))]
+            due = waiting[: max(0, share.target(len(self.order)) - reached)]
         else:
             named = [
                 share.names(f"{one.profile}-{place}", (one.profile,), one.labels)

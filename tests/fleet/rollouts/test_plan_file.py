@@ -45,6 +45,7 @@ GOOD: dict[str, Any] = {
     "gates": {"error_rate": 0.02, "drift": {"limit": 0.2, "min_inferences": 500}},
     "false_halt": 0.01,
     "stray": 1e-4,
+    "control": "10%",
 }
 # A wrong value for each field, by path; two for those that are wrong in two ways.
 WRONG: list[tuple[str, Any]] = [
@@ -94,6 +95,7 @@ WRONG: list[tuple[str, Any]] = [
     ("gates.drift.min_inferences", 0),
     ("false_halt", 2),
     ("stray", 0),
+    ("control", "10"),
 ]
 
 

@@ -115,3 +115,13 @@ def test_another_products_rule_can_decide() -> None:
 
     found = replay(plan({}), [QUIET], GOOD, np.random.default_rng(0), judge=never)
     assert (found.end, found.why) == (End.HALTED, "no")
+
+
+def test_a_control_group_is_reached_last() -> None:
+    held = plan(
+        {"error_rate": {"limit": 0.1, "against": "control"}}, control="50%", stages=["10", "50%", "100%"]
+    )
+    of = QUIET.model_copy(update={"devices": 200})
+    caught = replay(held, [of], Defect(Kind.ERRORS, 0.9), np.random.default_rng(0))
+    assert caught.exposed <= 100
+    assert replay(held, [of], GOOD, np.random.default_rng(0)).begun == 200
