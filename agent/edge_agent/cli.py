@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast
 
 import click
 
+from edge_agent.device.address_space import require_address_space
 from edge_agent.device.home import Home, default_home
 from edge_agent.errors import AgentError, HomeLocked
 from edge_contracts.errors import ContractError, MissingExtra
@@ -23,6 +25,9 @@ _HOME = click.option(
     help="Folder of the agent [default: $EDGE_AGENT_HOME or ~/.edgefleet/agent].",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+# numpy's threads are for matrices, of which there are none here: each takes address space, and where there is
+# too little of it the library ends the process by a signal
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _EXTRA = frozenset({"httptools", "numpy", "paho", "psutil", "openvino", "ai_edge_litert", "tflite_runtime"})
 
 
@@ -57,10 +62,14 @@ class _Refusals(click.Group):
             _refuse(error, 2)
         except (AgentError, ContractError) as error:
             _refuse(error, 1)
+        except MemoryError as error:
+            _refuse(str(error) or "there is no memory left for this; what was stored before counts", 1)
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _EXTRA:
                 raise
             _refuse(f"this command needs {error.name}; pip install 'edgefleet[agent]'", 2)
+        except ImportError as error:  # it is there and does not load: no memory, or for another machine
+            _refuse(f"a part of this program does not load: {str(error).strip().splitlines()[-1]}", 1)
         return None
 
 
@@ -147,6 +156,7 @@ def install(bundle: Path, trust: Path | None, encrypt_models: bool, home: Path |
 
     A bundle from a file has no release counter: it is never refused as a downgrade.
     """
+    require_address_space()
     from edge_agent.device import config
     from edge_agent.sealed import make_key
     from edge_agent.updates import local, orders

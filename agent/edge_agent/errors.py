@@ -26,6 +26,7 @@ AgentError                       every refusal; its text is one line: found, exp
  +- SourceMissing                the folder, video or pipe that inputs should come from is not there
  +- StreamLost                   a camera, video or pipe that cannot be opened, or breaks off
  +- NotQuarantined               what should be lifted is not in quarantine
+ +- AddressSpaceTooSmall         a limit of this process leaves no room for a model
  +- HomeInvalid                  the agent's folder, or a file in it, cannot be read or written
  |   +- NotEnrolled              the device belongs to no fleet yet
  |   +- AlreadyEnrolled          it belongs to one already
@@ -92,7 +93,7 @@ class CallRefused(AgentError):
     """Bytes of a client that are not a request to this server.
 
     Args:
-        status: As HTTP numbers it, from 400 to 499; 505 for a version of HTTP.
+        status: As HTTP numbers it, from 400 to 499; 503 and 505 for what is no fault of the client.
         code: The short word: "bad-request", "unauthorized", "not-found", "too-large", ...
         allow: Methods that the path has, for 405 (RFC 9110, 15.5.6).
     """
@@ -103,6 +104,11 @@ class CallRefused(AgentError):
         self.status = status
         self.code = code
         self.allow = allow
+
+
+def no_memory() -> CallRefused:
+    """What a client is told whose request there is no memory for: its own error, and no one else's."""
+    return CallRefused(503, "no-memory", "there is no memory for this request now")
 
 
 class ListenRefused(AgentError):
@@ -245,6 +251,12 @@ class StreamLost(AgentError):
     """A camera, a video or a pipe that cannot be opened, or breaks off."""
 
     code = "stream-lost"
+
+
+class AddressSpaceTooSmall(AgentError):
+    """A limit of this process leaves no room for a model."""
+
+    code = "address-space"
 
 
 class HomeInvalid(AgentError):

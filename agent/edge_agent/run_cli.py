@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_agent.device.address_space import require_address_space
 from edge_agent.device.home import Home, default_home
 from edge_agent.finite import Finite
 from edge_agent.telemetry.reporting import Reporting, reporting_options
@@ -206,6 +207,7 @@ def run(
     home: Path | None,
 ) -> None:
     """The daemon: answer inputs, take updates, report."""
+    require_address_space()
     from contextlib import ExitStack
 
     from edge_agent.agent import Agent

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_contracts import npy
-from edge_contracts.errors import FormatInvalid
+from edge_contracts.errors import FormatInvalid, NoMemory
 
 Arrays = dict[str, NDArray[Any]]
-# What numpy and zipfile raise on a damaged array; a header may also claim more elements than memory holds.
-DAMAGE = (ValueError, EOFError, NotImplementedError, MemoryError, tokenize.TokenError, zlib.error)
+# What numpy and zipfile raise on a damaged array.
+DAMAGE = (ValueError, EOFError, NotImplementedError, tokenize.TokenError, zlib.error)
 # Deflate packs nothing but repetition more than 1,032-fold; samples that anybody measured do not come near.
 BOMB_BYTES, BOMB_RATIO = 256 << 20, 200
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip can hold; a real one would change the bytes
@@ -36,6 +36,7 @@ def read_npz(source: Path | bytes, what: str | None = None, max_bytes: int = 4 <
 
     Raises:
         FormatInvalid: Not there, not an .npz, damaged, too large, or with an array of objects.
+        NoMemory: It is too large for this moment.
     """
     name = what or (str(source) if isinstance(source, Path) else "npz")
     stream: Path | io.BytesIO = source if isinstance(source, Path) else io.BytesIO(source)
@@ -59,6 +60,8 @@ def read_npz(source: Path | bytes, what: str | None = None, max_bytes: int = 4 <
         raise FormatInvalid(f"{name} is not an .npz file: {error}") from None
     except OSError as error:
         raise FormatInvalid(f"cannot read {name}: {error.strerror or error}") from None
+    except MemoryError:
+        raise NoMemory(f"{name}: there is no memory for its arrays") from None
     except DAMAGE as error:
         raise FormatInvalid(f"{name} is damaged: {error}") from None
     if not arrays:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_contracts.digest import digest_of
-from edge_contracts.errors import BundleInvalid, DigestMismatch
+from edge_contracts.errors import BundleInvalid, DigestMismatch, NoMemory
 from edge_contracts.manifest import FORMAT, FileRef, Manifest
 from edge_contracts.model import canonical_json, parse_json
 
@@ -108,11 +108,14 @@ def open_bundle(source: Path | bytes, name: str = "") -> Bundle:
         FormatTooNew: The manifest's format is of another version.
         FormatInvalid: The manifest does not parse.
         DigestMismatch: A file is not what the manifest says.
+        NoMemory: There is no memory to unpack it.
     """
     name = name or (source.name if isinstance(source, Path) else "bundle")
     try:
         with zipfile.ZipFile(source if isinstance(source, Path) else io.BytesIO(source)) as archive:
             return _read(archive, name)
+    except MemoryError:
+        raise NoMemory(f"{name}: there is no memory to unpack it") from None
     except zipfile.BadZipFile as error:
         raise BundleInvalid(f"{name} is not a bundle, or is damaged: {error}") from None
     except OSError as error:
@@ -129,7 +132,7 @@ def open_folder(folder: Path, read: Callable[[str], bytes] | None = None) -> Bun
 
     Raises:
         BundleInvalid: A file is missing or cannot be read.
-        DigestMismatch, FormatInvalid: As `open_bundle`.
+        DigestMismatch, FormatInvalid, NoMemory: As `open_bundle`.
     """
     try:
         content = (folder / MANIFEST).read_bytes()
@@ -139,6 +142,8 @@ def open_folder(folder: Path, read: Callable[[str], bytes] | None = None) -> Bun
             file.path: read(file.path) if read is not None else (folder / file.path).read_bytes()
             for file in manifest.files()
         }
+    except MemoryError:
+        raise NoMemory(f"{folder}: there is no memory to read it") from None
     except OSError as error:
         raise BundleInvalid(f"cannot read {error.filename}: {error.strerror}") from None
     for file in manifest.files():

@@ -4,6 +4,7 @@ ContractError                    every refusal; its text is one line: found, exp
  +- FormatInvalid                bytes that do not parse as what they should be
  |   +- FormatTooNew             a format version that this release does not know
  |   +- BundleInvalid            an archive that is damaged, unsafe or not ours
+ +- NoMemory                     there is no memory for it: says nothing about what it is
  +- DigestMismatch               content that is not what its digest says
  +- SignatureInvalid             a signature that does not verify
  |   +- KeyUnknown               signed by a key that nobody here trusts
@@ -41,6 +42,12 @@ class BundleInvalid(FormatInvalid):
     """An archive that is damaged, unsafe or not one of ours."""
 
     code = "bundle-invalid"
+
+
+class NoMemory(ContractError):
+    """There is no memory for it; it may be well, and is not to be thrown away for that."""
+
+    code = "no-memory"
 
 
 class DigestMismatch(ContractError):

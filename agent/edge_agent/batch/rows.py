@@ -21,7 +21,7 @@ from edge_agent.input.pipe import media_type_of
 from edge_agent.input.prepare import SUFFIXES, Prepared, prepare, spec_of
 from edge_contracts import npy
 from edge_contracts.arrays import DAMAGE
-from edge_contracts.errors import FormatInvalid, MissingExtra
+from edge_contracts.errors import FormatInvalid, MissingExtra, NoMemory
 from edge_contracts.manifest import Manifest, TensorSpec
 from edge_contracts.processing import Table
 
@@ -116,6 +116,8 @@ class FolderRows:
         try:
             with path.open("rb") as stream:
                 return _as_input(npy.read_array(stream, path.stat().st_size), spec)
+        except MemoryError:
+            raise NoMemory(f"{name}: there is no memory for it") from None
         except (OSError, *DAMAGE) as error:
             raise FormatInvalid(f"{name} is no .npy array: {' '.join(str(error).split())[:200]}") from None
 

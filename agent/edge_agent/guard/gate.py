@@ -7,6 +7,7 @@ asked before the first request (`agent.py`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -20,13 +21,15 @@ from edge_agent.guard.warden import Outcome
 from edge_agent.inference.golden import GoldenResult, GoldenSet, compare, read_golden
 from edge_agent.inference.serving import Serving
 from edge_agent.inference.session import Answer
-from edge_contracts.errors import ContractError
+from edge_contracts.errors import ContractError, NoMemory
 
 DAY_S = 86_400.0
 SPREAD = 0.1  # of the period, both ways
 PATIENCE_S = 60.0  # on a device that is never idle, a golden input waits so long for its turn
 
 WhenIdle = Callable[[Callable[[], Answer], float], "Future[Answer]"]
+log = logging.getLogger(__name__)
+
 MISMATCH = "golden-mismatch"
 
 
@@ -46,6 +49,8 @@ def ask_all(serving: Serving, folder: Path) -> Outcome:
     except InferenceFailed as error:
         serving.counter.failed(error.code)
         return Outcome(Event.LOST, error.code, str(error))
+    except NoMemory:  # says nothing of the model: no step of the ladder, nothing in quarantine
+        raise
     except ContractError as error:
         return Outcome(Event.LOST, error.code, str(error))
     result = compare(golden.expected, found, session.manifest.task, session.manifest.golden)
@@ -94,6 +99,10 @@ class GoldenGate:
                 inputs = {name: values[row : row + 1] for name, values in self._golden.inputs.items()}
                 self._asked = self._when_idle(lambda: session.infer(inputs), PATIENCE_S)
                 return None
+        except (NoMemory, MemoryError):
+            log.warning("no memory to ask the golden inputs; they wait for the next time")
+            self._rest(now_s)
+            return None
         except (InferenceFailed, ContractError) as error:
             self._rest(now_s)
             return Outcome(Event.LOST, error.code, str(error))

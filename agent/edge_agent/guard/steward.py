@@ -31,7 +31,7 @@ from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.slots import Fact, Slot, Slots, Tell
 from edge_agent.updates.trial import Limits, TrialReport, run_trial
 from edge_agent.worker import Worker
-from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid
+from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid, NoMemory
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.messages import Window
 
@@ -133,6 +133,8 @@ class Steward:
         try:
             # of a key that is retired since, too: it was verified when it was installed
             verified = installer.verify_slot(self._home, slot, self._ties.trusted().ever, held.bundle)
+        except NoMemory:  # ends the agent, and the next start tries again: the slot is not at fault
+            raise
         except ContractError as error:
             damaged = isinstance(error, DigestMismatch | BundleInvalid | FormatInvalid)
             return self._not_served(slot, error.code, str(error), damaged)

@@ -96,12 +96,14 @@ class Watch:
         """Answer a batch; as `Session.infer`.
 
         Raises:
-            InputRefused: Also one that has lost the runtime twice.
+            InputRefused: Also one that has lost the runtime twice, or that there is no memory for.
             InferenceFailed: After a second try, where the runtime lives in a child process.
         """
         self._suspects.refuse(inputs)
         try:
             answer = self._session.infer(inputs)
+        except MemoryError:  # the request's own error: neither the model nor its runtime is at fault
+            raise InputRefused("no-memory", "there is no memory to answer this input now") from None
         except RuntimeLost as error:
             self._lost(inputs, error)
             raise

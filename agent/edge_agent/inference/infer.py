@@ -77,6 +77,9 @@ def infer(
     timeout_s: float,
 ) -> None:
     """Answer a data file with a bundle: one shot, no server, no network."""
+    from edge_agent.device.address_space import require_address_space
+
+    require_address_space()
     from edge_agent.device.home import Home, default_home
     from edge_agent.inference import answers
     from edge_agent.inference.oneshot import answer_file

@@ -27,7 +27,7 @@ from edge_agent.input.prepare import SUFFIXES
 from edge_agent.input.view import View
 from edge_contracts import npy
 from edge_contracts.arrays import DAMAGE, read_npz
-from edge_contracts.errors import FormatInvalid
+from edge_contracts.errors import FormatInvalid, NoMemory
 
 ARRAYS = (".npz", ".npy")
 UNFINISHED = (".part", ".tmp")
@@ -204,7 +204,7 @@ class FolderSource:
         first_time = version not in self._done
         try:
             arrays, rows = _read(self._folder / version.name)
-        except FormatInvalid as error:
+        except (FormatInvalid, NoMemory) as error:
             self._done[version] = False
             return BadFile(version.name, str(error)) if first_time else None
         self._done[version] = True
@@ -275,6 +275,8 @@ def _read_npy(path: Path) -> NDArray[Any]:
             array = npy.read_array(stream, size)
     except OSError as error:
         raise FormatInvalid(f"cannot read {path.name}: {error.strerror or error}") from None
+    except MemoryError:
+        raise NoMemory(f"{path.name}: there is no memory for it") from None
     except DAMAGE as error:
         text = " ".join(str(error).split())
         raise FormatInvalid(f"{path.name} is damaged or holds objects: {text}") from None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_agent.errors import InputRefused
 from edge_agent.inference.source import BadFile, Frame, Sample
 from edge_agent.input.prepare import Prepared, prepare, prepare_pixels, spec_of
-from edge_contracts.errors import FormatInvalid, MissingExtra
+from edge_contracts.errors import FormatInvalid, MissingExtra, NoMemory
 from edge_contracts.manifest import Manifest, TensorSpec
 from edge_contracts.processing import Picture
 
@@ -33,6 +33,9 @@ def framed(frame: Frame, manifest: Manifest) -> Sample | BadFile:
     except (FormatInvalid, MissingExtra) as error:
         frame.refused()
         return BadFile(frame.origin, str(error))
+    except MemoryError:
+        frame.refused()
+        return BadFile(frame.origin, "there is no memory for it", NoMemory.code)
     return Sample(made.inputs, frame.origin, made.view)
 
 

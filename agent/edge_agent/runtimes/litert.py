@@ -22,6 +22,8 @@ from edge_contracts.manifest import Artifact
 
 PACKAGES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}  # best first
 LITERT_MISSING = "neither ai-edge-litert nor tflite-runtime is installed; pip install 'edgefleet[agent]'"
+# how glibc's loader and errno say that a library was not mapped for want of memory
+NO_MEMORY = ("failed to map segment", "annot allocate memory")
 EDGETPU_OP = b"edgetpu-custom-op"  # what edgetpu_compiler leaves in a file that it has compiled
 
 
@@ -88,7 +90,7 @@ def open_tflite(
             f"{path.name} is compiled for the Edge TPU (it holds {EDGETPU_OP.decode()}) "
             "and cannot run on a CPU"
         )
-    module = importlib.import_module(f"{package}.interpreter")
+    module = _import(package)
     try:
         # a file is mapped and its pages shared; what was encrypted has to live in memory
         source = {"model_path": str(path)} if path.exists() else {"model_content": content}
@@ -106,6 +108,21 @@ def open_tflite(
     if delegates:
         return TfliteModel(interpreter, path.name)
     return WidenableModel(interpreter, path.name, folder, artifact, threads)
+
+
+def _import(package: str) -> Any:
+    """The interpreter's module.
+
+    Raises:
+        RuntimeUnavailable: It is there and does not load.
+        MemoryError: There is no memory for it, which says nothing of the runtime: it is not to be given up.
+    """
+    try:
+        return importlib.import_module(f"{package}.interpreter")
+    except (ImportError, OSError) as error:
+        if any(words in str(error) for words in NO_MEMORY):
+            raise MemoryError(f"there is no memory to load {package}: {one_line(error)}") from None
+        raise RuntimeUnavailable(f"{package} does not load: {one_line(error)}") from None
 
 
 def _resize(interpreter: Any, tensor: str, shape: tuple[int, ...]) -> None:

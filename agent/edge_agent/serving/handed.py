@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from edge_agent.errors import CallRefused, InputRefused, NoModel
+from edge_agent.errors import CallRefused, InputRefused, NoModel, no_memory
 from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.serving import Serving
 from edge_agent.input.interpret import interpret
@@ -71,6 +71,8 @@ def ask(engine: Answers, serving: Serving, handed: Handed, times: int = 1) -> Qu
         prepared = prepare(serving.session.manifest, "", handed.payload, handed.media_type)
     except MissingExtra as error:
         raise CallRefused(503, "missing-extra", str(error)) from None
+    except MemoryError:
+        raise no_memory() from None
     request = Request(prepared.inputs, handed.client, handed.deadline_s, handed.id, handed.id)
     return Question(handed, serving, prepared, engine.submit(request), times)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import CallRefused, ListenRefused
+from edge_agent.errors import CallRefused, ListenRefused, no_memory
 from edge_agent.serving.routes import Response, Routes, refusal
 from edge_agent.serving.wire import Hung, Wire, WireLimits, head_of_answer
 
@@ -122,7 +122,14 @@ class Listener:
             thread = threading.Thread(target=self._serve, args=(sock,), name="connection", daemon=True)
             with self._lock:
                 self._open[sock] = thread
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # no memory for its stack: this one is turned away, others may come
+                log.warning("connection not accepted", extra={"reason": str(error)})
+                with self._lock:
+                    del self._open[sock]
+                sock.close()
+                self._places.release()
 
     def _turn_away(self, sock: socket.socket) -> None:
         full = CallRefused(
@@ -154,6 +161,10 @@ class Listener:
                 head = wire.read_head()
                 route, names = self._routes.find(head)
                 body = wire.read_body(head)
+            except MemoryError:
+                _send(wire, refusal(no_memory()), False)
+                _linger(sock)
+                return
             except CallRefused as error:  # what comes behind it cannot be told apart any more
                 _send(wire, refusal(error), False)
                 _linger(sock)

@@ -24,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent.errors import AgentError, CallRefused, NoModel
+from edge_agent.errors import AgentError, CallRefused, NoModel, no_memory
 from edge_agent.inference.engine import NO_MODEL
 from edge_agent.inference.request import Reply
 from edge_agent.serving.doors import parse_address
@@ -204,6 +204,8 @@ class MqttDoor:
             told = replace(told, future=self._engine.submit(request_of(call, client, asked.expiry_s)))
         except AgentError as error:
             told.future.set_exception(error)
+        except MemoryError:
+            told.future.set_exception(no_memory())
         told.future.add_done_callback(lambda _: self._told.put(told))
 
     def _pass_on(self, asked: Asked, question: Question) -> None:
@@ -237,6 +239,8 @@ class MqttDoor:
                 raise told.future.exception() or AssertionError("a reply without a request")
         except AgentError as error:
             content, status = write_refusal(error, told.id)
+        except MemoryError:
+            content, status = write_refusal(no_memory(), told.id)
         try:
             where = self._topics.reply_to(told.asked)
         except CallRefused:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from edge_agent.errors import AgentError, CallRefused
+from edge_agent.errors import AgentError, CallRefused, no_memory
 from edge_agent.serving.protocol import write_error
 from edge_agent.serving.wire import Head
 
@@ -40,11 +40,13 @@ STATUS = {  # of refusals by code; a code that is absent is a fault of the model
     "unknown-request": 404,
     "queue-full": 503,
     "no-model": 503,
+    "no-memory": 503,
     "runtime-lost": 503,  # its process is being started again
     "rate-limited": 429,
     "deadline": 504,
 }
-RETRY_S = {"queue-full": 1, "rate-limited": 1, "no-model": 5, "runtime-lost": 5}  # what Retry-After tells
+# what Retry-After tells
+RETRY_S = {"queue-full": 1, "rate-limited": 1, "no-memory": 5, "no-model": 5, "runtime-lost": 5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +140,8 @@ class Routes:
             return route.answer(Asked(head, names, body, client))
         except AgentError as error:
             return refusal(error)
+        except MemoryError:
+            return refusal(no_memory())
 
     def _admit(self, head: Head) -> None:
         if self._token is None:
