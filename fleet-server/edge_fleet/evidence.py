@@ -8,12 +8,17 @@ own clock may be wrong by years.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from edge_contracts.sketch import Baseline, Drift, QuantileSketch, compare, merge_quantiles
 from edge_fleet.assignment import FAILED, SETTLED, State
-from edge_fleet.panel import EMPTY, Panel, lay_out
+from edge_fleet.panel import EMPTY, DeviceRows, Panel, assemble, rows_of
+
+T = TypeVar("T")
 
 DRIFT_SCALARS = 128  # as many as a window carries
 
@@ -194,9 +199,24 @@ class StageEvidence:
         return tuple(member for member in self.members if member.state in FAILED)
 
 
+class Memory:
+    """What was worked out of one device's windows, for as long as these are the same."""
+
+    def __init__(self) -> None:
+        """Remember nothing."""
+        self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
+
+    def of(self, key: Hashable, state: Hashable, work: Callable[[], T]) -> T:
+        """What `work` gave for this key when the state was this one, or gives now."""
+        found = self._kept.get(key)
+        if found is None or found[0] != state:
+            found = self._kept[key] = (state, work())
+        return cast("T", found[1])
+
+
 def gather(
     members: Sequence[Member],
-    readings: Sequence[Reading],
+    readings: Iterable[Reading],
     facts: Mapping[str, BundleFacts],
     stage: int,
     started_s: float,
@@ -210,17 +230,29 @@ def gather(
         started_s: When the rollout began, Unix seconds: control windows are from then on.
         bundles: Of the release.
     """
+    by_device: dict[str, list[Reading]] = {}
+    for reading in readings:
+        by_device.setdefault(reading.device, []).append(reading)
+    return gather_again(members, by_device, facts, stage, started_s, bundles, Memory())
+
+
+def gather_again(
+    members: Sequence[Member],
+    readings: Mapping[str, Sequence[Reading]],
+    facts: Mapping[str, BundleFacts],
+    stage: int,
+    started_s: float,
+    bundles: int,
+    memory: Memory,
+) -> StageEvidence:
+    """As `gather`, from windows by device that only grow: what a device contributed before is remembered."""
+    groups, reporting = [], set()
     since = {member.device: member.assigned_s for member in members}
-    assigned = {member.device: member.bundle for member in members}
-    reporting = {
-        r.device
-        for r in readings
-        if r.inferences and assigned.get(r.device) == r.bundle and r.received_s >= since[r.device]
-    }
-    groups = []
     for bundle in sorted({member.bundle for member in members}):
         own = tuple(member for member in members if member.bundle == bundle)
-        groups.append(_group(facts[bundle], own, readings, facts, since, started_s))
+        group, heard = _group(facts[bundle], own, readings, facts, since, started_s, memory)
+        groups.append(group)
+        reporting |= heard
     bundles = max(bundles, len(groups))
     return StageEvidence(stage, tuple(members), tuple(groups), frozenset(reporting), bundles)
 
@@ -255,56 +287,174 @@ def drifts_of(baseline: Baseline, readings: Iterable[Reading]) -> tuple[Drift, .
     return tuple(drifts)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some windows of one device, worked up.
+
+    Args:
+        totals: Sums of their live numbers, as few readings as there are bundles and numbers of bins.
+    """
+
+    exposure: Exposure
+    totals: tuple[Reading, ...]
+    rows: DeviceRows | None
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What a reached device contributes to its group; `_Other`: one that is not in the group."""
+
+    new: _Part
+    earlier: _Part
+    shadow: DeviceRows | None
+    drift: DeviceDrift | None
+    reporting: bool
+
+
+@dataclass(frozen=True)
+class _Other:
+    beside: _Part
+    from_stage: tuple[DeviceRows | None, ...]
+    shadow: DeviceRows | None
+
+
 def _group(
     fact: BundleFacts,
     members: tuple[Member, ...],
-    readings: Sequence[Reading],
+    readings: Mapping[str, Sequence[Reading]],
     facts: Mapping[str, BundleFacts],
     since: Mapping[str, float],
     started_s: float,
-) -> Group:
-    here = {member.device for member in members}
-    previous = {member.previous for member in members if member.previous} - {fact.digest}
-    new = [
-        r
-        for r in readings
-        if r.bundle == fact.digest and r.device in here and r.received_s >= since[r.device]
-    ]
-    earlier = [r for r in readings if r.bundle in previous and r.device in here]
-    beside = [
-        r
-        for r in readings
-        if r.bundle in previous
-        and r.device not in here
-        # a device that is reached later is a control until then
-        and started_s <= r.received_s < since.get(r.device, float("inf"))
-    ]
-    control = beside or earlier
+    memory: Memory,
+) -> tuple[Group, set[str]]:
+    here = {member.device: member for member in members}
+    previous = frozenset(member.previous for member in members if member.previous) - {fact.digest}
     stages = sorted({member.stage for member in members})
-    of_stage = {member.device: member.stage for member in members}
-    begun = {n: min(m.assigned_s for m in members if m.stage == n) for n in stages}
-    return Group(
+    begun = tuple(min(m.assigned_s for m in members if m.stage == n) for n in stages)
+    own: dict[str, _Own] = {}
+    others: list[_Other] = []
+    for device in sorted(readings):
+        found = readings[device]
+        if device in here:
+            state: Hashable = (len(found), since[device], previous)
+            own[device] = memory.of(
+                (fact.digest, device),
+                state,
+                partial(_own, fact, device, found, facts, since[device], previous),
+            )
+        else:
+            until_s = since.get(device, math.inf)
+            others.append(
+                memory.of(
+                    (fact.digest, device),
+                    (len(found), until_s, previous, started_s, begun),
+                    partial(_other, fact, device, found, started_s, until_s, previous, begun),
+                )
+            )
+    new, earlier = [one.new for one in own.values()], [one.earlier for one in own.values()]
+    beside = [one.beside for one in others]
+    control = beside if any(part.exposure.windows for part in beside) else earlier
+    in_order = sorted(
+        [(device, one.shadow) for device, one in own.items() if one.shadow]
+        + [(one.shadow.device, one.shadow) for one in others if one.shadow]
+    )
+    group = Group(
         bundle=fact.digest,
         profile=fact.profile,
         members=members,
-        new=sum_up(new),
-        old=sum_up([*earlier, *beside]),
+        new=_added(part.exposure for part in new),
+        old=_added(part.exposure for part in (*earlier, *beside)),
         latency_p95_ms=fact.latency_p95_ms,
-        drifts=drifts_of(fact.baseline, new),
-        per_device=tuple(
-            DeviceDrift(
-                device=device,
-                drifts=drifts_of(fact.baseline, (r for r in new if r.device == device)),
-                before=_by_bundle(facts, (r for r in earlier if r.device == device)),
-            )
-            for device in sorted({r.device for r in new})
+        drifts=drifts_of(fact.baseline, (total for part in new for total in part.totals)),
+        per_device=tuple(one.drift for one in own.values() if one.drift is not None),
+        control=_by_bundle(facts, (total for part in control for total in part.totals)),
+        panel=assemble(part.rows for part in new),
+        before=assemble(part.rows for part in earlier),
+        by_stage=tuple(
+            assemble(one.new.rows for device, one in own.items() if here[device].stage == n) for n in stages
         ),
-        control=_by_bundle(facts, control),
-        panel=lay_out(new),
-        before=lay_out(earlier),
-        by_stage=tuple(lay_out(r for r in new if of_stage[r.device] == n) for n in stages),
-        shadow=lay_out(r for r in readings if r.compared and fact.digest in (r.shadow, r.bundle)),
-        beside=tuple(lay_out(r for r in beside if r.received_s >= begun[n]) for n in stages),
+        shadow=assemble(rows for _, rows in in_order),
+        beside=tuple(assemble(one.from_stage[n] for one in others) for n in range(len(stages))),
+    )
+    return group, {device for device, one in own.items() if one.reporting}
+
+
+def _own(
+    fact: BundleFacts,
+    device: str,
+    readings: Sequence[Reading],
+    facts: Mapping[str, BundleFacts],
+    since_s: float,
+    previous: frozenset[str],
+) -> _Own:
+    new = [r for r in readings if r.bundle == fact.digest and r.received_s >= since_s]
+    earlier = [r for r in readings if r.bundle in previous]
+    drift = DeviceDrift(device, drifts_of(fact.baseline, new), _by_bundle(facts, earlier)) if new else None
+    return _Own(
+        _part(device, new),
+        _part(device, earlier),
+        _shadow(fact, device, readings),
+        drift,
+        any(r.inferences for r in new),
+    )
+
+
+def _other(
+    fact: BundleFacts,
+    device: str,
+    readings: Sequence[Reading],
+    started_s: float,
+    until_s: float,
+    previous: frozenset[str],
+    begun: tuple[float, ...],
+) -> _Other:
+    # a device that is reached later is a control until then
+    beside = [r for r in readings if r.bundle in previous and started_s <= r.received_s < until_s]
+    return _Other(
+        _part(device, beside),
+        tuple(rows_of(device, (r for r in beside if r.received_s >= first)) for first in begun),
+        _shadow(fact, device, readings),
+    )
+
+
+def _shadow(fact: BundleFacts, device: str, readings: Sequence[Reading]) -> DeviceRows | None:
+    return rows_of(device, (r for r in readings if r.compared and fact.digest in (r.shadow, r.bundle)))
+
+
+def _part(device: str, readings: Sequence[Reading]) -> _Part:
+    return _Part(sum_up(readings), tuple(_totals(device, readings)), rows_of(device, readings))
+
+
+def _totals(device: str, readings: Iterable[Reading]) -> Iterator[Reading]:
+    """The same live numbers in few readings: for each bundle, one for each number of bins of a name."""
+    summed: dict[str, dict[tuple[str, int], list[int]]] = {}
+    for reading in readings:
+        kept = summed.setdefault(reading.bundle, {})
+        for name, counts in reading.scalars.items():
+            before = kept.get((name, len(counts)))
+            kept[name, len(counts)] = (
+                list(counts) if before is None else [a + b for a, b in zip(before, counts, strict=True)]
+            )
+    for bundle, found in summed.items():
+        for bins in sorted({bins for _, bins in found}):
+            scalars = {name: tuple(counts) for (name, size), counts in found.items() if size == bins}
+            yield Reading(device, bundle, 0.0, 0, scalars=scalars)
+
+
+def _added(exposures: Iterable[Exposure]) -> Exposure:
+    windows = inferences = errors = refused = golden_total = golden_agree = 0
+    bins: dict[int, int] = {}
+    for one in exposures:
+        windows += one.windows
+        inferences += one.inferences
+        errors += one.errors
+        refused += one.refused
+        golden_total += one.golden_total
+        golden_agree += one.golden_agree
+        for index, count in one.latency_ms.bins.items():
+            bins[index] = bins.get(index, 0) + count
+    return Exposure(
+        windows, inferences, errors, refused, QuantileSketch(bins=bins), golden_total, golden_agree
     )
 
 

@@ -172,55 +172,110 @@ EMPTY = Panel()
 _NO_SHARE = Share((), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros((0, 1)))
 
 
-def lay_out(readings: Iterable[Reading]) -> Panel:
-    """The panel of some windows, in the order of their arrival."""
-    by_device: dict[str, list[Reading]] = {}
-    noisy = 0
+@dataclass(frozen=True)
+class DeviceRows:
+    """What one device contributes to a panel: worked out once, and again when it has reported more.
+
+    Args:
+        readings: Its exact windows in the order of their arrival.
+        place: Index of the window with which it reached each mark, then that of its last one.
+        counts: Names of COUNTED by the device's own marks; the last column is now.
+        noisy: Windows left out.
+    """
+
+    device: str
+    readings: tuple[Reading, ...]
+    place: tuple[int, ...]
+    counts: Floats
+    noisy: int
+    _histograms: dict[str, tuple[Rows, Floats]] = field(default_factory=dict, compare=False)
+
+    @property
+    def marks(self) -> int:
+        """How many marks it has reached."""
+        return len(self.place) - 1
+
+    def histogram(self, name: str) -> tuple[Rows, Floats]:
+        """Its bins, ascending, and counts by its own marks."""
+        if name not in self._histograms:
+            self._histograms[name] = _own_histogram(HISTOGRAMS[name], self.readings, self.place)
+        return self._histograms[name]
+
+
+def rows_of(device: str, readings: Iterable[Reading]) -> DeviceRows | None:
+    """The rows of one device; None when it has no windows."""
+    kept, noisy = [], 0
     for reading in readings:
         if reading.noisy:
             noisy += 1
         else:
-            by_device.setdefault(reading.device, []).append(reading)
-    if not by_device:
+            kept.append(reading)
+    if not kept:
+        return DeviceRows(device, (), (), np.zeros((len(COUNTED), 0)), noisy) if noisy else None
+    kept.sort(key=lambda r: r.received_s)
+    windows = np.cumsum([r.merged for r in kept])
+    marks = int(windows[-1]).bit_length()
+    place = (*(int(np.searchsorted(windows, 2**j)) for j in range(marks)), len(kept) - 1)
+    summed = np.cumsum([[of(r) for r in kept] for of in COUNTED.values()], axis=1, dtype=np.float64)
+    return DeviceRows(device, tuple(kept), place, summed[:, list(place)], noisy)
+
+
+def lay_out(readings: Iterable[Reading]) -> Panel:
+    """The panel of some windows, in the order of their arrival."""
+    by_device: dict[str, list[Reading]] = {}
+    for reading in readings:
+        by_device.setdefault(reading.device, []).append(reading)
+    return assemble(rows_of(device, by_device[device]) for device in sorted(by_device))
+
+
+def assemble(parts: Iterable[DeviceRows | None]) -> Panel:
+    """The panel of some devices, ordered by name."""
+    found = [part for part in parts if part is not None]
+    noisy = sum(part.noisy for part in found)
+    rows = [part for part in found if part.readings]
+    if not rows:
         return Panel(noisy=noisy)
-    devices = tuple(sorted(by_device))
-    rows = [sorted(by_device[device], key=lambda r: r.received_s) for device in devices]
-    windows = [np.cumsum([r.merged for r in row]) for row in rows]
-    marks = int(max(w[-1] for w in windows)).bit_length()
-    # place[i][j]: index of the window with which device i reached mark j; -1 where it has not
-    place = [
-        [int(np.searchsorted(w, 2**j)) if w[-1] >= 2**j else -1 for j in range(marks)] + [len(w) - 1]
-        for w in windows
-    ]
-    counts = {
-        name: np.array(
-            [_marked(np.cumsum([of(r) for r in row]), at) for row, at in zip(rows, place, strict=True)]
-        )
-        for name, of in COUNTED.items()
-    }
-    return Panel(devices, counts, lambda name: _histogram(HISTOGRAMS[name], rows, place), noisy)
+    marks = max(part.marks for part in rows)
+    laid = np.full((len(rows), len(COUNTED), marks + 1), np.nan)
+    for own, at in _by_marks(rows).items():
+        block = np.stack([rows[i].counts for i in at])
+        laid[at, :, :own] = block[:, :, :own]
+        laid[at, :, -1] = block[:, :, -1]
+    counts = {name: laid[:, n] for n, name in enumerate(COUNTED)}
+    return Panel(tuple(part.device for part in rows), counts, lambda name: _histogram(name, rows), noisy)
 
 
-def _marked(summed: Floats, place: Sequence[int]) -> list[float]:
-    return [float(summed[index]) if index >= 0 else np.nan for index in place]
+def _by_marks(rows: Sequence[DeviceRows]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for i, part in enumerate(rows):
+        found.setdefault(part.marks, []).append(i)
+    return found
 
 
-def _histogram(
-    of: Callable[[Reading], Mapping[int, int]],
-    rows: Sequence[Sequence[Reading]],
-    place: Sequence[Sequence[int]],
-) -> Histogram:
-    bins = sorted({index for row in rows for reading in row for index in of(reading)})
-    column = {index: at for at, index in enumerate(bins)}
-    counts = np.full((len(rows), len(place[0]), len(bins)), np.nan)
-    for i, row in enumerate(rows):
-        so_far = np.zeros(len(bins))
-        due: dict[int, list[int]] = {}
-        for mark, index in enumerate(place[i]):
-            due.setdefault(index, []).append(mark)
-        for index, reading in enumerate(row):
-            for key, count in of(reading).items():
-                so_far[column[key]] += count
-            for mark in due.get(index, ()):
-                counts[i, mark] = so_far
-    return Histogram(np.array(bins, dtype=np.float64), counts)
+def _histogram(name: str, rows: Sequence[DeviceRows]) -> Histogram:
+    parts = [part.histogram(name) for part in rows]
+    bins = np.unique(np.concatenate([own for own, _ in parts]))
+    marks = max(part.marks for part in rows)
+    counts = np.full((len(rows), marks + 1, len(bins)), np.nan)
+    for own, at in _by_marks(rows).items():
+        counts[at, :own] = 0
+        counts[at, -1] = 0
+        for i in at:
+            indices, summed = parts[i]
+            columns = np.searchsorted(bins, indices)
+            counts[i, :own, columns] = summed[:own].T
+            counts[i, -1, columns] = summed[-1]
+    return Histogram(bins.astype(np.float64), counts)
+
+
+def _own_histogram(
+    of: Callable[[Reading], Mapping[int, int]], readings: Sequence[Reading], place: Sequence[int]
+) -> tuple[Rows, Floats]:
+    found = [of(reading) for reading in readings]
+    bins = np.array(sorted({index for one in found for index in one}), dtype=np.intp)
+    column = {int(index): at for at, index in enumerate(bins)}
+    counts = np.zeros((len(found), len(bins)))
+    for row, one in enumerate(found):
+        for index, count in one.items():
+            counts[row, column[index]] += count
+    return bins, counts.cumsum(axis=0)[list(place)]

@@ -19,6 +19,7 @@ from edge_fleet.rollouts import rows
 from edge_fleet.rollouts.engine import NOTHING, View, advance
 from edge_fleet.rollouts.looking import evidence_of, look, targets_of
 from edge_fleet.rollouts.phases import WATCHED
+from edge_fleet.rollouts.readings import SeenReadings
 from edge_fleet.rollouts.rows import RolloutChanged
 from edge_fleet.rollouts.storing import announce, carry_out
 from edge_fleet.services import Services
@@ -36,6 +37,7 @@ class Conductor:
     def __init__(self, services: Services) -> None:
         """Take the server's parts; `run` does the work, again and again."""
         self._services = services
+        self._seen: dict[str, SeenReadings] = {}  # by rollout
         self.failures = 0  # rollouts, or rounds of all of them, that could not be looked at
 
     def run(self, stop: threading.Event) -> None:
@@ -55,6 +57,7 @@ class Conductor:
             self.failures += 1
             log.error("rollouts not looked at", extra={"reason": str(error)[:300]})
             return
+        self._seen = {rollout: self._seen.get(rollout, SeenReadings()) for rollout in watched}
         for rollout in watched:
             try:
                 self.tick(rollout, now_ms)
@@ -73,13 +76,14 @@ class Conductor:
     def _look(self, rollout: str, now_ms: int) -> bool:
         """One look at one rollout; True when there may be more to find at once."""
         store = self._services.store
+        seen = self._seen.setdefault(rollout, SeenReadings())
         with store.read() as connection:
             found, view = look(connection, rollout, now_ms)
             step = advance(
                 view,
                 now_ms / 1000,
                 lambda: targets_of(connection, found, now_ms),
-                lambda members: evidence_of(connection, found, members),
+                lambda members: evidence_of(connection, found, members, seen),
             )
         self._send_pending(view)
         if step == NOTHING:

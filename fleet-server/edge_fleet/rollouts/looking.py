@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from edge_fleet.evidence import Member, StageEvidence, gather
+from edge_fleet.evidence import Member, StageEvidence, gather_again
 from edge_fleet.rollouts import candidates, readings, rows
 from edge_fleet.rollouts.engine import View
 from edge_fleet.rollouts.members import begun_since, load_members
 from edge_fleet.rollouts.pace import MINUTE_S
+from edge_fleet.rollouts.readings import SeenReadings
 from edge_fleet.rollouts.rows import Rollout
 from edge_fleet.rollouts.targets import Target
 
@@ -34,15 +35,24 @@ def targets_of(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[T
     return candidates.load_targets(connection, rollout, now_ms)
 
 
-def evidence_of(connection: Connection, rollout: Rollout, members: Sequence[Member]) -> StageEvidence:
-    """What is known about these devices of a rollout that has been started."""
+def evidence_of(
+    connection: Connection, rollout: Rollout, members: Sequence[Member], seen: SeenReadings | None = None
+) -> StageEvidence:
+    """What is known about these devices of a rollout that has been started.
+
+    Args:
+        seen: What the looks before have seen; it sees more by this one.
+    """
     assert rollout.started_ms is not None, f"rollout {rollout.id} has not been started"
     digests = {member.bundle for member in members} | {m.previous for m in members if m.previous}
-    return gather(
+    seen = seen or SeenReadings()
+    seen.look(connection, members, rollout.started_ms)
+    return gather_again(
         members,
-        readings.load_readings(connection, members, rollout.started_ms),
+        seen.by_device,
         readings.load_facts(connection, digests),
         rollout.position.stage,
         rollout.started_ms / 1000,
         candidates.count_bundles(connection, rollout.counter),
+        seen.memory,
     )

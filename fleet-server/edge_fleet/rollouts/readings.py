@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select
+from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from edge_contracts.manifest import Manifest
 from edge_contracts.sketch import QuantileSketch
-from edge_fleet.evidence import BundleFacts, Member, Reading
+from edge_fleet.evidence import BundleFacts, Member, Memory, Reading
 from edge_fleet.schema import bundles, windows
 
 # How far back windows of the release before are looked at: a day has every hour's light and load.
@@ -32,8 +33,7 @@ def load_readings(connection: Connection, members: Sequence[Member], started_ms:
 
     Those of a second model are left out: it sees only what another model was unsure of.
     """
-    new = sorted({member.bundle for member in members})
-    old = sorted({member.previous for member in members if member.previous} - set(new))
+    new, old = _bundles(members)
     rows = connection.execute(
         select(windows).where(
             or_(
@@ -43,6 +43,55 @@ def load_readings(connection: Connection, members: Sequence[Member], started_ms:
         )
     )
     return [reading_of(row) for row in rows if (row.lineup or {}).get("role") != "second"]
+
+
+class SeenReadings:
+    """The windows of one rollout by device, and what was worked out of each device's, kept between looks.
+
+    Each look takes in the windows that arrived since the one before; where other bundles, or another
+    beginning, are asked for, everything is loaded anew. It is in memory only: a server that starts again
+    loads everything once.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was seen."""
+        self.by_device: dict[str, list[Reading]] = {}
+        self.memory = Memory()
+        self._asked: object = None
+        self._last_id = 0
+
+    def look(self, connection: Connection, members: Sequence[Member], started_ms: int) -> None:
+        """Take in what arrived since the last look."""
+        asked = *_bundles(members), started_ms
+        newest = connection.execute(select(func.max(windows.c.id))).scalar() or 0
+        if asked != self._asked:
+            found = load_readings(connection, members, started_ms)
+            self.by_device, self.memory, self._asked = {}, Memory(), asked
+        else:
+            found = self._since(connection, members, started_ms)
+        for reading in found:
+            self.by_device.setdefault(reading.device, []).append(reading)
+        self._last_id = newest
+
+    def _since(self, connection: Connection, members: Sequence[Member], started_ms: int) -> list[Reading]:
+        """By row ids alone: an index of bundles would lead through all that is known already."""
+        new, old = map(set, _bundles(members))
+        rows = connection.execute(select(windows).where(windows.c.id > self._last_id))
+        since_ms = {bundle: started_ms - LOOKBACK_MS for bundle in old} | {
+            bundle: started_ms for bundle in new
+        }
+        return [
+            reading_of(row)
+            for row in rows
+            if row.received_ms >= since_ms.get(row.bundle, math.inf)
+            and (row.lineup or {}).get("role") != "second"
+        ]
+
+
+def _bundles(members: Sequence[Member]) -> tuple[list[str], list[str]]:
+    """What they were assigned, and what they had before."""
+    new = sorted({member.bundle for member in members})
+    return new, sorted({member.previous for member in members if member.previous} - set(new))
 
 
 def reading_of(row: Row[Any]) -> Reading:

@@ -1,0 +1,163 @@
+"""Evidence that grows look by look is what it would be if everything were laid out at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fleet_rows import digest
+from hypothesis import given
+from hypothesis import strategies as st
+from rollout_fleet import Fleet, file
+from sqlalchemy import event
+
+from edge_contracts.sketch import Baseline, QuantileSketch, ScalarBaseline
+from edge_fleet.assignment import State
+from edge_fleet.evidence import (
+    BundleFacts,
+    Group,
+    Member,
+    Memory,
+    Reading,
+    StageEvidence,
+    gather,
+    gather_again,
+)
+from edge_fleet.panel import COUNTED, HISTOGRAMS, Panel
+from edge_fleet.rollouts.readings import SeenReadings, load_readings
+
+BASELINE = Baseline(
+    samples=400, scalars=(ScalarBaseline(name="x", edges=(0.0, 1.0), counts=(100, 200, 100)),)
+)
+FACTS = {name: BundleFacts(name, "arm-cpu", BASELINE, 50.0) for name in ("new", "old", "other")}
+MEMBERS = [
+    Member("a", 0, "new", "old", State.CONFIRMED, 100.0),
+    Member("b", 1, "new", "old", State.CONFIRMED, 200.0),
+    Member("c", 1, "other", "old", State.CONFIRMED, 200.0),
+]
+
+readings_of_anybody = st.lists(
+    st.builds(
+        Reading,
+        device=st.sampled_from("abcde"),
+        bundle=st.sampled_from(["new", "old", "other"]),
+        received_s=st.floats(50, 300),
+        inferences=st.integers(0, 500),
+        errors=st.integers(0, 9),
+        latency_ms=st.dictionaries(st.integers(50, 53), st.integers(1, 9)).map(
+            lambda b: QuantileSketch(bins=b)
+        ),
+        scalars=st.sampled_from([{}, {"x": (1, 2, 3)}, {"x": (1, 2)}, {"y": (4, 5, 6)}]),
+        merged=st.integers(1, 3),
+        noisy=st.booleans(),
+        confidence=st.sampled_from([(), (1, 2)]),
+        shadow=st.sampled_from([None, "new", "old"]),
+        compared=st.integers(0, 3),
+        rss_bytes=st.sampled_from([0, 10**8]),
+    ),
+    max_size=40,
+)
+
+
+def _laid(panel: Panel) -> list[object]:
+    """Everything that a panel knows, as values that compare."""
+    if not panel.devices:
+        return [panel.noisy]
+    shares = [np.nan_to_num(panel.counts[name], nan=-1).tolist() for name in COUNTED]
+    found: list[object] = [panel.noisy, panel.devices, shares]
+    for name in HISTOGRAMS:
+        histogram = panel.histogram(name)
+        found.append((histogram.bins.tolist(), np.nan_to_num(histogram.counts, nan=-1).tolist()))
+    return found
+
+
+def _panels(group: Group) -> list[object]:
+    every = (group.panel, group.before, group.shadow, *group.by_stage, *group.beside)
+    return [_laid(panel) for panel in every]
+
+
+def _same(one: StageEvidence, other: StageEvidence) -> bool:
+    return one == other and [_panels(g) for g in one.groups] == [_panels(g) for g in other.groups]
+
+
+@given(readings=readings_of_anybody, cuts=st.lists(st.integers(0, 40), max_size=3), reached=st.integers(1, 3))
+def test_look_by_look_is_as_good_as_all_at_once(
+    readings: Sequence[Reading], cuts: Sequence[int], reached: int
+) -> None:
+    """Devices are reached on the way too: a control becomes a member."""
+    memory, seen = Memory(), 0
+    by_device: dict[str, list[Reading]] = {}
+    for look, upto in enumerate([*sorted(cuts), len(readings)]):
+        for reading in readings[seen:upto]:
+            by_device.setdefault(reading.device, []).append(reading)
+        seen = max(seen, upto)
+        members = MEMBERS[: min(len(MEMBERS), reached + look)]
+        again = gather_again(members, by_device, FACTS, 1, 90.0, 1, memory)
+        assert _same(again, gather(members, readings[:seen], FACTS, 1, 90.0, 1))
+
+
+def test_only_devices_that_reported_are_worked_up_again() -> None:
+    worked: list[str] = []
+
+    class Counting(Memory):
+        def of(self, key, state, work):  # type: ignore[no-untyped-def]
+            def counted() -> object:
+                worked.append(key[1])
+                return work()
+
+            return super().of(key, state, counted)
+
+    memory = Counting()
+    by_device = {name: [Reading(name, "new", 250.0, 10)] for name in "ab"}
+    gather_again(MEMBERS[:2], by_device, FACTS, 1, 90.0, 1, memory)
+    assert worked == ["a", "b"]
+    by_device["b"].append(Reading("b", "new", 260.0, 10))
+    gather_again(MEMBERS[:2], by_device, FACTS, 1, 90.0, 1, memory)
+    assert worked == ["a", "b", "b"]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    built = Fleet(file(tmp_path / "fleet.db"))
+    built.publish("1")
+    built.publish("2")
+    built.enrol("a", "b")
+    return built
+
+
+def _as_loaded(seen: SeenReadings) -> list[Reading]:
+    return sorted((r for found in seen.by_device.values() for r in found), key=_order)
+
+
+def _order(reading: Reading) -> tuple[object, ...]:
+    return reading.device, reading.bundle, reading.received_s, reading.inferences
+
+
+def test_a_look_reads_what_arrived_since_the_last_one_and_misses_nothing(fleet: Fleet) -> None:
+    new = Member("a", 0, digest("2"), digest("1"), State.CONFIRMED, 0.0)
+    seen, started_ms = SeenReadings(), fleet.now_ms
+    read: list[int] = []
+    for number in range(4):
+        fleet.report("a", digest("2"), inferences=number)
+        fleet.report("b", digest("1"), inferences=number)
+        fleet.now_ms += 1
+        with fleet.store.read() as connection:
+            seen.look(connection, [new], started_ms)
+            assert _as_loaded(seen) == sorted(load_readings(connection, [new], started_ms), key=_order)
+    assert len(_as_loaded(seen)) == 8
+
+    @event.listens_for(fleet.store._readers, "after_cursor_execute")
+    def counted(_c: object, cursor: object, statement: str, *_: object) -> None:
+        read.append("windows.id >" in statement)
+
+    with fleet.store.read() as connection:
+        seen.look(connection, [new], started_ms)
+        other = dataclasses.replace(new, bundle=digest("1"), previous=None)
+        assert read.count(True) == 1
+        seen.look(connection, [other], started_ms)  # of other bundles everything is new
+        assert _as_loaded(seen) == sorted(load_readings(connection, [other], started_ms), key=_order)
+        assert read.count(True) == 1
+    fleet.store.close()
