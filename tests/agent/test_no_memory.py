@@ -161,6 +161,36 @@ def test_no_memory_is_not_taken_for_damage(tmp_path: Path) -> None:
     assert done.stdout.split() == ["no-memory"] * 3
 
 
+INFER = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from edge_agent.errors import InputRefused
+from edge_agent.guard.watch import Watch
+from edge_agent.inference.session import Session
+from edge_contracts.bundle import open_bundle
+archive, folder = map(Path, sys.argv[1:])
+bundle = open_bundle(archive)
+bundle.extract(folder)
+watch = Watch(Session.open(folder, bundle.manifest))
+many, one = np.zeros((4_000_000, 4), np.float32), np.zeros((1, 4), np.float32)
+status = Path("/proc/self/status").read_text().splitlines()
+written = next(int(line.split()[1]) for line in status if line.startswith("VmData:")) << 10
+resource.setrlimit(resource.RLIMIT_DATA, (written + (4 << 20), resource.RLIM_INFINITY))
+try:
+    watch.infer({"x": many})
+except InputRefused as error:
+    print(error.code)
+print(watch.infer({"x": one}).samples)
+"""
+
+
+def test_an_inference_that_finds_no_memory_is_refused_and_the_next_is_answered(device: Path) -> None:
+    whole = [sys.executable, "-c", INFER, str(device / "old.bundle"), str(device / "folder")]
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["no-memory", "1"]
+
+
 def test_a_request_that_finds_no_memory_is_refused_and_the_next_is_answered(device: Path) -> None:
     door = device / "door"
     run = [*ENTRY, "run", "--socket", str(door), "--home", str(device / "home")]
