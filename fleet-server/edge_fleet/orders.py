@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from edge_contracts.messages import Progress
 from edge_fleet import assignment
 from edge_fleet.assignment import EVENT_OF, Event, State
 from edge_fleet.schema import assignments
+
+# built once: what a device says is looked up a thousand times a second, and building costs as much as asking
+_HERE = (assignments.c.device == bindparam("device_")) & (assignments.c.number == bindparam("number_"))
+_FIND = select(assignments.c.phase, assignments.c.code, assignments.c.detail).where(_HERE)
+_CHANGE = update(assignments).where(_HERE)
 
 
 def issue(
@@ -84,15 +89,13 @@ def note(
     Raises:
         assignment.TransitionInvalid: The event cannot happen in its state.
     """
-    here = (assignments.c.device == device) & (assignments.c.number == number)
-    row = connection.execute(select(assignments).where(here)).one_or_none()
+    row = connection.execute(_FIND, {"device_": device, "number_": number}).one_or_none()
     if row is None:
         return None
     state = assignment.step(State(row.phase), event)
     if (state, code, detail) != (row.phase, row.code, row.detail):
-        connection.execute(
-            update(assignments).where(here).values(phase=state, code=code, detail=detail, changed_ms=now_ms)
-        )
+        told = {"phase": state, "code": code, "detail": detail, "changed_ms": now_ms}
+        connection.execute(_CHANGE, {"device_": device, "number_": number, **told})
     return state
 
 

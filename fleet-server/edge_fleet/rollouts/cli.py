@@ -238,6 +238,10 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"{found['id']}  {found['release']} to {found['select']}  {found['phase']}, stage {_stage(found)}",
         f"  {found['why']}".rstrip(),
     ]
+    if found["safety"] is not None:
+        from edge_fleet.rollouts.rehearse_cli import safety_line
+
+        lines.append(f"  {safety_line(found['safety'])}")
     for index, stage in enumerate(found["stages"]):
         lines += _stage_lines(index, stage)
     for what, count in Counter(one["for"] for one in found["waits"]).items():

@@ -11,7 +11,7 @@ from edge_fleet.assignment import ANSWERED, FAILED, SETTLED, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome, Verdict
 from edge_fleet.rollouts.phases import GUARDED, Event, Phase, Position
-from edge_fleet.rollouts.plan import Join, OnFailure, RolloutPlan
+from edge_fleet.rollouts.plan import Join, Kind, OnFailure, RolloutPlan
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Decision:
     why: str
     verdicts: tuple[Verdict, ...]
 
+
+REHEARSED = "a rehearsal, as if a gate had failed"
 
 FAILURE: Mapping[OnFailure, Event] = {
     OnFailure.ROLLBACK_ROLLOUT: Event.FAILED,
@@ -61,6 +63,8 @@ def decide(
         return Decision(None, "", verdicts)
     if position.phase is Phase.RUNNING:
         event, why = _settle(plan, evidence, waits)
+        if event is Event.SETTLED and plan.kind is Kind.REHEARSAL:
+            event, why = FAILURE[plan.on_failure], f"{REHEARSED}; {why}"
     elif position.phase is Phase.BAKING:
         event, why = _bake(plan, position, evidence, verdicts, now_s)
     elif position.phase is Phase.OPEN:

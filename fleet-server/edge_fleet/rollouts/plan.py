@@ -47,6 +47,7 @@ class Kind(StrEnum):
 
     STAGED = "staged"  # stage by stage, each watched before the next
     CANARY = "canary"  # a few, then all
+    REHEARSAL = "rehearsal"  # installed, then taken back as if a gate had failed
 
 
 class OnFailure(StrEnum):
@@ -73,7 +74,7 @@ class Join(StrEnum):
     UNTIL_DEADLINE = "until-deadline"  # after the last stage, too: the rollout stays open for them
 
 
-DEFAULT_STAGES = {Kind.CANARY: ("5%", "100%")}
+DEFAULT_STAGES = {Kind.CANARY: ("5%", "100%"), Kind.REHEARSAL: ("100%",)}
 
 
 class RolloutPlan(Frozen):
@@ -83,7 +84,10 @@ class RolloutPlan(Frozen):
     release: Annotated[str, StringConstraints(pattern=_RELEASE.pattern)] = Field(
         description="NAME@VERSION of a published release, such as digits@2.0.0"
     )
-    kind: Kind = Field(default=Kind.STAGED, description="staged, or canary (a few, then all)")
+    kind: Kind = Field(
+        default=Kind.STAGED,
+        description="staged, canary (a few, then all), or rehearsal (back as if a gate had failed)",
+    )
     select: Annotated[str, StringConstraints(max_length=1000)] = Field(
         default=selector.ALL,
         description="all, or terms such as profile=arm-cpu,site=lab|yard,line!=3,health=ok",
@@ -231,6 +235,8 @@ class RolloutPlan(Frozen):
                 f"kind canary has two stages, the canaries and all; found {len(self.stages)}: "
                 "leave stages out, or take kind staged"
             )
+        if self.kind is Kind.REHEARSAL and (len(self.stages) != 1 or self.on_failure is OnFailure.HOLD):
+            raise ValueError("kind rehearsal has one stage, and goes back: it cannot hold")
         if self.deadline is not None and self.start_at is not None and self.deadline <= self.start_at:
             raise ValueError(
                 f"deadline {self.deadline.isoformat()} is not after start_at {self.start_at.isoformat()}"

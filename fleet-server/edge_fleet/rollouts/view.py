@@ -11,6 +11,7 @@ from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.phases import ENDED, RETURNING
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
+from edge_fleet.rollouts.safety import as_json, time_to_safe
 from edge_fleet.rollouts.targets import goal
 from edge_fleet.schema import bundles, rollout_stages, rollout_steps
 
@@ -84,6 +85,7 @@ def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any
             for index, stage in enumerate(rollout.plan.stages)
         ],
         "waiting": waiting,
+        "safety": as_json(time_to_safe(connection, rollout.id, members)),
         "waits": [{"device": t.device, "for": t.wait} for t in chosen if t.wait],
         "skipped": [{"device": t.device, "reason": t.reason} for t in chosen if t.bundle is None],
         "history": [

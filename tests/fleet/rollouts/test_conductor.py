@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from edge_contracts.messages import Phase as Told
 from edge_fleet import schema
 from edge_fleet.assignment import State
 from edge_fleet.errors import Conflict, NotFound
-from edge_fleet.rollouts import rows
+from edge_fleet.rollouts import rows, targets
+from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
 from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.phases import Phase
 from edge_fleet.rollouts.readings import load_readings
@@ -391,30 +393,63 @@ def test_what_was_stored_and_not_sent_is_sent_after_a_restart(fleet: Fleet) -> N
     assert fleet.sent == list(fleet.members(rollout))
 
 
-def test_the_story_ends_the_same_wherever_the_server_dies(tmp_path: Path) -> None:
-    def story(fleet: Fleet, survive: Callable[[Callable[[], None]], None]) -> list[tuple[Any, ...]]:
-        """A release that is good in its first stage and wrong in its second."""
-        fleet.enrol("a", "b", "c", "d")
-        fleet.publish("1")
-        rollout = fleet.operator.create(plan("1", "1", "100%"), "anna")
-        survive(lambda: fleet.operator.start(rollout, "anna"))
-        for seconds in (1, 1, 60, 1, 1, 1, 1):
-            fleet.now_ms += seconds * 1000
-            survive(lambda: fleet.tick())
-            for device, row in fleet.members(rollout).items():
-                if fleet.assigned(device).bundle and row.member.state in (State.PENDING, State.OFFERED):
-                    wrong = row.member.stage == 1
-                    fleet.say(device)
-                    fleet.report(device, digest("1"), scalars={"input:x:mean": WRONG if wrong else FITS})
-        assert fleet.position(rollout) == (Phase.ROLLED_BACK, 1)
-        return everything(fleet)
+Survive = Callable[[Callable[[], None]], None]
+Story = Callable[[Fleet, Survive], list[tuple[Any, ...]]]
 
-    def undisturbed(act: Callable[[], None]) -> None:
-        act()
 
-    expected = story(Fleet(file(tmp_path / "calm.db")), undisturbed)
+def good_then_wrong(fleet: Fleet, survive: Survive) -> list[tuple[Any, ...]]:
+    """A release that is good in its first stage and wrong in its second."""
+    fleet.enrol("a", "b", "c", "d")
+    fleet.publish("1")
+    rollout = fleet.operator.create(plan("1", "1", "100%"), "anna")
+    survive(lambda: fleet.operator.start(rollout, "anna"))
+    for seconds in (1, 1, 60, 1, 1, 1, 1):
+        fleet.now_ms += seconds * 1000
+        survive(lambda: fleet.tick())
+        for device, row in fleet.members(rollout).items():
+            if fleet.assigned(device).bundle and row.member.state in (State.PENDING, State.OFFERED):
+                wrong = row.member.stage == 1
+                fleet.say(device)
+                fleet.report(device, digest("1"), scalars={"input:x:mean": WRONG if wrong else FITS})
+    assert fleet.position(rollout) == (Phase.ROLLED_BACK, 1)
+    return everything(fleet)
+
+
+def slow_with_retries_and_orders(fleet: Fleet, survive: Survive) -> list[tuple[Any, ...]]:
+    """One device at a time; two are tried again, one is skipped, one sent back."""
+    fleet.enrol("a", "b", "c", "d")
+    fleet.publish("1")
+    options: dict[str, Any] = {"max_in_flight": 1, "on_failure": "rollback-stage", "join": "never"}
+    options["retries"] = {"network": 1, "backoff_s": 1}
+    rollout = fleet.operator.create(plan("1", "1", "100%", bake_s=5, gates={}, **options), "anna")
+    survive(lambda: fleet.operator.start(rollout, "anna"))
+    left = max("abcd", key=lambda device: targets.in_order(rollout, "abcd").index(device))
+    survive(lambda: order_device(fleet.services, rollout, left, DeviceOrder.SKIP, "anna"))
+    for look in range(24):
+        fleet.now_ms += 1000
+        survive(lambda: fleet.tick())
+        for device, row in fleet.members(rollout).items():
+            if row.member.state not in (State.PENDING, State.OFFERED) or row.back is not None:
+                continue
+            first = row.member.stage == 1 and not row.used
+            fleet.say(device, Told.REFUSED if first else Told.CONFIRMED, "server-refused" if first else "")
+            if not first:
+                fleet.report(device, digest("1"))
+        if look == 20:
+            canary = targets.in_order(rollout, set("abcd") - {left})[0]
+            send_back = partial(order_device, fleet.services, rollout, canary, DeviceOrder.ROLLBACK, "anna")
+            survive(send_back)
+    assert fleet.position(rollout) == (Phase.COMPLETED, 1), fleet.why(rollout)
+    assert [row.used for row in fleet.members(rollout).values()].count({"network": 1}) == 2
+    return everything(fleet)
+
+
+@pytest.mark.parametrize(("story", "moments"), [(good_then_wrong, 40), (slow_with_retries_and_orders, 60)])
+def test_the_story_ends_the_same_wherever_the_server_dies(tmp_path: Path, story: Story, moments: int) -> None:
+    expected = story(Fleet(file(tmp_path / "calm.db")), lambda act: act())
     died = 0
-    for nth in itertools.count(1):
+    # the first story dies everywhere, the longer one at every ninth moment
+    for nth in itertools.count(1, 1 if story is good_then_wrong else 9):
         fleet = Fleet(file(tmp_path / f"{nth}.db"))
         killer = Killer(fleet, nth)
 
@@ -426,19 +461,16 @@ def test_the_story_ends_the_same_wherever_the_server_dies(tmp_path: Path) -> Non
                 killer.armed = False
                 fleet.store.close()
                 fleet.open()
-                act_again(act)
+                with contextlib.suppress(Conflict):  # the order had been stored before it died
+                    act()
             killer.armed = False
-
-        def act_again(act: Callable[[], None]) -> None:
-            with contextlib.suppress(Conflict):  # the order had been stored before it died
-                act()
 
         assert story(fleet, survive) == expected, f"died at statement {nth}"
         fleet.store.close()
         if killer.count < nth:
             break
-        died += 1
-    assert died > 40  # there were that many moments to die in
+        died = nth
+    assert died > moments  # there were that many moments to die in
 
 
 class Killer:

@@ -395,3 +395,32 @@ def test_an_order_to_a_device_needs_one(fleet: Fleet) -> None:
     fleet.operator.abort(rollout, "anna")
     with pytest.raises(Conflict, match="begins no device any more"):
         give(fleet, rollout, outside, DeviceOrder.SKIP)
+
+
+# a game day
+
+
+def test_a_rehearsal_takes_the_release_back_and_says_how_long_it_took(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.operator.create(
+        plan("2", stages=["100%"], kind="rehearsal", select="device=cam-1|cam-2|cam-3"), "anna"
+    )
+    fleet.operator.start(rollout, "anna")
+    fleet.pass_time(1)
+    assert set(fleet.members(rollout)) == {"cam-1", "cam-2", "cam-3"}
+    for device in fleet.members(rollout):
+        fleet.say(device)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.ROLLING_BACK, 0)
+    for seconds, device in ((2, "cam-2"), (1, "cam-1")):
+        fleet.pass_time(seconds)
+        assert fleet.assigned(device).bundle == digest("1")
+        fleet.say(device)
+    fleet.pass_time(301)  # cam-3 is silent
+    assert fleet.position(rollout) == (Phase.ROLLED_BACK, 0)
+    with fleet.store.read() as connection:
+        found = shown(connection, rollout, fleet.now_ms)["safety"]
+    assert found["devices"] == {"cam-1": 3.0, "cam-2": 2.0}
+    assert (found["median_s"], found["p95_s"], found["last_s"]) == (2.5, 3.0, 3.0)
+    assert found["not_back"] == {"cam-3": "unreachable"}
+    assert found["why"].startswith("a rehearsal, as if a gate had failed")

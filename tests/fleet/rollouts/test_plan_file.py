@@ -145,6 +145,7 @@ def test_each_wrong_field_is_named_with_its_line_and_the_right_form(path: str, v
         ({"start_at": "2031-01-01T00:00:00Z"}, "is not after start_at"),
         ({"deadline": None}, "join until-deadline needs a deadline"),
         ({"kind": "canary"}, "kind canary has two stages"),
+        ({"kind": "rehearsal"}, "kind rehearsal has one stage, and goes back"),
         ({"stages": ["5", "2"]}, "stage 2 comes after 5"),
         ({"gates": {"eror_rate": 0.1}}, "unknown gate 'eror_rate'; did you mean 'error_rate'?"),
     ],

@@ -1,0 +1,235 @@
+"""A simulated device: speaks the true contracts, signs with a key of its own, and runs nothing.
+
+No socket and no clock are in here: messages go in, messages with the time at which they are due come
+out. `crowd.py` connects many of them to a real broker. What it does with an assignment is what an agent
+tells of it (docs/updates.md), in the time that its behaviour says.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edge_contracts.errors import ContractError
+from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.messages import (
+    CHAIN_START,
+    FINAL_PHASES,
+    Ack,
+    ActiveModel,
+    Assignment,
+    DeviceState,
+    Phase,
+    Progress,
+    Telemetry,
+    Window,
+    chain_value,
+    seal,
+    unseal,
+)
+from edge_contracts.sketch import QuantileSketch, bin_index
+from edge_contracts.topics import TO_DEVICE, Channel, topic
+
+AGENT = "0.1.0"
+RUNTIME = "litert 2.3.0"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How a device takes to a release.
+
+    Args:
+        download_s, check_s: How long it takes to have it, and to check and try it.
+        fails: By bundle: the final phase other than confirmed that it comes to, and the code.
+        error_share: By bundle: share of its inferences that fail.
+        latency_ms: Of one inference.
+    """
+
+    download_s: float = 0.2
+    check_s: float = 0.2
+    fails: Mapping[str, tuple[Phase, str]] = field(default_factory=dict)
+    error_share: Mapping[str, float] = field(default_factory=dict)
+    latency_ms: float = 5.0
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message for the broker."""
+
+    topic: str
+    payload: bytes
+
+
+class SimulatedDevice:
+    """One device.
+
+    Args:
+        director: Whose assignments it follows.
+        profile: Its lineage, nearest first.
+        active: What it runs at first.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        fleet: str,
+        key: PrivateKey,
+        director: PublicKey,
+        profile: Sequence[str],
+        behaviour: Behaviour | None = None,
+        active: ActiveModel | None = None,
+        counter: int = 0,
+    ) -> None:
+        """Begin with an empty outbox; `hello` is its first word."""
+        self.id, self.fleet, self.key, self._director = device, fleet, key, director
+        self.behaviour = behaviour or Behaviour()
+        self.active, self.last_good, self.counter = active, None, counter
+        self.assignment: Assignment | None = None
+        self.progress: Progress | None = None
+        self.refused = 0  # messages that were not the director's, or not for this device
+        self._profile = tuple(profile)
+        self._epoch, self._seq, self._prev = secrets.token_hex(8), 0, CHAIN_START
+        self._unacked: dict[int, bytes] = {}
+        self._n = 0
+        self._order = itertools.count()
+        self._later: list[tuple[float, int, int, Phase, str]] = []
+
+    last_good: ActiveModel | None
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What it listens to."""
+        return tuple(topic(self.fleet, self.id, channel) for channel in TO_DEVICE)
+
+    def hello(self, now_s: float) -> Outgoing:
+        """Its first word after each connection."""
+        return self._state("hello", now_s)
+
+    def unacknowledged(self) -> list[Outgoing]:
+        """Envelopes to be sent again after a connection."""
+        where = topic(self.fleet, self.id, Channel.TELEMETRY)
+        return [Outgoing(where, envelope) for _, envelope in sorted(self._unacked.items())]
+
+    def take(self, where: str, payload: bytes, now_s: float) -> list[Outgoing]:
+        """Take a message in; what is to be said at once. What comes later is told by `due`."""
+        try:
+            if where == topic(self.fleet, self.id, Channel.ACK):
+                ack = unseal(Ack, payload, where, self._director)
+                if ack.epoch == self._epoch:
+                    self._unacked = {n: e for n, e in self._unacked.items() if n > ack.high}
+                return []
+            assignment = unseal(Assignment, payload, where, self._director)
+        except ContractError:
+            self.refused += 1
+            return []
+        if assignment.device != self.id:
+            self.refused += 1
+            return []
+        return self._assigned(assignment, now_s)
+
+    def due(self, now_s: float) -> list[Outgoing]:
+        """What is to be said by now."""
+        said = []
+        while self._later and self._later[0][0] <= now_s:
+            _, _, number, phase, code = heapq.heappop(self._later)
+            if self.assignment is not None and self.assignment.number == number:
+                said.append(self._tell(phase, code, now_s))
+        return said
+
+    def next_due_s(self) -> float | None:
+        """When `due` has something next."""
+        return self._later[0][0] if self._later else None
+
+    def window(self, inferences: int, now_s: float, **fields: object) -> Outgoing | None:
+        """What its model did for a while; None when it runs nothing."""
+        if self.active is None:
+            return None
+        errors = round(inferences * self.behaviour.error_share.get(self.active.bundle, 0.0))
+        now_ms = round(now_s * 1000)
+        stated = {
+            "bundle": self.active.bundle,
+            "artifact": self.active.artifact,
+            "runtime": self.active.runtime,
+            "start_ms": max(0, now_ms - 1000),
+            "end_ms": now_ms,
+            "duration_ms": 1000,
+            "inferences": inferences - errors,
+            "errors": {"simulated": errors} if errors else {},
+            "latency_ms": QuantileSketch(bins={bin_index(self.behaviour.latency_ms): inferences - errors}),
+            "golden_total": 1,
+            "golden_agree": 1,
+        }
+        record = Window.model_validate(stated | fields)
+        where = topic(self.fleet, self.id, Channel.TELEMETRY)
+        message = Telemetry(epoch=self._epoch, seq=self._seq, prev=self._prev, recs=(record,))
+        envelope = seal(message, where, self.key)
+        self._unacked[self._seq] = envelope
+        self._seq, self._prev = self._seq + 1, chain_value(envelope)
+        return Outgoing(where, envelope)
+
+    def _assigned(self, assignment: Assignment, now_s: float) -> list[Outgoing]:
+        highest = -1 if self.assignment is None else self.assignment.number
+        if assignment.number < highest:
+            return []  # a replay
+        if assignment.number == highest and self.progress is not None:
+            if self.progress.phase in FINAL_PHASES:
+                return [self._state("status", now_s)]  # the server has missed the answer
+            return []
+        self.assignment, self._later = assignment, []
+        if assignment.bundle is None:
+            return [self._tell(Phase.CONFIRMED, "", now_s)] if assignment.number else []
+        if self.active is not None and self.active.bundle == assignment.bundle:
+            return [self._tell(Phase.CONFIRMED, "", now_s)]
+        if assignment.counter < self.counter and not assignment.permit_downgrade:
+            return [self._tell(Phase.REFUSED, "downgrade", now_s)]
+        # the other slot may hold it already: then nothing is downloaded
+        is_here = self.last_good is not None and self.last_good.bundle == assignment.bundle
+        ready_s = now_s + (0.0 if is_here else self.behaviour.download_s)
+        phase, code = self.behaviour.fails.get(assignment.bundle, (Phase.CONFIRMED, ""))
+        self._plan(ready_s, Phase.TRIAL, "")
+        self._plan(ready_s + self.behaviour.check_s, phase, code)
+        return [self._tell(Phase.RECEIVED if is_here else Phase.DOWNLOADING, "", now_s)]
+
+    def _plan(self, at_s: float, phase: Phase, code: str) -> None:
+        assert self.assignment is not None
+        heapq.heappush(self._later, (at_s, next(self._order), self.assignment.number, phase, code))
+
+    def _tell(self, phase: Phase, code: str, now_s: float) -> Outgoing:
+        assert self.assignment is not None
+        assigned = self.assignment
+        self.progress = Progress(assignment=assigned.number, phase=phase, code=code)
+        runs = None if self.active is None else self.active.bundle
+        if phase is Phase.CONFIRMED and assigned.bundle is not None and assigned.bundle != runs:
+            self.last_good = self.active
+            self.active = ActiveModel(
+                bundle=assigned.bundle,
+                name=assigned.name or "model",
+                version=assigned.version or "0",
+                artifact="int8",
+                runtime=RUNTIME,
+            )
+            self.counter = max(self.counter, assigned.counter)
+        return self._state("status", now_s)
+
+    def _state(self, kind: str, now_s: float) -> Outgoing:
+        self._n += 1
+        where = topic(self.fleet, self.id, Channel.HELLO if kind == "hello" else Channel.STATUS)
+        state = DeviceState.model_validate(
+            {
+                "type": kind,
+                "device": self.id,
+                "n": self._n,
+                "epoch": self._epoch,
+                "next_seq": self._seq,
+                "agent": AGENT,
+                "profile": self._profile,
+                "counter": self.counter,
+                "active": self.active,
+                "progress": self.progress,
+                "time_ms": round(now_s * 1000),
+            }
+        )
+        return Outgoing(where, seal(state, where, self.key))
