@@ -7,6 +7,7 @@ meets them too.
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,27 +31,35 @@ def device(tmp_path: Path, fleet: TinyFleet) -> Iterator[Device]:
         yield made
 
 
+def shimmed(device: Device, folder: Path, failing: Path) -> dict[str, str]:
+    """The environment of a daemon whose disk fails while a file is there."""
+    return {
+        "LD_PRELOAD": str(build_shim(folder)),
+        "FAULT_ROOT": str(device.home.resolve()),
+        "FAULT_LOG": "/dev/null",
+        "FAULT_FAIL": str(failing),
+    }
+
+
+def fail(failing: Path, code: int) -> None:
+    """Have the disk fail from now on."""
+    beside = failing.with_name("failing.new")
+    beside.write_text(str(int(code)))
+    beside.rename(failing)
+
+
 @pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
 def test_a_device_whose_disk_fails_goes_on_answering_takes_no_update_and_recovers(
     fleet: TinyFleet, device: Device, tmp_path: Path, code: int
 ) -> None:
     failing = tmp_path / "failing"
-    device.start(
-        environment={
-            "LD_PRELOAD": str(build_shim(tmp_path)),
-            "FAULT_ROOT": str(device.home.resolve()),
-            "FAULT_LOG": "/dev/null",
-            "FAULT_FAIL": str(failing),
-        }
-    )
+    device.start(environment=shimmed(device, tmp_path, failing))
     first = release(fleet, "1", number=1, counter=1)
     confirmed(fleet, 1)
     until(lambda: len(fleet.records("window")) >= 2, "windows")
 
-    beside = tmp_path / "failing.new"
-    beside.write_text(str(int(code)))
-    beside.rename(failing)
+    fail(failing, code)
     before = device.answered()
     release(fleet, "2", number=2, counter=2)
     until(lambda: device.answered() > before + 150, "150 answers with a disk that fails")
@@ -68,4 +77,27 @@ def test_a_device_whose_disk_fails_goes_on_answering_takes_no_update_and_recover
     assert device.end() == 0
     if code != errno.EACCES:  # the outbox had its file open: it lost nothing
         assert [record for record in fleet.records("gap") if isinstance(record, Gap)]
+    assert fleet.faults == []
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
+def test_a_device_that_starts_with_a_disk_that_is_full_or_read_only_answers(
+    fleet: TinyFleet, device: Device, tmp_path: Path, code: int
+) -> None:
+    device.start()
+    release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    device.end(signal.SIGKILL)
+    failing = tmp_path / "failing"
+    fail(failing, code)
+    before = device.answered()
+    device.start(environment=shimmed(device, tmp_path, failing))
+    until(lambda: device.answered() > before + 100, "100 answers with a disk that fails")
+    device.end(signal.SIGKILL)
+    failing.unlink()
+    windows = len(fleet.records("window"))
+    device.start()
+    until(lambda: len(fleet.records("window")) > windows + 1, "windows again")
+    assert device.end() == 0
     assert fleet.faults == []

@@ -23,11 +23,12 @@ What is in the files is the business of the modules that are named.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
@@ -153,10 +154,7 @@ class Home:
             HomeInvalid: The folder cannot be written.
         """
         self.make()
-        try:
-            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise HomeInvalid(f"cannot open {self.lock}: {error.strerror}") from None
+        handle = self._open_lock()
         try:
             if not _lock(handle):
                 holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
@@ -164,8 +162,9 @@ class Home:
                     f"an agent (process {holder}) works in {self.folder} already; "
                     "stop it first, or choose another --home"
                 ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # a full or read-only disk: who holds it is then not told by number
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             if self.enrolment.exists():  # the power went while the device changed its fleet
                 from edge_agent.device.enrol import finish
 
@@ -173,6 +172,20 @@ class Home:
             yield
         finally:
             os.close(handle)
+
+    def _open_lock(self) -> int:
+        """The lock's file. On a read-only disk an old one does: a device must answer there too.
+
+        Raises:
+            HomeInvalid: It cannot be opened.
+        """
+        try:
+            return os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                with suppress(OSError):
+                    return os.open(self.lock, os.O_RDONLY | os.O_CLOEXEC)
+            raise HomeInvalid(f"cannot open {self.lock}: {error.strerror}") from None
 
     def holder(self) -> int | None:
         """Process id of the agent that works here now, or None."""
