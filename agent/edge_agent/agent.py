@@ -14,6 +14,7 @@ from time import monotonic, time
 from types import FrameType
 
 from edge_agent.allegiance import Allegiance
+from edge_agent.device.certificate import ClientCertificate
 from edge_agent.device.config import read_device_key
 from edge_agent.device.home import Home
 from edge_agent.device.service import Service
@@ -143,7 +144,8 @@ class Agent:
         if config is not None:
             key = read_device_key(home, config)
             self._keeper.sender = Sender(config.fleet, config.device, key)
-            self._link = Link(config, self._inbox.hear, self._random)
+            certificate = ClientCertificate(home, config)
+            self._link = Link(config, self._inbox.hear, self._random, certificate)
             self._reporter = Reporter(
                 home,
                 config,

@@ -381,6 +381,8 @@ class EnrolAnswer(Frozen):
         mqtt_host: "" means the host that the enrolment went to.
         mqtt_tls: Whether the broker's device port speaks TLS; `mqtt_ca` is its CA in PEM.
         director_key, publisher_keys: Raw, base64: who may assign, who may publish.
+        mqtt_certificate: PEM, for the device's own key: what the broker knows it by; "" for none.
+        mqtt_certificate_renew_ms: When to ask for the next: `CertificateAnswer.renew_ms`.
     """
 
     device: Identifier
@@ -393,6 +395,20 @@ class EnrolAnswer(Frozen):
     mqtt_password: str
     director_key: str
     publisher_keys: tuple[str, ...]
+    mqtt_certificate: str = later("")
+    mqtt_certificate_renew_ms: int = later(0)
+
+
+class CertificateAnswer(Frozen):
+    """Answer of POST /api/v1/certificate: what the device shows the broker.
+
+    Args:
+        certificate: PEM, for the device's own key.
+        renew_ms: Unix milliseconds after which the device should ask again; it is valid for longer.
+    """
+
+    certificate: str
+    renew_ms: int
 
 
 def enrol_proof(token: str, name: str | None) -> bytes:

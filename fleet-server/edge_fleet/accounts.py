@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 
@@ -33,8 +33,20 @@ IN_EFFECT_TIMEOUT_S = 5.0
 class Accounts:
     """Keeps a broker's accounts what the database says they should be."""
 
-    def __init__(self, store: Store, keys: ServerKeys, fleet: str, broker: Broker) -> None:
-        """Take the parts; `listed` is what to start the broker with."""
+    def __init__(
+        self,
+        store: Store,
+        keys: ServerKeys,
+        fleet: str,
+        broker: Broker,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the parts; `listed` is what to start the broker with.
+
+        Args:
+            prepare: What else the broker reads with its accounts; called before each change.
+        """
+        self._prepare = prepare
         self._store, self._keys, self._fleet, self._broker = store, keys, fleet, broker
         self._lock, self._counting = threading.Lock(), threading.Lock()
         self._asked = self._applied = 0
@@ -87,6 +99,7 @@ class Accounts:
         with self._lock:  # an older list must not overwrite a newer one
             if self._applied < mine:  # else one who came later has taken our change along
                 asked = self._asked
+                self._prepare()
                 self._broker.update(self.listed())
                 self._applied = asked
         if wanted is None or not self._broker.managed:

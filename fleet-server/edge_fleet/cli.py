@@ -53,6 +53,18 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--tls-cert", type=click.Path(), help="PEM certificate of the device port."),
         click.option("--tls-key", type=click.Path(), help="PEM key of the device port."),
         click.option("--tls-ca", type=click.Path(), help="PEM that devices check it with; the certificate."),
+        click.option(
+            "--client-certificates/--no-client-certificates",
+            default=None,
+            help="Devices need a certificate of our own authority (mosquitto).",
+        ),
+        click.option(
+            "--tls-host",
+            "tls_hosts",
+            multiple=True,
+            callback=lambda _context, _option, value: value or None,
+            help="A name of the device port, for the certificate that we make for it.",
+        ),
     ):
         command = option(command)
     return command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,8 @@ class ServerConfig(Frozen):
         verified: Whether verified telemetry is published again as JSON: "on" or "off".
         tls_cert, tls_key: PEM files of the device port, or "" for plain MQTT.
         tls_ca: PEM file of the CA that devices check the port with; "" means tls_cert itself.
+        client_certificates: Whether the device port asks for a certificate of our own authority (mosquitto).
+        tls_hosts: Further names and addresses of the device port in the certificate that we make for it.
     """
 
     format: Literal["edgefleet.server/1"] = "edgefleet.server/1"
@@ -44,6 +46,8 @@ class ServerConfig(Frozen):
     tls_cert: str = ""
     tls_key: str = ""
     tls_ca: str = ""
+    client_certificates: bool = False
+    tls_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")], ...] = ()
 
 
 def read_config(path: Path) -> ServerConfig:

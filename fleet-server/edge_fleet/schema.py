@@ -53,6 +53,18 @@ devices = Table(
     Column("epoch", String(16)),  # that the last verified hello announced
 )
 
+# What the broker knows devices by, where it asks for certificates. Rows are only ever added.
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("serial", String(40), primary_key=True),  # hex
+    Column("device", String(64), ForeignKey("devices.id"), nullable=False),
+    Column("pem", Text, nullable=False),
+    Column("issued_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Index("certificates_by_device", "device", "expires_ms"),
+)
+
 # One per telemetry outbox that a device ever had. `high` and `chain` are what the ack says.
 streams = Table(
     "streams",

@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from edge_fleet.access.audit_head import Sealer
+from edge_fleet.access.certificates import broker_tls, revoked, write_revocations
 from edge_fleet.access.logins import Patience
 from edge_fleet.accounts import Accounts
 from edge_fleet.alerts.watch import Watch
@@ -101,8 +103,17 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         ensure_admin(home, store)
         bus = EventBus()
         stack.callback(bus.close)
-        broker = choose_broker(config, home.broker, lambda: bus.publish("broker", up=False))
-        accounts = Accounts(store, keys, config.fleet, broker)
+        tls, authority = broker_tls(config, home, now_ms())
+        broker = choose_broker(config, home.broker, lambda: bus.publish("broker", up=False), tls)
+
+        def list_revoked() -> None:
+            if authority is not None and tls is not None:
+                with store.read() as connection:
+                    serials = revoked(connection, now_ms())
+                write_revocations(Path(tls.crl), authority, serials, now_ms())
+
+        accounts = Accounts(store, keys, config.fleet, broker, list_revoked)
+        list_revoked()
         broker.start(accounts.listed())
         stack.callback(broker.stop)
         own = accounts.server()
@@ -144,6 +155,8 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             ingest,
             Attempts(),
             Patience(),
+            tls,
+            authority,
         )
         sealer = Sealer(server, keys.director, home.audit_head)
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
@@ -277,7 +290,8 @@ def warnings(config: ServerConfig) -> list[str]:
             f"http {config.http} is open to the network without TLS: tokens and passwords can be read on "
             "their way; put a proxy with TLS before it"
         )
-    if is_managed(config) and not config.tls_cert and not parse_address(config.mqtt, "--mqtt").is_loopback:
+    plain = not config.tls_cert and not config.client_certificates
+    if is_managed(config) and plain and not parse_address(config.mqtt, "--mqtt").is_loopback:
         found.append(
             f"mqtt {config.mqtt} is open to the network without TLS: passwords can be read on their way; "
             "give --tls-cert and --tls-key"

@@ -10,10 +10,11 @@ from edge_fleet.events import EventBus
 from edge_fleet.store import Store
 
 if TYPE_CHECKING:
+    from edge_fleet.access.authority import Authority
     from edge_fleet.access.logins import Patience
     from edge_fleet.accounts import Accounts
     from edge_fleet.auth import Attempts
-    from edge_fleet.brokers.base import Broker
+    from edge_fleet.brokers.base import Broker, DeviceTls
     from edge_fleet.config import ServerConfig
     from edge_fleet.home import Home
     from edge_fleet.ingest import Ingest
@@ -55,3 +56,5 @@ class Server(Services):
     ingest: Ingest
     attempts: Attempts
     patience: Patience
+    tls: DeviceTls | None = None
+    authority: Authority | None = None

@@ -32,6 +32,7 @@ class DeviceConfig(Frozen):
         server_ca: PEM of the CA that the server's certificate must come from, "" for the system's.
         profile, lineage: As they were when the device was enrolled; a profile file may be gone later.
         client_id: MQTT client id: random and secret, so that no other device can take the session over.
+        mqtt_certificate, mqtt_certificate_renew_ms: The first one; `certificate.py` has those that follow.
         public_key: The enrolled key; `device.key` must be its other half.
         enrolled_director: Who was director at the enrolment, where a statement has named another since;
             never written.
@@ -54,6 +55,8 @@ class DeviceConfig(Frozen):
     public_key: str
     director_key: str
     publisher_keys: tuple[str, ...]
+    mqtt_certificate: str = later("")
+    mqtt_certificate_renew_ms: int = later(0)
     enrolled_director: str = later("")
 
     @property

@@ -83,6 +83,8 @@ def enrol(
         public_key=key.public.base64,
         director_key=answer.director_key,
         publisher_keys=answer.publisher_keys,
+        mqtt_certificate=answer.mqtt_certificate,
+        mqtt_certificate_renew_ms=answer.mqtt_certificate_renew_ms,
     )
     write_durably(home.enrolment, canonical_json(config))
     finish(home)
@@ -154,6 +156,7 @@ def finish(home: Home) -> None:
             home.outbox.with_name(home.outbox.name + suffix).unlink(missing_ok=True)
         if fresh.exists():
             os.replace(fresh, home.key)
+        home.certificate.unlink(missing_ok=True)  # of the old fleet; `certificate.py` writes the new one
         sync_folder(home.folder)
         write_durably(home.config, content)
         home.enrolment.unlink()

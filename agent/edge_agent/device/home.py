@@ -61,6 +61,11 @@ class Home:
         return self.folder / "device.key"
 
     @property
+    def certificate(self) -> Path:
+        """What the broker knows the device by, for `key`: `certificate.py`; absent where none is asked."""
+        return self.folder / "device.crt"
+
+    @property
     def enrolment(self) -> Path:
         """An enrolment that is decided and not finished."""
         return self.folder / "enrolment.json"

@@ -47,16 +47,17 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def post_json(url: str, body: bytes, ca: str = "") -> bytes:
+def post_json(url: str, body: bytes, ca: str = "", headers: Mapping[str, str] | None = None) -> bytes:
     """Send JSON and read the answer.
 
     Args:
         ca: PEM of the CA to trust, "" for the system's.
+        headers: Further ones.
 
     Raises:
         ServerUnreachable, ServerRefused: As `opened`.
     """
-    with opened(url, {"Content-Type": "application/json"}, body, ca) as answer:
+    with opened(url, {"Content-Type": "application/json", **(headers or {})}, body, ca) as answer:
         try:
             content = answer.read(MAX_ANSWER_BYTES + 1)
         except (OSError, HTTPException) as error:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # loaded by `Link`: a device without a fleet has no use for M
 
     from paho.mqtt.client import Client, MQTTMessage
 
+    from edge_agent.device.certificate import ClientCertificate
+
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 45  # carrier NAT drops idle flows at 60 s
@@ -62,8 +64,17 @@ class Link:
         happened: Called in the network thread; must not wait.
     """
 
-    def __init__(self, config: DeviceConfig, happened: Callable[[Happening], None], random: Random) -> None:
+    def __init__(
+        self,
+        config: DeviceConfig,
+        happened: Callable[[Happening], None],
+        random: Random,
+        certificate: ClientCertificate | None = None,
+    ) -> None:
         """Describe the connection; `start` begins to keep it up.
+
+        Args:
+            certificate: What the broker is shown, where it asks for one.
 
         Raises:
             HomeInvalid: The CA in the configuration is not a certificate.
@@ -75,6 +86,7 @@ class Link:
         self._happened = happened
         self._random = random
         self._topics = {topic(config.fleet, config.device, channel): channel for channel in TO_DEVICE}
+        self._certificate = certificate
         self._tls = _tls(config)
         self._client: Client | None = None
         self._up = threading.Event()
@@ -125,12 +137,18 @@ class Link:
         client = self._new_client()
         self._client = client
         try:
+            if self._tls is not None:
+                if self._certificate is not None:
+                    self._certificate.prepare(self._tls)
+                client.tls_set_context(self._tls)
             client.connect(self._config.mqtt_host, self._config.mqtt_port, KEEPALIVE_S)
             if self._stopping.is_set():
                 client.disconnect()
             ended = client.loop_forever(retry_first_connection=False)
             if ended != self._enums.MQTTErrorCode.MQTT_ERR_SUCCESS and not self._reason:
                 self._reason = str(ended)
+        except HomeInvalid as error:
+            self._reason = str(error)
         except OSError as error:  # ssl.SSLError and socket.gaierror among them
             self._reason = f"{self._config.mqtt_host}:{self._config.mqtt_port}: {error.strerror or error}"
         self._client = None
@@ -147,8 +165,6 @@ class Link:
             reconnect_on_failure=False,
         )
         client.username_pw_set(self._config.mqtt_user, self._config.mqtt_password)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(IN_FLIGHT)
         client.on_connect = self._on_connect

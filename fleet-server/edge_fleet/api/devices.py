@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection, Row, func, select
 
-from edge_contracts.messages import EnrolAnswer, EnrolRequest
-from edge_fleet.api.access import Operator, Reader, Shared, refused
-from edge_fleet.brokers.choose import device_tls
+from edge_contracts.messages import CertificateAnswer, EnrolAnswer, EnrolRequest
+from edge_fleet.access.certificates import current
+from edge_fleet.api.access import Device, Operator, Reader, Shared, refused
 from edge_fleet.brokers.external import ExternalBroker
 from edge_fleet.config import parse_address
 from edge_fleet.enrol import Enrolled, enrol, revoke
@@ -31,12 +31,15 @@ def enrol_device(body: EnrolRequest, request: Request, services: Shared) -> Enro
         with services.store.write() as connection:
             enrolled = enrol(connection, body, services.now_ms())
             publishers = trusted_publishers(connection)
+            certificate = _certificate(services, connection, enrolled.device)
     except (Unauthorized, Forbidden, Conflict) as error:
         raise refused(request, services, error) from None
     account = services.accounts.device(enrolled.device, enrolled.credential)
     services.accounts.apply(account)
     services.bus.publish("device", device=enrolled.device)
-    return _answer(services, enrolled, account.password, [k.base64 for k in publishers.keys.values()])
+    return _answer(
+        services, enrolled, account.password, [k.base64 for k in publishers.keys.values()], certificate
+    )
 
 
 @router.get("/devices")
@@ -165,13 +168,35 @@ def _history(connection: Connection, device: str) -> dict[str, Any]:
     }
 
 
-def _answer(services: Server, enrolled: Enrolled, password: str, publisher_keys: list[str]) -> EnrolAnswer:
+@router.post("/certificate")
+def renew_certificate(services: Shared, device: Device) -> CertificateAnswer:
+    """The certificate of the device that asks: the one it has, or the next when that is near its end."""
+    if services.authority is None:
+        raise NotFound("this server's broker asks for no certificates")
+    with services.store.write() as connection:
+        return _certificate(services, connection, device)
+
+
+def _certificate(services: Server, connection: Connection, device: str) -> CertificateAnswer:
+    if services.authority is None:
+        return CertificateAnswer(certificate="", renew_ms=0)
+    pem, renew_ms = current(connection, services.authority, device, services.now_ms())
+    return CertificateAnswer(certificate=pem, renew_ms=renew_ms)
+
+
+def _answer(
+    services: Server,
+    enrolled: Enrolled,
+    password: str,
+    publisher_keys: list[str],
+    certificate: CertificateAnswer,
+) -> EnrolAnswer:
     config = services.config
     if isinstance(services.broker, ExternalBroker):
         address, tls, ca = services.broker.address, services.broker.tls, ""
         host = address.host
     else:
-        address, files = parse_address(config.mqtt, "--mqtt"), device_tls(config)
+        address, files = parse_address(config.mqtt, "--mqtt"), services.tls
         tls, ca = files is not None, files.ca if files else ""
         host = ""  # the broker is on this machine: the host that the enrolment went to
     return EnrolAnswer(
@@ -185,4 +210,6 @@ def _answer(services: Server, enrolled: Enrolled, password: str, publisher_keys:
         mqtt_password=password,
         director_key=services.keys.director.public.base64,
         publisher_keys=tuple(publisher_keys),
+        mqtt_certificate=certificate.certificate,
+        mqtt_certificate_renew_ms=certificate.renew_ms,
     )

@@ -14,7 +14,7 @@ from edge_fleet.api.access import Admin, Operator, Shared, area_of, every
 from edge_fleet.audit import record
 from edge_fleet.auth import PERSONAL, Principal, Right, Role, make_token
 from edge_fleet.config import parse_address
-from edge_fleet.errors import Forbidden, NotFound, RequestInvalid
+from edge_fleet.errors import Conflict, Forbidden, NotFound, RequestInvalid
 from edge_fleet.schema import tokens
 
 AREA = "tokens"
@@ -57,6 +57,10 @@ def create_token(body: TokenRequest, request: Request, services: Shared, who: Op
     if body.role is not Role.ENROL and not who.may(Right.ADMIN, AREA):
         raise Forbidden(f"a token of role {who.role} may make enrolment tokens only")
     _require_narrower(body, request, who)
+    if body.role is Role.SUBSCRIBER and services.authority is not None:
+        raise Conflict(
+            "the device port asks for certificates, and subscribers have none; use the API's telemetry"
+        )
     now_ms = services.now_ms()
     lifetime_s = body.expires_s or (ENROL_TTL_S if body.role is Role.ENROL else None)
     expires_ms = now_ms + 1000 * lifetime_s if lifetime_s else None

@@ -52,11 +52,18 @@ class Door:
 
 @dataclass(frozen=True)
 class DeviceTls:
-    """PEM files of the device port; `ca` is what devices are told to check it with."""
+    """PEM files of the device port; `ca` is what devices are told to check it with, as text.
+
+    Args:
+        client_ca: File of whom clients' certificates must come from; "" asks for none.
+        crl: File of those that were revoked.
+    """
 
     cert: str
     key: str
     ca: str
+    client_ca: str = ""
+    crl: str = ""
 
 
 def tls_of_own_child(tls: DeviceTls) -> ssl.SSLContext:

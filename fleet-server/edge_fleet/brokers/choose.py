@@ -21,28 +21,38 @@ def is_managed(config: ServerConfig) -> bool:
     return config.broker in _MANAGED
 
 
-def choose_broker(config: ServerConfig, folder: Path, exited: Callable[[], None]) -> Broker:
+def choose_broker(
+    config: ServerConfig, folder: Path, exited: Callable[[], None], tls: DeviceTls | None = None
+) -> Broker:
     """Make the broker that the settings name; it is not started.
 
     Args:
         folder: For the files of a managed one.
         exited: Called when a managed one ended without being asked to.
+        tls: Of the device port, instead of what the settings say.
 
     Raises:
         RequestInvalid: A name, address or TLS file that cannot be used.
     """
     if not is_managed(config):
+        device_tls(config)
         return parse_url(config.broker)
     listen = parse_address(config.mqtt, "--mqtt")
-    return _MANAGED[config.broker](folder.absolute(), listen, device_tls(config), exited)
+    return _MANAGED[config.broker](folder.absolute(), listen, tls or device_tls(config), exited)
 
 
 def device_tls(config: ServerConfig) -> DeviceTls | None:
     """The TLS files of the device port; None for plain MQTT.
 
     Raises:
-        RequestInvalid: One of two is missing, or they are not a certificate and its key.
+        RequestInvalid: One of two is missing, they are not a certificate and its key, or client certificates
+            are asked for of a broker that has no list of revoked ones.
     """
+    if config.client_certificates and config.broker != "mosquitto":
+        raise RequestInvalid(
+            f"--client-certificates need --broker mosquitto, found {config.broker!r:.80}: "
+            "nats-server has no list of revoked ones"
+        )
     if not config.tls_cert and not config.tls_key:
         return None
     if not (config.tls_cert and config.tls_key):

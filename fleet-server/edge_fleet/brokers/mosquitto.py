@@ -128,7 +128,12 @@ def _rights(account: Account) -> str:
 def _tls_lines(tls: DeviceTls | None) -> str:
     if tls is None:
         return ""
-    return f"certfile {tls.cert}\nkeyfile {tls.key}\ntls_version tlsv1.2"
+    lines = [f"certfile {tls.cert}", f"keyfile {tls.key}", "tls_version tlsv1.2"]
+    if tls.client_ca:
+        # who connects is who the certificate says, whatever name and password the client states
+        lines += [f"cafile {tls.client_ca}", f"crlfile {tls.crl}"]
+        lines += ["require_certificate true", "use_identity_as_username true"]
+    return "\n".join(lines)
 
 
 def _executable() -> str:
