@@ -22,6 +22,7 @@ from edge_agent.inference.session import Answer, Session
 Arrays = Mapping[str, NDArray[Any]]
 IN_A_ROW = 3  # inputs that fail one after the other, until it is the model's fault
 MAX_SUSPECTS = 16
+HELD_S = 3600.0  # against an input; as long as resets count against a runtime (`ladder.py`)
 
 
 @dataclass(frozen=True)
@@ -44,32 +45,53 @@ class Trouble:
 
 
 class Suspects:
-    """Inputs during which a process was lost: the second time it is the input's fault."""
+    """Inputs during which a process was lost: the second time in a row it is the input's fault.
 
-    def __init__(self) -> None:
+    A process may die for reasons of its own, such as the system's want of memory, and an input that is the
+    same again and again, such as a dark picture, is then at hand each time. So one that has been answered
+    since is no suspect any more, and nothing is held against an input for longer than an hour.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = monotonic) -> None:
         """Begin without any."""
-        self._counts: dict[bytes, int] = {}
-        self._culprits = False
+        self._now_s = now_s
+        self._seen: dict[bytes, tuple[int, float]] = {}  # losses in a row, and when the last one was
 
     def add(self, inputs: Arrays) -> bool:
         """Remember one; whether it was one before."""
+        self._forget()
         digest = _digest(inputs)
-        count = self._counts.pop(digest, 0) + 1
-        self._counts[digest] = count
-        while len(self._counts) > MAX_SUSPECTS:
-            del self._counts[next(iter(self._counts))]
-        self._culprits = any(times > 1 for times in self._counts.values())
+        count = self._seen.pop(digest, (0, 0.0))[0] + 1
+        self._seen[digest] = count, self._now_s()
+        while len(self._seen) > MAX_SUSPECTS:
+            del self._seen[next(iter(self._seen))]
         return count > 1
 
-    def refuse(self, inputs: Arrays) -> None:
+    def refuse(self, inputs: Arrays) -> bytes | None:
         """See that an input is not one that loses the runtime each time.
+
+        Returns:
+            For `clear`, when it has been answered; None while nothing is suspected, and nothing worked out.
 
         Raises:
             InputRefused: It is.
         """
-        # nothing is worked out before there is one
-        if self._culprits and self._counts.get(_digest(inputs), 0) > 1:
-            raise InputRefused("loses-runtime", "this input has crashed or hung the runtime twice")
+        if not self._seen:
+            return None
+        self._forget()
+        digest = _digest(inputs)
+        if self._seen.get(digest, (0, 0.0))[0] > 1:
+            raise InputRefused("loses-runtime", "this input has crashed or hung the runtime twice in a row")
+        return digest
+
+    def clear(self, digest: bytes | None) -> None:
+        """An input was answered."""
+        if digest is not None:
+            self._seen.pop(digest, None)
+
+    def _forget(self) -> None:
+        oldest = self._now_s() - HELD_S
+        self._seen = {digest: found for digest, found in self._seen.items() if found[1] > oldest}
 
 
 class Watch:
@@ -96,10 +118,10 @@ class Watch:
         """Answer a batch; as `Session.infer`.
 
         Raises:
-            InputRefused: Also one that has lost the runtime twice, or that there is no memory for.
+            InputRefused: Also one that has lost the runtime twice in a row, or that there is no memory for.
             InferenceFailed: After a second try, where the runtime lives in a child process.
         """
-        self._suspects.refuse(inputs)
+        suspected = self._suspects.refuse(inputs)
         try:
             answer = self._session.infer(inputs)
         except MemoryError:  # the request's own error: neither the model nor its runtime is at fault
@@ -110,6 +132,7 @@ class Watch:
         except InferenceFailed as error:
             answer = self._again(inputs, error)
         self._in_a_row = 0
+        self._suspects.clear(suspected)
         return answer
 
     def _again(self, inputs: Arrays, error: InferenceFailed) -> Answer:

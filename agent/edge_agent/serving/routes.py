@@ -34,6 +34,7 @@ STATUS = {  # of refusals by code; a code that is absent is a fault of the model
     "sound-rate": 400,
     "sound-length": 400,
     "column": 400,
+    "loses-runtime": 400,
     "media-type": 415,
     "too-large": 413,
     "bad-label": 400,

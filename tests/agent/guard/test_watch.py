@@ -12,7 +12,7 @@ import pytest
 
 from edge_agent.errors import InferenceFailed, InputRefused, RuntimeCrashed
 from edge_agent.guard.ladder import Event
-from edge_agent.guard.watch import IN_A_ROW, Suspects, Trouble, Watch
+from edge_agent.guard.watch import HELD_S, IN_A_ROW, Suspects, Trouble, Watch
 from edge_agent.inference.session import Session
 from edge_agent.runtimes.choice import Choice, Option
 from edge_contracts.bundle import open_bundle
@@ -94,6 +94,25 @@ def test_a_crash_trips_it_at_once_and_the_second_by_the_same_input_is_that_input
     assert refusal.value.code == "loses-runtime"
     assert watch.infer(other).samples == 1
     assert watch.infer({"x": np.zeros((1, 4), np.float32)}).samples == 1
+
+
+def test_an_input_that_is_answered_or_an_hour_old_is_no_suspect() -> None:
+    now = [0.0]
+    suspects = Suspects(lambda: now[0])
+    other = {"x": ROW["x"] + 1}
+    assert suspects.refuse(ROW) is None, "nothing is worked out while nothing is suspected"
+    for _ in range(3):  # a process that is killed while a dark picture is asked about, again and again
+        assert not suspects.add(ROW)
+        suspects.clear(suspects.refuse(ROW))
+    assert not suspects.add(other)
+    suspects.clear(suspects.refuse(ROW))  # another's answer says nothing of it
+    assert suspects.add(other)
+    now[0] = HELD_S - 1
+    with pytest.raises(InputRefused):
+        suspects.refuse(other)
+    now[0] = HELD_S + 1
+    suspects.refuse(other)
+    assert suspects.refuse(other) is None
 
 
 def test_with_nobody_to_tell_it_never_trips(session: Session, command: Command) -> None:
