@@ -27,6 +27,7 @@ from edge_fleet.evidence import (
     gather_again,
 )
 from edge_fleet.panel import COUNTED, HISTOGRAMS, Panel
+from edge_fleet.rollouts.looking import evidence_of, look
 from edge_fleet.rollouts.readings import SeenReadings, load_readings
 
 BASELINE = Baseline(
@@ -90,11 +91,11 @@ def test_look_by_look_is_as_good_as_all_at_once(
     """Devices are reached on the way too: a control becomes a member."""
     memory, seen = Memory(), 0
     by_device: dict[str, list[Reading]] = {}
-    for look, upto in enumerate([*sorted(cuts), len(readings)]):
+    for number, upto in enumerate([*sorted(cuts), len(readings)]):
         for reading in readings[seen:upto]:
             by_device.setdefault(reading.device, []).append(reading)
         seen = max(seen, upto)
-        members = MEMBERS[: min(len(MEMBERS), reached + look)]
+        members = MEMBERS[: min(len(MEMBERS), reached + number)]
         again = gather_again(members, by_device, FACTS, 1, 90.0, 1, memory)
         assert _same(again, gather(members, readings[:seen], FACTS, 1, 90.0, 1))
 
@@ -160,4 +161,24 @@ def test_a_look_reads_what_arrived_since_the_last_one_and_misses_nothing(fleet: 
         seen.look(connection, [other], started_ms)  # of other bundles everything is new
         assert _as_loaded(seen) == sorted(load_readings(connection, [other], started_ms), key=_order)
         assert read.count(True) == 1
+    fleet.store.close()
+
+
+def test_without_news_the_last_evidence_serves_again(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout, seen = fleet.begin("2"), SeenReadings()
+
+    def look_again() -> StageEvidence:
+        with fleet.store.read() as connection:
+            found, view = look(connection, rollout, fleet.now_ms)
+            return evidence_of(connection, found, [row.member for row in view.counted], seen)
+
+    first = look_again()
+    assert look_again() is first
+    fleet.report("a", digest("2"))
+    second = look_again()
+    assert second is not first and second.reporting == {"a"}
+    fleet.say("a")  # a state is news too
+    third = look_again()
+    assert third is not second and third.members != second.members
     fleet.store.close()

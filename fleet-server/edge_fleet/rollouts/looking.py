@@ -43,16 +43,23 @@ def evidence_of(
     Args:
         seen: What the looks before have seen; it sees more by this one.
     """
-    assert rollout.started_ms is not None, f"rollout {rollout.id} has not been started"
+    started_ms = rollout.started_ms
+    assert started_ms is not None, f"rollout {rollout.id} has not been started"
     digests = {member.bundle for member in members} | {m.previous for m in members if m.previous}
     seen = seen or SeenReadings()
-    seen.look(connection, members, rollout.started_ms)
-    return gather_again(
-        members,
-        seen.by_device,
-        readings.load_facts(connection, digests),
-        rollout.position.stage,
-        rollout.started_ms / 1000,
-        candidates.count_bundles(connection, rollout.counter),
-        seen.memory,
+    seen.look(connection, members, started_ms)
+    bundles = candidates.count_bundles(connection, rollout.counter)
+    facts = readings.load_facts(connection, digests)
+    # without news since the last look there is nothing to lay out
+    return seen.remembered(
+        (tuple(members), rollout.position.stage, bundles),
+        lambda: gather_again(
+            members,
+            seen.by_device,
+            facts,
+            rollout.position.stage,
+            started_ms / 1000,
+            bundles,
+            seen.memory,
+        ),
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from edge_contracts.manifest import Manifest
 from edge_contracts.sketch import QuantileSketch
-from edge_fleet.evidence import BundleFacts, Member, Memory, Reading
+from edge_fleet.evidence import BundleFacts, Member, Memory, Reading, StageEvidence
 from edge_fleet.schema import bundles, windows
 
 # How far back windows of the release before are looked at: a day has every hour's light and load.
@@ -59,6 +59,7 @@ class SeenReadings:
         self.memory = Memory()
         self._asked: object = None
         self._last_id = 0
+        self._evidence: tuple[object, StageEvidence] | None = None
 
     def look(self, connection: Connection, members: Sequence[Member], started_ms: int) -> None:
         """Take in what arrived since the last look."""
@@ -67,11 +68,20 @@ class SeenReadings:
         if asked != self._asked:
             found = load_readings(connection, members, started_ms)
             self.by_device, self.memory, self._asked = {}, Memory(), asked
+            self._evidence = None
         else:
             found = self._since(connection, members, started_ms)
         for reading in found:
             self.by_device.setdefault(reading.device, []).append(reading)
         self._last_id = newest
+        if found:
+            self._evidence = None
+
+    def remembered(self, state: object, work: Callable[[], StageEvidence]) -> StageEvidence:
+        """What `work` gave last, when no window arrived since and the state is the same, or gives now."""
+        if self._evidence is None or self._evidence[0] != state:
+            self._evidence = state, work()
+        return self._evidence[1]
 
     def _since(self, connection: Connection, members: Sequence[Member], started_ms: int) -> list[Reading]:
         """By row ids alone: an index of bundles would lead through all that is known already."""
