@@ -1,6 +1,6 @@
 """Envelopes per second from the broker to committed and acknowledged rows, beside the signatures alone.
 
-    python benchmarks/ingest_rate.py [--rounds 3] [--devices 8,400] [--records 1,10,100]
+    python benchmarks/ingest_rate.py [--rounds 3] [--devices 8,40] [--records 1,10,100]
 
 The server's process runs on one core: its network thread, ingest and database driver. The broker (its
 child), the database server and the devices run on the others. Devices are real MQTT connections that replay
@@ -70,7 +70,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--devices", default="8,400")
+    parser.add_argument("--devices", default="8,40")
     parser.add_argument("--records", default="1,10,100")
     parser.add_argument("--broker", default="nats")
     options = parser.parse_args()
