@@ -78,9 +78,9 @@ class Share:
         return rows, self.bad[rows, column] / total[rows]
 
     def blocks(self) -> tuple[Floats, Floats]:
-        """Bad and total of the stretches between marks, over all devices: clusters of dependent trials."""
+        """Bad and total of the stretches between marks, by device: clusters of dependent trials."""
         bad, total = (
-            np.diff(np.maximum.accumulate(np.nan_to_num(summed), axis=1), axis=1, prepend=0.0).ravel()
+            np.diff(np.maximum.accumulate(np.nan_to_num(summed), axis=1), axis=1, prepend=0.0)
             for summed in (self.bad, self.total)
         )
         return bad, total

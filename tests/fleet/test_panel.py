@@ -51,7 +51,7 @@ def test_blocks_are_the_stretches_between_marks() -> None:
     panel = lay_out([*(window(float(n), errors=n) for n in range(3)), window(0.0, device="b")])
     bad, total = panel.share("failed", "attempts").blocks()
     assert bad.sum() == 3 and total.sum() == 43
-    assert sorted(total.tolist()) == [0, 0, 10, 10, 11, 12]
+    assert sorted(total.ravel().tolist()) == [0, 0, 10, 10, 11, 12]
 
 
 def test_values_count_as_beyond_a_threshold_only_as_whole_bins() -> None:

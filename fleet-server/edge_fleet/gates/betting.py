@@ -99,18 +99,25 @@ def effective(bad: Floats, total: Floats) -> tuple[float, float]:
 
     Rao and Scott 1992, "A simple method for the analysis of clustered binary data": both are divided
     by the design effect, the variance between clusters over the binomial one; never by less than 1.
+    Clusters of a device are compared with that device's own rate: what is asked is the rate of these
+    devices, so that it does no harm when they differ.
 
     Args:
-        bad, total: One number per cluster; clusters without trials are passed over.
+        bad, total: Devices by clusters; clusters without trials are passed over.
     """
-    kept = total > 0
-    bad, total = bad[kept], total[kept]
-    clusters, trials, wrong = len(total), float(total.sum()), float(bad.sum())
-    if clusters < 2 or wrong in (0.0, trials):
+    bad, total = np.atleast_2d(bad), np.atleast_2d(total)
+    own = total.sum(axis=1)
+    bad, total, own = bad[own > 0], total[own > 0], own[own > 0]
+    trials, wrong = float(own.sum()), float(bad.sum())
+    freedom = int((total > 0).sum()) - len(own)
+    if freedom < 1 or wrong in (0.0, trials):
         return wrong, trials
-    rate = wrong / trials
-    between = clusters / (clusters - 1) * float(((bad - rate * total) ** 2).sum()) / trials**2
-    effect = max(1.0, between * trials / (rate * (1 - rate)))
+    rates = bad.sum(axis=1) / own
+    binomial = float((own * rates * (1 - rates)).sum())
+    if binomial <= 0:
+        return wrong, trials
+    found = float(((bad - rates[:, None] * total) ** 2).sum()) * (freedom + len(own)) / freedom
+    effect = max(1.0, found / binomial)
     return wrong / effect, trials / effect
 
 

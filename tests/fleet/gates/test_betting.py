@@ -119,6 +119,9 @@ def test_trials_that_come_in_clusters_are_worth_fewer() -> None:
     assert few == pytest.approx(0.9) and many == pytest.approx(9.0)
     even = np.full(10, 10.0)
     assert betting.effective(even, total) == (100.0, 1000.0)
+    # devices that differ are no clumps: each is compared with itself
+    differ = np.array([[50.0, 50.0], [1.0, 1.0]])
+    assert betting.effective(differ, np.full((2, 2), 100.0)) == (102.0, 400.0)
     assert betting.effective(np.zeros(3), np.array([5.0, 0.0, 5.0])) == (0.0, 10.0)
 
 
