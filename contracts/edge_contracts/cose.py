@@ -45,14 +45,17 @@ def sign(payload: bytes, topic: str, key: PrivateKey) -> bytes:
     return cbor2.dumps(cbor2.CBORTag(_TAG_SIGN1, [protected, {}, payload, signature]))
 
 
-def parse(message: bytes) -> Envelope:
+def parse(message: bytes, most_bytes: int = MAX_ENVELOPE_BYTES) -> Envelope:
     """Take an envelope apart, believing nothing.
+
+    Args:
+        most_bytes: More than the brokers' limit only for what comes another way.
 
     Raises:
         FormatInvalid: It is too large or not a COSE_Sign1 with EdDSA in the protected header.
     """
-    if len(message) > MAX_ENVELOPE_BYTES:
-        raise FormatInvalid(f"an envelope of {len(message)} bytes, at most {MAX_ENVELOPE_BYTES} are read")
+    if len(message) > most_bytes:
+        raise FormatInvalid(f"an envelope of {len(message)} bytes, at most {most_bytes} are read")
     tagged = decode(message, "an envelope")
     if not isinstance(tagged, cbor2.CBORTag) or tagged.tag != _TAG_SIGN1:
         raise FormatInvalid("a message is not a COSE_Sign1 (CBOR tag 18)")
@@ -73,7 +76,7 @@ def parse(message: bytes) -> Envelope:
     return Envelope(header[_KID].decode("ascii", "replace"), protected, payload, signature)
 
 
-def verify(message: bytes, topic: str, key: PublicKey) -> bytes:
+def verify(message: bytes, topic: str, key: PublicKey, most_bytes: int = MAX_ENVELOPE_BYTES) -> bytes:
     """The payload of an envelope that this key signed for this topic.
 
     Raises:
@@ -81,7 +84,7 @@ def verify(message: bytes, topic: str, key: PublicKey) -> bytes:
         KeyUnknown: It names another key.
         SignatureInvalid: The signature does not verify: other content, other topic, other key.
     """
-    envelope = parse(message)
+    envelope = parse(message, most_bytes)
     if envelope.key_id != key.key_id:
         raise KeyUnknown(f"an envelope is signed by key {envelope.key_id!r:.80}, expected {key.key_id}")
     try:

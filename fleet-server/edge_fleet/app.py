@@ -19,6 +19,7 @@ from edge_fleet.api import (
     alerts,
     approvals,
     auditing,
+    datasets,
     devices,
     health,
     keys,
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
 MAX_UPLOAD_BYTES = 2 << 30
-UPLOAD_PATH = "/api/v1/releases"
+LIMITS = {"/api/v1/releases": MAX_UPLOAD_BYTES, "/api/v1/review": 8 << 20}
 
 
 def create_app(services: Server, budget: Budget | None = None) -> FastAPI:
@@ -91,6 +92,7 @@ def routers() -> list[APIRouter]:
         approvals,
         telemetry,
         alerts,
+        datasets,
         metrics,
         admin,
         health,
@@ -115,7 +117,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_UPLOAD_BYTES if scope["path"] == UPLOAD_PATH else MAX_BODY_BYTES
+        limit = LIMITS.get(scope["path"], MAX_BODY_BYTES)
         seen = 0
 
         async def counted() -> Message:

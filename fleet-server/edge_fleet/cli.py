@@ -158,6 +158,7 @@ def _add_groups() -> None:
     ):
         cli.add_command(group)
     cli.add_command(import_module("edge_fleet.alerts.cli").alert)
+    cli.add_command(import_module("edge_fleet.datasets.cli").dataset)
     cli.add_command(import_module("edge_fleet.webhooks.cli").webhook)
     if find_spec("edge_fleet.demo") is not None:
         cli.add_command(import_module("edge_fleet.demo").demo)

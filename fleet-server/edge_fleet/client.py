@@ -69,6 +69,16 @@ class Client:
                 parts.append((field, (file.name, stream, "application/octet-stream")))
             return self._call("POST", path, files=parts, timeout=UPLOAD_TIMEOUT_S)
 
+    def download(self, path: str, **query: Any) -> bytes:
+        """The bytes of a GET."""
+        try:
+            answer = self._http.request("GET", path, params=query, timeout=UPLOAD_TIMEOUT_S)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if answer.is_error:
+            self._refuse(answer)
+        return answer.content
+
     def lines(self, path: str, **query: Any) -> Iterator[str]:
         """The lines of a stream, until the server ends it."""
         with self._streaming(path, query) as answer:

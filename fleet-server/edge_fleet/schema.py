@@ -486,6 +486,30 @@ webhook_deliveries = Table(
     Index("webhook_deliveries_by_time", "delivered_ms", "dead_ms", "next_ms"),
 )
 
+# Inputs that devices kept for review and were allowed to send, each as it was signed.
+review_samples = Table(
+    "review_samples",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("digest", String(71), nullable=False, unique=True),  # of the envelope
+    Column("device", String(64), ForeignKey("devices.id"), nullable=False),
+    Column("number", BigInteger, nullable=False),  # the device's own
+    Column("received_ms", BigInteger, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),  # device's clock
+    Column("bundle", String(71), nullable=False),
+    Column("artifact", String(64), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("confidence", Float),
+    Column("answer", Integer),
+    Column("answer_name", String(200), nullable=False),
+    Column("label", Integer),  # that counts now
+    Column("label_name", String(200), nullable=False),
+    Column("labelled_by", String(64), nullable=False),  # "device", or who said it here
+    Column("raw", LargeBinary, nullable=False),
+    Index("review_samples_by_bundle", "bundle", "id"),
+    Index("review_samples_by_device", "device", "id"),
+)
+
 # Who did what. Rows are only ever added, by `audit.record` alone: each is chained to the one before.
 audit = Table(
     "audit",

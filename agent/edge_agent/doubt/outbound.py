@@ -2,7 +2,7 @@
 
 Each input is one POST of a COSE_Sign1 envelope (RFC 9052), signed with the device's key; what is in it
 says docs/doubt.md. Bytes are written off durably before they are sent: a power cut costs budget, never
-more than the budget. The fleet server takes no such inputs yet; any web server that answers 2xx does.
+more than the budget. The fleet server takes them at /api/v1/review; any web server that answers 2xx does.
 """
 
 from __future__ import annotations

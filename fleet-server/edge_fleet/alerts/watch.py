@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edge_fleet.alerts import findings, rows
 from edge_fleet.alerts.machine import Alert, Event, evaluate
 from edge_fleet.alerts.rules import Rule
+from edge_fleet.datasets import retraining
 from edge_fleet.services import Services
 from edge_fleet.webhooks.rows import enqueue
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 ROUND_S = 15.0
 IDLE_SHARE = 9  # rests nine times as long as a round took: at most a tenth of one core
 
+RETRAIN_ON = frozenset({"drift"})
 # what webhooks are told; that a silence is over is told like a new alert
 _KINDS = {
     Event.HELD: "alert.firing",
@@ -81,6 +83,10 @@ class Watch:
                     kind is not None and alert.fired_ms is not None
                 ):  # one that never fired is nobody's business
                     enqueue(connection, kind, message(alert, event), now_ms)
+                if event is Event.HELD and alert.rule in RETRAIN_ON:
+                    retraining.request(
+                        connection, alert.subject, alert.why, message(alert, event), rows.ACTOR, now_ms
+                    )
         for alert, event in told:
             level = logging.WARNING if event == "held" else logging.INFO
             fields = {"alert": alert.id, "rule": alert.rule, "subject": alert.subject, "event": str(event)}

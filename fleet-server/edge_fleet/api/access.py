@@ -22,7 +22,18 @@ from edge_fleet.services import Server
 
 DEVICE_HEADER = "X-Edge-Device"
 # open to everybody: each checks for itself who is asking, or has nothing to hide
-PUBLIC = frozenset({"/", "/health", "/healthz", "/ready", "/openapi.json", "/api/v1/enrol", "/api/v1/login"})
+PUBLIC = frozenset(
+    {
+        "/",
+        "/health",
+        "/healthz",
+        "/ready",
+        "/openapi.json",
+        "/api/v1/enrol",
+        "/api/v1/review",
+        "/api/v1/login",
+    }
+)
 COOKIE = "edgefleet_token"  # a console in a browser cannot set a header on a page or an event stream
 
 

@@ -1,0 +1,125 @@
+"""Kept inputs over HTTP: devices send them, people label them, training gets them back with lineage."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import cbor2
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+from sqlalchemy import select
+
+from edge_contracts.keys import PublicKey
+from edge_contracts.model import Frozen, parse_object
+from edge_fleet.api.access import Operator, Reader, Shared, refused
+from edge_fleet.datasets import retraining, rows
+from edge_fleet.datasets.export import Sample, as_npz, as_parquet
+from edge_fleet.datasets.review import Review, claimed_device, inputs_of, open_review
+from edge_fleet.errors import Unauthorized
+from edge_fleet.lineage.recall import targets_of
+from edge_fleet.schema import devices
+from edge_fleet.services import Server
+
+router = APIRouter(prefix="/api/v1", tags=["datasets"])
+
+MAX_ID = (1 << 63) - 1
+MOST = 5000
+What = Annotated[
+    str | None, Query(max_length=140, description="Of the bundles of a release or a digest only")
+]
+
+
+class LabelRequest(Frozen):
+    """The right class, by its name or number."""
+
+    label: str = Field(min_length=1, max_length=200)
+
+
+class RetrainingRequest(Frozen):
+    """A release or a digest, and why it should be trained again."""
+
+    what: str = Field(min_length=1, max_length=140)
+    why: str = Field(default="", max_length=500)
+
+
+@router.post("/review", status_code=204)
+async def take(request: Request, services: Shared) -> Response:
+    """An input that a device kept for review, signed by the device: what `review set --upload-to` sends."""
+    envelope = await request.body()
+    await run_in_threadpool(_take, request, services, envelope)
+    return Response(status_code=204)
+
+
+@router.get("/datasets/samples")
+def list_samples(
+    services: Shared,
+    who: Reader,
+    what: What = None,
+    labelled: bool | None = None,
+    most: int = Query(200, ge=1, le=MOST),
+) -> list[dict[str, Any]]:
+    """Kept inputs, newest first, without the inputs themselves."""
+    with services.store.read() as connection:
+        return rows.listed(connection, what, labelled, most)
+
+
+@router.post("/datasets/samples/{sample}/label")
+def label(
+    body: LabelRequest, services: Shared, who: Operator, sample: int = Path(ge=0, le=MAX_ID)
+) -> dict[str, Any]:
+    """Say which class is right."""
+    with services.store.write() as connection:
+        rows.label(connection, sample, body.label, who.name, services.now_ms())
+    return {"sample": sample, "label": body.label}
+
+
+@router.get("/datasets/export")
+def export(
+    services: Shared,
+    who: Operator,
+    what: What = None,
+    labelled: bool | None = Query(None, description="With, or without a label; both when not stated"),
+    form: Literal["npz", "parquet"] = "npz",
+    most: int = Query(MOST, ge=1, le=MOST),
+) -> Response:
+    """Kept inputs, labels and lineage as one file; they may show people: reading alone is not enough."""
+    with services.store.read() as connection:
+        found = rows.payloads(connection, what, labelled, most)
+    samples = [_sample(row, payload) for row, payload in found]
+    content = as_npz(samples) if form == "npz" else as_parquet(samples)
+    headers = {"Content-Disposition": f'attachment; filename="samples.{form}"', "Cache-Control": "no-store"}
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+@router.post("/datasets/retraining", status_code=201)
+def request_retraining(body: RetrainingRequest, services: Shared, who: Operator) -> dict[str, Any]:
+    """Tell the receivers of retraining.requested, with what is known and where the samples are."""
+    with services.store.write() as connection:
+        told = {
+            target.bundle: retraining.request(
+                connection, target.bundle, body.why, {"asked_by": who.name}, who.name, services.now_ms()
+            )
+            for target in targets_of(connection, body.what)
+        }
+    return {"bundles": told}
+
+
+def _take(request: Request, services: Server, envelope: bytes) -> None:
+    device = claimed_device(envelope)
+    with services.store.read() as connection:
+        row = connection.execute(
+            select(devices.c.public_key, devices.c.revoked_ms).where(devices.c.id == device)
+        ).one_or_none()
+    if row is None or row.revoked_ms is not None:
+        raise refused(request, services, Unauthorized("the device is not known here"))
+    review = open_review(envelope, services.config.fleet, device, PublicKey(row.public_key))
+    with services.store.write() as connection:
+        rows.store(connection, envelope, review, services.now_ms())
+
+
+def _sample(row: Any, payload: bytes) -> Sample:
+    inputs = inputs_of(parse_object(Review, cbor2.loads(payload), "a stored input"))
+    answer = -1 if row.answer is None else row.answer
+    lineage = (row.device, row.bundle, row.artifact, row.digest, row.number, row.time_ms)
+    return Sample(inputs, row.label, (*lineage, row.reason, answer, row.labelled_by))
