@@ -208,7 +208,9 @@ class World:
             if row is not None:
                 assert row.back is None, "given the release while it is going back"
                 assert row.member.state in (State.REFUSED, State.ROLLED_BACK), "two at once on a device"
-                assert sum(row.used.values()) < 5, "tried again beyond every budget"
+                budgets = self.plan.retries.model_dump()
+                assert one.cause is not None, "begun again for no cause"
+                assert row.used.get(one.cause, 0) < budgets[one.cause], "tried again beyond its budget"
             if self.plan.windows:
                 self.check_window(one.device)
         if found.begin or found.event in PASSED:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -15,6 +17,7 @@ from edge_fleet.assignment import State
 from edge_fleet.rollouts.phases import Event, Phase
 from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
 
+WALKS, STEPS = 150, 30
 NIGHT = [{"begin": "22:00", "end": "04:00"}]
 FAILURES = ("server-unreachable", "golden-mismatch", "crash", "no-space", "server-busy")
 
@@ -23,40 +26,40 @@ def at(seconds: float) -> str:
     return datetime.fromtimestamp(START_S + seconds, UTC).isoformat()
 
 
-@st.composite
-def plans(draw: st.DrawFn) -> RolloutPlan:
-    """A plan with any of the knobs turned."""
-    stages = draw(
-        st.sampled_from(
-            (["1", "50%", "100%"], ["2", "100%"], ["100%"], ["ring=canary", "100%"], ["30%", "60%"])
-        )
-    )
+def any_plan(pick: Callable[[Sequence[Any]], Any]) -> RolloutPlan:
+    """A plan with any of the knobs turned.
+
+    Args:
+        pick: Chooses one of several.
+    """
     plan: dict[str, Any] = {
         "format": "edgefleet.rollout/1",
         "release": "digits@2",
-        "stages": stages,
-        "bake_s": draw(st.sampled_from((0, 60, 600))),
-        "silence_s": draw(st.sampled_from((300, 3600))),
-        "quorum": draw(st.sampled_from((0.5, 1.0))),
-        "on_failure": draw(st.sampled_from(("rollback-rollout", "rollback-stage", "hold"))),
-        "on_deadline": draw(st.sampled_from(("stop", "rollback-rollout", "rollback-stage"))),
-        "retries": {"network": draw(st.integers(0, 2)), "golden": 1, "crash": 1, "shed": 1, "backoff_s": 30},
+        "stages": pick(
+            (["1", "50%", "100%"], ["2", "100%"], ["100%"], ["ring=canary", "100%"], ["30%", "60%"])
+        ),
+        "bake_s": pick((0, 60, 600)),
+        "silence_s": pick((300, 3600)),
+        "quorum": pick((0.5, 1.0)),
+        "on_failure": pick(("rollback-rollout", "rollback-stage", "hold")),
+        "on_deadline": pick(("stop", "rollback-rollout", "rollback-stage")),
+        "retries": {"network": pick((0, 1, 2)), "golden": 1, "crash": 1, "shed": 1, "backoff_s": 30},
         "gates": {"error_rate": 0.02, "install_success": 0.5},
+        # without one a rollout may wait for its quorum for ever, and may
+        "deadline": at(pick((3600, 86_400, 7 * 86_400))),
+        "join": pick(("never", "last-stage", "until-deadline")),
+        "rate": pick((None, None, 1, 5, {"per_minute": 1, "factor": 2, "after": 1, "max_per_minute": 3})),
+        "max_in_flight": pick((None, None, 1, 2)),
+        "windows": pick(([], [], [], NIGHT)),
+        "start_at": pick((None, None, None, at(1800))),
     }
-    if draw(st.booleans()):
-        plan["rate"] = draw(
-            st.sampled_from((1, 2, 5, {"per_minute": 1, "factor": 2, "after": 1, "max_per_minute": 3}))
-        )
-    if draw(st.booleans()):
-        plan["max_in_flight"] = draw(st.integers(1, 3))
-    if draw(st.integers(0, 3)) == 0:
-        plan["windows"] = NIGHT
-    # without one a rollout may wait for its quorum for ever, and may
-    plan["deadline"] = at(draw(st.sampled_from((3600, 86_400, 7 * 86_400))))
-    if draw(st.integers(0, 5)) == 0:
-        plan["start_at"] = at(1800)
-    plan["join"] = draw(st.sampled_from(("never", "last-stage", "until-deadline")))
     return parse_plan(plan)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> RolloutPlan:
+    """Any plan, as hypothesis chooses."""
+    return any_plan(lambda choices: draw(st.sampled_from(choices)))
 
 
 class AnyInterleaving(RuleBasedStateMachine):
@@ -113,6 +116,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def devices_report(self, bad: bool) -> None:
         for device in sorted(self.world.reached):
             self.world.report(device, bad)
+        self.world.now_s += 60  # a minute's worth: somebody may be due to begin as it arrives
         self.tick()
 
     @rule()
@@ -163,12 +167,46 @@ class AnyInterleaving(RuleBasedStateMachine):
 
 TestAnyInterleaving = AnyInterleaving.TestCase
 TestAnyInterleaving.settings = settings(
-    max_examples=80,
+    max_examples=50,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def something_happens(machine: Any, random: Random) -> None:
+    """One rule, each as likely as the others."""
+    number, coin = random.randint(0, 255), random.random() < 0.5
+    random.choice(
+        (
+            lambda: machine.time_passes(random.choice((1, 20, 61, 301, 4000)), coin),
+            lambda: machine.device_gets_on(number, "downloading", random.choice(("", "server-busy"))),
+            lambda: machine.devices_confirm(number),
+            lambda: machine.devices_confirm(255),
+            lambda: machine.device_fails(number, random.choice(FAILURES), coin),
+            lambda: machine.devices_report(False),
+            lambda: machine.devices_report(random.random() < 0.3),
+            machine.device_enrols,
+            lambda: machine.another_rollout_takes_a_device(number),
+            lambda: machine.operator_pauses_or_resumes(Event.PAUSED if number < 80 else Event.RESUMED),
+            machine.operator_advances,
+            lambda: machine.operator_ends_it(Event.RECALLED, number % 12),
+            lambda: machine.operator_takes_a_device_out(number, coin),
+        )
+    )()
+
+
+def test_random_walks_of_the_same_machine_keep_the_same_invariants() -> None:
+    """Hypothesis leaves rules out to find short stories; here every rule is as likely all the time."""
+    for seed in range(WALKS):
+        random = Random(seed)
+        machine: Any = AnyInterleaving()
+        machine.begin(any_plan(random.choice), random.randint(1, 7))
+        for _ in range(STEPS):
+            something_happens(machine, random)
+            machine.what_went_back_has_an_order_for_it()
+        machine.teardown()
 
 
 def test_a_gate_that_failed_is_never_passed_by_hand() -> None:
