@@ -64,6 +64,7 @@ PURE = {
         "gates/resources",
         "gates/shares",
         "panel",
+        "rollouts/arms",
         "rollouts/decision",
         "rollouts/engine",
         "rollouts/faults",

@@ -30,6 +30,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, field_validator, m
 from edge_contracts.model import Frozen, require_format
 from edge_fleet.gates import GATES, GateLimit
 from edge_fleet.rollouts import selector
+from edge_fleet.rollouts.arms import Experiment
 from edge_fleet.rollouts.faults import parse
 from edge_fleet.rollouts.pace import Rate
 from edge_fleet.rollouts.retries import Retries
@@ -47,6 +48,7 @@ class Kind(StrEnum):
 
     STAGED = "staged"  # stage by stage, each watched before the next
     CANARY = "canary"  # a few, then all
+    AB = "ab"  # arm B of an experiment, a share of the devices by a stable hash; arm A stays as it is
     REHEARSAL = "rehearsal"  # installed, then taken back as if a gate had failed
 
 
@@ -74,7 +76,7 @@ class Join(StrEnum):
     UNTIL_DEADLINE = "until-deadline"  # after the last stage, too: the rollout stays open for them
 
 
-DEFAULT_STAGES = {Kind.CANARY: ("5%", "100%"), Kind.REHEARSAL: ("100%",)}
+DEFAULT_STAGES = {Kind.CANARY: ("5%", "100%"), Kind.AB: ("100%",), Kind.REHEARSAL: ("100%",)}
 
 
 class RolloutPlan(Frozen):
@@ -86,7 +88,10 @@ class RolloutPlan(Frozen):
     )
     kind: Kind = Field(
         default=Kind.STAGED,
-        description="staged, canary (a few, then all), or rehearsal (back as if a gate had failed)",
+        description="staged, canary (a few, then all), ab (arm B only), or rehearsal (then back)",
+    )
+    experiment: Experiment | None = Field(
+        default=None, description="of kind ab: {name: taste, share: 0.2}, the devices of arm B"
     )
     select: Annotated[str, StringConstraints(max_length=1000)] = Field(
         default=selector.ALL,
@@ -234,6 +239,10 @@ class RolloutPlan(Frozen):
             raise ValueError(
                 f"kind canary has two stages, the canaries and all; found {len(self.stages)}: "
                 "leave stages out, or take kind staged"
+            )
+        if (self.kind is Kind.AB) != (self.experiment is not None):
+            raise ValueError(
+                "kind ab goes with an experiment, such as {name: taste, share: 0.2}, and no other kind does"
             )
         if self.kind is Kind.REHEARSAL and (len(self.stages) != 1 or self.on_failure is OnFailure.HOLD):
             raise ValueError("kind rehearsal has one stage, and goes back: it cannot hold")

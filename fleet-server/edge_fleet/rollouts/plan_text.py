@@ -21,6 +21,10 @@ def described(plan: RolloutPlan) -> list[str]:
     lines = [f"{plan.release} to {plan.select}, {plan.kind}"]
     if plan.start_at is not None:
         lines.append(f"begins       {plan.start_at.isoformat()}")
+    if plan.experiment is not None:
+        lines.append(
+            f"arm B        {plan.experiment.share:.1%} of the devices, experiment {plan.experiment.name}"
+        )
     for number, stage in enumerate(plan.stages):
         lines.append(f"stage {number + 1:<6} {stage}, watched for {plan.bake_of(number):g} s")
     if plan.rate is not None:

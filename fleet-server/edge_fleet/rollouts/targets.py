@@ -99,6 +99,8 @@ def resolve(plan: RolloutPlan, release: Release, device: Device, started_s: floa
     bundle = release.bundles[profile]
     if device.active == bundle:
         return Target(device.id, None, "runs it already")
+    if plan.experiment is not None and not plan.experiment.has(device.id):
+        return Target(device.id, None, f"arm A of experiment {plan.experiment.name}: stays as it is")
     if device.skipped:
         return Target(device.id, None, device.skipped)
     if device.counter > release.counter and not plan.permit_downgrade:

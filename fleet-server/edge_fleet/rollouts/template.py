@@ -14,6 +14,7 @@ from edge_fleet.rollouts.plan_schema import FILE
 _EXAMPLES: dict[str, Any] = {
     "select": "profile=arm-cpu,site=lab",
     "rate": {"per_minute": 50, "factor": 2, "after": 100, "max_per_minute": 1000},
+    "experiment": {"name": "taste", "share": 0.2},
     "max_in_flight": 200,
     "windows": [{"begin": "22:00", "end": "04:00", "days": ["mon", "tue", "wed", "thu"]}],
     "time_zone": "Europe/Berlin",
@@ -32,6 +33,8 @@ def template(release: str = "NAME@VERSION", kind: Kind = Kind.STAGED) -> str:
         "# Check it: edge-fleet rollout plan FILE. Start it: edge-fleet rollout create --plan FILE --start",
     ]
     given: dict[str, Any] = {"format": FORMAT, "release": release, "kind": str(kind)}
+    if kind is Kind.AB:
+        given["experiment"] = _EXAMPLES["experiment"]
     given["stages"] = list(DEFAULT_STAGES.get(kind, _STAGES))
     for name, field in RolloutPlan.model_fields.items():
         lines += ["", f"# {field.description}"]

@@ -10,6 +10,7 @@ import pytest
 from fleet_rows import WRONG, digest
 from rollout_fleet import START_MS, Fleet, file, plan
 
+from edge_agent.doubt.routing import is_chosen
 from edge_contracts.messages import Phase as Told
 from edge_fleet.assignment import State
 from edge_fleet.errors import Conflict, NotFound
@@ -303,6 +304,28 @@ def test_a_selector_may_ask_how_a_device_does(fleet: Fleet) -> None:
     fleet.say("cam-1")
     rollout = fleet.begin("2", "100%", select="health=ok")
     assert set(fleet.members(rollout)) == {"cam-1"}
+
+
+def test_an_experiment_reaches_arm_b_only_and_a_larger_share_keeps_it(fleet: Fleet) -> None:
+    fleet.enrol(*(f"dev-{i}" for i in range(14)), site="lab")
+    fleet.complete("1")
+    half = {"name": "taste", "share": 0.5}
+    rollout = fleet.begin("2", "100%", kind="ab", experiment=half)
+    arm_b = set(fleet.members(rollout))
+    everybody = {f"cam-{i}" for i in range(6)} | {f"dev-{i}" for i in range(14)}
+    # by the agent's own hash, which divides requests
+    assert arm_b == {device for device in everybody if is_chosen("taste", device, 500)}
+    assert 0 < len(arm_b) < len(everybody)
+    with fleet.store.read() as connection:
+        arm_a = shown(connection, rollout, fleet.now_ms)["skipped"]
+    assert {one["device"] for one in arm_a} == everybody - arm_b
+    assert {one["reason"] for one in arm_a} == {"arm A of experiment taste: stays as it is"}
+    install(fleet, rollout)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    assert fleet.position(rollout)[0] is Phase.COMPLETED, fleet.why(rollout)
+    larger = fleet.begin("2", "100%", kind="ab", experiment=half | {"share": 0.9})
+    assert set(fleet.members(larger)).isdisjoint(arm_b)  # it runs it already
 
 
 # orders to one device

@@ -24,7 +24,8 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "plans"
 GOOD: dict[str, Any] = {
     "format": "edgefleet.rollout/1",
     "release": "digits@2.0.0",
-    "kind": "staged",
+    "kind": "ab",
+    "experiment": {"name": "taste", "share": 0.2},
     "select": "site=lab",
     "stages": ["ring=canary", {"percent": 10, "bake_s": 60}, "100%"],
     "bake_s": 600,
@@ -52,6 +53,9 @@ WRONG: list[tuple[str, Any]] = [
     ("format", "edgefleet.manifest/1"),
     ("release", "digits"),
     ("kind", "waterfall"),
+    ("experiment", "taste"),
+    ("experiment.name", "a taste"),
+    ("experiment.share", 1),
     ("select", "site"),
     ("stages", "10%"),
     ("stages", []),
@@ -144,8 +148,10 @@ def test_each_wrong_field_is_named_with_its_line_and_the_right_form(path: str, v
         ({"windows": [{"begin": "22:00", "end": "22:00"}]}, "a window from 22:00 to 22:00 is never open"),
         ({"start_at": "2031-01-01T00:00:00Z"}, "is not after start_at"),
         ({"deadline": None}, "join until-deadline needs a deadline"),
-        ({"kind": "canary"}, "kind canary has two stages"),
-        ({"kind": "rehearsal"}, "kind rehearsal has one stage, and goes back"),
+        ({"kind": "canary", "experiment": None}, "kind canary has two stages"),
+        ({"experiment": None}, "kind ab goes with an experiment"),
+        ({"kind": "staged"}, "kind ab goes with an experiment"),
+        ({"kind": "rehearsal", "experiment": None}, "kind rehearsal has one stage, and goes back"),
         ({"stages": ["5", "2"]}, "stage 2 comes after 5"),
         ({"gates": {"eror_rate": 0.1}}, "unknown gate 'eror_rate'; did you mean 'error_rate'?"),
     ],
@@ -213,7 +219,7 @@ def test_a_new_plan_is_one_and_shows_every_field(kind: Kind) -> None:
 
 def test_a_new_plan_with_everything_uncommented_is_one_too() -> None:
     lines = []
-    for line in template("digits@2").splitlines():
+    for line in template("digits@2", Kind.AB).splitlines():
         bare = line.removeprefix("# ").removeprefix("#")
         name = bare.split(":")[0]
         nested = line.startswith("#   ")
@@ -258,7 +264,8 @@ def test_the_command_prints_a_schema_checks_a_file_and_says_what_it_asks_for(tmp
     told = run(plan_command, [str(file)])
     assert told.exit_code == 0, told.output
     for words in (
-        "digits@2.0.0 to site=lab, staged",
+        "digits@2.0.0 to site=lab, ab",
+        "arm B        20.0% of the devices, experiment taste",
         "stage 2      10%, watched for 60 s",
         "rate         50 devices a minute, times 2 after every 100 that confirm, up to 1000",
         "window       22:00 to 04:00 on mon, tue",
