@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Text, cast, select
 
 from edge_fleet.schema import meta, rollups, windows
 from edge_fleet.storage.bulk import insert_many, json_text, rows_of, update_many
@@ -31,6 +31,14 @@ _SUMS = (
 )
 _LARGEST = ("rss_bytes", "temperature_c")
 _COLUMNS = (*_SUMS, *_LARGEST, "latency", "scalars")
+
+# JSON as text: parsed by orjson, and only where it is needed
+_WINDOWS = select(
+    *(windows.c[name] for name in ("id", "device", "bundle", "received_ms", "merged", "duration_ms")),
+    *(windows.c[name] for name in ("inferences", "errors", "refused", "golden_total", "golden_agree")),
+    *(windows.c[name] for name in ("cpu_s", "rss_bytes", "child_rss_bytes", "temperature_c", "epsilon")),
+    *(cast(windows.c[name], Text).label(name) for name in ("lineup", "drifting", "latency", "scalars")),
+)
 
 Key = tuple[int, int, str, str]  # step_s, start_ms, device, bundle
 
@@ -81,7 +89,7 @@ def roll_up(connection: Connection, most: int = WINDOWS_PER_STEP) -> int:
     """Add the next windows to their sums; returns how many: 0 when none is left."""
     position = rolled_up_to(connection)
     rows = connection.execute(
-        select(windows).where(windows.c.id > position).order_by(windows.c.id).limit(most)
+        _WINDOWS.where(windows.c.id > position).order_by(windows.c.id).limit(most)
     ).all()
     if not rows:
         return 0
@@ -135,9 +143,10 @@ def series(
 
 
 def _sums(rows: Iterable[Row[Any]]) -> dict[Key, Sum]:
-    found: dict[Key, Sum] = {}
+    """First by minute, device and bundle: each window is taken up once, all the rest comes from those."""
+    finest: dict[tuple[int, str, str], Sum] = {}
     for row in rows:
-        lineup = row.lineup or {}
+        lineup = orjson.loads(row.lineup) if row.lineup else {}
         if lineup.get("role") == "second":  # it sees only what another model was unsure of
             continue
         sums = {
@@ -151,19 +160,20 @@ def _sums(rows: Iterable[Row[Any]]) -> dict[Key, Sum]:
             "labelled": lineup.get("labelled", 0),
             "correct": lineup.get("correct", 0),
             "uncertain": lineup.get("uncertain", 0),
-            "drifting": int(bool(row.drifting)),
+            "drifting": int(row.drifting != "[]"),
             "cpu_s": row.cpu_s,
         }
         largest = {"rss_bytes": row.rss_bytes + row.child_rss_bytes, "temperature_c": row.temperature_c}
-        scalars = {} if row.epsilon is not None else row.scalars
-        for step_s, device in (
-            *((step_s, FLEET) for step_s in STEPS_S),
-            (HOUR_S, row.device),
-            (DAY_S, row.device),
-        ):
-            start_ms = row.received_ms // (step_s * 1000) * (step_s * 1000)
-            one = found.setdefault((step_s, start_ms, device, row.bundle), Sum())
-            one.add(sums, largest, row.latency, scalars)
+        scalars = {} if row.epsilon is not None else orjson.loads(row.scalars)
+        one = finest.setdefault((row.received_ms // 60_000, row.device, row.bundle), Sum())
+        one.add(sums, largest, orjson.loads(row.latency), scalars)
+    found: dict[Key, Sum] = {}
+    for (minute, own, bundle), part in finest.items():
+        where = [(step_s, FLEET) for step_s in STEPS_S]
+        for step_s, device in (*where, (HOUR_S, own), (DAY_S, own)):
+            start_ms = minute * 60_000 // (step_s * 1000) * (step_s * 1000)
+            one = found.setdefault((step_s, start_ms, device, bundle), Sum())
+            one.add(part.sums, part.largest, part.latency, part.scalars)
     return found
 
 
