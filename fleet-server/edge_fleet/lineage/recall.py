@@ -5,6 +5,9 @@ envelope that the device signed, and the numbers of those envelopes are given, s
 proved with nothing but the envelopes and the devices' public keys (`proof`). What a device lost or has
 not sent yet is not in it: `lost` says how many records are missing from the streams that the answer
 rests on, so that the figures are read as "at least".
+
+Windows that were deleted after their time are in the daily sums that were made of them while they were
+there: a run of its own, without a proof and without an artifact, to the day.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 from edge_contracts.keys import PublicKey
 from edge_contracts.topics import Channel, topic
 from edge_fleet.lineage import find
-from edge_fleet.schema import bundles, devices, envelopes, gaps, windows
+from edge_fleet.schema import bundles, devices, envelopes, gaps, rollups, windows
+from edge_fleet.storage.rollups import DAY_S, FLEET, rolled_up_to
 
 PROOF_PAGE = 200
 _NAMES_PER_QUERY = 500
@@ -51,7 +55,8 @@ class Run:
         predictions: Answered inferences; at least, where `lost` is not 0.
         running: Whether the device's own last word is that it runs it now.
         lost: Records that the device has said it lost in the same streams.
-        proof: The envelopes that the figures rest on.
+        proof: The envelopes that the figures rest on; none of what is only in daily sums, which do not know
+            the artifact (""), nor the runtime.
     """
 
     device: str
@@ -121,6 +126,7 @@ def recall(connection: Connection, targets: Sequence[Target]) -> list[Run]:
         )
         for run in runs
     ]
+    complete += _summed(connection, {target.bundle for target in targets}, complete)
     return sorted(complete, key=lambda run: (run.device, run.since_ms, run.artifact))
 
 
@@ -219,6 +225,64 @@ def _run(key: tuple[str, str, str], rows: Sequence[Row[Any]]) -> Run:
         lost=0,
         proof=ranges((row.epoch, row.seq) for row in rows),
     )
+
+
+def _summed(connection: Connection, digests: set[str], runs: Sequence[Run]) -> list[Run]:
+    """What daily sums hold beyond the windows that are still there, by device and bundle."""
+    own, day_ms = rollups.c, 1000 * DAY_S
+    there: dict[tuple[str, str], tuple[int, int, int]] = {}
+    counted = (func.count().label("n"), func.sum(windows.c.inferences), func.sum(windows.c.errors))
+    first_ms: dict[tuple[str, str], int] = {}
+    for run in runs:
+        key = run.device, run.bundle
+        first_ms[key] = min(run.first_received_ms, first_ms.get(key, run.first_received_ms))
+    made: list[Run] = []
+    for portion in _portions(digests):
+        kept = connection.execute(
+            select(windows.c.device, windows.c.bundle, *counted)
+            .where(windows.c.bundle.in_(portion), windows.c.id <= rolled_up_to(connection))
+            .group_by(windows.c.device, windows.c.bundle)
+        )
+        there |= {(row[0], row[1]): (row[2], int(row[3]), int(row[4])) for row in kept}
+        sums = connection.execute(
+            select(
+                own.device,
+                own.bundle,
+                func.sum(own.windows).label("windows"),
+                func.sum(own.inferences).label("inferences"),
+                func.sum(own.errors).label("errors"),
+                func.min(own.start_ms).label("first"),
+                func.max(own.start_ms).label("last"),
+            )
+            .where(own.step_s == DAY_S, own.device != FLEET, own.bundle.in_(portion))
+            .group_by(own.device, own.bundle)
+        )
+        for row in sums:
+            key = row.device, row.bundle
+            known = there.get(key, (0, 0, 0))
+            gone = int(row.windows) - known[0]
+            if gone <= 0:
+                continue
+            until_ms = min(int(row.last) + day_ms, first_ms.get(key, int(row.last) + day_ms))
+            made.append(
+                Run(
+                    device=row.device,
+                    bundle=row.bundle,
+                    artifact="",
+                    runtimes=(),
+                    since_ms=int(row.first),
+                    until_ms=until_ms,
+                    first_received_ms=int(row.first),
+                    last_received_ms=until_ms,
+                    windows=gone,
+                    predictions=int(row.inferences) - known[1],
+                    errors=int(row.errors) - known[2],
+                    running=False,
+                    lost=0,
+                    proof=(),
+                )
+            )
+    return made
 
 
 def _active(connection: Connection, names: set[str]) -> dict[str, tuple[str, str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_contracts.manifest import Artifact
 
@@ -55,6 +55,7 @@ class Resolution:
 
     Args:
         bundle, artifact: None when it gets nothing.
+        profile: Whose bundle it is, or would be if one of its artifacts ran there.
         why: One line for a person.
         steps: What was looked at, in order.
     """
@@ -136,7 +137,8 @@ def resolve(
         refused.append(f"{artifact.id}: {'; '.join(reasons)}")
     steps += [f"artifact passed over, {text}" for text in refused]
     if chosen is None:
-        return nothing(f"no artifact of the bundle for {nearest} runs there: {' / '.join(refused)}")
+        why = f"no artifact of the bundle for {nearest} runs there: {' / '.join(refused)}"
+        return replace(nothing(why), profile=nearest)
     artifact, runtime = chosen
     steps.append(f"runtime: {artifact.id} runs on {runtime}{_seen(runtime, device, needs)}")
     if device.active == offer.digest:

@@ -140,6 +140,24 @@ def explained(
     ]
 
 
+def unfit_for(connection: Connection, counter: int) -> dict[str, str]:
+    """Devices whose runtimes or drivers can open no artifact of their bundle of a release, and why.
+
+    Nothing is asked of the database where the fleet has stated no needs.
+    """
+    needs = software_needs(connection)
+    if not needs:
+        return {}
+    offers = offered(connection, counter)
+    found = (resolve(offers, counter, facts, needs, downgrade=True) for facts in device_facts(connection))
+    # without a bundle for its profile the rollout says so in its own words
+    return {
+        one.device: one.why.removeprefix("nothing: ")
+        for one in found
+        if one.bundle is None and one.profile is not None
+    }
+
+
 def offered(connection: Connection, counter: int) -> list[Offer]:
     """The bundles of a release."""
     return [

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from edge_fleet.assignment import FAILED
 from edge_fleet.errors import NotFound
+from edge_fleet.lineage.rows import unfit_for
 from edge_fleet.rollouts import selector, targets
 from edge_fleet.rollouts.members import skipped
 from edge_fleet.rollouts.phases import WATCHED
@@ -94,12 +95,19 @@ def load_devices(
 
 def load_targets(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[targets.Target, ...]:
     """What every device that a rollout's selector names would get now, or why it would get nothing."""
-    return targets.select(
+    chosen = targets.select(
         rollout.plan,
         selector.parse(rollout.plan.select),
         load_release(connection, rollout.plan.model, rollout.plan.version),
         load_devices(connection, rollout, now_ms),
         None if rollout.started_ms is None else rollout.started_ms / 1000,
+    )
+    unfit = unfit_for(connection, rollout.counter)
+    return tuple(
+        replace(target, bundle=None, reason=unfit[target.device], wait="")
+        if target.bundle is not None and target.device in unfit
+        else target
+        for target in chosen
     )
 
 

@@ -20,6 +20,8 @@ from edge_contracts.topics import Channel
 from edge_fleet.lineage import cli as commands
 from edge_fleet.lineage.cli import parse_need
 from edge_fleet.release_cli import release as command
+from edge_fleet.rollouts.candidates import load_targets
+from edge_fleet.rollouts.rows import load as load_rollout
 
 assert commands.show.name == "show"
 PATH = "/api/v1/lineage"
@@ -102,6 +104,13 @@ def test_needs_are_kept_and_explain_goes_by_them(fleet: Running, rows: FleetRows
     assert fleet.admin.post(f"{PATH}/needs", json=body).status_code == 200
     assert run(fleet, "needs").strip() == "litert:litert>=2.3"
     assert "npu: nothing: no artifact" in run(fleet, "explain", "digits@2", "npu")
+    plan = {"format": "edgefleet.rollout/1", "release": "digits@2", "stages": ["100%"], "bake_s": 0}
+    made = fleet.admin.post("/api/v1/rollouts", json={"plan": plan}).json()["id"]
+    with fleet.server.store.read() as connection:
+        rollout = load_rollout(connection, made)
+        chosen = {t.device: t for t in load_targets(connection, rollout, fleet.server.now_ms())}
+    assert chosen["npu"].bundle is None and "the device has 2.1" in chosen["npu"].reason
+    assert chosen["pi"].bundle == digest("2"), "has said nothing yet and is believed"
     fleet.admin.post(f"{PATH}/needs", json={"needs": []})
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 from fleet_rows import FleetRows, digest
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, select, update
 
 from edge_contracts.digest import digest_of
 from edge_fleet.errors import NotFound, RequestInvalid
 from edge_fleet.lineage.recall import Range, Run, Target, ranges, recall, targets_of
-from edge_fleet.schema import devices, gaps
+from edge_fleet.schema import devices, gaps, windows
+from edge_fleet.storage.rollups import roll_up
 from edge_fleet.store import Store
 
 OLD, NEW = digest("1"), digest("2")
@@ -101,6 +102,27 @@ def test_what_names_nothing_is_refused(fleet: FleetRows) -> None:
             targets_of(connection, "abcdef")
         with pytest.raises(RequestInvalid, match="not a digest"):
             targets_of(connection, "abc")
+
+
+def test_windows_that_were_deleted_are_told_from_their_sums_without_proof(fleet: FleetRows) -> None:
+    for seq in range(3):
+        fleet.report("d1", OLD, inferences=10 + seq, errors=seq, seq=seq)
+    fleet.report("d2", OLD, inferences=4)
+    with fleet.store.write() as connection:
+        assert roll_up(connection) == 4
+        first = connection.execute(select(windows.c.id).order_by(windows.c.id).limit(2)).scalars().all()
+    fleet.report("d1", OLD, inferences=100, seq=3)  # is in no sum yet
+    assert [(run.artifact, run.predictions) for run in runs(fleet.store, OLD)] == [("int8", 133), ("int8", 4)]
+    with fleet.store.write() as connection:
+        connection.execute(delete(windows).where(windows.c.id.in_(first)))
+    found = {(run.device, run.artifact): run for run in runs(fleet.store, OLD)}
+    gone = found["d1", ""]
+    assert (gone.windows, gone.predictions, gone.errors, gone.proof) == (2, 21, 1, ())
+    assert found["d1", "int8"].predictions == 112 and found["d1", "int8"].proof == (Range(EPOCH, 2, 3),)
+    assert ("d2", "") not in found
+    with fleet.store.write() as connection:
+        connection.execute(delete(windows))
+    assert sum(run.predictions for run in runs(fleet.store, "digits@1")) == 37, "what was summed is not lost"
 
 
 def test_numbers_become_unbroken_ranges() -> None:
