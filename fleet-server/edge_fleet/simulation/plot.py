@@ -7,8 +7,8 @@ from html import escape
 from edge_fleet.simulation.report import label
 from edge_fleet.simulation.study import Study
 
-_WIDTH, _LEFT, _ROW, _TOP = 760, 150, 30, 62
-_BARS = 330  # of exposed devices
+_WIDTH, _LEFT, _ROW, _TOP = 800, 210, 30, 62
+_BARS = 310  # of exposed devices
 _ENDS = 150  # of what became of the runs
 _COLOURS = {"halted": "#2e7d32", "held": "#f9a825", "completed": "#c62828"}
 

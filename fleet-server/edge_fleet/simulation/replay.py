@@ -240,10 +240,12 @@ class _World:
             for earlier in range(stage + 1):
                 of = self.stage_of[live] == earlier
                 by_stage.append(drawn.panel(rows[of], count[of]))
-                others = np.flatnonzero((self.of_class == place) & (self.begun_s > now))
-                passed = max(0, int((now - self.began[earlier]) // drawn.of.window_s))
-                others = others if passed else others[:0]
-                beside.append(drawn.panel_beside(self.row[others], np.full(len(others), passed)))
+                # a device that is reached later is a control until then
+                later = (self.stage_of > earlier) | (self.stage_of < 0)
+                others = np.flatnonzero((self.of_class == place) & later)
+                passed = np.minimum(now, self.begun_s[others]) - self.began[earlier]
+                reports = (passed // drawn.of.window_s).astype(np.intp)
+                beside.append(drawn.panel_beside(self.row[others][reports >= 1], reports[reports >= 1]))
         asked = int(panel.counts["attempts"][:, -1].sum()) if panel.devices else 0
         return Group(
             bundle=f"{_BUNDLE}{place}",

@@ -124,4 +124,5 @@ def test_a_control_group_is_reached_last() -> None:
     of = QUIET.model_copy(update={"devices": 200})
     caught = replay(held, [of], Defect(Kind.ERRORS, 0.9), np.random.default_rng(0))
     assert caught.exposed <= 100
-    assert replay(held, [of], GOOD, np.random.default_rng(0)).begun == 200
+    good = replay(held, [of], GOOD, np.random.default_rng(0))
+    assert (good.end, good.begun) == (End.COMPLETED, 200), good.why
