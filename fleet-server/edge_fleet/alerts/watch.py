@@ -11,10 +11,12 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from edge_contracts.errors import ContractError
 from edge_fleet.alerts import findings, rows
 from edge_fleet.alerts.machine import Alert, Event, evaluate
 from edge_fleet.alerts.rules import Rule
 from edge_fleet.datasets import retraining
+from edge_fleet.errors import FleetError
 from edge_fleet.services import Services
 from edge_fleet.webhooks.rows import enqueue
 
@@ -52,7 +54,8 @@ class Watch:
             begun = time.monotonic()
             try:
                 self.round(self._services.now_ms())
-            except SQLAlchemyError as error:  # away, locked: the next round does it
+            except (SQLAlchemyError, ContractError, FleetError) as error:
+                # away, locked, or a row that this release cannot read: the next round does better, or says so
                 self.failures += 1
                 log.error("alerts not looked for", extra={"reason": " ".join(str(error).split())[:300]})
             rest_s = max(ROUND_S, IDLE_SHARE * (time.monotonic() - begun))

@@ -170,6 +170,13 @@ def test_errors_beyond_the_promise_burn_the_budget(fleet: FleetRows, errors: int
         assert "5 of 400" in found.why and "1.00% are allowed" in found.why
 
 
+def test_a_manifest_that_cannot_be_read_has_the_usual_budget_and_ends_nothing(fleet: FleetRows) -> None:
+    with fleet.store.write() as connection:
+        connection.execute(update(schema.bundles).values(manifest="{}"))
+    fleet.report("d1", BUNDLE, inferences=300, errors=100)
+    assert "1.00% are allowed" in bad(fleet.store)["error-budget", BUNDLE].why
+
+
 def test_errors_that_have_stopped_burn_no_more(fleet: FleetRows, clock: Clock) -> None:
     clock.ms = NOW - HOUR_MS // 2
     fleet.report("d1", BUNDLE, inferences=400, errors=100)
