@@ -25,9 +25,9 @@ HALVED_BY_DB = 10.0
 HALF_THE_TIME = 0.5
 # Doublings of speed or size that differ by less than this (5 %) are equal: quality decides.
 SAME = 0.07
-# What precision alone may cost in doublings of time (15 %), in one network, and what noise is worth: every
-# 6 dB less of it is one bit more, for which as much may be given.
-FOR_PRECISION = 0.2
+SAME_SPEED = 0.014  # to who prefers speed, 1 %
+# What noise is worth among precisions of one network that are no slower than int8 throughout: every 6 dB
+# less of it is one bit more, for which 15 % of time may be given.
 DOUBLED_FOR_DB = 30.0
 
 
@@ -42,6 +42,7 @@ class Figures:
         bytes: Of its files.
         unsaturated_db: Signal to noise before what saturates the answers, where known (`unsaturated.py`).
         form: Of the network: what it was pruned to. Those of one form differ by their precision alone.
+        mixed: Whether some of its layers are in float.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Figures:
     bytes: int
     unsaturated_db: float | None = None
     form: str = ""
+    mixed: bool = False
 
     @property
     def answers_db(self) -> float:
@@ -103,8 +105,8 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
     "accuracy": the least noise first. "speed" and "size": of those that keep within the gates on the
     samples that choose, the fastest or smallest first. "balanced": of those that use up half of what the
     gates allow or less, the best trade: half of the time is worth half of the allowance; and then, of
-    the same form of the network, what is hardly slower and has less noise. Whoever does not qualify follows
-    behind, the least noise first.
+    the same form of the network, what has less noise and is no slower than int8 throughout. Whoever does
+    not qualify follows behind, the least noise first.
     """
 
     used = {c.name: allowance_used(c.selection, limits) for c in candidates}
@@ -113,7 +115,7 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
     order: list[Figures] = []
     while fitting:
         cost = {c.name: _cost(c, used[c.name], prefer) for c in fitting}
-        nearly = min(cost.values()) + SAME
+        nearly = min(cost.values()) + (SAME_SPEED if prefer == "speed" else SAME)
         first = min((c for c in fitting if cost[c.name] <= nearly), key=_by_quality)
         if prefer == "balanced":
             first = _refined(first, fitting, cost)
@@ -125,13 +127,14 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
 
 
 def _refined(first: Figures, fitting: Sequence[Figures], cost: Mapping[str, float]) -> Figures:
-    """The best trade of noise for a little time, of the same form of the network.
+    """The best trade of noise for time, of the same form of the network and no slower than int8 throughout.
 
     Pruning changes what the network is, and noise says little of it; precision changes the noise alone.
     """
-    most = cost[first.name] + FOR_PRECISION
-    alike = [c for c in fitting if c.form == first.form and cost[c.name] <= most]
-    return min(alike, key=lambda c: (cost[c.name] - c.quality_db / DOUBLED_FOR_DB, *_by_quality(c)))
+    alike = [c for c in fitting if c.form == first.form]
+    most = max(cost[first.name], min((cost[c.name] for c in alike if not c.mixed), default=-math.inf)) + SAME
+    within = [c for c in alike if cost[c.name] <= most]
+    return min(within, key=lambda c: (cost[c.name] - c.quality_db / DOUBLED_FOR_DB, *_by_quality(c)))
 
 
 def _cost(c: Figures, used: float, prefer: Prefer) -> float:

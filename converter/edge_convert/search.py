@@ -193,5 +193,6 @@ class Search:
                 candidate.bytes,
                 bench.unsaturated_db(candidate),
                 form,
+                bool(candidate.kept_float),
             )
             self._tried[name] = Tried(bench, candidate, figures)
