@@ -56,7 +56,7 @@ arm: .arm/bin/python-arm
 # Named one by one: OpenVINO and some of the checkers' own packages have no aarch64 build, and tests that start a
 # child process for each case take seconds each in emulation
 ARM_SITE := .arm/tests
-ARM_TESTS := $(patsubst %,tests/contracts/test_%.py,arrays bundle cose features golden_bundle keys messages profile signing topics trust) \
+ARM_TESTS := $(patsubst %,tests/contracts/test_%.py,arrays bundle cose features golden_bundle keys messages npy pem profile signing topics trust) \
   $(patsubst %,tests/agent/inference/test_%.py,binding contract engine golden request_queue session source submit) \
   $(patsubst %,tests/agent/telemetry/test_%.py,downsample flight outbox outbox_acks outbox_bounds outbox_durability windows) \
   $(patsubst %,tests/agent/updates/test_%.py,assignment download health installer slots store) \
@@ -79,7 +79,7 @@ tflite: .tflite/.done
 .tflite/.done: $(VENV)/pyvenv.cfg setup.cfg
 	$(BIN)/python -m venv .tflite
 	.tflite/bin/python -m pip --disable-pip-version-check --quiet install -e '.[agent-tflite]' \
-	  pytest hypothesis cwt pycose scipy in-toto-attestation protobuf
+	  pytest hypothesis cwt pycose scipy in-toto-attestation protobuf jsonschema
 	@touch $@
 
 # the wheel is built as for an index; a device that is not enrolled is no fault
