@@ -27,8 +27,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+POSTGRES_TESTS := tests/fleet
 test-postgres: $(VENV)/.dev
-	EDGEFLEET_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/fleet $(PYTEST_ARGS)
+	EDGEFLEET_TEST_DATABASE=postgresql $(BIN)/python -m pytest $(POSTGRES_TESTS) $(PYTEST_ARGS)
 
 frameworks: $(VENV)/.frameworks
 

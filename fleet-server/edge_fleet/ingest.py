@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -103,9 +103,13 @@ class Ingest:
 
     def _verified(self, arrivals: Sequence[Arrival]) -> list[Verified]:
         known = self._devices({m.address.device for m in arrivals if m.address})
-        results = [verify(arrival, known) for arrival in arrivals]
-        self._refuse(one for one in results if isinstance(one, Refused))
-        return [one for one in results if isinstance(one, Verified)]
+        results = [(arrival, verify(arrival, known)) for arrival in arrivals]
+        self._refuse(
+            replace(one, topic=arrival.topic, raw=arrival.payload)
+            for arrival, one in results
+            if isinstance(one, Refused)
+        )
+        return [one for _, one in results if isinstance(one, Verified)]
 
     def _store_and_answer(self, verified: Sequence[Verified]) -> None:
         try:

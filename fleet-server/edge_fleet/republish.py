@@ -45,6 +45,12 @@ class Republisher:
         self._kept: int | None = None
         self.told = 0
 
+    def begin(self) -> None:
+        """Find the place before more is stored: what is there already is not told the first time."""
+        with self._store.read() as connection:
+            self._kept = position(connection)
+            self._done = last_id(connection) if self._kept is None else self._kept
+
     def run(self, stop: threading.Event) -> None:
         """Follow what is stored until told to stop."""
         rest_s, kept_at = POLL_S, time.monotonic()
@@ -62,11 +68,10 @@ class Republisher:
 
     def step(self) -> bool:
         """Tell one page; whether there may be more at once."""
+        if self._done is None:
+            self.begin()
+        assert self._done is not None
         with self._store.read() as connection:
-            if self._done is None:
-                self._kept = position(connection)
-                # what was stored before anybody could listen is not told
-                self._done = last_id(connection) if self._kept is None else self._kept
             rows = page(connection, self._done)
         for row in rows:
             if not self._tell(row):

@@ -172,6 +172,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             sender.run,
         )
         if config.verified == "on":
+            republisher.begin()
             works = (*works, republisher.run)
         for work in (*works, lambda stopping: watch(server, stopping)):
             stack.enter_context(_thread(work))

@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
@@ -209,6 +210,16 @@ def really_killed(recording: Recording, step: Step, at: int, torn: bool, shim: P
     tree = read_tree(life.root)
     shutil.rmtree(folder)
     return Case(what, tree, [*known, *_marks(operations)], _marks(step.operations))
+
+
+def judged_apart(recording: Recording, cases: Iterable[Case], folder: Path) -> list[Outcome]:
+    """The same, forked from a fresh process: what a test runner has loaded by then does not bear a fork."""
+    with get_context("spawn").Pool(1) as fresh:
+        return fresh.apply(_judged, (recording, list(cases), folder))
+
+
+def _judged(recording: Recording, cases: list[Case], folder: Path) -> list[Outcome]:
+    return list(judge_all(recording, cases, folder))
 
 
 def judge_all(recording: Recording, cases: Iterable[Case], folder: Path, jobs: int = 4) -> Iterator[Outcome]:

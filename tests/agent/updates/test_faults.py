@@ -14,7 +14,7 @@ from fault_harness import (
     build_shim,
     compiler,
     cuts,
-    judge_all,
+    judged_apart,
     kills,
     random_cuts,
     really_killed,
@@ -36,7 +36,7 @@ def recording(shim: Path, tmp_path_factory: pytest.TempPathFactory) -> Recording
 
 
 def faults(recording: Recording, cases: Iterable[Case], folder: Path) -> list[str]:
-    return [f"{o.what}: {o.faults}" for o in judge_all(recording, cases, folder) if o.faults]
+    return [f"{o.what}: {o.faults}" for o in judged_apart(recording, cases, folder) if o.faults]
 
 
 @needs_compiler
