@@ -253,7 +253,7 @@ def test_a_viewer_may_look_and_not_act(fleet: Running, rows: FleetRows) -> None:
         page = viewer.get("/console")
         assert page.status_code == 200
         answer = viewer.post("/console/rollouts/r1/abort", data={"csrf": csrf(page.text)})
-    assert answer.status_code == 403 and "may look, not act" in answer.text
+    assert answer.status_code == 403 and "may look, not operate" in answer.text
 
 
 @pytest.mark.parametrize("role", ["enrol"])

@@ -45,6 +45,11 @@ def page(template: str, now_ms: int, status: int = 200, **values: Any) -> HTMLRe
     return HTMLResponse(text, status, HEADERS)
 
 
+def use(**values: Any) -> None:
+    """Give every page a value."""
+    _ENVIRONMENT.globals.update(values)
+
+
 def _ago(at_ms: int | None, now_ms: int) -> Markup:
     """How long ago, with the exact time for those who point at it."""
     if at_ms is None:

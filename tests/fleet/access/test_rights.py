@@ -16,7 +16,7 @@ from edge_fleet.access.table import roles
 from edge_fleet.api.access import PUBLIC, Reader, every, require_rights, stated_right
 from edge_fleet.app import create_app, routers
 from edge_fleet.auth import PERSONAL, RIGHTS, Right, Role
-from edge_fleet.console.routes import router as console
+from edge_fleet.console.routes import PAGES
 
 ROUTES = sorted(
     (method, route.path, right)
@@ -61,7 +61,8 @@ def test_nobody_reaches_a_route_without_a_token(fleet: Running, token: str | Non
 def test_the_console_does_nothing_for_a_viewer(fleet: Running) -> None:
     deeds = [
         path
-        for route in console.routes
+        for router in PAGES
+        for route in router.routes
         if "POST" in getattr(route, "methods", ())
         and (path := str(getattr(route, "path", ""))) not in ("/console/login", "/console/logout")
     ]

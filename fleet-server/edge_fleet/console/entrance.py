@@ -1,0 +1,54 @@
+"""Into the console and out of it: login, logout, and the files that every page has."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+
+from edge_fleet.api.access import Shared
+from edge_fleet.console import rendering, session
+from edge_fleet.console.page import HOME, Text, Visitor, make_router
+from edge_fleet.errors import NotFound
+
+router = make_router()
+
+
+@router.get("/")
+def root() -> Response:
+    """Lead to the console."""
+    return RedirectResponse(HOME, 303)
+
+
+@router.get("/console/static/{name}")
+def static(name: str) -> Response:
+    """A file of the console; its address changes with its content, so it may be kept for ever."""
+    if name not in rendering.ASSETS:
+        raise NotFound(f"no file {name!r:.80}")
+    media_type = rendering.MEDIA_TYPES[PurePosixPath(name).suffix]
+    headers = {**rendering.HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(rendering.ASSETS[name], media_type=media_type, headers=headers)
+
+
+@router.get("/console/login")
+def login_form(services: Shared) -> Response:
+    """Ask for a name and password, or for a token."""
+    return rendering.page("login.html", services.now_ms(), who=None, error="")
+
+
+@router.post("/console/login")
+def login(request: Request, token: Text = "", name: Text = "", password: Text = "") -> Response:
+    """Open a session, by name and password or by a token."""
+    answer = RedirectResponse(HOME, 303)
+    session.log_in(request, answer, name, password if name else token)
+    return answer
+
+
+@router.post("/console/logout")
+def logout(request: Request, visitor: Visitor, csrf: Text = "") -> Response:
+    """End the session."""
+    session.require_form(request, visitor, csrf)
+    answer = RedirectResponse(f"{HOME}/login", 303)
+    session.log_out(request, answer)
+    return answer
