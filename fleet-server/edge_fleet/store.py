@@ -3,7 +3,7 @@
 SQLite allows one writer at a time, and the code above relies on it: it reads, decides and writes in one
 transaction. On PostgreSQL the same is made true by an advisory lock that each writing transaction takes
 first (docs/decisions/0080). Readers wait for nobody and see one moment: WAL there, a snapshot here.
-Queries live with those who ask them; the tables are in `schema.py`, their history in `migrations/`.
+Queries live with those who ask them; the tables are in `schema/`, their history in `migrations/`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m edge_fleet.migrations "what changes"`: begin a new revision from what `schema.py` has more."""
+"""`python -m edge_fleet.migrations "what changes"`: begin a new revision from what `schema/` has more."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Everything happens in one transaction: SQLite and PostgreSQL both undo changes of tables, so a revision
 that dies half-way, or a power cut, leaves the database as it was. At the end the tables are compared with
-`schema.py`: a mix of two schemas is refused before anything is served from it.
+`schema/`: a mix of two schemas is refused before anything is served from it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def found_revision(connection: Connection) -> str | None:
 
 
 def differences(connection: Connection) -> list[str]:
-    """What `schema.py` asks for and the database does not have, one short sentence each.
+    """What `schema/` asks for and the database does not have, one short sentence each.
 
     Tables, columns and indexes that somebody added for themselves are their own affair.
     """

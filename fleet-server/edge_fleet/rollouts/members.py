@@ -36,7 +36,7 @@ def add(
 
 
 def change(connection: Connection, rollout: str, device: str, **values: Any) -> None:
-    """Store what becomes of a device that was reached; names as in `schema.py`."""
+    """Store what becomes of a device that was reached; names as in `schema/`."""
     connection.execute(
         update(rollout_members)
         .where(rollout_members.c.rollout == rollout, rollout_members.c.device == device)
