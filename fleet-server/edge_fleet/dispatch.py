@@ -1,13 +1,14 @@
 """Getting assignments to devices: the newest of each, signed, at a bounded pace.
 
 A message may be lost on its way; so it is sent at every hello, at every change, after every reconnect of
-the server, and to nobody who has answered it already.
+the server, and again after a while without an answer (`resending.py`).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,13 +22,16 @@ from edge_contracts.topics import Channel, topic
 from edge_fleet.access.key_statements import for_device
 from edge_fleet.assignment import OPEN, Event, State, step
 from edge_fleet.events import EventBus
+from edge_fleet.resending import Resending
 from edge_fleet.schema import assignments, bundles, devices, releases
+from edge_fleet.storage.bulk import rows_of
 from edge_fleet.store import Store
 
 log = logging.getLogger(__name__)
 
 PER_SECOND = 500  # 100,000 devices in 200 s; downloads, not this, are what must be spread
 BATCH = 200  # less than half a second at that pace, and one commit
+RETRY_S = 1.0  # when the database is away
 ARCHIVE_PATH = "/api/v1/archives/"
 
 
@@ -42,10 +46,12 @@ class Dispatcher:
         fleet: str,
         publish: Callable[[str, bytes], bool],
         now_ms: Callable[[], int],
+        resending: Resending | None = None,
     ) -> None:
         """Take the parts; `start` runs the thread."""
         self._store, self._bus, self._director, self._fleet = store, bus, director, fleet
         self._publish, self._now_ms = publish, now_ms
+        self._again = resending or Resending()  # used by the thread alone
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, None] = OrderedDict()
         self._stopping = threading.Event()
@@ -81,6 +87,8 @@ class Dispatcher:
 
         What was sent is noted in one transaction for all: a disk takes a hundred of them a second, not more.
         """
+        if not devices:
+            return
         with self._store.read() as connection:
             found = [(d, newest(connection, d), for_device(connection, d)) for d in devices]
         sent = []
@@ -91,6 +99,10 @@ class Dispatcher:
             where = topic(self._fleet, device, Channel.ASSIGNMENT)
             if not self._publish(where, seal(message, where, self._director)):
                 break  # no connection: the reconnect sends again
+            if row.phase in _UNANSWERED:
+                self._again.sent(device, row.number, time.monotonic())
+            else:
+                self._again.forget(device)
             if row.phase == State.PENDING:
                 sent.append({"device_": device, "number_": row.number})
         if not sent:
@@ -104,17 +116,38 @@ class Dispatcher:
     def _work(self) -> None:
         while not self._stopping.is_set():
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
+                self._changed.wait_for(
+                    lambda: self._waiting or self._stopping.is_set(), self._again.wait_s(time.monotonic())
+                )
                 if self._stopping.is_set():
                     return
                 count = min(BATCH, len(self._waiting))
                 devices = [self._waiting.popitem(last=False)[0] for _ in range(count)]
+            due = self._again.due(time.monotonic())
             try:
+                self._send_again(due)
                 self.send(devices)
             except SQLAlchemyError as error:
                 log.error("assignments not sent", extra={"devices": devices, "reason": str(error)[:300]})
+                self.soon([*devices, *(device for device, _ in due)])
+                self._stopping.wait(RETRY_S)
             self._stopping.wait(count / PER_SECOND)
 
+    def _send_again(self, sent: Sequence[tuple[str, int]]) -> None:
+        """Of what should have been answered by now, send again what was not."""
+        if not sent:
+            return
+        columns = ("device", "number", "phase")
+        with self._store.read() as connection:
+            rows = rows_of(connection, assignments, columns[:2], sent, columns)
+        for device, _, phase in rows:
+            if phase in _UNANSWERED:
+                self.soon([device])
+            else:
+                self._again.forget(device)
+
+
+_UNANSWERED = (State.PENDING, State.OFFERED)
 
 # as `assignment.step` has it; for many at once, in one statement
 _SENT = (
