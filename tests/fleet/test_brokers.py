@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import struct
@@ -18,6 +19,7 @@ import pytest
 from fleet_device import connect, eventually, mqtt_client, require_broker
 from paho.mqtt.client import Client, MQTTMessage
 
+from edge_contracts.topics import FROM_DEVICE
 from edge_fleet.accounts import connect_packet, lets_in
 from edge_fleet.brokers import tether
 from edge_fleet.brokers.base import (
@@ -28,8 +30,8 @@ from edge_fleet.brokers.base import (
     server_account,
     subscriber_account,
 )
-from edge_fleet.brokers.child import free_loopback_port
-from edge_fleet.brokers.mosquitto import MosquittoBroker, password_line
+from edge_fleet.brokers.child import free_loopback_port, most_connections
+from edge_fleet.brokers.mosquitto import MosquittoBroker, password_line, rights
 from edge_fleet.brokers.nats import NatsBroker, subject
 from edge_fleet.config import Address
 from edge_fleet.errors import AddressInUse, BrokerFailed
@@ -430,6 +432,16 @@ def test_a_tethered_program_dies_with_the_one_who_started_it() -> None:
     eventually(lambda: not _command(child), "the end of the program")
 
 
+def test_a_broker_may_open_all_files_that_the_system_allows_and_devices_fewer() -> None:
+    script = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    few = ["/bin/sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh"]
+    program = [sys.executable, tether.__file__, str(os.getpid()), sys.executable, "-c", script]
+    may_open = int(subprocess.run([*few, *program], capture_output=True, text=True, check=True).stdout)
+    assert may_open == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    # the server's own connections are beside those of devices
+    assert 0 < most_connections() <= may_open - 40
+
+
 def test_subjects_of_filters_cannot_be_widened() -> None:
     assert subject("edge/v1/f/+/telemetry") == "edge.v1.f.*.telemetry"
     for bad in ("edge/v1/f/*/ack", "edge/v1/f/>/ack", "edge/v1/f.g/d/ack", "edge/v1/#", "edge//ack", "a b"):
@@ -446,10 +458,49 @@ def test_password_lines_are_those_of_mosquitto_passwd(tmp_path: Path) -> None:
 
     user, _, rest = password_line("d1", "secret").rstrip("\n").partition(":")
     _, kind, rounds, salt, hashed = rest.split("$")
-    assert (user, kind, rounds) == ("d1", "7", "101")
+    assert (user, kind, rounds) == ("d1", "7", "1")
     derived = PBKDF2HMAC(SHA512(), 64, b64decode(salt), int(rounds)).derive(b"secret")
     assert derived == b64decode(hashed)
     assert password_line("d1", "secret") != password_line("d1", "secret")
+
+
+def test_a_pattern_for_devices_gives_nothing_to_an_account_that_is_none(tmp_path: Path) -> None:
+    """What is right for every device would let a subscriber, who may say nothing, speak by its name."""
+    require_broker("mosquitto")
+    broker = MosquittoBroker(tmp_path, Address("127.0.0.1", free_loopback_port()), None, lambda: None)
+    reader = subscriber_account("f", "0123", "three")
+    broker.start([server_account("f", "zero"), device_account("f", "d1", "one"), reader])
+    heard: list[str] = []
+    link = Link(broker.door, "f", "fleet.server", "zero", lambda topic, payload: heard.append(topic))
+    try:
+        link.start()
+        client = mqtt_client(reader.user, reader.password)
+        connect(client, broker.door.address.port)
+        for channel in FROM_DEVICE:
+            where = f"edge/v1/f/{reader.user}/{channel}"
+            client.publish(where, b"x", qos=1).wait_for_publish(10)
+        client.disconnect()
+        client.loop_stop()
+        device = mqtt_client("d1", "one")
+        connect(device, broker.door.address.port)
+        device.publish("edge/v1/f/d1/hello", b"x", qos=1).wait_for_publish(10)
+        device.disconnect()
+        device.loop_stop()
+        eventually(lambda: heard, "the device")
+        assert heard == ["edge/v1/f/d1/hello"]
+    finally:
+        link.stop()
+        broker.stop()
+
+
+def test_rights_are_shared_by_devices_unless_certificates_let_them_in() -> None:
+    """A revoked device's certificate is good until its connection ends: it must have no rights left."""
+    accounts = [server_account("f", "s"), *(device_account("f", f"d{n}", "p") for n in range(3))]
+    shared, own = (rights(accounts, by_pattern).splitlines() for by_pattern in (True, False))
+    assert "pattern write edge/v1/f/%u/telemetry" in shared
+    assert not any("d1" in line for line in shared)
+    assert not any(line.startswith("pattern") for line in own)
+    assert own.count("topic read edge/v1/f/d1/ack") == 1
 
 
 def _command(pid: int) -> str:

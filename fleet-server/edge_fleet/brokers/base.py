@@ -142,6 +142,11 @@ def device_account(fleet: str, device: str, password: str) -> Account:
     )
 
 
+def is_device(account: Account) -> bool:
+    """Whether an account is a device's, by its name."""
+    return "." not in account.user
+
+
 def subscriber_account(fleet: str, token_id: str, password: str) -> Account:
     """A subscriber's: reads telemetry, signed and as verified JSON, and says nothing."""
     return Account(

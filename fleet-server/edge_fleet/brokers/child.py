@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ STABLE_S = 10.0  # a child that ran this long starts again at once
 STOP_TIMEOUT_S = 5.0
 # one line per refused login: a stranger can fill a disk, so it rotates
 LOG_BYTES, LOG_FILES = 2 << 20, 2
+MOST_CONNECTIONS, OTHER_FILES = 100_000, 64
 
 
 class Child:
@@ -195,6 +197,14 @@ def require_free(address: Address, what: str) -> None:
             trial.bind((address.host, address.port))
         except OSError as error:
             raise AddressInUse(f"{what} cannot listen at {address}: {error.strerror or error}") from None
+
+
+def most_connections() -> int:
+    """Of devices with a broker: fewer than the files it may open, so that they cannot shut the server out."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, files - OTHER_FILES))
 
 
 def free_loopback_port() -> int:

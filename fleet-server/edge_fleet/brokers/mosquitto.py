@@ -1,8 +1,10 @@
 """An installed mosquitto 2 as a managed child: the lighter broker where a package manager has it.
 
-Traps that shape the configuration, all measured: rights by pattern would apply to every account, so
-each has its own lines; a SUBSCRIBE is always granted and filtered at delivery; run as root it changes
-to a user that cannot read our folder; a silent socket stays open, so the server has a door of its own.
+Traps that shape the configuration, all measured: rights by user are looked up one by one, so 20,000
+devices with lines of their own stop it for seconds at every change, and theirs are patterns; a pattern
+holds for every account, so those that are no devices are denied what it would give them; a SUBSCRIBE is
+always granted and filtered at delivery; run as root it changes to a user that cannot read our folder; a
+silent socket stays open, so the server has a door of its own.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door
-from edge_fleet.brokers.child import Child, ManagedBroker, free_loopback_port
+from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door, is_device
+from edge_fleet.brokers.child import Child, ManagedBroker, free_loopback_port, most_connections
 from edge_fleet.config import Address
 from edge_fleet.errors import BrokerFailed
 from edge_fleet.keys import write_secret
@@ -48,9 +50,9 @@ listener {port} {host}
 max_connections {max_connections}
 {tls}
 """
-MAX_CONNECTIONS = 20_000
-# mosquitto's own default; the passwords are 256 random bits, which no number of rounds could improve
-_ROUNDS = 101
+# the passwords are 256 random bits, which no number of rounds could improve; and at every change of
+# accounts mosquitto, in its only thread, computes the hash of every client that is connected again
+_ROUNDS = 1
 
 
 class MosquittoBroker(ManagedBroker):
@@ -98,7 +100,7 @@ class MosquittoBroker(ManagedBroker):
             own_port=self._own.port,
             port=self._listen.port,
             host=self._listen.host,
-            max_connections=MAX_CONNECTIONS,
+            max_connections=most_connections(),
             tls=_tls_lines(self._tls),
         )
         write_secret(self._folder / "mosquitto.conf", config.encode())
@@ -107,7 +109,8 @@ class MosquittoBroker(ManagedBroker):
     def _write_accounts(self, accounts: Sequence[Account]) -> None:
         # a changed hash disconnects its user on reload, so an account keeps the line it had
         self._lines = {a: self._lines.get(a) or password_line(a.user, a.password) for a in accounts}
-        write_secret(self._folder / "acl", "\n".join(map(_rights, accounts)).encode())
+        by_pattern = not (self._tls and self._tls.client_ca)
+        write_secret(self._folder / "acl", rights(accounts, by_pattern).encode())
         write_secret(self._folder / "passwords", "".join(self._lines.values()).encode())
 
 
@@ -118,8 +121,36 @@ def password_line(user: str, password: str) -> str:
     return f"{user}:$7${_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(hashed).decode()}\n"
 
 
-def _rights(account: Account) -> str:
+def rights(accounts: Sequence[Account], by_pattern: bool) -> str:
+    """The file of who may read and write what.
+
+    Args:
+        by_pattern: Whether devices may share theirs. Not where certificates let a client in: one that was
+            revoked must have no rights left, and the list of passwords does not keep it out.
+    """
+    shared = {_pattern(account) for account in accounts if is_device(account)} if by_pattern else set()
+    if len(shared) != 1:
+        return "\n".join(_lines(account, ()) for account in accounts)
+    ((publish, subscribe),) = shared
+    others = (_lines(a, (*publish, *subscribe)) for a in accounts if not is_device(a))
+    patterns = [f"pattern write {one}" for one in publish] + [f"pattern read {one}" for one in subscribe]
+    return "\n".join([*others, *patterns, ""])
+
+
+def _pattern(account: Account) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A device's rights with its name left open: mosquitto puts the user's in."""
+    name = f"/{account.user}/"
+    publish, subscribe = (
+        tuple(one.replace(name, "/%u/") for one in filters)
+        for filters in (account.publish, account.subscribe)
+    )
+    return publish, subscribe
+
+
+def _lines(account: Account, denied: Sequence[str]) -> str:
+    """What one account may; `denied` are patterns that are not for it."""
     lines = [f"user {account.user}"]
+    lines += [f"topic deny {one.replace('%u', account.user)}" for one in denied]
     lines += [f"topic write {mqtt_filter}" for mqtt_filter in account.publish]
     lines += [f"topic read {mqtt_filter}" for mqtt_filter in account.subscribe]
     return "\n".join([*lines, ""])

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door, tls_of_own_child
-from edge_fleet.brokers.child import Child, ManagedBroker, free_loopback_port
+from edge_fleet.brokers.child import Child, ManagedBroker, free_loopback_port, most_connections
 from edge_fleet.config import Address
 from edge_fleet.errors import BrokerFailed
 from edge_fleet.keys import write_secret
@@ -41,7 +41,6 @@ authorization {{
   include "users.conf"
 }}
 """
-MAX_CONNECTIONS = 20_000
 
 
 class NatsBroker(ManagedBroker):
@@ -85,7 +84,7 @@ class NatsBroker(ManagedBroker):
         config = _CONFIG.format(
             nats_port=free_loopback_port(),
             max_packet=MAX_PACKET_BYTES,
-            max_connections=MAX_CONNECTIONS,
+            max_connections=most_connections(),
             store=json.dumps(str(store)),
             listen=json.dumps(str(self._listen)),
             tls=_tls_block(self._tls),

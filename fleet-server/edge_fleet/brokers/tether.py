@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 
@@ -17,8 +18,11 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def main(arguments: list[str]) -> None:
-    """Ask the kernel to kill us with our parent, then become the program."""
+    """Ask to be killed with our parent and for all files that we may open, then become the program."""
     parent, program = int(arguments[0]), arguments[1:]
+    # a broker has a file for each device, and what a shell allows is 1,024
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked
