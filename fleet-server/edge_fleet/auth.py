@@ -58,6 +58,7 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
 # those that a person can have; the others are for devices and programs
 PERSONAL = (Role.VIEWER, Role.OPERATOR, Role.PUBLISHER, Role.APPROVER, Role.ADMIN)
 IDLE_MS = 60 * 60_000  # a session that nobody used for so long is over
+GRACE_MS = 60_000  # a secret that was replaced is good for so long: requests are under way with it
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Principal:
         origin: Id of the token that a console's session was opened with; else `token`.
         user: Whose token it is; "" for one that is nobody's.
         ceiling: Role that this user has now; no token of theirs may more.
+        session: Id of the session, the same through all its secrets; "" for a token that is none.
         last_used_ms: Of a session, to the minute.
     """
 
@@ -81,6 +83,7 @@ class Principal:
     origin: str = ""
     user: str = ""
     ceiling: Role | None = None
+    session: str = ""
     last_used_ms: int | None = None
 
     def may(self, right: Right, area: str | None = None) -> bool:
@@ -115,6 +118,8 @@ def make_token(
     scopes: Iterable[str] | None = None,
     owner: str | None = None,
     is_session: bool = False,
+    session: str | None = None,
+    client: str = "",
 ) -> NewToken:
     """Make a token and keep its hash.
 
@@ -125,6 +130,8 @@ def make_token(
         scopes: What it is narrowed to; None for all that the role may.
         owner: Name of the user whose it is; worth nothing while that user is disabled.
         is_session: Whether it is over when nobody uses it.
+        session: Id of the session that it is a further secret of; a new session otherwise.
+        client: Address that a session was opened from.
     """
     secret = secret or f"{role}-{secrets.token_urlsafe(32)}"
     token = NewToken(secrets.token_hex(8), secret, role, expires_ms)
@@ -141,6 +148,8 @@ def make_token(
             scopes=None if scopes is None else sorted(scopes),
             owner=owner,
             last_used_ms=now_ms if is_session else None,
+            session=(session or token.id) if is_session else None,
+            client=client[:64],
         )
     )
     return token
@@ -163,6 +172,8 @@ def _valid(connection: Connection, row: Row[Any] | None, now_ms: int) -> Row[Any
         raise Unauthorized("the token has expired; ask an admin for a new one: edge-fleet token create")
     if row.last_used_ms is not None and row.last_used_ms + IDLE_MS <= now_ms:
         raise Unauthorized("the session was not used for long and is over; log in again")
+    if row.replaced_ms is not None and row.replaced_ms + GRACE_MS <= now_ms:
+        raise Unauthorized("the session has another secret since; log in again")
     if row.parent is not None:
         _valid(connection, connection.execute(select(tokens).where(tokens.c.id == row.parent)).one(), now_ms)
     return row
@@ -179,18 +190,33 @@ def authenticate(connection: Connection, secret: str, now_ms: int) -> Principal:
     Raises:
         Unauthorized: Nobody, or somebody who is disabled.
     """
-    row = find_token(connection, secret, now_ms)
+    return _principal(connection, find_token(connection, secret, now_ms))
+
+
+def standing(connection: Connection, who: Principal, now_ms: int) -> Principal:
+    """What somebody who was let in before is now: rights may have changed since.
+
+    Raises:
+        Unauthorized: They would not be let in any more.
+    """
+    here = tokens.c.session == who.session if who.session else tokens.c.id == who.token
+    newest = select(tokens).where(here).order_by(tokens.c.last_used_ms.desc(), tokens.c.created_ms.desc())
+    row = connection.execute(newest.limit(1)).one_or_none()
+    return _principal(connection, _valid(connection, row, now_ms))
+
+
+def _principal(connection: Connection, row: Row[Any]) -> Principal:
     scopes = None if row.scopes is None else frozenset(row.scopes)
-    role = Role(row.role)
+    role, session = Role(row.role), row.session or ""
     if row.owner is None:
         origin = row.parent or row.id  # a console's session acts under the name of its token
         name = f"{row.label or row.role}/{origin[:6]}"
-        return Principal(name, role, scopes, row.id, origin, last_used_ms=row.last_used_ms)
+        return Principal(name, role, scopes, row.id, origin, session=session, last_used_ms=row.last_used_ms)
     owner = connection.execute(select(users).where(users.c.name == row.owner)).one()
     if owner.disabled_ms is not None:
         raise Unauthorized("the user of this token is disabled; ask an admin")
     ceiling = Role(owner.role)
-    return Principal(owner.name, role, scopes, row.id, row.id, owner.name, ceiling, row.last_used_ms)
+    return Principal(owner.name, role, scopes, row.id, row.id, owner.name, ceiling, session, row.last_used_ms)
 
 
 def used(connection: Connection, who: Principal, now_ms: int) -> None:

@@ -41,6 +41,10 @@ class ServerKeys:
         derived = hmac.digest(self.broker_secret, purpose, hashlib.sha256)
         return base64.urlsafe_b64encode(derived).decode().rstrip("=")
 
+    def form_secret(self, session: str) -> str:
+        """What the forms of a console's session carry."""
+        return hmac.digest(self.broker_secret, f"edgefleet-form-v1\n{session}".encode(), hashlib.sha256).hex()
+
     def webhook_secret(self, webhook: str) -> str:
         """What a webhook is signed with: 256 bits, written as Standard Webhooks do."""
         purpose = f"edgefleet-webhook-v1\n{webhook}".encode()

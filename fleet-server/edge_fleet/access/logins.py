@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from edge_contracts.model import ID_PATTERN
 from edge_fleet.access.passwords import matches
@@ -73,8 +73,11 @@ class Patience:
             self._failures.pop(name, None)
 
 
-def log_in(services: Services, patience: Patience, name: str, password: str) -> NewToken:
+def log_in(services: Services, patience: Patience, name: str, password: str, client: str = "") -> NewToken:
     """A new session for a user.
+
+    Args:
+        client: Address that it is opened from.
 
     Raises:
         TooManyAttempts: Too many failures of this name, or too many guesses at once.
@@ -90,8 +93,20 @@ def log_in(services: Services, patience: Patience, name: str, password: str) -> 
         raise Unauthorized("no such user, another password, or a user who is disabled")
     patience.succeeded(name)
     with services.store.write() as connection:
-        role = Role(row.role)
-        expires_ms = now_ms + 1000 * SESSION_S
-        session = make_token(connection, role, name, now_ms, expires_ms, owner=name, is_session=True)
-        record(connection, name, "login", session.id, now_ms)
+        return open_session(connection, name, Role(row.role), client, "login", now_ms)
+
+
+def open_session(
+    connection: Connection, name: str, role: Role, client: str, how: str, now_ms: int, **detail: str
+) -> NewToken:
+    """A session of a user who has proven to be that one.
+
+    Args:
+        how: What the audit log calls it.
+    """
+    expires_ms = now_ms + 1000 * SESSION_S
+    session = make_token(
+        connection, role, name, now_ms, expires_ms, owner=name, is_session=True, client=client
+    )
+    record(connection, name, how, session.id, now_ms, client=client, **detail)
     return session

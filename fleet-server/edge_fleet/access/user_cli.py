@@ -1,9 +1,10 @@
-"""Commands about people: user add, list, set, and logging in."""
+"""Commands about people: user add, list, set, their sessions, and logging in."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,47 @@ def user_set(
         body["password"] = _new_password()
     answer = connect(home_path, url, token).post(f"{API}/users/{name}", body)
     click.echo(f"{answer['name']}: {answer['role']}, {'disabled' if answer['disabled'] else 'enabled'}")
+
+
+@user.command("sessions")
+@remote
+@as_json
+def user_sessions(home_path: Path | None, url: str | None, token: str | None, as_json: bool) -> None:
+    """Who is logged in: for an admin everybody, else oneself."""
+    found = connect(home_path, url, token).get(f"{API}/sessions")
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    rows = [
+        (
+            one["id"] + (" *" if one["mine"] else ""),
+            one["name"],
+            one["role"],
+            one["client"] or "-",
+            ago(one["opened_ms"]),
+            ago(one["last_used_ms"]),
+        )
+        for one in found
+    ]
+    table(("session", "who", "role", "from", "opened", "used"), rows)
+
+
+@user.command("end")
+@click.argument("sessions", nargs=-1, metavar="[SESSION]...")
+@click.option("--all-of", "name", metavar="NAME", help="Every session of this user.")
+@remote
+def user_end(
+    sessions: Sequence[str], name: str | None, home_path: Path | None, url: str | None, token: str | None
+) -> None:
+    """End sessions; what they have open ends within seconds. Tokens stay: edge-fleet token revoke."""
+    if not sessions and name is None:
+        raise click.UsageError("which one? give a SESSION of edge-fleet user sessions, or --all-of NAME")
+    client = connect(home_path, url, token)
+    for session in sessions:
+        client.post(f"{API}/sessions/{session}/end")
+        click.echo(f"ended {session}")
+    if name is not None:
+        click.echo(f"ended {client.post(f'{API}/users/{name}/logout')['ended']} of {name}")
 
 
 @user.command("login")

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from edge_fleet.access import sessions
 from edge_fleet.audit import record
 from edge_fleet.auth import PERSONAL, Role
 from edge_fleet.errors import Conflict, NotFound, RequestInvalid
-from edge_fleet.schema import tokens, users
+from edge_fleet.schema import users
 
 
 def add(connection: Connection, name: str, role: Role, hashed: str, actor: str, now_ms: int) -> None:
@@ -39,15 +40,16 @@ def change(
     hashed: str | None = None,
     disabled: bool | None = None,
 ) -> None:
-    """Change what is given; whoever gets another password or is disabled is logged out everywhere.
+    """Change what is given; whoever gets another role or password or is disabled is logged out everywhere.
 
     Raises:
         NotFound: No such user.
         RequestInvalid: The role is not a person's.
     """
     row = require(connection, name)
+    another_role = role is not None and role != row.role
     here = update(users).where(users.c.name == name)
-    if role is not None and role != row.role:
+    if role is not None and another_role:
         _require_personal(role)
         connection.execute(here.values(role=role))
         record(connection, actor, "user's role changed", name, now_ms, before=row.role, after=role)
@@ -57,17 +59,8 @@ def change(
     if disabled is not None and disabled != (row.disabled_ms is not None):
         connection.execute(here.values(disabled_ms=now_ms if disabled else None))
         record(connection, actor, f"user {'disabled' if disabled else 'enabled'}", name, now_ms)
-    if hashed is not None or disabled:
-        log_out(connection, name, now_ms)
-
-
-def log_out(connection: Connection, name: str, now_ms: int) -> None:
-    """End every session of a user; tokens that are no sessions stay."""
-    connection.execute(
-        update(tokens)
-        .where(tokens.c.owner == name, tokens.c.last_used_ms.is_not(None), tokens.c.revoked_ms.is_(None))
-        .values(revoked_ms=now_ms)
-    )
+    if another_role or hashed is not None or disabled:
+        sessions.end_all(connection, name, actor, now_ms)
 
 
 def require(connection: Connection, name: str) -> Row[Any]:

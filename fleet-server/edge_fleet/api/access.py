@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import select
 from starlette.routing import BaseRoute
 
+from edge_fleet.access.standing import Standing
 from edge_fleet.auth import Principal, Right, authenticate, is_stale, used
 from edge_fleet.errors import FleetError, Forbidden, TooManyAttempts, Unauthorized
 from edge_fleet.schema import devices
@@ -154,6 +155,14 @@ Approver = Annotated[Principal, Depends(requires(Right.APPROVE))]
 Admin = Annotated[Principal, Depends(requires(Right.ADMIN))]
 
 
+def watching(services: Shared, who: Reader) -> Standing:
+    """For streams: they end when who opened them may not read any more."""
+    return Standing(services, who)
+
+
+Watching = Annotated[Standing, Depends(watching)]
+
+
 def requesting_device(request: Request) -> str:
     """The device that is asking: its name in a header, its broker password as the bearer secret.
 
@@ -181,9 +190,13 @@ def requesting_device(request: Request) -> str:
 Device = Annotated[str, Depends(requesting_device)]
 
 
+def client_of(request: Request) -> str:
+    """The address that a request comes from; a proxy's word counts where uvicorn believes it."""
+    return request.client.host if request.client else ""
+
+
 def refused(request: Request, services: Server, error: FleetError) -> FleetError:
     """Count a failed attempt; what to answer: the error, or that there were too many."""
-    address = request.client.host if request.client else ""
-    if services.attempts.failed(address, services.now_ms()):
+    if services.attempts.failed(client_of(request), services.now_ms()):
         return TooManyAttempts("too many failed attempts from this address; wait a minute")
     return error

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from edge_fleet.api.access import Reader, Shared
+from edge_fleet.access.standing import CHECK_S, Standing
+from edge_fleet.api.access import Shared, Watching
 from edge_fleet.enrol import require_device
 from edge_fleet.events import News
 from edge_fleet.services import Server
@@ -26,30 +28,38 @@ KEEP_ALIVE_S = 15.0
 @router.get("/telemetry")
 async def telemetry(
     services: Shared,
-    who: Reader,
+    standing: Watching,
     follow: bool = True,
     after: int = Query(0, ge=0, description="Row id of the last envelope seen"),
     since_now: bool = Query(False, description="Leave the stored ones out"),
     device: str | None = Query(None, max_length=64),
 ) -> StreamingResponse:
-    """Verified envelopes, one JSON object a line: stored ones first, then new ones as they come."""
+    """Verified envelopes, one JSON object a line: stored ones first, then new ones as they come.
+
+    It ends when the right of who asked does.
+    """
     if device is not None:
         await run_in_threadpool(_require_device, services, device)
     if since_now:
         after = await run_in_threadpool(_last, services)
-    lines = _lines(services, after, device, follow)
+    lines = _lines(services, standing, after, device, follow)
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
 @router.get("/events")
-async def events(services: Shared, who: Reader) -> StreamingResponse:
-    """What changes from now on, as server-sent events; read the state again when one is `lost`."""
+async def events(services: Shared, standing: Watching) -> StreamingResponse:
+    """What changes from now on, as server-sent events; read the state again when one is `lost`.
+
+    It ends when the right of who asked does.
+    """
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(services), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_events(services, standing), media_type="text/event-stream", headers=headers)
 
 
-async def _lines(services: Server, after: int, device: str | None, follow: bool) -> AsyncIterator[str]:
-    while not services.bus.closed:
+async def _lines(
+    services: Server, standing: Standing, after: int, device: str | None, follow: bool
+) -> AsyncIterator[str]:
+    while not services.bus.closed and await standing.holds():
         rows = await run_in_threadpool(_page, services, after, device)
         for row in rows:
             after = row["id"]
@@ -60,10 +70,19 @@ async def _lines(services: Server, after: int, device: str | None, follow: bool)
             await asyncio.sleep(POLL_S)
 
 
-async def _events(services: Server) -> AsyncIterator[str]:
+async def _events(services: Server, standing: Standing) -> AsyncIterator[str]:
     yield "retry: 1000\n\n"
-    async for news in services.bus.listen(KEEP_ALIVE_S):
-        yield ": still here\n\n" if news is None else _event(news)
+    silent_s = 0.0
+    async with aclosing(services.bus.listen(CHECK_S)) as heard:
+        async for news in heard:
+            if not await standing.holds():
+                return
+            silent_s = silent_s + CHECK_S if news is None else 0.0
+            if news is not None:
+                yield _event(news)
+            elif silent_s >= KEEP_ALIVE_S:
+                silent_s = 0.0
+                yield ": still here\n\n"
 
 
 def _event(news: News) -> str:

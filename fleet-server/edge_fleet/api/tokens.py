@@ -107,11 +107,11 @@ def create_token(body: TokenRequest, request: Request, services: Shared, who: Op
 
 @router.get("/tokens")
 def list_tokens(services: Shared, who: Admin, valid: bool = False) -> list[dict[str, Any]]:
-    """Every token, without its secret; `valid`: only those that somebody could use now."""
+    """Every token but sessions, without its secret; `valid`: only those that somebody could use now."""
     now_ms = services.now_ms()
     columns = [column for column in tokens.c if column.name != "hash"]
     with services.store.read() as connection:
-        query = select(*columns).order_by(tokens.c.created_ms)
+        query = select(*columns).where(tokens.c.session.is_(None)).order_by(tokens.c.created_ms)
         if valid:
             in_time = tokens.c.expires_ms.is_(None) | (tokens.c.expires_ms > now_ms)
             query = query.where(in_time, tokens.c.revoked_ms.is_(None), tokens.c.used_ms.is_(None))

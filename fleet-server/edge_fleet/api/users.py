@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import Field, SecretStr
 
 from edge_contracts.model import Frozen, Identifier
-from edge_fleet.access import users
+from edge_fleet.access import sessions, users
 from edge_fleet.access.logins import log_in
 from edge_fleet.access.passwords import LONGEST, hash_password, matches, require_good
-from edge_fleet.api.access import Admin, Reader, Shared, refused
+from edge_fleet.api.access import Admin, Reader, Shared, client_of, refused
 from edge_fleet.auth import Role
 from edge_fleet.errors import Forbidden, Unauthorized
 
@@ -54,7 +55,8 @@ class PasswordChange(Frozen):
 def login(body: Login, request: Request, services: Shared) -> dict[str, Any]:
     """A token for a working day, for a name and a password; it ends an hour after its last use."""
     try:
-        session = log_in(services, services.patience, body.name, body.password.get_secret_value())
+        password = body.password.get_secret_value()
+        session = log_in(services, services.patience, body.name, password, client_of(request))
     except Unauthorized as error:
         raise refused(request, services, error) from None
     return {"token": session.secret, "role": session.role, "expires_ms": session.expires_ms}
@@ -114,3 +116,27 @@ def change_password(body: PasswordChange, services: Shared, who: Reader) -> dict
     with services.store.write() as connection:
         users.change(connection, who.user, who.name, services.now_ms(), hashed=hashed)
     return {"name": who.user, "changed": True}
+
+
+@router.get("/sessions")
+def list_sessions(services: Shared, who: Reader) -> list[dict[str, Any]]:
+    """Who is logged in: one's own sessions, for an admin everybody's."""
+    with services.store.read() as connection:
+        return [asdict(one) for one in sessions.listed(connection, who, services.now_ms())]
+
+
+@router.post("/sessions/{session}/end")
+def end_session(session: str, services: Shared, who: Reader) -> dict[str, Any]:
+    """End a session of one's own, for an admin anybody's; its streams end within seconds."""
+    with services.store.write() as connection:
+        sessions.end(connection, session, who, services.now_ms())
+    return {"id": session, "ended": True}
+
+
+@router.post("/users/{name}/logout")
+def log_out_user(name: str, services: Shared, who: Admin) -> dict[str, Any]:
+    """End every session of a user; tokens stay."""
+    with services.store.write() as connection:
+        users.require(connection, name)
+        ended = sessions.end_all(connection, name, who.name, services.now_ms())
+    return {"name": name, "ended": ended}

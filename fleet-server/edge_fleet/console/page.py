@@ -32,6 +32,11 @@ class Page(APIRoute):
         inner = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            found = await answered(request)
+            session.renew(request, found)
+            return found
+
+        async def answered(request: Request) -> Response:
             try:
                 return await inner(request)
             except Unauthorized as error:

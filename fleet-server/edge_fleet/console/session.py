@@ -1,24 +1,23 @@
 """Who sits at the console: a login by password or API token becomes a session.
 
 The session is itself a token, in a cookie that scripts cannot read and other sites cannot send. It is over
-after an hour without use, at the end of a working day, and with the token that it was opened with. Forms
-carry a second secret that is derived from it, so that a page elsewhere cannot fill one in.
+after an hour without use, at the end of a working day, and with the token that it was opened with; its
+secret changes as it is used (`access/sessions.py`). Forms carry a second secret, the same while the session
+lasts, so that a page elsewhere cannot fill one in.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fastapi import Request, Response
-from sqlalchemy import update
 
-from edge_fleet.access import logins
+from edge_fleet.access import logins, sessions
 from edge_fleet.access.logins import SESSION_S
-from edge_fleet.api.access import COOKIE, refused, shared
+from edge_fleet.api.access import COOKIE, client_of, refused, shared
 from edge_fleet.audit import record
 from edge_fleet.auth import (
     NewToken,
@@ -31,7 +30,6 @@ from edge_fleet.auth import (
     used,
 )
 from edge_fleet.errors import Forbidden, Unauthorized
-from edge_fleet.schema import tokens
 from edge_fleet.services import Server
 
 
@@ -64,15 +62,25 @@ def log_in(request: Request, response: Response, name: str, secret: str) -> None
     services = shared(request)
     try:
         if name:
-            session = logins.log_in(services, services.patience, name, secret)
+            session = logins.log_in(services, services.patience, name, secret, client_of(request))
         else:
-            session = _by_token(services, secret.strip())
+            session = _by_token(services, secret.strip(), client_of(request))
     except Unauthorized as error:
         raise refused(request, services, error) from None
+    begin(request, response, session.secret)
+
+
+def begin(request: Request, response: Response, secret: str) -> None:
+    """Give a browser a session that was just opened; the one that it had is over."""
     _end(request)
+    set_cookie(request, response, secret)
+
+
+def set_cookie(request: Request, response: Response, secret: str) -> None:
+    """Put a session's secret where scripts cannot read it and other sites cannot send it."""
     response.set_cookie(
         COOKIE,
-        session.secret,
+        secret,
         max_age=SESSION_S,
         httponly=True,
         samesite="strict",
@@ -80,7 +88,7 @@ def log_in(request: Request, response: Response, name: str, secret: str) -> None
     )
 
 
-def _by_token(services: Server, secret: str) -> NewToken:
+def _by_token(services: Server, secret: str, client: str) -> NewToken:
     now_ms = services.now_ms()
     with services.store.write() as connection:
         who = authenticate(connection, secret, now_ms)
@@ -98,8 +106,9 @@ def _by_token(services: Server, secret: str) -> NewToken:
             parent=row.parent or row.id,
             owner=row.owner,
             is_session=True,
+            client=client,
         )
-        record(connection, who.name, "console login", session.id, now_ms)
+        record(connection, who.name, "console login", session.id, now_ms, client=client)
     return session
 
 
@@ -115,8 +124,8 @@ def _end(request: Request) -> None:
     now_ms = services.now_ms()
     with suppress(Unauthorized), services.store.write() as connection:
         row = find_token(connection, request.cookies.get(COOKIE, ""), now_ms)
-        if row.last_used_ms is not None:
-            connection.execute(update(tokens).where(tokens.c.id == row.id).values(revoked_ms=now_ms))
+        if row.session is not None:
+            sessions.forget(connection, row.session, now_ms)
 
 
 def current(request: Request) -> Session:
@@ -138,7 +147,17 @@ def current(request: Request) -> Session:
     if is_stale(who, now_ms):
         with services.store.write() as connection:
             used(connection, who, now_ms)
-    return Session(who, hmac.digest(secret.encode(), b"edge-fleet console form", hashlib.sha256).hex())
+            renewed = sessions.rotate(connection, who, now_ms) if request.method == "GET" else None
+        if renewed is not None:
+            request.state.renewed = renewed.secret  # `renew` puts it into the answer
+    return Session(who, services.keys.form_secret(who.session or who.token))
+
+
+def renew(request: Request, response: Response) -> None:
+    """Give the browser its session's new secret, when it has got one in this request."""
+    secret = getattr(request.state, "renewed", None)
+    if secret is not None:
+        set_cookie(request, response, secret)
 
 
 def require_form(request: Request, session: Session, csrf: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, String, Table, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, UniqueConstraint
 
 from edge_fleet.schema.base import ROW_ID, metadata
 
@@ -25,6 +25,12 @@ tokens = Table(
     Column("scopes", JSON(none_as_null=True)),  # what it is narrowed to; None: all that the role may
     Column("owner", String(64), ForeignKey("users.name", name="tokens_owner")),  # whose it is; None: nobody's
     Column("last_used_ms", BigInteger),  # of a session, to the minute; None: no session
+    # since revision 0015
+    Column("session", String(32)),  # the first of its rows: a session's secret changes, each has a row
+    Column("client", String(64), nullable=False, server_default=""),  # address that it was opened from
+    Column("replaced_ms", BigInteger),  # when the session got its next secret
+    Index("tokens_by_session", "session"),
+    Index("tokens_by_owner", "owner"),
 )
 
 # People. Rows are never deleted: the audit log names them.

@@ -156,11 +156,14 @@ def test_a_guesser_waits_and_is_told_how_long(fleet: Running) -> None:
 
 def test_a_role_that_was_taken_away_holds_at_once(fleet: Running) -> None:
     _user(fleet, "dora", "admin")
-    with client(fleet.url, _login(fleet, "dora").json()["token"]) as dora:
-        assert dora.get("/api/v1/users").status_code == 200
+    session, token = _login(fleet, "dora").json()["token"], fleet.token("admin", user="dora")
+    with client(fleet.url, session) as console, client(fleet.url, token) as program:
+        for dora in (console, program):
+            assert dora.get("/api/v1/users").status_code == 200
         fleet.admin.post("/api/v1/users/dora", json={"role": "viewer"})
-        assert dora.get("/api/v1/users").status_code == 403
-        assert dora.get("/api/v1/devices").status_code == 200
+        assert console.get("/api/v1/devices").status_code == 401, "sessions end"
+        assert program.get("/api/v1/users").status_code == 403, "tokens may no more than their user"
+        assert program.get("/api/v1/devices").status_code == 200
 
 
 def test_a_user_who_is_disabled_is_out_with_every_session_and_token(fleet: Running) -> None:
