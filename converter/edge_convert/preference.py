@@ -7,7 +7,7 @@ of this host are not in here: they differ from run to run, and the same inputs m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,8 +27,9 @@ HALF_THE_TIME = 0.5
 SAME = 0.07
 SAME_SPEED = 0.014  # to who prefers speed, 1 %
 # What noise is worth among precisions of one network that are no slower than int8 throughout: every 6 dB
-# less of it is one bit more, for which 15 % of time may be given.
+# less of it is one bit more, for which 15 % of time may be given, and none for less than half a bit.
 DOUBLED_FOR_DB = 30.0
+HALF_A_BIT_DB = 3.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
         nearly = min(cost.values()) + (SAME_SPEED if prefer == "speed" else SAME)
         first = min((c for c in fitting if cost[c.name] <= nearly), key=_by_quality)
         if prefer == "balanced":
-            first = _refined(first, fitting, cost)
+            first = _refined(first, fitting)
         order.append(first)
         fitting.remove(first)
     behind = [c for c in candidates if used[c.name] > most]
@@ -126,23 +127,33 @@ def ordered(candidates: Sequence[Figures], limits: Limits, prefer: Prefer) -> li
     return order + sorted(behind, key=lambda c: (used[c.name] > within, *_by_quality(c)))
 
 
-def _refined(first: Figures, fitting: Sequence[Figures], cost: Mapping[str, float]) -> Figures:
+def _refined(first: Figures, fitting: Sequence[Figures]) -> Figures:
     """The best trade of noise for time, of the same form of the network and no slower than int8 throughout.
 
-    Pruning changes what the network is, and noise says little of it; precision changes the noise alone.
+    Pruning changes what the network is, and noise says little of it; precision changes the noise alone, which
+    is known far better than how many of a few samples it turns.
     """
     alike = [c for c in fitting if c.form == first.form]
-    most = max(cost[first.name], min((cost[c.name] for c in alike if not c.mixed), default=-math.inf)) + SAME
-    within = [c for c in alike if cost[c.name] <= most]
-    return min(within, key=lambda c: (cost[c.name] - c.quality_db / DOUBLED_FOR_DB, *_by_quality(c)))
+    int8 = min((_doublings(c) for c in alike if not c.mixed), default=-math.inf)
+    within = [c for c in alike if _doublings(c) <= max(_doublings(first), int8) + SAME]
+    fastest = min(within, key=lambda c: (_doublings(c), *_by_quality(c)))
+    worth = [c for c in within if c.quality_db >= fastest.quality_db + HALF_A_BIT_DB]
+    return min((fastest, *worth), key=_noise_for_time)
+
+
+def _noise_for_time(c: Figures) -> tuple[float, float, float, int, str]:
+    return _doublings(c) - c.quality_db / DOUBLED_FOR_DB, *_by_quality(c)
+
+
+def _doublings(c: Figures) -> float:
+    return math.log2(max(c.cost_us, 1e-9))
 
 
 def _cost(c: Figures, used: float, prefer: Prefer) -> float:
     """What is to be small: doublings of time or size; for "balanced", of time against the allowance."""
     if prefer == "size":
         return math.log2(max(c.bytes, 1))
-    doublings = math.log2(max(c.cost_us, 1e-9))
-    return doublings + used / HALF_THE_TIME if prefer == "balanced" else doublings
+    return _doublings(c) + used / HALF_THE_TIME if prefer == "balanced" else _doublings(c)
 
 
 def _by_quality(c: Figures) -> tuple[float, float, int, str]:

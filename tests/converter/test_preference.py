@@ -87,6 +87,14 @@ def test_noise_is_bought_with_time_that_int8_throughout_would_have_taken() -> No
             assert (ordered([whole, fast, found], LIMITS, prefer)[0] is found) is first
 
 
+def test_less_than_half_a_bit_of_noise_is_worth_no_time() -> None:
+    # one in a thousand turned by int8 throughout, and none with a layer in float that takes 1 % longer
+    whole = Figures("whole", Score(samples=1000, agreement=0.999, sqnr_db=31.4), 100, 9)
+    for db, first in ((33.0, "whole"), (34.3, "whole"), (34.5, "mixed")):
+        mixed = Figures("mixed", Score(samples=1000, agreement=1.0, sqnr_db=db), 101, 9, mixed=True)
+        assert ordered([whole, mixed], LIMITS, "balanced")[0].name == first
+
+
 def test_who_prefers_speed_gives_two_percent_of_it_for_nothing() -> None:
     fast, better = one("fast", 30, 100, 9), one("better", 35, 102, 9)
     assert ordered([fast, better], LIMITS, "speed")[0] is fast
