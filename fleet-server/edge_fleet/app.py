@@ -21,6 +21,7 @@ from edge_fleet.api import (
     auditing,
     datasets,
     devices,
+    fleet,
     health,
     keys,
     lineage,
@@ -85,6 +86,7 @@ def routers() -> list[APIRouter]:
     """The parts of the API."""
     parts = (
         devices,
+        fleet,
         releases,
         lineage,
         rollouts,

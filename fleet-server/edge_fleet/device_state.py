@@ -11,6 +11,7 @@ from edge_fleet.assignment import TransitionInvalid
 from edge_fleet.audit import record
 from edge_fleet.orders import note_progress
 from edge_fleet.schema import devices, streams
+from edge_fleet.standings.due import heard, touch
 from edge_fleet.store import insert_new
 
 
@@ -30,6 +31,9 @@ def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool
         return False
     if state.type == "hello":
         _announce_epoch(connection, state, now_ms)
+        heard(connection, state.device, now_ms)
+    else:
+        touch(connection, state.device, now_ms)  # it says one when something changed
     if state.progress is not None:
         # a device cannot take back a refusal: what it said first stands
         with suppress(TransitionInvalid):

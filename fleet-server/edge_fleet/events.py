@@ -21,7 +21,8 @@ class News:
     """One piece of news.
 
     Args:
-        kind: "device", "telemetry", "release", "rollout", "alert", "refusal", "broker" or "lost".
+        kind: "device", "telemetry", "release", "rollout", "alert", "refusal",
+            "standing" (how devices are doing changed), "broker" or "lost".
         fields: Small and flat; enough to know what to read again.
     """
 

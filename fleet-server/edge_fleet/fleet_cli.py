@@ -14,6 +14,7 @@ from edge_contracts.keys import read_public
 from edge_fleet.finite import Finite
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import ago, table
+from edge_fleet.standings.cli import devices_find
 
 if TYPE_CHECKING:
     from edge_fleet.client import Client
@@ -108,7 +109,7 @@ def token_revoke(token_id: str, home_path: Path | None, url: str | None, token: 
 def devices(
     context: click.Context, home_path: Path | None, url: str | None, token: str | None, as_json: bool
 ) -> None:
-    """List the devices; `show ID` for one, `revoke ID` to put one out."""
+    """List the devices; `find` searches, `show ID` for one, `revoke ID` to put one out."""
     context.obj = (home_path, url, token)
     if context.invoked_subcommand is not None:
         return
@@ -173,6 +174,9 @@ def devices_show(
         click.echo(f"  assignment {row['number']}: {bundle} {row['phase']} {reason}".rstrip())
     for event in found["events"]:
         click.echo(f"  event {event['name']} {event['code']} {event['detail']}".rstrip())
+
+
+devices.add_command(devices_find)
 
 
 @devices.command("revoke")

@@ -14,6 +14,7 @@ from edge_contracts.messages import Progress
 from edge_fleet import assignment
 from edge_fleet.assignment import EVENT_OF, Event, State
 from edge_fleet.schema import assignments
+from edge_fleet.standings.due import touch
 
 # built once: what a device says is looked up a thousand times a second, and building costs as much as asking
 _HERE = (assignments.c.device == bindparam("device_")) & (assignments.c.number == bindparam("number_"))
@@ -59,6 +60,7 @@ def issue(
             changed_ms=now_ms,
         )
     )
+    touch(connection, device, now_ms)
     return number
 
 
@@ -96,6 +98,7 @@ def note(
     if (state, code, detail) != (row.phase, row.code, row.detail):
         told = {"phase": state, "code": code, "detail": detail, "changed_ms": now_ms}
         connection.execute(_CHANGE, {"device_": device, "number_": number, **told})
+        touch(connection, device, now_ms)
     return state
 
 

@@ -31,7 +31,6 @@ from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.dispatch import Dispatcher
 from edge_fleet.errors import AddressInUse, HomeInvalid
 from edge_fleet.events import EventBus
-from edge_fleet.giving_way import GivingWay
 from edge_fleet.home import Home, announce, locked, making
 from edge_fleet.ingest import Ingest
 from edge_fleet.keys import read_keys, write_secret
@@ -39,6 +38,7 @@ from edge_fleet.link import Link
 from edge_fleet.republish import Republisher
 from edge_fleet.rollouts.conductor import Conductor
 from edge_fleet.services import Server
+from edge_fleet.standings.work import Standings
 from edge_fleet.storage.housekeeping import Housekeeper, parse_age
 from edge_fleet.store import Store, open_store
 from edge_fleet.webhooks.sender import Sender
@@ -161,16 +161,17 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         )
         sealer = Sealer(server, keys.director, home.audit_head)
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
-        housekeeper = Housekeeper(store, keep_raw_ms, now_ms, GivingWay(lambda: ingest.waiting))
+        housekeeper = Housekeeper(store, keep_raw_ms, now_ms)
         alerts = Watch(server, lambda: link.is_up)
         sender = Sender(server, keys.webhook_secret)
-        republisher = Republisher(store, config.fleet, link.publish, GivingWay(lambda: ingest.waiting))
+        republisher = Republisher(store, config.fleet, link.publish)
         works: tuple[Callable[[threading.Event], None], ...] = (
             Conductor(server).run,
             sealer.run,
             housekeeper.run,
             alerts.run,
             sender.run,
+            Standings(server).run,
         )
         if config.verified == "on":
             republisher.begin()

@@ -71,11 +71,10 @@ def revoke_device(device: str, services: Shared, who: Operator) -> dict[str, Any
 
 def describe(connection: Connection, device: str | None = None) -> list[dict[str, Any]]:
     """Devices as the API shows them: identity, state, newest assignment, telemetry position."""
-    newest = (
-        select(assignments.c.device, func.max(assignments.c.number).label("number"))
-        .group_by(assignments.c.device)
-        .subquery()
-    )
+    last = select(assignments.c.device, func.max(assignments.c.number).label("number"))
+    if device is not None:
+        last = last.where(assignments.c.device == device)
+    newest = last.group_by(assignments.c.device).subquery()
     query = (
         select(
             devices,

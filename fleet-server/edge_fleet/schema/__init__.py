@@ -14,4 +14,5 @@ from edge_fleet.schema.device import *
 from edge_fleet.schema.release import *
 from edge_fleet.schema.review import *
 from edge_fleet.schema.rollout import *
+from edge_fleet.schema.standing import *
 from edge_fleet.schema.telemetry import *

@@ -1,0 +1,53 @@
+"""Saying that a device is to be looked at soon, in the transaction that changes something about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, bindparam, or_, update
+
+from edge_fleet.schema import standings
+from edge_fleet.standings.condition import Health
+
+RECHECK_MS = 120_000  # of one that is well: its figures are at most so old, unless the fleet is large
+AGAIN_MS = 30_000  # one that does badly is judged by new windows at most so often
+NAMES_PER_QUERY = 500
+
+_own = standings.c
+_SOON = update(standings).values(due_ms=bindparam("now_")).where(_own.due_ms > bindparam("now_"))
+# silent, without a model at work, or not to be looked at again: of those a word is news
+_ASLEEP = or_(
+    _own.health.in_((Health.SILENT, Health.IDLE)), _own.due_ms > bindparam("now_") + bindparam("recheck_")
+)
+# built once: they are run for every message that devices send
+_TOUCH = _SOON.where(_own.device == bindparam("device_"))
+_HEARD = _TOUCH.where(_ASLEEP)
+_HEARD_ALL = _SOON.where(_own.device.in_(bindparam("devices_", expanding=True)), _ASLEEP)
+_BAD = _SOON.where(
+    _own.device.in_(bindparam("devices_", expanding=True)), _own.judged_ms < bindparam("before_")
+)
+
+
+def touch(connection: Connection, device: str, now_ms: int) -> None:
+    """Something happened to a device."""
+    connection.execute(_TOUCH, {"device_": device, "now_": now_ms})
+
+
+def heard(connection: Connection, device: str, now_ms: int) -> None:
+    """A device said something: news if it was silent."""
+    connection.execute(_HEARD, {"device_": device, "now_": now_ms, "recheck_": RECHECK_MS})
+
+
+def reported(connection: Connection, names: Sequence[str], bad: Sequence[str], now_ms: int) -> None:
+    """Windows arrived.
+
+    Args:
+        names: Of the devices.
+        bad: Those of whom the windows say something bad.
+    """
+    for at in range(0, len(names), NAMES_PER_QUERY):
+        some = list(names[at : at + NAMES_PER_QUERY])
+        connection.execute(_HEARD_ALL, {"devices_": some, "now_": now_ms, "recheck_": RECHECK_MS})
+    for at in range(0, len(bad), NAMES_PER_QUERY):
+        some = list(bad[at : at + NAMES_PER_QUERY])
+        connection.execute(_BAD, {"devices_": some, "now_": now_ms, "before_": now_ms - AGAIN_MS})
