@@ -1,117 +1,151 @@
-"""The page of one device: condition, model, chain, charts, and drift against the baseline."""
+"""The page of one device: health, model and why, charts, chain, drift, history, and what can be ordered."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from fastapi import Response
-from markupsafe import Markup
+from fastapi import Query, Request, Response
 from sqlalchemy import Connection, select
 
-from edge_contracts.digest import short
-from edge_contracts.sketch import Drift
 from edge_fleet.api.access import Shared
-from edge_fleet.api.devices import show_device
-from edge_fleet.console import charts
-from edge_fleet.console.device_rows import RECENT_MS, device_row
-from edge_fleet.console.page import Visitor, answer, make_router
-from edge_fleet.evidence import BundleFacts, Reading, drifts_of
-from edge_fleet.rollouts.readings import load_facts, reading_of
-from edge_fleet.schema import bundles, refusals, windows
+from edge_fleet.api.devices import revoke_device, show_device
+from edge_fleet.auth import Right
+from edge_fleet.console import device_charts, device_history, session
+from edge_fleet.console.device_charts import SPANS
+from edge_fleet.console.page import Text, Visitor, answer, go, make_router, require
+from edge_fleet.errors import NotFound, RequestInvalid
+from edge_fleet.lineage import rows as lineage
+from edge_fleet.lineage.resolution import Resolution
+from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
+from edge_fleet.rollouts.readings import load_facts
+from edge_fleet.schema import bundles, refusals, releases
+from edge_fleet.standings.judge import Baselines, Judgement, judge
 
 router = make_router()
 
-CHART_WINDOWS = 300
+REVOKE = "revoke"
 
 
 @router.get("/console/devices/{device}")
-def device(device: str, services: Shared, visitor: Visitor) -> Response:
+def device(
+    device: str,
+    services: Shared,
+    visitor: Visitor,
+    span: Annotated[str, Query(max_length=20)] = "hour",
+) -> Response:
     """One device."""
+    if span not in SPANS:
+        raise RequestInvalid(f"span: {span!r:.40} is not one of {', '.join(SPANS)}")
     now_ms = services.now_ms()
     found = show_device(device, services, visitor.who)
     with services.store.read() as connection:
-        values = device_page(connection, found, now_ms)
+        values = device_page(connection, found, span, now_ms)
     return answer(visitor, "device.html", now_ms, **values)
 
 
-def device_page(connection: Connection, shown: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    """One device: condition, charts, drift against the baseline, what was refused.
+@router.post("/console/devices/{device}/{order}")
+def order(
+    device: str,
+    order: str,
+    request: Request,
+    services: Shared,
+    visitor: Visitor,
+    csrf: Text = "",
+    rollout: Text = "",
+    why: Text = "",
+) -> Response:
+    """Leave it out of its rollout, try it again, send it back, or put it out of the fleet."""
+    session.require_form(request, visitor, csrf)
+    require(visitor, Right.OPERATE)
+    if order == REVOKE:
+        revoke_device(device, services, visitor.who)
+    elif order in tuple(DeviceOrder):
+        order_device(services, rollout, device, DeviceOrder(order), visitor.who.name, why[:500])
+    else:
+        raise NotFound(f"no such order {order!r:.40}; possible: {', '.join((*DeviceOrder, REVOKE))}")
+    return go(f"/devices/{device}")
+
+
+def device_page(connection: Connection, shown: Mapping[str, Any], span: str, now_ms: int) -> dict[str, Any]:
+    """What the page shows.
 
     Args:
         shown: As `api.devices.show_device` gives it.
+        span: One of SPANS.
     """
-    latest = connection.execute(
-        select(windows)
-        .where(windows.c.device == shown["id"])
-        .order_by(windows.c.id.desc())
-        .limit(CHART_WINDOWS)
-    ).all()
-    readings = [reading_of(row) for row in reversed(latest)]
-    facts = load_facts(connection, {r.bundle for r in readings})
-    recent = [r for r in readings if r.received_s * 1000 >= now_ms - RECENT_MS]
-    versions = _versions(connection)
+    name, active = str(shown["id"]), shown["active"] or {}
+    judged = _judged(connection, name, now_ms)
+    points = device_charts.load(connection, name, SPANS[span], now_ms)
+    named = {one["bundle"] for one in shown["assignments"] if one["bundle"]}
+    reported = {point.bundle for point in points} | ({active["bundle"]} if active else set())
+    versions = _versions(connection, named | reported)
+    facts = load_facts(connection, reported)
+    last = points[-1] if points else None
     return {
         "device": shown,
-        "row": device_row(shown, recent, facts, now_ms),
-        "charts": _charts(readings, versions, now_ms / 1000),
-        "drifts": _drift_rows(shown, recent, facts),
+        "judged": judged,
+        "span": span,
+        "spans": list(SPANS),
+        "charts": device_charts.draw(points, SPANS[span], versions, facts, now_ms / 1000),
+        "drifts": device_charts.against_baseline(points, active.get("bundle", ""), facts),
         "versions": versions,
+        "why": _why(connection, shown),
+        "streams": device_history.chain(connection, name),
+        "history": device_history.history(connection, shown, versions),
+        "rollout": device_history.newest_rollout(connection, name),
         "refusals": [
             dict(row)
             for row in connection.execute(
-                select(refusals).where(refusals.c.device == shown["id"]).order_by(refusals.c.last_ms.desc())
+                select(refusals).where(refusals.c.device == name).order_by(refusals.c.last_ms.desc())
             ).mappings()
         ],
-        "memory_bytes": latest[0].rss_bytes if latest else None,
-        "temperature_c": latest[0].temperature_c if latest else None,
+        "memory_bytes": last.memory_bytes if last else None,
+        "temperature_c": last.temperature_c if last else None,
     }
 
 
-def _versions(connection: Connection) -> dict[str, str]:
-    """Name and version of every bundle, by digest."""
-    rows = connection.execute(select(bundles.c.digest, bundles.c.manifest))
-    found = {}
-    for row in rows:
-        manifest = json.loads(row.manifest)
-        found[row.digest] = f"{manifest['name']} {manifest['version']}"
-    return found
+def _judged(connection: Connection, device: str, now_ms: int) -> Judgement:
+    """As of now: the fleet's table may be two minutes older."""
+    ((_, judged),) = judge(connection, [device], now_ms, Baselines())
+    return judged
 
 
-def _charts(
-    readings: Sequence[Reading], versions: Mapping[str, str], now_s: float
-) -> list[tuple[str, Markup]]:
-    """Latency, work and errors over time, one point a window."""
-    latency, answered, failed = [], [], []
-    for r in readings:
-        series = versions.get(r.bundle, short(r.bundle))
-        p95 = r.latency_ms.quantile(0.95)
-        if p95 is not None:
-            latency.append(charts.Point(r.received_s, p95, series))
-        answered.append(charts.Point(r.received_s, r.inferences, series))
-        failed.append(charts.Point(r.received_s, r.errors + r.refused, series))
-    return [
-        ("p95 latency of a window", charts.line(latency, "p95 latency", "ms", now_s)),
-        ("Inferences a window", charts.line(answered, "inferences", "a window", now_s)),
-        ("Inferences without an answer", charts.line(failed, "without an answer", "a window", now_s)),
-    ]
+def _versions(connection: Connection, wanted: set[str]) -> dict[str, str]:
+    """Name and version of bundles, by digest."""
+    rows = connection.execute(
+        select(bundles.c.digest, releases.c.name, releases.c.version)
+        .join(releases, releases.c.counter == bundles.c.counter)
+        .where(bundles.c.digest.in_(list(wanted)))
+    )
+    return {row.digest: f"{row.name} {row.version}" for row in rows}
 
 
-def _drift_rows(
-    shown: Mapping[str, Any], recent: Sequence[Reading], facts: Mapping[str, BundleFacts]
-) -> list[tuple[Drift, Markup]]:
-    """Each monitored number of the running model, live beside its baseline, furthest first."""
-    bundle: str = shown["active"]["bundle"] if shown["active"] else ""
-    if bundle not in facts:
+def _why(connection: Connection, shown: Mapping[str, Any]) -> list[tuple[str, str, Resolution]]:
+    """What it gets of the release that it runs, of the one it was given last, and of the newest of that name.
+
+    Each with what makes it of interest and the release's name.
+    """
+    if shown["revoked_ms"] is not None:
         return []
-    own = [r for r in recent if r.bundle == bundle]
-    rows = []
-    for drift in sorted(drifts_of(facts[bundle].baseline, own), key=lambda one: -one.distance):
-        scalar = next(s for s in facts[bundle].baseline.scalars if s.name == drift.name)
-        counts = [
-            r.scalars[drift.name] for r in own if len(r.scalars.get(drift.name, ())) == len(scalar.counts)
-        ]
-        live = [sum(column) for column in zip(*counts, strict=True)]
-        rows.append((drift, charts.histogram(scalar.counts, live, f"{drift.name}: baseline and live shares")))
-    return rows
+    wanted: dict[int, tuple[str, str]] = {}
+    active, given = shown["active"] or {}, shown["assignment"] or {}
+    for said, bundle in (("It runs", active.get("bundle")), ("It was given last", given.get("bundle"))):
+        row = connection.execute(
+            select(releases.c.counter, releases.c.name, releases.c.version)
+            .join(bundles, bundles.c.counter == releases.c.counter)
+            .where(bundles.c.digest == bundle)
+        ).one_or_none()
+        if row is not None:
+            wanted.setdefault(row.counter, (said, f"{row.name}@{row.version}"))
+    names = {named.split("@")[0] for _, named in wanted.values()}
+    query = select(releases.c.counter, releases.c.name, releases.c.version)
+    if names:
+        query = query.where(releases.c.name.in_(names))
+    newest = connection.execute(query.order_by(releases.c.counter.desc()).limit(1)).one_or_none()
+    if newest is not None:
+        wanted.setdefault(newest.counter, ("The newest is", f"{newest.name}@{newest.version}"))
+    return [
+        (said, named, lineage.explained(connection, named, str(shown["id"]))[0])
+        for said, named in wanted.values()
+    ]

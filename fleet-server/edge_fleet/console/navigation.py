@@ -23,8 +23,9 @@ class Entry:
 
 
 ENTRIES = (
-    Entry("/console", "Fleet", "fleet"),
-    Entry("/console/releases", "Releases", "releases"),
+    Entry("/console", "Overview", "overview"),
+    Entry("/console/fleet", "Fleet", "fleet"),
+    Entry("/console/models", "Models", "models"),
     Entry("/console/rollouts", "Rollouts", "rollouts"),
     Entry("/console/approvals", "Approvals", "approvals"),
     Entry("/console/alerts", "Alerts", "alerts"),

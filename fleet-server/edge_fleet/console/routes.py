@@ -5,14 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from edge_fleet.console import device, entrance, fleet, navigation, releases, rendering, rollouts
+from edge_fleet.console import device, entrance, fleet, models, navigation, overview, rendering, rollouts
 
 # a page is added here, and in `navigation.py` where it has a place in the navigation
 PAGES: tuple[APIRouter, ...] = (
     entrance.router,
+    overview.router,
     fleet.router,
     device.router,
-    releases.router,
+    models.router,
     rollouts.router,
 )
 

@@ -67,7 +67,7 @@ if (document.querySelector("[data-live]")) {
   let last = 0;
   news.onopen = () => say("up", "live");
   news.onerror = () => say("down", "not live");
-  for (const kind of ["device", "telemetry", "release", "rollout", "alert", "refusal", "broker", "lost"]) {
+  for (const kind of ["device", "telemetry", "release", "rollout", "alert", "standing", "refusal", "broker", "lost"]) {
     news.addEventListener(kind, () => {
       if (performance.now() - last < GAP_MS) {
         again = true;

@@ -1,0 +1,81 @@
+"""The pages of models: versions, one in full, compared, found by digest, recalled."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+from console_visit import csrf, visitor
+from fleet_rows import FleetRows, digest
+from fleet_server import Running
+
+from edge_contracts.digest import digest_of
+
+
+def test_versions_show_stage_bundles_and_who_runs_them(operator: httpx.Client) -> None:
+    page = operator.get("/console/models").text
+    row = page[page.index("/console/models/digits%401") :]
+    assert "candidate" in row and "arm-cpu" in row and "intel-npu" in row
+    assert '/console/fleet?model=digits+1">4</a>' in row or "model=digits%201" in row
+    assert "/console/rollouts/new?release=digits%402" in page
+    assert "1 version<" in operator.get("/console/models?q=2").text
+    assert "No version fits" in operator.get("/console/models?q=nothing").text
+
+
+def test_a_version_shows_where_it_comes_from_and_what_it_promises(operator: httpx.Client) -> None:
+    page = operator.get("/console/models/digits@1").text
+    assert "digits.onnx" in page and digest("1") in page
+    assert "10, 90 % must agree" in page and "p95 of 50 ms" in page
+    assert "devices measured 800 inferences" in page  # two windows of 400
+    assert "/console/models/compare?before=digits%401&amp;after=digits%402" in (
+        operator.get("/console/models/digits@2").text
+    )
+    answer = operator.get("/console/models/digits@9")
+    assert answer.status_code == 404 and "no release" in answer.text
+
+
+def test_two_versions_are_compared_profile_by_profile(operator: httpx.Client) -> None:
+    page = operator.get("/console/models/compare?before=digits@1&after=digits@2").text
+    assert "digits@2 has no bundle for intel-npu, which digits@1 has" in page
+    assert "measured by devices" in page
+    same = operator.get("/console/models/compare?before=digits@1&after=digits@1").text
+    assert same.count("No difference.") == 2
+    assert operator.get("/console/models/compare?before=digits@1&after=digits@9").status_code == 404
+    assert "<select" in operator.get("/console/models/compare").text
+
+
+def test_a_digest_or_its_beginning_is_found(operator: httpx.Client) -> None:
+    source = digest_of(b"s")
+    page = operator.get(f"/console/models/find?q={source[:20]}").text
+    assert "source digits.onnx" in page and page.count("digits@1") >= 2
+    assert "is not a digest" in operator.get("/console/models/find?q=zz").text
+    assert "nothing known here" in operator.get(f"/console/models/find?q={'0' * 12}").text
+
+
+def test_a_recall_names_the_devices_and_leads_to_the_proof(operator: httpx.Client) -> None:
+    page = operator.get("/console/models/recall?what=digits@1").text
+    assert set(re.findall(r"/console/devices/([\w-]+)", page)) == {"cam-0", "cam-1"}
+    assert "<b>800</b>" in page and "/api/v1/lineage/recall/proof?what=digits%401" in page
+    assert "no release" in operator.get("/console/models/recall?what=digits@9").text
+    assert "No device has reported it" in operator.get("/console/models/recall?what=digits@2").text
+
+
+@pytest.mark.parametrize("step", ["approve", "retire", "reopen"])
+def test_the_stage_is_changed_by_who_may_and_by_nobody_else(
+    fleet: Running, operator: httpx.Client, rows: FleetRows, step: str
+) -> None:
+    path = f"/console/models/digits@2/{step}"
+    own = operator.get("/console/models/digits@2").text
+    assert 'id="decide"' not in own
+    assert operator.post(path, data={"csrf": csrf(own)}).status_code == 403
+    with visitor(fleet, fleet.token("approver", label="bert")) as approver:
+        page = approver.get("/console/models/digits@2").text
+        assert approver.post(path, data={"csrf": "0" * 64}).status_code == 403
+        done = approver.post(path, data={"csrf": csrf(page), "why": "looked at it"})
+        assert done.status_code == 303, done.text
+        after = approver.get("/console/models/digits@2").text
+        assert "looked at it" in after and "bert/" in after
+        again = approver.post(path, data={"csrf": csrf(after)})
+        assert again.status_code == 409
+        assert approver.post("/console/models/digits@2/burn", data={"csrf": csrf(after)}).status_code == 404
