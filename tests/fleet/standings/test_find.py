@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from fleet_rows import FleetRows
 from sqlalchemy import insert, select
@@ -10,14 +12,19 @@ from edge_fleet import schema
 from edge_fleet.standings import find
 from edge_fleet.standings.condition import ORDER, Health
 from edge_fleet.standings.find import SORTS, Wanted
-from edge_fleet.store import Store
+from edge_fleet.store import Store, open_store
 
 WORDS = "{}\narm-cpu\nsite=lab_{}\ndigits {}"
 
 
-@pytest.fixture
-def stored(store: Store) -> Store:
-    """Thirty devices whose figures repeat."""
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Thirty devices whose figures repeat, in each kind of database; the tests only read."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('found') / 'fleet.db'}"
+    else:
+        url = request.getfixturevalue("postgres").fresh()
+    store = open_store(url)
     rows = FleetRows(store, lambda: 1)
     names = [f"cam-{n:02}" for n in range(30)]
     rows.enrol(*names)
@@ -46,7 +53,8 @@ def stored(store: Store) -> Store:
                     due_ms=1,
                 )
             )
-    return store
+    yield store
+    store.close()
 
 
 @pytest.mark.parametrize("sort", SORTS)
