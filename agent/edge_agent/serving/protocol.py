@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
+import pydantic_core
 from numpy.typing import NDArray
 
 from edge_agent.inference.request import Reply
@@ -140,22 +141,19 @@ def write_error(code: str, message: str) -> bytes:
 
 
 def read_json(content: bytes) -> Any:
-    """Strict JSON: no NaN, no Infinity.
+    """Strict JSON in UTF-8 (RFC 8259, section 8.1): no NaN, no Infinity, no half of a surrogate pair.
+
+    By pydantic's parser, which is in the process anyway and takes a fifth of the standard library's time.
 
     Raises:
         CallRefused: It is not JSON.
     """
     try:
-        return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
-    except (ValueError, RecursionError) as error:
-        raise refuse(f"the request is not JSON: {str(error) or 'nested too deeply'}") from None
+        return pydantic_core.from_json(content, allow_inf_nan=False)
+    except ValueError as error:
+        raise refuse(f"the request is not JSON: {error}") from None
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)  # `json.loads` would make one each time
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 

@@ -184,7 +184,18 @@ def test_a_json_length_that_is_not_the_jsons_is_refused(json_bytes: int) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"a": NaN}', b"[Infinity]", b"\xff\xfe", b"[" * 100_000, b"1" * 5000]
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"a": NaN}',
+        b"[Infinity]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"1" * 5000,
+        '{"a": 1}'.encode("utf-16"),
+        b'["\\ud800"]',
+    ],
 )
 def test_what_is_not_json_is_refused(content: bytes) -> None:
     with pytest.raises(CallRefused, match="the request is not JSON"):
