@@ -79,7 +79,7 @@ class Rule:
         failed = {m.device for m in found.failed}
         executed = {m.device for m in found.members if m.state in FAILED}
         for group in found.groups:
-            share = group.panel.share("failed", "attempts")
+            share = group.laid.panel.share("failed", "attempts")
             if not share.devices:
                 continue
             rows, shares = share.at(-1)

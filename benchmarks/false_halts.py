@@ -48,7 +48,7 @@ class Naive:
     def __call__(self, plan: RolloutPlan, position: Position, found: StageEvidence, now_s: float) -> Decision:
         """What follows."""
         for group in found.groups:
-            bad, total = group.panel.share("failed", "attempts").now
+            bad, total = group.laid.panel.share("failed", "attempts").now
             if binomial_tail(int(bad), int(total), LIMIT) < ALPHA:
                 return Decision(Event.FAILED, "", ())
         return decide(plan.model_copy(update={"gates": {}}), position, found, now_s)

@@ -1,24 +1,23 @@
-"""What is known about a rollout's devices: telemetry and states, laid out for the gates. Pure.
+"""What is known about a rollout's devices: telemetry and states, as the gates see them. Pure.
 
 Only windows of the new bundle that arrived after the device was assigned count for the release; its
 baseline to compare with is the release before, on the same devices earlier and on devices that have
 not been reached at the same time (the control group). Arrival is by the server's clock: a device's
-own clock may be wrong by years.
+own clock may be wrong by years. `gathering.py` lays it out.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeVar, cast
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 from edge_contracts.sketch import Baseline, Drift, QuantileSketch, compare, merge_quantiles
 from edge_fleet.assignment import FAILED, SETTLED, State
-from edge_fleet.panel import EMPTY, DeviceRows, Panel, assemble, rows_of
-
-T = TypeVar("T")
+from edge_fleet.panel import EMPTY, Panel
+from edge_fleet.sums import Numbers, Seen, Sums
 
 DRIFT_SCALARS = 128  # as many as a window carries
 
@@ -132,16 +131,15 @@ class DeviceDrift:
 
 
 @dataclass(frozen=True)
-class Group:
-    """The reached devices that run one bundle: the same model, form and class of device.
+class Laid:
+    """What some devices of a group reported, laid out.
 
     Args:
         new: Under the new bundle, since each device was assigned.
-        old: Under the releases before: these devices earlier, and devices not reached.
-        latency_p95_ms: What the bundle promises.
-        drifts: Pooled over the group, one per monitored number.
-        control: Live numbers of devices that have not been reached, at the same time, against the
-            baseline of what they run; without such devices, of this group's devices before.
+        earlier: The same devices under the releases before.
+        others: Devices that have not been reached, meanwhile, under the releases before.
+        live: Live numbers as few readings as they fit into, of "new", "earlier" and "others".
+        per_device: Drift of each reached device.
         panel: What `new` is the sum of, device by device.
         before: The same of these devices under the releases before.
         by_stage: `panel` in parts: the devices of each stage.
@@ -150,20 +148,71 @@ class Group:
         shadow: Windows in which this bundle and another answered the same inputs.
     """
 
+    new: Exposure = field(default_factory=Exposure)
+    earlier: Exposure = field(default_factory=Exposure)
+    others: Exposure = field(default_factory=Exposure)
+    live: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
+    per_device: tuple[DeviceDrift, ...] = ()
+    panel: Panel = EMPTY
+    before: Panel = EMPTY
+    by_stage: tuple[Panel, ...] = ()
+    beside: tuple[Panel, ...] = ()
+    shadow: Panel = EMPTY
+
+
+@dataclass(frozen=True)
+class Group:
+    """The reached devices that run one bundle: the same model, form and class of device.
+
+    Args:
+        latency_p95_ms: What the bundle promises.
+        sums: What these devices, and those beside them, add up to.
+        facts: Of this bundle and those before it.
+    """
+
     bundle: str
     profile: str
     members: tuple[Member, ...]
-    new: Exposure
-    old: Exposure
     latency_p95_ms: float
-    drifts: tuple[Drift, ...]
-    per_device: tuple[DeviceDrift, ...]
-    control: tuple[Drift, ...]
-    panel: Panel = field(default=EMPTY, compare=False)
-    before: Panel = field(default=EMPTY, compare=False)
-    by_stage: tuple[Panel, ...] = field(default=(), compare=False)
-    beside: tuple[Panel, ...] = field(default=(), compare=False)
-    shadow: Panel = field(default=EMPTY, compare=False)
+    sums: Sums[Laid]
+    facts: Mapping[str, BundleFacts] = field(default_factory=dict)
+
+    @property
+    def laid(self) -> Laid:
+        """Everything that its devices reported, at the cost of laying it out."""
+        return self.sums.all()
+
+    @property
+    def attempts(self) -> int:
+        """Inferences that the new bundle was asked for."""
+        return int(self.sums.sum("attempts", lambda laid: {"of": laid.new.attempts})["of"])
+
+    @property
+    def drifts(self) -> tuple[Drift, ...]:
+        """Pooled over the group, one per monitored number."""
+        fact = self.facts.get(self.bundle)
+        return () if fact is None else _drifts(fact.baseline, self._live(), "new", self.bundle)
+
+    @property
+    def control(self) -> tuple[Drift, ...]:
+        """Live numbers of devices not reached, at the same time, against the baseline of what they run.
+
+        Without such devices, of this group's devices before.
+        """
+        live = self._live()
+        which = "others" if live.get("windows of others") else "earlier"
+        return tuple(
+            drift
+            for bundle, fact in sorted(self.facts.items())
+            for drift in _drifts(fact.baseline, live, which, bundle)
+        )
+
+    def as_shadow(self) -> Group:
+        """The same with what it answered as a shadow, or beside one, for what it answered."""
+        return replace(self, sums=Seen(self.sums, "shadow", lambda laid: replace(laid, panel=laid.shadow)))
+
+    def _live(self) -> Numbers:
+        return self.sums.sum("live", _live)
 
 
 @dataclass(frozen=True)
@@ -180,7 +229,7 @@ class StageEvidence:
     stage: int
     members: tuple[Member, ...]
     groups: tuple[Group, ...]
-    reporting: frozenset[str]
+    reporting: Collection[str]
     bundles: int = 1
 
     @property
@@ -197,64 +246,6 @@ class StageEvidence:
     def failed(self) -> tuple[Member, ...]:
         """Devices reached that went back or refused."""
         return tuple(member for member in self.members if member.state in FAILED)
-
-
-class Memory:
-    """What was worked out of one device's windows, for as long as these are the same."""
-
-    def __init__(self) -> None:
-        """Remember nothing."""
-        self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
-
-    def of(self, key: Hashable, state: Hashable, work: Callable[[], T]) -> T:
-        """What `work` gave for this key when the state was this one, or gives now."""
-        found = self._kept.get(key)
-        if found is None or found[0] != state:
-            found = self._kept[key] = (state, work())
-        return cast("T", found[1])
-
-
-def gather(
-    members: Sequence[Member],
-    readings: Iterable[Reading],
-    facts: Mapping[str, BundleFacts],
-    stage: int,
-    started_s: float,
-    bundles: int = 1,
-) -> StageEvidence:
-    """Lay telemetry and states out for the gates.
-
-    Args:
-        readings: Windows of the new and of the previous bundles, of any device, in any order.
-        facts: Of every bundle that a member was assigned; of previous ones as far as known.
-        started_s: When the rollout began, Unix seconds: control windows are from then on.
-        bundles: Of the release.
-    """
-    by_device: dict[str, list[Reading]] = {}
-    for reading in readings:
-        by_device.setdefault(reading.device, []).append(reading)
-    return gather_again(members, by_device, facts, stage, started_s, bundles, Memory())
-
-
-def gather_again(
-    members: Sequence[Member],
-    readings: Mapping[str, Sequence[Reading]],
-    facts: Mapping[str, BundleFacts],
-    stage: int,
-    started_s: float,
-    bundles: int,
-    memory: Memory,
-) -> StageEvidence:
-    """As `gather`, from windows by device that only grow: what a device contributed before is remembered."""
-    groups, reporting = [], set()
-    since = {member.device: member.assigned_s for member in members}
-    for bundle in sorted({member.bundle for member in members}):
-        own = tuple(member for member in members if member.bundle == bundle)
-        group, heard = _group(facts[bundle], own, readings, facts, since, started_s, memory)
-        groups.append(group)
-        reporting |= heard
-    bundles = max(bundles, len(groups))
-    return StageEvidence(stage, tuple(members), tuple(groups), frozenset(reporting), bundles)
 
 
 def sum_up(readings: Iterable[Reading]) -> Exposure:
@@ -287,185 +278,22 @@ def drifts_of(baseline: Baseline, readings: Iterable[Reading]) -> tuple[Drift, .
     return tuple(drifts)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some windows of one device, worked up.
-
-    Args:
-        totals: Sums of their live numbers, as few readings as there are bundles and numbers of bins.
-    """
-
-    exposure: Exposure
-    totals: tuple[Reading, ...]
-    rows: DeviceRows | None
+def _live(laid: Laid) -> Numbers:
+    """How often they were told, and counts, of live numbers by whose they are, bundle, name and bins."""
+    found: dict[Hashable, Any] = {"windows of others": laid.others.windows}
+    for which, readings in laid.live.items():
+        for reading in readings:
+            for name, counts in reading.scalars.items():
+                key = which, reading.bundle, name, len(counts)
+                found[key] = found.get(key, 0) + np.array((1, *counts))
+    return found
 
 
-@dataclass(frozen=True)
-class _Own:
-    """What a reached device contributes to its group; `_Other`: one that is not in the group."""
-
-    new: _Part
-    earlier: _Part
-    shadow: DeviceRows | None
-    drift: DeviceDrift | None
-    reporting: bool
-
-
-@dataclass(frozen=True)
-class _Other:
-    beside: _Part
-    from_stage: tuple[DeviceRows | None, ...]
-    shadow: DeviceRows | None
-
-
-def _group(
-    fact: BundleFacts,
-    members: tuple[Member, ...],
-    readings: Mapping[str, Sequence[Reading]],
-    facts: Mapping[str, BundleFacts],
-    since: Mapping[str, float],
-    started_s: float,
-    memory: Memory,
-) -> tuple[Group, set[str]]:
-    here = {member.device: member for member in members}
-    previous = frozenset(member.previous for member in members if member.previous) - {fact.digest}
-    stages = sorted({member.stage for member in members})
-    begun = tuple(min(m.assigned_s for m in members if m.stage == n) for n in stages)
-    own: dict[str, _Own] = {}
-    others: list[_Other] = []
-    for device in sorted(readings):
-        found = readings[device]
-        if device in here:
-            state: Hashable = (len(found), since[device], previous)
-            own[device] = memory.of(
-                (fact.digest, device),
-                state,
-                partial(_own, fact, device, found, facts, since[device], previous),
-            )
-        else:
-            until_s = since.get(device, math.inf)
-            others.append(
-                memory.of(
-                    (fact.digest, device),
-                    (len(found), until_s, previous, started_s, begun),
-                    partial(_other, fact, device, found, started_s, until_s, previous, begun),
-                )
-            )
-    new, earlier = [one.new for one in own.values()], [one.earlier for one in own.values()]
-    beside = [one.beside for one in others]
-    control = beside if any(part.exposure.windows for part in beside) else earlier
-    in_order = sorted(
-        [(device, one.shadow) for device, one in own.items() if one.shadow]
-        + [(one.shadow.device, one.shadow) for one in others if one.shadow]
-    )
-    group = Group(
-        bundle=fact.digest,
-        profile=fact.profile,
-        members=members,
-        new=_added(part.exposure for part in new),
-        old=_added(part.exposure for part in (*earlier, *beside)),
-        latency_p95_ms=fact.latency_p95_ms,
-        drifts=drifts_of(fact.baseline, (total for part in new for total in part.totals)),
-        per_device=tuple(one.drift for one in own.values() if one.drift is not None),
-        control=_by_bundle(facts, (total for part in control for total in part.totals)),
-        panel=assemble(part.rows for part in new),
-        before=assemble(part.rows for part in earlier),
-        by_stage=tuple(
-            assemble(one.new.rows for device, one in own.items() if here[device].stage == n) for n in stages
-        ),
-        shadow=assemble(rows for _, rows in in_order),
-        beside=tuple(assemble(one.from_stage[n] for one in others) for n in range(len(stages))),
-    )
-    return group, {device for device, one in own.items() if one.reporting}
-
-
-def _own(
-    fact: BundleFacts,
-    device: str,
-    readings: Sequence[Reading],
-    facts: Mapping[str, BundleFacts],
-    since_s: float,
-    previous: frozenset[str],
-) -> _Own:
-    new = [r for r in readings if r.bundle == fact.digest and r.received_s >= since_s]
-    earlier = [r for r in readings if r.bundle in previous]
-    drift = DeviceDrift(device, drifts_of(fact.baseline, new), _by_bundle(facts, earlier)) if new else None
-    return _Own(
-        _part(device, new),
-        _part(device, earlier),
-        _shadow(fact, device, readings),
-        drift,
-        any(r.inferences for r in new),
-    )
-
-
-def _other(
-    fact: BundleFacts,
-    device: str,
-    readings: Sequence[Reading],
-    started_s: float,
-    until_s: float,
-    previous: frozenset[str],
-    begun: tuple[float, ...],
-) -> _Other:
-    # a device that is reached later is a control until then
-    beside = [r for r in readings if r.bundle in previous and started_s <= r.received_s < until_s]
-    return _Other(
-        _part(device, beside),
-        tuple(rows_of(device, (r for r in beside if r.received_s >= first)) for first in begun),
-        _shadow(fact, device, readings),
-    )
-
-
-def _shadow(fact: BundleFacts, device: str, readings: Sequence[Reading]) -> DeviceRows | None:
-    return rows_of(device, (r for r in readings if r.compared and fact.digest in (r.shadow, r.bundle)))
-
-
-def _part(device: str, readings: Sequence[Reading]) -> _Part:
-    return _Part(sum_up(readings), tuple(_totals(device, readings)), rows_of(device, readings))
-
-
-def _totals(device: str, readings: Iterable[Reading]) -> Iterator[Reading]:
-    """The same live numbers in few readings: for each bundle, one for each number of bins of a name."""
-    summed: dict[str, dict[tuple[str, int], list[int]]] = {}
-    for reading in readings:
-        kept = summed.setdefault(reading.bundle, {})
-        for name, counts in reading.scalars.items():
-            before = kept.get((name, len(counts)))
-            kept[name, len(counts)] = (
-                list(counts) if before is None else [a + b for a, b in zip(before, counts, strict=True)]
-            )
-    for bundle, found in summed.items():
-        for bins in sorted({bins for _, bins in found}):
-            scalars = {name: tuple(counts) for (name, size), counts in found.items() if size == bins}
-            yield Reading(device, bundle, 0.0, 0, scalars=scalars)
-
-
-def _added(exposures: Iterable[Exposure]) -> Exposure:
-    windows = inferences = errors = refused = golden_total = golden_agree = 0
-    bins: dict[int, int] = {}
-    for one in exposures:
-        windows += one.windows
-        inferences += one.inferences
-        errors += one.errors
-        refused += one.refused
-        golden_total += one.golden_total
-        golden_agree += one.golden_agree
-        for index, count in one.latency_ms.bins.items():
-            bins[index] = bins.get(index, 0) + count
-    return Exposure(
-        windows, inferences, errors, refused, QuantileSketch(bins=bins), golden_total, golden_agree
-    )
-
-
-def _by_bundle(facts: Mapping[str, BundleFacts], readings: Iterable[Reading]) -> tuple[Drift, ...]:
-    """Compare windows of several bundles, each with the baseline of its own."""
-    by_bundle: dict[str, list[Reading]] = {}
-    for reading in readings:
-        by_bundle.setdefault(reading.bundle, []).append(reading)
-    return tuple(
-        drift
-        for bundle, kept in sorted(by_bundle.items())
-        if bundle in facts
-        for drift in drifts_of(facts[bundle].baseline, kept)
-    )
+def _drifts(baseline: Baseline, live: Numbers, which: str, bundle: str) -> tuple[Drift, ...]:
+    """As `drifts_of`, of counts that are summed already."""
+    found = []
+    for scalar in baseline.scalars[:DRIFT_SCALARS]:
+        counts = live.get((which, bundle, scalar.name, len(scalar.counts)))
+        if counts is not None and counts[0]:
+            found.append(compare(scalar, [int(count) for count in counts[1:]]))
+    return tuple(found)

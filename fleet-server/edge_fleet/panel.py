@@ -132,6 +132,12 @@ class Histogram:
         return found
 
 
+def quantile_of(counts: Mapping[int, float], q: float) -> float | None:
+    """As `QuantileSketch.quantile`, of counts by bin that need not be whole numbers; None without any."""
+    bins = np.array(sorted(counts), dtype=np.float64)
+    return Histogram(bins, np.array([[[counts[int(k)] for k in bins]]])).quantile(q)
+
+
 @dataclass(frozen=True)
 class Panel:
     """Some devices' reports.

@@ -6,7 +6,8 @@ import dataclasses
 
 from edge_contracts.sketch import Baseline, QuantileSketch, ScalarBaseline
 from edge_fleet.assignment import State
-from edge_fleet.evidence import BundleFacts, Member, Reading, drifts_of, gather, sum_up
+from edge_fleet.evidence import BundleFacts, Group, Member, Reading, drifts_of, sum_up
+from edge_fleet.gathering import gather
 
 NEW, OLD, OTHER = "sha256:new", "sha256:old", "sha256:other"
 BASELINE = Baseline(
@@ -20,25 +21,30 @@ def reading(device: str, bundle: str, received_s: float, inferences: int = 10) -
     return Reading(device, bundle, received_s, inferences, latency_ms=QuantileSketch(bins={1: inferences}))
 
 
+def _before(group: Group) -> int:
+    """Inferences under the release before."""
+    return group.laid.earlier.inferences + group.laid.others.inferences
+
+
 def test_windows_before_the_assignment_do_not_speak_for_the_release() -> None:
     readings = [reading("cam-1", NEW, 99.9, 7), reading("cam-1", NEW, 100.0, 30)]
     evidence = gather([CAM_1], readings, FACTS, 0, started_s=90.0)
-    assert evidence.groups[0].new.inferences == 30
+    assert evidence.groups[0].laid.new.inferences == 30
 
 
 def test_windows_of_another_bundle_do_not_speak_for_the_release() -> None:
     evidence = gather([CAM_1], [reading("cam-1", OTHER, 150.0)], FACTS, 0, started_s=90.0)
-    assert evidence.groups[0].new.inferences == 0
-    assert evidence.reporting == frozenset()
+    assert evidence.groups[0].laid.new.inferences == 0
+    assert evidence.reporting == set()
 
 
 def test_a_device_that_was_not_reached_does_not_speak_for_the_release() -> None:
     evidence = gather([CAM_1], [reading("cam-9", NEW, 150.0)], FACTS, 0, started_s=90.0)
-    assert evidence.groups[0].new.inferences == 0
+    assert evidence.groups[0].laid.new.inferences == 0
 
 
 def test_an_idle_window_is_no_report() -> None:
-    assert gather([CAM_1], [reading("cam-1", NEW, 150.0, 0)], FACTS, 0, 90.0).reporting == frozenset()
+    assert gather([CAM_1], [reading("cam-1", NEW, 150.0, 0)], FACTS, 0, 90.0).reporting == set()
     assert gather([CAM_1], [reading("cam-1", NEW, 150.0, 1)], FACTS, 0, 90.0).reporting == {"cam-1"}
 
 
@@ -50,27 +56,31 @@ def test_the_release_before_is_these_devices_earlier_and_others_meanwhile() -> N
         reading("cam-3", OTHER, 120.0, 4000),  # not what these devices had
     ]
     evidence = gather([CAM_1], readings, FACTS, 0, started_s=90.0)
-    assert evidence.groups[0].old.inferences == 21
+    assert _before(evidence.groups[0]) == 21
 
 
 def test_a_device_reached_later_is_a_control_until_then() -> None:
     coral = Member("cam-2", 1, OTHER, OLD, State.TRIAL, assigned_s=130.0)
     readings = [reading("cam-2", OLD, 129.0, 20), reading("cam-2", OLD, 131.0, 300)]
     evidence = gather([CAM_1, coral], readings, FACTS, 1, started_s=90.0)
-    assert next(g for g in evidence.groups if g.bundle == NEW).old.inferences == 20
+    assert _before(next(g for g in evidence.groups if g.bundle == NEW)) == 20
 
 
 def test_each_bundle_is_a_group_of_its_own() -> None:
     other = Member("cam-2", 0, OTHER, None, State.CONFIRMED, assigned_s=100.0)
     readings = [reading("cam-1", NEW, 110.0, 1), reading("cam-2", OTHER, 110.0, 20)]
     groups = gather([CAM_1, other], readings, FACTS, 0, 90.0).groups
-    assert {group.bundle: group.new.inferences for group in groups} == {NEW: 1, OTHER: 20}
+    assert {group.bundle: group.laid.new.inferences for group in groups} == {NEW: 1, OTHER: 20}
 
 
 def test_the_order_of_arrival_changes_nothing() -> None:
     readings = [reading("cam-1", NEW, 100.0 + i, i) for i in range(1, 20)]
     forward = gather([CAM_1], readings, FACTS, 0, 90.0)
-    assert gather([CAM_1], readings[::-1], FACTS, 0, 90.0) == forward
+    backward = gather([CAM_1], readings[::-1], FACTS, 0, 90.0)
+    assert forward.reporting == backward.reporting
+    (one,), (other,) = forward.groups, backward.groups
+    assert one.laid.new == other.laid.new and one.drifts == other.drifts
+    assert one.laid.panel.share("failed", "attempts").now == other.laid.panel.share("failed", "attempts").now
 
 
 def test_sums_are_those_of_the_windows() -> None:

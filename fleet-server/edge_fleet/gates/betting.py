@@ -13,8 +13,9 @@ Everything is a natural logarithm of wealth: 0 is nothing shown, ln 1000 is a th
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from edge_fleet.panel import Floats
 # sees a defect of every device with the first two or three, the timid ones a small one in many.
 STAKES = np.array([0.98, 0.6, 0.3, 0.1, 0.03])
 _LOG_MONEY = np.log(np.array([0.4, 0.2, 0.2, 0.1, 0.1]))
+_NOTHING = 1e-9  # what rounding leaves of a variance that is none
+_ONE, _NONE = np.ones(1), np.zeros(1)
 _SMALLEST = 1e-9  # a limit of zero: anything at all is then conclusive
 # Values of the unknown common mean in the comparison of two groups; between them the wealth is bounded.
 _MEANS = np.unique(np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 48), np.linspace(0.0, 1.0, 17)]))
@@ -38,7 +41,12 @@ def above(shares: Floats, limits: Floats | float) -> float:
         shares: One per device, 0 to 1.
         limits: One for all, or one per device, known before its share was.
     """
-    return _pool(_paths(shares, limits))
+    return pooled(paths(shares, limits))
+
+
+def above_alike(ones: float, devices: float, limit: float) -> float:
+    """The same of devices that are each wholly bad, so many, or not at all."""
+    return pooled(ones * paths(_ONE, limit) + (devices - ones) * paths(_NONE, limit))
 
 
 def above_control(shares: Floats, control: Floats, margin: float) -> float:
@@ -54,12 +62,23 @@ def above_control(shares: Floats, control: Floats, margin: float) -> float:
     """
     if not len(shares) or not len(control):
         return 0.0
-    least = math.inf
-    for low, high in itertools.pairwise(_MEANS):
-        ours = above(shares, min(1.0, high + margin))
-        theirs = 0.0 if low == 0.0 else above(1.0 - control, 1.0 - low)
-        least = min(least, ours + theirs)
-    return least
+    return of_both(ours_paths(shares, margin), control_paths(control))
+
+
+def ours_paths(shares: Floats, margin: float) -> Floats:
+    """One side of `above_control`: a row for each stretch of the unknown mean. Adds up over devices."""
+    return np.array([paths(shares, min(1.0, high + margin)) for high in _MEANS[1:]])
+
+
+def control_paths(control: Floats) -> Floats:
+    """The other side."""
+    nothing = np.zeros(len(STAKES))
+    return np.array([paths(1.0 - control, 1.0 - low) if low else nothing for low in _MEANS[:-1]])
+
+
+def of_both(ours: Floats, theirs: Floats) -> float:
+    """What the two sides show together."""
+    return min(pooled(one) + pooled(other) for one, other in zip(ours, theirs, strict=True))
 
 
 def below(bad: float, total: float, limit: float) -> float:
@@ -97,6 +116,8 @@ def upper_bound(bad: float, total: float, log_wealth: float) -> float:
 def effective(bad: Floats, total: Floats) -> tuple[float, float]:
     """Bad and all trials of some clusters, reduced to as many independent ones as they are worth.
 
+    `clusters` says what of a device goes into it, and adds up; `worth` what follows.
+
     Rao and Scott 1992, "A simple method for the analysis of clustered binary data": both are divided
     by the design effect, the variance between clusters over the binomial one; never by less than 1.
     Clusters of a device are compared with that device's own rate: what is asked is the rate of these
@@ -105,19 +126,32 @@ def effective(bad: Floats, total: Floats) -> tuple[float, float]:
     Args:
         bad, total: Devices by clusters; clusters without trials are passed over.
     """
+    return worth(clusters(bad, total))
+
+
+def clusters(bad: Floats, total: Floats) -> dict[str, float]:
+    """Of some devices: trials, those that went wrong, and the terms of both variances."""
     bad, total = np.atleast_2d(bad), np.atleast_2d(total)
     own = total.sum(axis=1)
     bad, total, own = bad[own > 0], total[own > 0], own[own > 0]
-    trials, wrong = float(own.sum()), float(bad.sum())
-    freedom = int((total > 0).sum()) - len(own)
-    if freedom < 1 or wrong in (0.0, trials):
-        return wrong, trials
     rates = bad.sum(axis=1) / own
-    binomial = float((own * rates * (1 - rates)).sum())
-    if binomial <= 0:
+    return {
+        "trials": float(own.sum()),
+        "wrong": float(bad.sum()),
+        "clusters": int((total > 0).sum()),
+        "clustered": len(own),
+        "binomial": float((own * rates * (1 - rates)).sum()),
+        "between": float(((bad - rates[:, None] * total) ** 2).sum()),
+    }
+
+
+def worth(found: Mapping[Any, Any]) -> tuple[float, float]:
+    """Bad and all trials, as many as they are worth, from sums of `clusters`."""
+    trials, wrong = float(found["trials"]), float(found["wrong"])
+    freedom = found["clusters"] - found["clustered"]
+    if freedom < 1 or wrong in (0.0, trials) or found["binomial"] <= _NOTHING:
         return wrong, trials
-    found = float(((bad - rates[:, None] * total) ** 2).sum()) * (freedom + len(own)) / freedom
-    effect = max(1.0, found / binomial)
+    effect = max(1.0, found["between"] * found["clusters"] / freedom / found["binomial"])
     return wrong / effect, trials / effect
 
 
@@ -144,15 +178,16 @@ def broken(shares: Floats, windows: Floats, healthy: float) -> Floats:
     return stacked
 
 
-def _paths(shares: Floats, limits: Floats | float) -> Floats:
-    """Log wealth of each stake."""
+def paths(shares: Floats, limits: Floats | float) -> Floats:
+    """Log wealth of each stake. Adds up over devices."""
     ratio = shares / np.maximum(limits, _SMALLEST)
     summed: Floats = np.log1p(STAKES[:, None] * (ratio[None, :] - 1.0)).sum(axis=1)
     return summed
 
 
-def _pool(paths: Floats) -> float:
-    return float(np.logaddexp.reduce(paths + _LOG_MONEY))
+def pooled(summed: Floats) -> float:
+    """Log wealth of all stakes together, from sums of `paths`."""
+    return float(np.logaddexp.reduce(summed + _LOG_MONEY))
 
 
 def _log_sum(terms: list[float]) -> float:

@@ -7,7 +7,7 @@ import dataclasses
 from edge_fleet.evidence import Group
 from edge_fleet.gates.rates import ANY
 from edge_fleet.gates.registry import gate
-from edge_fleet.gates.shares import judge_share
+from edge_fleet.gates.shares import Measure, judge_share
 from edge_fleet.gates.verdict import Budget, Finding, GateLimit, Outcome
 
 
@@ -16,7 +16,7 @@ def abstain_rate(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     """Whether too many answers are marked uncertain."""
     return judge_share(
         group,
-        lambda panel: panel.share("uncertain", "answered"),
+        Measure.counted("uncertain", "answered"),
         "answers uncertain",
         allowed.limit,
         allowed,
@@ -29,7 +29,7 @@ def fallback_rate(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     """Whether the second model is asked too often for what this one is unsure of or fails on."""
     return judge_share(
         group,
-        lambda panel: panel.share("second", "answered"),
+        Measure.counted("second", "answered"),
         "answers by the second model",
         allowed.limit,
         allowed,
@@ -41,8 +41,8 @@ def fallback_rate(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
 def shadow_agreement(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     """Whether the release and the one before it answer alike, where one ran as the other's shadow."""
     return judge_share(
-        dataclasses.replace(group, panel=group.shadow),
-        lambda panel: panel.share("differing", "compared"),
+        group.as_shadow(),
+        Measure.counted("differing", "compared"),
         "compared answers differ",
         1 - allowed.limit,
         allowed,
@@ -62,7 +62,7 @@ def live_accuracy(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     limit = 1 - allowed.limit if allowed.against == "limit" else allowed.limit
     return judge_share(
         group,
-        lambda panel: panel.share("wrong", "labelled"),
+        Measure.counted("wrong", "labelled"),
         "labels say wrong",
         limit,
         allowed,
@@ -77,7 +77,7 @@ def confidence_shift(group: Group, allowed: GateLimit, budget: Budget) -> Findin
     sides = [
         judge_share(
             group,
-            lambda panel, bad=bad: panel.share(bad, "rated"),  # type: ignore[misc]
+            Measure.counted(bad, "rated"),
             f"answers' {bad}",
             allowed.limit,
             allowed,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-
-import numpy as np
+from collections.abc import Iterable, Set
 
 from edge_contracts.sketch import MIN_DISTANCE, Drift
-from edge_fleet.evidence import DeviceDrift, Group
+from edge_fleet.evidence import DeviceDrift, Group, Laid
 from edge_fleet.gates import betting
 from edge_fleet.gates.registry import gate
 from edge_fleet.gates.shares import told_wealth, written
@@ -37,22 +35,26 @@ def drift(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     What is certain of a pool follows from the baseline's own critical values (one in a million for
     each comparison). Devices that drift singly are bet on as units, like every other share.
     """
-    shared = _certain(group.control, allowed.limit / 2)
-    pooled = _certain(group.drifts, allowed.limit)
+    drifts, control = group.drifts, group.control
+    shared = _certain(control, allowed.limit / 2)
+    pooled = _certain(drifts, allowed.limit)
     guilty = sorted(pooled.keys() - shared.keys())
-    loners = [one for one in group.per_device if _alone(one, allowed.limit, shared)]
-    wealth = 0.0
-    if loners:
-        alone = np.array([float(one in loners) for one in group.per_device])
-        wealth = betting.above(alone, LONE_DRIFTERS)
-    furthest = max(group.drifts, key=lambda one: one.distance, default=None)
-    samples = min((one.samples for one in group.drifts), default=0)
+
+    def alone(laid: Laid) -> dict[str, DeviceDrift]:
+        return {one.device: one for one in laid.per_device if _alone(one, allowed.limit, shared.keys())}
+
+    found = group.sums.pick(("alone", allowed.limit, frozenset(shared)), alone)
+    loners = [found[device] for device in sorted(found)]
+    counted = int(group.sums.sum("drift", lambda laid: {"devices": len(laid.per_device)})["devices"])
+    wealth = betting.above_alike(len(loners), counted, LONE_DRIFTERS) if loners else 0.0
+    furthest = max(drifts, key=lambda one: one.distance, default=None)
+    samples = min((one.samples for one in drifts), default=0)
     numbers: dict[str, Number] = {
         "distance": furthest.distance if furthest else None,
         "name": furthest.name if furthest else None,
         "allowed": allowed.limit,
         "total": samples,
-        "devices": len(group.per_device),
+        "devices": counted,
         "devices_alone": len(loners),
         "against": "control",
         "alpha": budget.alpha,
@@ -60,13 +62,13 @@ def drift(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
         "needed": round(math.exp(budget.needed)),
     }
     if guilty:
-        beside = "the release before does not" if group.control else "there is no release to compare with"
+        beside = "the release before does not" if control else "there is no release to compare with"
         return Finding(Outcome.FAIL, f"{_told(pooled, guilty)}; {beside}", numbers)
     by_themselves = ""
     if loners:
-        names = sorted(_alone(loners[0], allowed.limit, shared))
+        names = sorted(_alone(loners[0], allowed.limit, shared.keys()))
         by_themselves = (
-            f"{len(loners)} of {len(group.per_device)} devices drift by themselves, such as "
+            f"{len(loners)} of {counted} devices drift by themselves, such as "
             f"{loners[0].device}: {_told(_certain(loners[0].drifts, allowed.limit), names)}; "
             f"e = {written(wealth)}, needs {math.exp(budget.needed):,.0f}"
         )
@@ -77,22 +79,22 @@ def drift(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     if samples < allowed.min_inferences:
         told = f"{samples} inferences counted, {allowed.min_inferences} needed"
         return Finding(Outcome.WAIT, told, numbers)
-    if len(group.per_device) < allowed.min_devices:
-        told = f"{len(group.per_device)} devices counted, {allowed.min_devices} needed"
+    if counted < allowed.min_devices:
+        told = f"{counted} devices counted, {allowed.min_devices} needed"
         return Finding(Outcome.WAIT, told, numbers)
     if pooled:
         told = f"{_told(pooled, sorted(pooled))}; so does the control group: not this release's doing"
         return Finding(Outcome.WAIT, told, numbers)
     # rounding errors of the product must not turn 1 of 10 into too many
-    if len(loners) > LONE_DRIFTERS * len(group.per_device) + 1e-9:
+    if len(loners) > LONE_DRIFTERS * counted + 1e-9:
         return Finding(Outcome.WAIT, f"{by_themselves}: too few to be certain", numbers)
     told = f"furthest is {furthest.name} at {furthest.distance:.2f}, {allowed.limit:.2f} would count"
     return Finding(Outcome.PASS, told + (f"; {by_themselves}" if by_themselves else ""), numbers)
 
 
-def _alone(one: DeviceDrift, limit: float, shared: dict[str, Drift]) -> set[str]:
+def _alone(one: DeviceDrift, limit: float, shared: Set[str]) -> Set[str]:
     """What drifts on a device, and neither did so before nor does elsewhere."""
-    return _certain(one.drifts, limit).keys() - _certain(one.before, limit / 2).keys() - shared.keys()
+    return _certain(one.drifts, limit).keys() - _certain(one.before, limit / 2).keys() - shared
 
 
 def _certain(drifts: Iterable[Drift], distance: float) -> dict[str, Drift]:

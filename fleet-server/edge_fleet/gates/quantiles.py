@@ -7,15 +7,17 @@ the same way), with devices as units. Sketches round by 2 %: a bin counts as abo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from edge_fleet.evidence import Group
-from edge_fleet.gates.shares import judge_share
+from edge_fleet.evidence import Group, Laid
+from edge_fleet.gates.shares import Measure, judge_share
 from edge_fleet.gates.verdict import Budget, Finding, GateLimit, Outcome
-from edge_fleet.panel import Histogram, Panel
+from edge_fleet.panel import Panel, Share, quantile_of
+from edge_fleet.sums import Numbers
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Quantile:
 
 def judge_absolute(group: Group, of: Quantile, limit: float, allowed: GateLimit, budget: Budget) -> Finding:
     """Whether the quantile is above a given value."""
-    return _judge(group, of, lambda _device: limit, limit, "limit of the plan", allowed, budget)
+    return _judge(group, of, _everybody(of, limit), limit, "limit of the plan", allowed, budget)
 
 
 def judge_relative(
@@ -64,44 +66,59 @@ def judge_relative(
         how: The same for people, such as "ratio 1.5".
         promised: What to hold a first release to; None: there is nothing.
     """
-    before = allowed.against == "before"
-    found = _all(of, [group.before] if before else list(group.beside))
-    q = of.percent / 100
-    usual, count = found.quantile(q), int(found.totals.sum())
-    if usual is None or count < of.needed(allowed):
+    before, least = allowed.against == "before", of.needed(allowed)
+    values = _values(group, of, "before" if before else "beside")
+    usual, count = quantile_of(values, of.percent / 100), int(sum(values.values()))
+    if usual is None or count < least:
         if promised is not None and before:
             why = "promised in the manifest"
-            return _judge(group, of, lambda _device: promised, promised, why, allowed, budget)
+            return _judge(group, of, _everybody(of, promised), promised, why, allowed, budget)
         where = "under the release before" if before else "in the control group"
-        told = f"{count} {of.values} {where}, {of.needed(allowed)} needed"
-        return Finding(Outcome.WAIT, told)
-    own = {}
-    if before:
-        quantiles = found.quantiles(q)
-        for row in np.flatnonzero(found.totals >= of.needed(allowed)):
-            own[group.before.devices[row]] = worse(float(quantiles[row]))
+        return Finding(Outcome.WAIT, f"{count} {of.values} {where}, {least} needed")
     limit = worse(usual)
+    measure = _each(of, worse, how, limit, least) if before else _everybody(of, limit)
     where = "before" if before else "in the control group"
     why = f"{usual:.2f}{of.unit} {where}, {how}"
-    return _judge(group, of, lambda device: own.get(device, limit), limit, why, allowed, budget)
+    return _judge(group, of, measure, limit, why, allowed, budget)
+
+
+def _everybody(of: Quantile, limit: float) -> Measure:
+    """Values above one limit."""
+    return Measure(
+        (of.histogram, of.percent, limit), lambda panel, _laid: panel.beyond(of.histogram, lambda _: limit)
+    )
+
+
+def _each(of: Quantile, worse: Callable[[float], float], how: str, limit: float, least: int) -> Measure:
+    """Values above the limit of each device, from what it did before; where that is too little, above one."""
+
+    def counted(panel: Panel, laid: Laid) -> Share:
+        found = laid.before.histogram(of.histogram)
+        quantiles = found.quantiles(of.percent / 100)
+        own = {
+            laid.before.devices[row]: worse(float(quantiles[row]))
+            for row in np.flatnonzero(found.totals >= least)
+        }
+        return panel.beyond(of.histogram, lambda device: own.get(device, limit))
+
+    return Measure((of.histogram, of.percent, how, limit, least), counted)
 
 
 def _judge(
     group: Group,
     of: Quantile,
-    limit_of: Callable[[str], float],
+    measure: Measure,
     limit: float,
     why: str,
     allowed: GateLimit,
     budget: Budget,
 ) -> Finding:
-    histogram = _all(of, [group.panel])
-    quantile = histogram.quantile(of.percent / 100)
+    quantile = quantile_of(_values(group, of, "panel"), of.percent / 100)
     if quantile is None:
         return Finding(Outcome.WAIT, f"0 {of.values} reported, {of.needed(allowed)} needed")
     judged = judge_share(
         group,
-        lambda panel: panel.beyond(of.histogram, limit_of),
+        measure,
         f"{of.values} {of.above}",
         1 - of.percent / 100,
         allowed.model_copy(update={"against": "limit", "min_inferences": of.needed(allowed)}),
@@ -117,15 +134,19 @@ def _judge(
     return Finding(judged.outcome, f"{found}: {judged.reason}", numbers)
 
 
-def _all(of: Quantile, panels: Sequence[Panel]) -> Histogram:
-    """The values of some panels up to now, under each other."""
-    found = [panel.histogram(of.histogram) for panel in panels if panel.devices]
-    if len(found) == 1:
-        return found[0]
-    bins = np.unique(np.concatenate([np.zeros(0), *(one.bins for one in found)]))
-    rows = [np.zeros((0, 1, len(bins)))]
-    for one in found:
-        spread = np.zeros((len(one.counts), 1, len(bins)))
-        spread[:, 0, np.searchsorted(bins, one.bins)] = one.counts[:, -1]
-        rows.append(spread)
-    return Histogram(bins, np.concatenate(rows))
+def _values(group: Group, of: Quantile, which: str) -> dict[int, float]:
+    """How many values each bin holds, up to now, of the devices of one panel; of "beside" in all stages."""
+
+    def counted(laid: Laid) -> Numbers:
+        found: dict[Hashable, float] = {}
+        for panel in laid.beside if which == "beside" else [getattr(laid, which)]:
+            histogram = panel.histogram(of.histogram)
+            for index, count in zip(histogram.bins, histogram.counts[:, -1].sum(axis=0), strict=True):
+                found[int(index)] = found.get(int(index), 0) + float(count)
+        return found
+
+    return {
+        cast("int", index): count
+        for index, count in group.sums.sum(("values", of.histogram, which), counted).items()
+        if count
+    }

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from edge_fleet.evidence import Group
+from edge_fleet.evidence import Group, Laid
 from edge_fleet.gates import betting
 from edge_fleet.gates.registry import gate
-from edge_fleet.gates.shares import judge_share, told_wealth, written
+from edge_fleet.gates.shares import Measure, judge_share, told_wealth, written
 from edge_fleet.gates.verdict import Against, Budget, Finding, GateLimit, Number, Outcome
+from edge_fleet.sums import Numbers
 
 ANY: tuple[Against, ...] = ("limit", "before", "control")
 
@@ -20,7 +19,7 @@ def error_rate(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     """Whether inferences fail more often than allowed."""
     return judge_share(
         group,
-        lambda panel: panel.share("failed", "attempts"),
+        Measure.counted("failed", "attempts"),
         "inferences without an answer",
         allowed.limit,
         allowed,
@@ -35,29 +34,34 @@ def golden_agreement(group: Group, allowed: GateLimit, budget: Budget) -> Findin
     They always get the same ones on a device that works: no chance is in the answer of one device, only
     in how many devices are faulty by themselves.
     """
-    share = group.panel.share("golden_off", "golden")
-    off, total = share.now
-    rows, shares = share.at(-1)
-    if not len(rows):
+
+    def counted(laid: Laid) -> Numbers:
+        share = laid.panel.share("golden_off", "golden")
+        (off, total), (rows, shares) = share.now, share.at(-1)
+        wrong = int((shares > 1 - allowed.limit + 1e-9).sum())
+        return {"off": off, "total": total, "devices": len(rows), "wrong": wrong}
+
+    found = group.sums.sum(("golden", allowed.limit), counted)
+    off, total, devices, wrong = found["off"], found["total"], found["devices"], found["wrong"]
+    if not devices:
         return Finding(Outcome.WAIT, "no golden input has been run in service")
-    wrong = shares > 1 - allowed.limit + 1e-9
-    wealth = betting.above(wrong.astype(np.float64), min(1.0, 2 * budget.stray))
+    wealth = betting.above_alike(wrong, devices, min(1.0, 2 * budget.stray))
     needed = math.exp(budget.needed)
     numbers: dict[str, Number] = {
         "bad": off,
         "total": total,
-        "devices": len(rows),
-        "devices_wrong": int(wrong.sum()),
+        "devices": devices,
+        "devices_wrong": wrong,
         "against": "limit",
         "allowed": 1 - allowed.limit,
         "alpha": budget.alpha,
         "e": told_wealth(wealth),
         "needed": round(needed),
     }
-    found = f"{total - off:g} of {total:g} golden inputs agree, {allowed.limit:.0%} must"
-    if wrong.any():
-        found += f"; {int(wrong.sum())} of {len(rows)} devices disagree"
-        found += f"; e = {written(wealth)}, needs {needed:,.0f}"
-    if wrong.any() and wealth >= budget.needed:
-        return Finding(Outcome.FAIL, found, numbers)
-    return Finding(Outcome.WAIT if off > (1 - allowed.limit) * total + 1e-9 else Outcome.PASS, found, numbers)
+    told = f"{total - off:g} of {total:g} golden inputs agree, {allowed.limit:.0%} must"
+    if wrong:
+        told += f"; {wrong} of {devices} devices disagree"
+        told += f"; e = {written(wealth)}, needs {needed:,.0f}"
+    if wrong and wealth >= budget.needed:
+        return Finding(Outcome.FAIL, told, numbers)
+    return Finding(Outcome.WAIT if off > (1 - allowed.limit) * total + 1e-9 else Outcome.PASS, told, numbers)

@@ -64,7 +64,7 @@ def gate(
             asked = [
                 (group, judge(group, allowed, budget))
                 for group in evidence.groups
-                if any(member.state is State.CONFIRMED for member in group.members) or group.new.attempts
+                if any(member.state is State.CONFIRMED for member in group.members) or group.attempts
             ]
             if not asked:
                 return Verdict(name, Outcome.WAIT, "no device has confirmed the release yet")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from edge_fleet.evidence import Member, StageEvidence, gather_again
+from edge_fleet.evidence import Member, StageEvidence
 from edge_fleet.rollouts import candidates, readings, rows
 from edge_fleet.rollouts.engine import View
 from edge_fleet.rollouts.members import begun_since, load_members
@@ -47,19 +47,13 @@ def evidence_of(
     assert started_ms is not None, f"rollout {rollout.id} has not been started"
     digests = {member.bundle for member in members} | {m.previous for m in members if m.previous}
     seen = seen or SeenReadings()
-    seen.look(connection, members, started_ms)
-    bundles = candidates.count_bundles(connection, rollout.counter)
-    facts = readings.load_facts(connection, digests)
-    # without news since the last look there is nothing to lay out
-    return seen.remembered(
-        (tuple(members), rollout.position.stage, bundles),
-        lambda: gather_again(
-            members,
-            seen.by_device,
-            facts,
-            rollout.position.stage,
-            started_ms / 1000,
-            bundles,
-            seen.memory,
-        ),
+    reported = seen.look(connection, members, started_ms)
+    return seen.gathering.look(
+        members,
+        seen.by_device,
+        reported,
+        readings.load_facts(connection, digests),
+        rollout.position.stage,
+        started_ms / 1000,
+        candidates.count_bundles(connection, rollout.counter),
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from edge_contracts.manifest import Manifest
 from edge_contracts.sketch import QuantileSketch
-from edge_fleet.evidence import BundleFacts, Member, Memory, Reading, StageEvidence
+from edge_fleet.evidence import BundleFacts, Member, Reading
+from edge_fleet.gathering import Gathering
 from edge_fleet.schema import bundles, windows
 
 # How far back windows of the release before are looked at: a day has every hour's light and load.
@@ -56,32 +57,23 @@ class SeenReadings:
     def __init__(self) -> None:
         """Nothing was seen."""
         self.by_device: dict[str, list[Reading]] = {}
-        self.memory = Memory()
+        self.gathering = Gathering()
         self._asked: object = None
         self._last_id = 0
-        self._evidence: tuple[object, StageEvidence] | None = None
 
-    def look(self, connection: Connection, members: Sequence[Member], started_ms: int) -> None:
-        """Take in what arrived since the last look."""
+    def look(self, connection: Connection, members: Sequence[Member], started_ms: int) -> set[str]:
+        """Take in what arrived since the last look; returns whose it is."""
         asked = *_bundles(members), started_ms
         newest = connection.execute(select(func.max(windows.c.id))).scalar() or 0
         if asked != self._asked:
             found = load_readings(connection, members, started_ms)
-            self.by_device, self.memory, self._asked = {}, Memory(), asked
-            self._evidence = None
+            self.by_device, self.gathering, self._asked = {}, Gathering(), asked
         else:
             found = self._since(connection, members, started_ms)
         for reading in found:
             self.by_device.setdefault(reading.device, []).append(reading)
         self._last_id = newest
-        if found:
-            self._evidence = None
-
-    def remembered(self, state: object, work: Callable[[], StageEvidence]) -> StageEvidence:
-        """What `work` gave last, when no window arrived since and the state is the same, or gives now."""
-        if self._evidence is None or self._evidence[0] != state:
-            self._evidence = state, work()
-        return self._evidence[1]
+        return {reading.device for reading in found}
 
     def _since(self, connection: Connection, members: Sequence[Member], started_ms: int) -> list[Reading]:
         """By row ids alone: an index of bundles would lead through all that is known already."""

@@ -16,7 +16,7 @@ from enum import StrEnum
 import numpy as np
 
 from edge_fleet.assignment import State
-from edge_fleet.evidence import Exposure, Group, Member, StageEvidence
+from edge_fleet.evidence import Exposure, Group, Laid, Member, StageEvidence
 from edge_fleet.panel import Floats, Rows
 from edge_fleet.rollouts.decision import Decision, decide
 from edge_fleet.rollouts.phases import Event, Phase, Position, step
@@ -24,6 +24,7 @@ from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.simulation.defects import Defect
 from edge_fleet.simulation.description import DeviceClass
 from edge_fleet.simulation.draw import CONTROL, Drawn, draw, needed
+from edge_fleet.sums import Whole
 
 GIVE_UP_S = 86400.0  # a stage that waits for so long beyond its bake waits for a person
 _GROWTH = 1.5  # looks at a stage that waits are so much further apart each time
@@ -222,7 +223,7 @@ class _World:
                 continue
             own = tuple(m for m in members if m.bundle == f"{_BUNDLE}{place}")
             group = self._group(place, drawn, here, own, stage, now)
-            reporting.update(group.panel.devices)
+            reporting.update(group.laid.panel.devices)
             groups.append(group)
         return StageEvidence(stage, members, tuple(groups), frozenset(reporting), len(self.drawn))
 
@@ -247,21 +248,14 @@ class _World:
                 reports = (passed // drawn.of.window_s).astype(np.intp)
                 beside.append(drawn.panel_beside(self.row[others][reports >= 1], reports[reports >= 1]))
         asked = int(panel.counts["attempts"][:, -1].sum()) if panel.devices else 0
-        return Group(
-            bundle=f"{_BUNDLE}{place}",
-            profile=drawn.of.profile,
-            members=own,
+        laid = Laid(
             new=Exposure(inferences=asked),
-            old=Exposure(),
-            latency_p95_ms=math.inf,
-            drifts=(),
-            per_device=(),
-            control=(),
             panel=panel,
             before=drawn.panel_before(self.row[here]),
             by_stage=tuple(by_stage),
             beside=tuple(beside),
         )
+        return Group(f"{_BUNDLE}{place}", drawn.of.profile, own, math.inf, Whole(laid))
 
     def run(self, end: End, now: float, position: Position, why: str) -> Run:
         """What it came to."""
