@@ -59,6 +59,9 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Devices need a certificate of our own authority (mosquitto).",
         ),
         click.option(
+            "--oidc", metavar="FILE", help="How people log in at an identity provider (docs/access.md)."
+        ),
+        click.option(
             "--tls-host",
             "tls_hosts",
             multiple=True,
@@ -129,7 +132,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edge_"):
             raise
-        _die(2, f"edge-fleet needs {error.name}; install it with: pip install 'edgefleet[server]'")
+        extra = {"joserfc": "server,oidc"}.get((error.name or "").partition(".")[0], "server")
+        _die(2, f"edge-fleet needs {error.name}; install it with: pip install 'edgefleet[{extra}]'")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` is no error
 

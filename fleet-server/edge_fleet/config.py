@@ -32,6 +32,7 @@ class ServerConfig(Frozen):
         tls_cert, tls_key: PEM files of the device port, or "" for plain MQTT.
         tls_ca: PEM file of the CA that devices check the port with; "" means tls_cert itself.
         client_certificates: Whether the device port asks for a certificate of our own authority (mosquitto).
+        oidc: File that says how people log in at an identity provider; "" for by password alone.
         tls_hosts: Further names and addresses of the device port in the certificate that we make for it.
     """
 
@@ -47,6 +48,7 @@ class ServerConfig(Frozen):
     tls_key: str = ""
     tls_ca: str = ""
     client_certificates: bool = False
+    oidc: str = ""
     tls_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")], ...] = ()
 
 

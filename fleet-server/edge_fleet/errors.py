@@ -5,10 +5,12 @@ FleetError                       every refusal; its text is one line: found, exp
  |   +- ReleaseInvalid           bundles that do not make one release                      400
  +- Unauthorized                 no token, or one that is not known                        401
  +- Forbidden                    a token whose role does not allow this                    403
+ |   +- LoginRefused             an identity provider's word that does not let anybody in  403
  +- NotFound                     a device, release, archive ... that is not there          404
  +- Conflict                     true already, or true of something else                   409
  +- TooLarge                     a body over its limit                                     413
  +- TooManyAttempts              failed too often; wait                                    429
+ +- ProviderUnreachable          an identity provider that does not answer as one          503
  +- HomeInvalid                  a server home that is absent, damaged or in use
  |   +- DatabaseTooNew           written by a later release of edgefleet
  |   +- DatabaseMixed            tables that are not those of the revision that it says it has
@@ -58,6 +60,19 @@ class Forbidden(FleetError):
 
     code = "forbidden"
     status = 403
+
+
+class LoginRefused(Forbidden):
+    """What an identity provider says, or somebody says in its name, and that lets nobody in."""
+
+    code = "login-refused"
+
+
+class ProviderUnreachable(FleetError):
+    """An identity provider that does not answer, or not as one."""
+
+    code = "provider-unreachable"
+    status = 503
 
 
 class NotFound(FleetError):

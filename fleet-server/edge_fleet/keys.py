@@ -45,6 +45,10 @@ class ServerKeys:
         """What the forms of a console's session carry."""
         return hmac.digest(self.broker_secret, f"edgefleet-form-v1\n{session}".encode(), hashlib.sha256).hex()
 
+    def login_key(self) -> bytes:
+        """What a login at an identity provider is sealed with while it is under way: 256 bits."""
+        return hmac.digest(self.broker_secret, b"edgefleet-login-v1", hashlib.sha256)
+
     def webhook_secret(self, webhook: str) -> str:
         """What a webhook is signed with: 256 bits, written as Standard Webhooks do."""
         purpose = f"edgefleet-webhook-v1\n{webhook}".encode()

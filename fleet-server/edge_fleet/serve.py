@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -42,6 +43,9 @@ from edge_fleet.standings.work import Standings
 from edge_fleet.storage.housekeeping import Housekeeper, parse_age
 from edge_fleet.store import Store, open_store
 from edge_fleet.webhooks.sender import Sender
+
+if TYPE_CHECKING:
+    from edge_fleet.access.oidc_provider import Provider
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +103,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
     with ExitStack() as stack:
         stack.enter_context(locked(home))
         keys = read_keys(home.keys)
+        provider = identity_provider(config)
         store = open_store(home.database_url(config))
         stack.callback(store.close)
         ensure_admin(home, store)
@@ -158,6 +163,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             Patience(),
             tls,
             authority,
+            provider,
         )
         sealer = Sealer(server, keys.director, home.audit_head)
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
@@ -179,6 +185,22 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         for work in (*works, lambda stopping: watch(server, stopping)):
             stack.enter_context(_thread(work))
         yield server
+
+
+def identity_provider(config: ServerConfig) -> Provider | None:
+    """Where people log in besides here; what it needs is imported only where it is asked for.
+
+    Raises:
+        RequestInvalid: The settings or the secret cannot be read.
+        ContractError: The settings have a fault.
+        ModuleNotFoundError: The extra is missing.
+    """
+    if not config.oidc:
+        return None
+    from edge_fleet.access.oidc_provider import Provider
+    from edge_fleet.access.oidc_settings import read_client
+
+    return Provider(read_client(Path(config.oidc)))
 
 
 def serve(home: Home, config: ServerConfig, ready: Callable[[str], None]) -> None:

@@ -12,6 +12,7 @@ from edge_fleet.store import Store
 if TYPE_CHECKING:
     from edge_fleet.access.authority import Authority
     from edge_fleet.access.logins import Patience
+    from edge_fleet.access.oidc_provider import Provider
     from edge_fleet.accounts import Accounts
     from edge_fleet.auth import Attempts
     from edge_fleet.brokers.base import Broker, DeviceTls
@@ -58,3 +59,4 @@ class Server(Services):
     patience: Patience
     tls: DeviceTls | None = None
     authority: Authority | None = None
+    provider: Provider | None = None

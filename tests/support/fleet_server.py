@@ -16,7 +16,7 @@ from postgres_server import suite_database
 
 from edge_fleet.app import create_app
 from edge_fleet.brokers.child import free_loopback_port
-from edge_fleet.config import ServerConfig
+from edge_fleet.config import ServerConfig, parse_address
 from edge_fleet.home import Home
 from edge_fleet.serve import initialise, running
 from edge_fleet.services import Server
@@ -49,10 +49,11 @@ def client(url: str, token: str | None = None) -> httpx.Client:
 
 
 @contextmanager
-def serving(server: Server) -> Iterator[str]:
+def serving(server: Server, port: int = 0) -> Iterator[str]:
     """The server's API on a port of its own; gives the URL."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         http = uvicorn.Server(uvicorn.Config(create_app(server), log_config=None, lifespan="off"))
         thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -77,7 +78,7 @@ def fleet_server(root: Path, **settings: Any) -> Iterator[Running]:
     token = home.admin_token.read_text().strip()
     with (
         running(home, config) as server,
-        serving(server) as url,
+        serving(server, parse_address(config.http, "http").port) as url,
         client(url) as http,
         client(url, token) as admin,
     ):

@@ -53,18 +53,20 @@ def user_list(home_path: Path | None, url: str | None, token: str | None, as_jso
 @click.option("--role", type=_role)
 @click.option("--password", "new_password", is_flag=True, help="Ask for a new one; ends every session.")
 @click.option("--disable/--enable", "disabled", default=None, help="Whether the user may come in.")
+@click.option("--subject", help="Who it is at the identity provider; empty for nobody there.")
 @remote
 def user_set(
     name: str,
     role: str | None,
     new_password: bool,
     disabled: bool | None,
+    subject: str | None,
     home_path: Path | None,
     url: str | None,
     token: str | None,
 ) -> None:
     """Change a user's role or password, disable or enable."""
-    body: dict[str, Any] = {"role": role, "disabled": disabled}
+    body: dict[str, Any] = {"role": role, "disabled": disabled, "subject": subject}
     if new_password:
         body["password"] = _new_password()
     answer = connect(home_path, url, token).post(f"{API}/users/{name}", body)

@@ -12,22 +12,70 @@ from edge_fleet.auth import PERSONAL, Role
 from edge_fleet.errors import Conflict, NotFound, RequestInvalid
 from edge_fleet.schema import users
 
+# who writes in histories and the audit log without being a person
+PROGRAMS = frozenset({"alerts", "conductor"})
+PROVIDER = "identity provider"
 
-def add(connection: Connection, name: str, role: Role, hashed: str, actor: str, now_ms: int) -> None:
+
+def add(
+    connection: Connection,
+    name: str,
+    role: Role,
+    hashed: str,
+    actor: str,
+    now_ms: int,
+    identity: tuple[str, str] | None = None,
+) -> None:
     """Make a user. A name is never used again: the audit log must stay unambiguous.
 
     Args:
         hashed: Of `passwords.hash_password`, computed before the transaction; "" for no password.
+        identity: Issuer and subject of one who logs in at an identity provider.
 
     Raises:
-        Conflict: There is one of this name.
+        Conflict: There is one of this name, or a program of ours is called so.
         RequestInvalid: The role is not a person's.
     """
     _require_personal(role)
-    if connection.execute(select(users.c.name).where(users.c.name == name)).first() is not None:
-        raise Conflict(f"there is a user {name!r} already")
-    connection.execute(insert(users).values(name=name, role=role, password=hashed, created_ms=now_ms))
-    record(connection, actor, "user added", name, now_ms, role=role)
+    if not is_free(connection, name):
+        raise Conflict(f"there is a user {name!r} already, or it is what a program here is called")
+    issuer, subject = identity or (None, None)
+    connection.execute(
+        insert(users).values(
+            name=name, role=role, password=hashed, created_ms=now_ms, issuer=issuer, subject=subject
+        )
+    )
+    by_provider = {"issuer": issuer, "identity": subject} if identity else {}
+    record(connection, actor, "user added", name, now_ms, role=role, **by_provider)
+
+
+def is_free(connection: Connection, name: str) -> bool:
+    """Whether a new user may be called so."""
+    taken = connection.execute(select(users.c.name).where(users.c.name == name)).first()
+    return taken is None and name.lower() not in PROGRAMS
+
+
+def link(
+    connection: Connection, name: str, identity: tuple[str, str] | None, actor: str, now_ms: int
+) -> None:
+    """Say who a user is at an identity provider: issuer and subject; None for nobody there any more.
+
+    Raises:
+        NotFound: No such user.
+        Conflict: Somebody else is that one.
+    """
+    row = require(connection, name)
+    if identity == ((row.issuer, row.subject) if row.issuer else None):
+        return
+    if identity is not None:
+        here = select(users.c.name).where(users.c.issuer == identity[0], users.c.subject == identity[1])
+        other = connection.execute(here).scalar()
+        if other is not None:
+            raise Conflict(f"{identity[1]!r:.100} is the user {other!r} here")
+    issuer, subject = identity or (None, None)
+    connection.execute(update(users).where(users.c.name == name).values(issuer=issuer, subject=subject))
+    record(connection, actor, "user's identity changed", name, now_ms, issuer=issuer, identity=subject)
+    sessions.end_all(connection, name, actor, now_ms)
 
 
 def change(
@@ -45,12 +93,18 @@ def change(
     Raises:
         NotFound: No such user.
         RequestInvalid: The role is not a person's.
+        Conflict: The role is the identity provider's to say.
     """
     row = require(connection, name)
     another_role = role is not None and role != row.role
     here = update(users).where(users.c.name == name)
     if role is not None and another_role:
         _require_personal(role)
+        if row.issuer is not None and actor != PROVIDER:
+            raise Conflict(
+                f"the role of {name} is what {row.issuer} says at each login; "
+                "change it there, or disable the user here"
+            )
         connection.execute(here.values(role=role))
         record(connection, actor, "user's role changed", name, now_ms, before=row.role, after=role)
     if hashed is not None:

@@ -14,7 +14,7 @@ from edge_fleet.access.logins import log_in
 from edge_fleet.access.passwords import LONGEST, hash_password, matches, require_good
 from edge_fleet.api.access import Admin, Reader, Shared, client_of, refused
 from edge_fleet.auth import Role
-from edge_fleet.errors import Forbidden, Unauthorized
+from edge_fleet.errors import Conflict, Forbidden, Unauthorized
 
 router = APIRouter(prefix="/api/v1", tags=["users"])
 
@@ -30,11 +30,16 @@ class NewUser(Frozen):
 
 
 class UserChange(Frozen):
-    """What to change; what is None stays."""
+    """What to change; what is None stays.
+
+    Args:
+        subject: Who it is at the identity provider of this server; "" for nobody there.
+    """
 
     role: Role | None = None
     password: Password | None = None
     disabled: bool | None = None
+    subject: Annotated[str, Field(max_length=255)] | None = None
 
 
 class Login(Frozen):
@@ -86,7 +91,14 @@ def change_user(name: str, body: UserChange, services: Shared, who: Admin) -> di
     if body.password is not None:
         require_good(body.password.get_secret_value(), name)
         hashed = hash_password(body.password.get_secret_value())
+    identity = None
+    if body.subject:
+        if services.provider is None:
+            raise Conflict("this server has no identity provider; see edge-fleet serve --oidc")
+        identity = (services.provider.settings.issuer, body.subject)
     with services.store.write() as connection:
+        if body.subject is not None:
+            users.link(connection, name, identity, who.name, services.now_ms())
         users.change(
             connection,
             name,

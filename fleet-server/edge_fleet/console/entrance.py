@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import Annotated
 
-from fastapi import Request, Response
+from fastapi import Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from edge_fleet.api.access import Shared
-from edge_fleet.console import rendering, session
-from edge_fleet.console.page import HOME, Text, Visitor, make_router
+from edge_fleet.console import oidc, rendering, session
+from edge_fleet.console.page import Text, Visitor, login_page, make_router
+from edge_fleet.console.way import HOME, safe_next
 from edge_fleet.errors import NotFound
 
 router = make_router()
+NextPage = Annotated[str, Query(alias="next", max_length=2000)]
 
 
 @router.get("/")
@@ -32,23 +34,29 @@ def static(name: str) -> Response:
 
 
 @router.get("/console/login")
-def login_form(services: Shared) -> Response:
+def login_form(request: Request, next_page: NextPage = "") -> Response:
     """Ask for a name and password, or for a token."""
-    return rendering.page("login.html", services.now_ms(), who=None, error="")
+    return login_page(request, next_page)
 
 
 @router.post("/console/login")
-def login(request: Request, token: Text = "", name: Text = "", password: Text = "") -> Response:
-    """Open a session, by name and password or by a token."""
-    answer = RedirectResponse(HOME, 303)
+def login(
+    request: Request,
+    token: Text = "",
+    name: Text = "",
+    password: Text = "",
+    next_page: Annotated[str, Form(alias="next", max_length=2000)] = "",
+) -> Response:
+    """Open a session, by name and password or by a token, and lead to the page that was asked for."""
+    answer = RedirectResponse(safe_next(next_page), 303)
     session.log_in(request, answer, name, password if name else token)
     return answer
 
 
 @router.post("/console/logout")
 def logout(request: Request, visitor: Visitor, csrf: Text = "") -> Response:
-    """End the session."""
+    """End the session; who came from an identity provider is shown how to leave there too."""
     session.require_form(request, visitor, csrf)
-    answer = RedirectResponse(f"{HOME}/login", 303)
+    answer = oidc.logged_out(request, visitor) or RedirectResponse(f"{HOME}/login", 303)
     session.log_out(request, answer)
     return answer

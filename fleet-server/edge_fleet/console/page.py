@@ -19,9 +19,8 @@ from edge_fleet.api.access import shared
 from edge_fleet.auth import Right
 from edge_fleet.console import rendering, session
 from edge_fleet.console.session import Session
+from edge_fleet.console.way import HOME, login_at, safe_next
 from edge_fleet.errors import FleetError, Forbidden, RequestInvalid, Unauthorized
-
-HOME = "/console"
 
 
 class Page(APIRoute):
@@ -41,8 +40,8 @@ class Page(APIRoute):
                 return await inner(request)
             except Unauthorized as error:
                 if request.method == "GET":
-                    return RedirectResponse(f"{HOME}/login", 303)
-                return rendering.page("login.html", shared(request).now_ms(), 401, who=None, error=str(error))
+                    return RedirectResponse(login_at(str(request.url.path), request.url.query), 303)
+                return login_page(request, status=401, error=str(error))
             except RequestValidationError as error:
                 fault = error.errors()[0]
                 return _refused(request, 422, f"{fault['loc'][-1]}: {fault['msg']}")
@@ -64,6 +63,22 @@ def make_router() -> APIRouter:
 def answer(visitor: Session, template: str, now_ms: int, **values: Any) -> Response:
     """A page for somebody who is logged in."""
     return rendering.page(template, now_ms, who=visitor.who, csrf=visitor.csrf, error="", **values)
+
+
+def login_page(request: Request, next_page: str = "", status: int = 200, error: str = "") -> Response:
+    """Asks for a name and password, for a token, or to go to the identity provider."""
+    services = shared(request)
+    label = services.provider.settings.label if services.provider else ""
+    now_ms = services.now_ms()
+    return rendering.page(
+        "login.html",
+        now_ms,
+        status,
+        who=None,
+        error=error,
+        provider=label,
+        next_page=safe_next(next_page, ""),
+    )
 
 
 def go(path: str) -> Response:

@@ -5,11 +5,22 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from edge_fleet.console import device, entrance, fleet, models, navigation, overview, rendering, rollouts
+from edge_fleet.console import (
+    device,
+    entrance,
+    fleet,
+    models,
+    navigation,
+    oidc,
+    overview,
+    rendering,
+    rollouts,
+)
 
 # a page is added here, and in `navigation.py` where it has a place in the navigation
 PAGES: tuple[APIRouter, ...] = (
     entrance.router,
+    oidc.router,
     overview.router,
     fleet.router,
     device.router,

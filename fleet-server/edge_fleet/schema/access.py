@@ -42,6 +42,10 @@ users = Table(
     Column("password", String(200), nullable=False),  # users.hash_password; "" for none
     Column("created_ms", BigInteger, nullable=False),
     Column("disabled_ms", BigInteger),
+    # since revision 0017: who it is at an identity provider, for those who log in there
+    Column("issuer", String(500)),
+    Column("subject", String(255)),
+    UniqueConstraint("issuer", "subject", name="users_identity"),
 )
 
 # Who did what. Rows are only ever added, by `audit.record` alone: each is chained to the one before.
