@@ -20,6 +20,7 @@ from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.lineup import Settled
+from edge_agent.doubt.ordered import OrderedShadows
 from edge_agent.doubt.outbound import Sender
 from edge_agent.drift.watch import DriftWatch
 from edge_agent.errors import ModelHung, NotEnrolled
@@ -123,7 +124,9 @@ class Agent:
             settings.threads,
             settings.downloads,
             self._steward.barred,
+            OrderedShadows(home),
         )
+        self._keeper.gave_up = self._updater.shadow_stopped
         self._counter = OrderCounter(
             home, config, self._updater, self._allegiance.refresh, self.feedback, self._steward.lift
         )

@@ -14,7 +14,7 @@ from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.reporter import Reporter
 from edge_agent.telemetry.witness import Facts
 from edge_agent.updates.slots import Slots
-from edge_contracts.messages import ActiveModel, DeviceState
+from edge_contracts.messages import ActiveModel, DeviceState, Knows
 
 
 def agent_version() -> str:
@@ -66,6 +66,7 @@ def device_state(
             "active": active_model(opened),
             "progress": slots.progress,
             "time_ms": now_ms,
+            "knows": tuple(Knows),
         }
     )
 

@@ -21,6 +21,22 @@ Count = Annotated[int, Field(ge=0)]
 Role = Literal["active", "arm-b", "second"]
 
 
+class ShadowTerms(Frozen):
+    """On what terms a device runs an assigned bundle as a shadow; over them it stops it, and says so.
+
+    Args:
+        per_mille: Share of the inputs that it sees, in thousandths.
+        cpu_share: Of one core, over time.
+        memory_bytes: Resident memory of its process, runtime included.
+        latency_ms: One inference may take so long.
+    """
+
+    per_mille: int = Field(default=100, ge=1, le=1000)
+    cpu_share: float = Field(default=0.1, gt=0, le=1)
+    memory_bytes: int = Field(default=256 << 20, gt=0)
+    latency_ms: float = Field(default=2000, gt=0)
+
+
 class ShadowCounts(Frozen):
     """A candidate beside the model that answered, on a share of the same inputs.
 

@@ -20,7 +20,7 @@ from edge_contracts import cose
 from edge_contracts.digest import Digest
 from edge_contracts.errors import FormatInvalid, FormatTooNew
 from edge_contracts.keys import PrivateKey, PublicKey
-from edge_contracts.lineup import LineupCounts
+from edge_contracts.lineup import LineupCounts, ShadowTerms
 from edge_contracts.model import Frozen, Identifier, VersionName, first_fault, later
 from edge_contracts.sketch import QuantileSketch
 from edge_contracts.trust import MAX_STATEMENT_BYTES
@@ -40,9 +40,17 @@ class Phase(StrEnum):
     CONFIRMED = "confirmed"
     ROLLED_BACK = "rolled_back"
     REFUSED = "refused"
+    SHADOW = "shadow"  # assigned as a shadow: it runs beside what answers, and its answers go nowhere
 
 
-FINAL_PHASES = frozenset({Phase.CONFIRMED, Phase.ROLLED_BACK, Phase.REFUSED})
+# Until something else is assigned; a shadow that is stopped, or a release that fails later, is rolled back.
+FINAL_PHASES = frozenset({Phase.CONFIRMED, Phase.ROLLED_BACK, Phase.REFUSED, Phase.SHADOW})
+
+
+class Knows(StrEnum):
+    """What a server may ask of a device only if its hello says that it knows it."""
+
+    SHADOW = "shadow"  # `Assignment.shadow`
 
 
 class Progress(Frozen):
@@ -88,6 +96,7 @@ class DeviceState(Frozen):
         profile: Device profile by name, with those it extends, nearest first.
         counter: Largest release counter that was ever confirmed here.
         time_ms: The device's clock, Unix milliseconds; not trusted, shown.
+        knows: Of `Knows`: what may be asked of it.
     """
 
     v: Literal[1] = 1
@@ -102,6 +111,7 @@ class DeviceState(Frozen):
     active: ActiveModel | None = None
     progress: Progress | None = None
     time_ms: int = Field(ge=0)
+    knows: Annotated[tuple[Identifier, ...], Field(max_length=32)] = later(())
 
 
 class ScalarCounts(Frozen):
@@ -259,6 +269,7 @@ class Assignment(Frozen):
         permit_downgrade: Signed permission to go below the counter.
         expires_ms: Unix milliseconds after which it must not be begun; 0 for never.
         keys: Signed statements about keys (`trust.KeyStatement`) to follow first; known ones do no harm.
+        shadow: Run the bundle beside what answers, on these terms, and switch nothing (`Knows.SHADOW`).
     """
 
     v: Literal[1] = 1
@@ -274,6 +285,7 @@ class Assignment(Frozen):
     permit_downgrade: bool = False
     expires_ms: int = Field(default=0, ge=0)
     keys: tuple[Annotated[bytes, Field(max_length=MAX_STATEMENT_BYTES)], ...] = later(())
+    shadow: ShadowTerms | None = later(None)
 
 
 Message = TypeVar("Message", bound=DeviceState | Telemetry | Ack | Assignment)

@@ -45,6 +45,8 @@ RULES = {
     "hello": "device-state",
     "ack": "ack",
     "assignment": "assignment",
+    "hello-shadow": "device-state",
+    "assignment-shadow": "assignment",
 }
 
 

@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 from agent_bundles import build, reference
+from fault_shadow import shadow, shadow_dropped, shadow_switched, told_shadow
 
 from edge_agent.device.config import DeviceConfig, follow, read_config, read_device_key, trusted_publishers
 from edge_agent.device.home import Home, write_durably
+from edge_agent.doubt.ordered import OrderedShadows
 from edge_agent.inference.golden import read_golden, run_golden
 from edge_agent.inference.session import Session
 from edge_agent.telemetry.outbox import Identity, Limits, Outbox
@@ -134,7 +136,16 @@ class Device:
         self.outbox = Outbox(home.outbox, identity, LIMITS)
         self._ack_topic = identity.ack
         self.open: str | None = None
-        self.updater = Updater(home, self.store, self._config, self._trusted, self, AtOnce(), Random(1))
+        self.updater = Updater(
+            home,
+            self.store,
+            self._config,
+            self._trusted,
+            self,
+            AtOnce(),
+            Random(1),
+            shadows=OrderedShadows(home),
+        )
         self.keep([Event(name="started", time_ms=NOW_MS)])
         self.updater.start()
 
@@ -179,6 +190,7 @@ class Device:
             phase=slots.phase,
             active=self.open,
             pinned=slots.bundle_in(slots.last_good),
+            shadow=told_shadow(self.life.home, slots),
         )
 
     def keep(self, records: list[Record]) -> None:
@@ -196,7 +208,7 @@ class Device:
         remark(acknowledged=high, epoch=self.outbox.epoch)
         assert self.outbox.acknowledge(seal(ack, self._ack_topic, self._director)) == "advanced"
 
-    def assign(self, number: int, name: str, counter: int) -> None:
+    def assign(self, number: int, name: str, counter: int, **fields: Any) -> None:
         """The server wants a bundle."""
         archive = self.life.archive(name)
         content = archive.read_bytes()
@@ -208,8 +220,13 @@ class Device:
             archive_bytes=len(content),
             url_path=archive.name,
             counter=counter,
+            **fields,
         )
         self.updater.assigned(assignment, NOW_MS)
+
+    def keep_what_it_has(self, number: int) -> None:
+        """The server wants nothing any more."""
+        self.updater.assigned(Assignment(device="cam-1", number=number), NOW_MS)
 
 
 def first(device: Device) -> None:
@@ -363,6 +380,9 @@ STEPS: dict[str, Callable[[Device], None]] = {
     "unhealthy": unhealthy,
     "stopped": stopped,
     "taken-up": taken_up,
+    "shadow": shadow,
+    "shadow-switched": shadow_switched,
+    "shadow-dropped": shadow_dropped,
     "telemetry": telemetry,
     "revoked": revoked,
 }

@@ -26,6 +26,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import fault_device
+import fault_shadow
 import numpy as np
 from agent_bundles import reference
 from fault_device import Life
@@ -303,6 +304,7 @@ def judge(life: Life, case: Case, home: Home, answers: list[dict[str, Any]]) -> 
     _judge_bundle(life, home, case, answers, outcome)
     _judge_pinned(home, case, outcome)
     _judge_keys(home, case, outcome)
+    outcome.untrue += fault_shadow.faults_of(home, case.known, case.ahead)
     _judge_counters(home, case, outcome)
     _judge_outbox(home, case, outcome)
     return outcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_contracts.lineup import LineupCounts, ShadowCounts
+from edge_contracts.lineup import LineupCounts, ShadowCounts, ShadowTerms
 from edge_contracts.messages import (
     Ack,
     ActiveModel,
@@ -142,6 +142,37 @@ EXAMPLES: dict[str, tuple[Channel, DeviceState | Telemetry | Ack | Assignment]] 
             counter=3,
             permit_downgrade=True,
             expires_ms=1_800_000_000_000,
+        ),
+    ),
+    "hello-shadow": (
+        Channel.HELLO,
+        DeviceState(
+            type="hello",
+            device="d1",
+            n=13,
+            epoch=EPOCH,
+            next_seq=9,
+            agent="0.1.0",
+            profile=("arm-cpu",),
+            counter=3,
+            progress=Progress(assignment=5, phase=Phase.SHADOW, detail="runs beside what answers"),
+            time_ms=1_700_000_000_000,
+            knows=("shadow",),
+        ),
+    ),
+    "assignment-shadow": (
+        Channel.ASSIGNMENT,
+        Assignment(
+            device="d1",
+            number=5,
+            bundle=BUNDLE,
+            name="digits",
+            version="1.0.0",
+            archive=BUNDLE,
+            archive_bytes=1000,
+            url_path="/api/v1/archives/x",
+            counter=4,
+            shadow=ShadowTerms(per_mille=50, cpu_share=0.25, memory_bytes=1 << 27, latency_ms=500),
         ),
     ),
 }

@@ -5,10 +5,7 @@ They need no order to a running daemon: it looks at the documents and reads what
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,7 @@ from edge_agent.doubt.settings import (
     ReviewSettings,
     ShadowSettings,
 )
-from edge_agent.errors import ContractDiffers, HomeInvalid, SettingRefused
+from edge_agent.errors import ContractDiffers, SettingRefused
 from edge_agent.sealed import read_folder
 from edge_agent.updates.store import Store
 from edge_agent.updates.trial import Limits
@@ -88,7 +85,7 @@ def arrange(home: Home, wishes: Wishes) -> LineupSettings:
         AgentError, ContractError: A bundle must not or does not run here; see `members.bring`.
     """
     home.make()
-    with _alone(home):
+    with settings.alone(home):
         stored = settings.read_lineup(home)
         fields: dict[str, Any] = {"second": stored.second, "experiment": stored.experiment}
         fields |= {"shadow": stored.shadow, "choices": dict(stored.choices)}
@@ -134,7 +131,7 @@ def take_away(home: Home, which: str | None) -> LineupSettings:
         HomeInvalid: The document cannot be read or written.
     """
     home.make()
-    with _alone(home):
+    with settings.alone(home):
         stored = settings.read_lineup(home)
         final = LineupSettings() if which is None else stored.model_copy(update={which: None})
         settings.store_lineup(home, final)
@@ -150,7 +147,7 @@ def settle_review(home: Home, changes: Mapping[str, Any]) -> ReviewSettings:
         HomeInvalid: The document cannot be read or written.
     """
     home.make()
-    with _alone(home):
+    with settings.alone(home):
         stored = settings.read_review(home)
         try:
             final = ReviewSettings.model_validate(stored.model_dump() | dict(changes))
@@ -222,17 +219,3 @@ def _active_manifest(home: Home) -> Manifest | None:
         return read_folder(home.slot(slots.active)).manifest
     except ContractError:
         return None  # damaged: the agent finds out and says so
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """Only one command changes the documents at a time; it waits for another."""
-    try:
-        handle = os.open(home.folder / "lineup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise HomeInvalid(f"cannot write {home.folder}: {error.strerror}") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -118,10 +118,18 @@ def clear_lineup(which: str | None, home: Path | None, as_json: bool) -> None:
 @_HOME
 @_JSON
 def show_lineup(home: Path | None, as_json: bool) -> None:
-    """Who stands beside the active model."""
+    """Who stands beside the active model; a shadow that the server has assigned, too."""
     from edge_agent.doubt import settings
 
-    _show(settings.read_lineup(_place(home)), as_json)
+    place = _place(home)
+    found, ordered = settings.read_lineup(place), settings.read_ordered(place)
+    if as_json:
+        assigned = None if ordered is None else ordered.model_dump(mode="json")
+        click.echo(json.dumps({**found.model_dump(mode="json"), "assigned": assigned}))
+    elif ordered is not None:
+        click.echo("\n".join(settings.described_in(place)))
+    else:
+        _show(found, as_json)
 
 
 @click.group()

@@ -18,9 +18,16 @@ from edge_agent.device.home import Home
 from edge_agent.doubt import members, settings
 from edge_agent.doubt.labelling import Feedback
 from edge_agent.doubt.lineup import Experiment, Lineup, Members
+from edge_agent.doubt.ordered import OrderedShadows, is_shadowing
 from edge_agent.doubt.outbound import Outbound, Sender
 from edge_agent.doubt.reviewer import Reviewer
-from edge_agent.doubt.settings import LAST_GOOD, LineupSettings, ReviewSettings, ShadowSettings
+from edge_agent.doubt.settings import (
+    LAST_GOOD,
+    LineupSettings,
+    OrderedShadow,
+    ReviewSettings,
+    ShadowSettings,
+)
 from edge_agent.doubt.shelf import Shelf
 from edge_agent.errors import AgentError, HomeInvalid
 from edge_agent.inference.engine import Engine
@@ -78,7 +85,7 @@ class Keeper:
     ) -> None:
         """Take the parts; nothing is opened before the first `tick`."""
         self._home, self._trusted, self._tell, self._keep, self._threads = home, trusted, tell, keep, threads
-        self._shelf = Shelf(home)
+        self._shelf, self._orders = Shelf(home), OrderedShadows(home)
         self.book = self._shelf.load()
         self.lineup = Lineup(self.book)
         self.reviewer = Reviewer.of(home, ReviewSettings())
@@ -96,6 +103,9 @@ class Keeper:
         self._next_look_s = 0.0
         self._lasts_at_s: float | None = None
         self._alone = False
+        self._ordered: OrderedShadow | None = None
+        self._to_settle = True
+        self.gave_up: Callable[[str, str], None] = lambda code, detail: None  # of the assigned shadow
 
     def tick(self, now_s: float, engine: Engine, slots: Slots) -> None:
         """Do what is due: read documents that changed, open and close members, tell what was found out."""
@@ -109,6 +119,8 @@ class Keeper:
         if reason:
             log.warning("shadow stopped", extra={"reason": reason})
             self._tell(Tell("shadow-stopped", self._shadowed.bundle if self._shadowed else None, code=reason))
+            if self._ordered is not None and self._shadowed == self._ordered.shadow:
+                self.gave_up(reason, "the assigned shadow was stopped")
         if self._lasts_at_s is not None and now_s >= self._lasts_at_s:
             self._lasts_at_s = None
             self._note_starts(0)
@@ -123,10 +135,18 @@ class Keeper:
             settings.stamp(settings.review_path(self._home)),
             self._active.bundle if self._active is not None else None,
             slots.bundle_in(slots.last_good),
+            settings.stamp(settings.ordered_path(self._home)),
+            slots.number,
+            slots.progress,
         )
+        if self._to_settle:
+            self._to_settle = not self._orders.settle(slots)
         if seen != self._seen:
-            self._seen = seen
+            self._seen, self._to_settle = seen, True
             self._read()
+            self._ordered = self._orders.wanted(slots)
+            if self._ordered is None and is_shadowing(slots):
+                self.gave_up("shadow-lost", "the document about the assigned shadow is gone or damaged")
             self._seat(now_s, engine, slots)
             self._cast_shadow(engine)
 
@@ -194,7 +214,8 @@ class Keeper:
 
     def _cast_shadow(self, engine: Engine) -> None:
         """Start, replace or end the shadow, as the document and the active model will have it."""
-        wanted, active = self._settings.shadow, self._active
+        ordered = self._ordered.shadow if self._ordered is not None else None
+        wanted, active = ordered or self._settings.shadow, self._active  # a person's waits meanwhile
         if active is None or (wanted is not None and wanted.bundle == active.bundle):
             wanted = None
         shadow = self._shadow
@@ -221,9 +242,17 @@ class Keeper:
         try:
             verified = members.verify_folder(folder, wanted.bundle, self._trusted().standing)
             members.require_same_contract(active, verified.manifest)
-            choice = members.choice_of(self._settings, wanted.bundle) or choose(options(verified.manifest))
+            ordered = self._ordered
+            if ordered is not None and ordered.shadow == wanted:
+                choice = members.as_choice(ordered.choice)
+            else:
+                choice = members.choice_of(self._settings, wanted.bundle) or choose(
+                    options(verified.manifest)
+                )
         except (AgentError, ContractError) as error:
             self._refuse("lineup-refused", wanted.bundle, error)
+            if self._ordered is not None and self._ordered.shadow == wanted:
+                self.gave_up(error.code, str(error))
             return None
         budget = Budget(wanted.cpu_share, wanted.memory_bytes, wanted.latency_ms)
         candidate = Candidate(folder, verified, choice, wanted.per_mille, budget)

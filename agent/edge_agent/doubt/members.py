@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,16 +22,16 @@ from pydantic import Field
 
 from edge_agent import sealed
 from edge_agent.device.home import Home, write_durably
-from edge_agent.doubt.settings import ChoiceSettings, LineupSettings
+from edge_agent.doubt.settings import ChoiceSettings, LineupSettings, read_ordered
 from edge_agent.errors import ContractDiffers, HomeInvalid, NoSpace
 from edge_agent.inference.golden import read_golden, run_golden
 from edge_agent.inference.serving import Serving
 from edge_agent.inference.session import Session
 from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.updates.local import open_for
-from edge_agent.updates.room import require_space
+from edge_agent.updates.room import Room, require_space
 from edge_agent.updates.trial import Limits, run_trial
-from edge_contracts.bundle import sync_folder
+from edge_contracts.bundle import Bundle, sync_folder
 from edge_contracts.digest import Digest, short
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
@@ -76,7 +77,21 @@ def bring(home: Home, archive: Path, active: Manifest | None, limits: Limits | N
         ContractDiffers: Other inputs or outputs than the active model's.
         NoSpace, HomeInvalid: The disk is full or failed.
     """
-    bundle = open_for(home, archive, None)
+    return put(home, open_for(home, archive, None), active, limits or Limits())
+
+
+def put(
+    home: Home,
+    bundle: Bundle,
+    active: Manifest | None,
+    limits: Limits,
+    barred: Callable[[Mapping[Option, str]], Mapping[Option, str]] | None = None,
+) -> Brought:
+    """The same of a bundle that is verified and admitted; one that lies there already is tried again.
+
+    Args:
+        barred: Says which ways of running it are not to be tried, and why.
+    """
     if active is not None:
         require_same_contract(active, bundle.manifest)
     folder = folder_of(home, bundle.digest)
@@ -85,10 +100,11 @@ def bring(home: Home, archive: Path, active: Manifest | None, limits: Limits | N
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         shutil.rmtree(beside, ignore_errors=True)
         if not folder.exists():
+            Room(home.downloads).give_back()  # where it was downloaded, room was kept for this
             unpacked = sum(len(content) for content in bundle.contents.values()) + (1 << 20)
             require_space(folder.parent, unpacked)
             sealed.unpack(bundle, beside)
-        report = run_trial(beside if beside.exists() else folder, bundle.manifest, limits or Limits())
+        report = run_trial(beside if beside.exists() else folder, bundle.manifest, limits, barred=barred)
         if beside.exists():
             os.rename(beside, folder)
             sync_folder(folder.parent)
@@ -181,8 +197,11 @@ def differs(active: Manifest, other: Manifest) -> str:
 def choice_of(settings: LineupSettings, digest: str) -> Choice | None:
     """How a member's trial settled on running it."""
     found = settings.choices.get(digest)
-    if found is None:
-        return None
+    return None if found is None else as_choice(found)
+
+
+def as_choice(found: ChoiceSettings) -> Choice:
+    """A choice as it was stored."""
     return Choice(Option(found.artifact, found.runtime, found.device), found.fallback, found.latency_p95_ms)
 
 
@@ -204,12 +223,14 @@ def folder_of(home: Home, digest: str) -> Path:
 
 
 def tidy(home: Home, settings: LineupSettings) -> list[str]:
-    """Remove the folders of bundles that the document does not name; names of those removed.
+    """Remove the folders of bundles that neither document names; names of those removed.
 
     A daemon that still has one open keeps its open files; it closes them when it reads the document.
     """
     parent = home.folder / "lineup"
-    keep = {folder_of(home, digest).name for digest in settings.bundles}
+    ordered = read_ordered(home)
+    named = settings.bundles | ({ordered.shadow.bundle} if ordered is not None else set())
+    keep = {folder_of(home, digest).name for digest in named}
     removed = []
     for found in sorted(parent.glob("*")) if parent.exists() else []:
         path = found

@@ -6,7 +6,11 @@ again when they change; so they hold over restarts and power cuts, and need no o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
@@ -15,12 +19,16 @@ from pydantic import Field, model_validator
 
 from edge_agent.device.home import Home, write_durably
 from edge_agent.errors import HomeInvalid
+from edge_contracts.bundle import sync_folder
 from edge_contracts.digest import Digest, short
 from edge_contracts.errors import ContractError
 from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
 
+log = logging.getLogger(__name__)
+
 REVIEW_FORMAT = "edgefleet.review-settings/1"
 LINEUP_FORMAT = "edgefleet.lineup/1"
+ORDERED_FORMAT = "edgefleet.ordered-shadow/1"
 LAST_GOOD = "last-good"  # the pinned bundle in the other slot, whichever that is now
 
 
@@ -113,6 +121,20 @@ class LineupSettings(Frozen):
         return frozenset(digest for digest in named if digest is not None)
 
 
+class OrderedShadow(Frozen):
+    """A shadow that the server has assigned; `ordered.py` says how long it stands.
+
+    Args:
+        assignment: Its number.
+        choice: How to run it, as its trial settled on.
+    """
+
+    format: Literal["edgefleet.ordered-shadow/1"] = "edgefleet.ordered-shadow/1"
+    assignment: int = Field(ge=0)
+    shadow: ShadowSettings
+    choice: ChoiceSettings
+
+
 S = TypeVar("S", ReviewSettings, LineupSettings)
 
 
@@ -148,6 +170,53 @@ def store_lineup(home: Home, settings: LineupSettings) -> None:
     write_durably(lineup_path(home), canonical_json(settings))
 
 
+def ordered_path(home: Home) -> Path:
+    """The document about the assigned shadow."""
+    return home.folder / "shadow.json"
+
+
+def read_ordered(home: Home) -> OrderedShadow | None:
+    """The assigned shadow; None without one, and for a damaged document: nobody is there to mend it."""
+    path = ordered_path(home)
+    try:
+        return parse_json(OrderedShadow, path.read_bytes(), str(path), ORDERED_FORMAT)
+    except FileNotFoundError:
+        return None
+    except (OSError, ContractError) as error:
+        log.error("assigned shadow cannot be read", extra={"reason": str(error)})
+        return None
+
+
+def store_ordered(home: Home, ordered: OrderedShadow) -> None:
+    """Replace the document; raises HomeInvalid when the disk does not take it."""
+    write_durably(ordered_path(home), canonical_json(ordered))
+
+
+def drop_ordered(home: Home) -> None:
+    """Remove the document, for good; raises OSError when the disk does not take it."""
+    ordered_path(home).unlink(missing_ok=True)
+    sync_folder(home.folder)
+
+
+@contextmanager
+def alone(home: Home, wait: bool = True) -> Iterator[None]:
+    """Only one changes the documents at a time, a command or the daemon.
+
+    Raises:
+        HomeInvalid: The home cannot be written.
+        BlockingIOError: Another is at work, and waiting was not asked for.
+    """
+    try:
+        handle = os.open(home.folder / "lineup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HomeInvalid(f"cannot write {home.folder}: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
 def described(found: LineupSettings) -> list[str]:
     """A line for each member, as a person reads it."""
     lines = []
@@ -158,20 +227,18 @@ def described(found: LineupSettings) -> list[str]:
         share = f"{one.per_mille / 10:g} % of the keys"
         lines.append(f"experiment  {one.name}: {_named(one.bundle)} answers {share}")
     if found.shadow is not None:
-        shadow = found.shadow
-        lines.append(
-            f"shadow      {_named(shadow.bundle)} sees {shadow.per_mille / 10:g} % of the inputs, at "
-            f"{shadow.cpu_share:.0%} of a core, {shadow.memory_bytes >> 20} MB, {shadow.latency_ms:g} ms"
-        )
+        lines.append(f"shadow      {_shadowing(found.shadow)}")
     return lines
 
 
 def described_in(home: Home) -> list[str]:
     """The same of a device; a document that cannot be read is one line that says so."""
+    ordered = read_ordered(home)
+    lines = [] if ordered is None else [f"assigned    shadow {_shadowing(ordered.shadow)}"]
     try:
-        return described(read_lineup(home))
+        return lines + described(read_lineup(home))
     except HomeInvalid as error:
-        return [str(error)]
+        return [*lines, str(error)]
 
 
 def stamp(path: Path) -> tuple[int, int, int] | None:
@@ -192,6 +259,13 @@ def _read(kind: type[S], path: Path, format_name: str) -> S:
         raise HomeInvalid(f"cannot read {path}: {error.strerror}") from None
     except ContractError as error:
         raise HomeInvalid(f"{error}; remove the file to begin anew") from None
+
+
+def _shadowing(shadow: ShadowSettings) -> str:
+    return (
+        f"{_named(shadow.bundle)} sees {shadow.per_mille / 10:g} % of the inputs, at "
+        f"{shadow.cpu_share:.0%} of a core, {shadow.memory_bytes >> 20} MB, {shadow.latency_ms:g} ms"
+    )
 
 
 def _named(digest: str) -> str:

@@ -48,7 +48,7 @@ class Reuse:
 
 @dataclass(frozen=True)
 class Fetch:
-    """It must be downloaded."""
+    """It must be downloaded, or lies beside the slots."""
 
     held: Held
 
@@ -89,9 +89,11 @@ def decide(assignment: Assignment, slots: Slots, now_ms: int, busy: bool) -> Dec
     held = Held(assignment.bundle, assignment.counter, assignment.number)
     if slots.bundle_in(slots.active) == assignment.bundle:
         return Satisfied(held)
+    if assignment.shadow is not None and slots.bundle_in(slots.active) is None:
+        return Refuse("nothing-to-shadow", "no model answers here that the bundle could run beside")
     if assignment.expires_ms and now_ms > CLOCK_IS_SET_MS and assignment.expires_ms < now_ms:
         return Refuse("expired", f"it was to be begun before {assignment.expires_ms} ms, now is {now_ms} ms")
-    if slots.bundle_in(slots.spare) == assignment.bundle:
+    if slots.bundle_in(slots.spare) == assignment.bundle and assignment.shadow is None:
         return Reuse(slots.spare, held)
     return Fetch(held)
 

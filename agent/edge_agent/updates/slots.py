@@ -61,6 +61,8 @@ class Event(StrEnum):
     UNHEALTHY = "unhealthy"
     ROLLBACK = "rollback"  # a person at the device wants the last good one
     DAMAGED = "damaged"  # what a slot holds does not verify any more
+    SHADOWED = "shadowed"  # the assigned bundle runs as a shadow; no slot holds it
+    SHADOW_STOPPED = "shadow-stopped"  # it was stopped: over its terms, failing, or gone
     STOPPED = "stopped"  # the agent ends in good order
     RESTARTED = "restarted"  # the agent begins, whatever ended it
 
@@ -75,6 +77,8 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.IDLE, Event.REFUSED): Phase.IDLE,
     (Phase.IDLE, Event.SATISFIED): Phase.IDLE,
     (Phase.IDLE, Event.KEPT): Phase.IDLE,
+    (Phase.IDLE, Event.SHADOWED): Phase.IDLE,
+    **{(phase, Event.SHADOW_STOPPED): phase for phase in Phase},  # a person may try a bundle meanwhile
     (Phase.IDLE, Event.STAGING): Phase.IDLE,
     (Phase.IDLE, Event.STAGED): Phase.STAGED,
     (Phase.STAGED, Event.CHECKED): Phase.TRIAL,
@@ -271,6 +275,18 @@ def _kept(slots: Slots, fact: Fact) -> Step:
     return _report(slots, Report.CONFIRMED, Fact(detail="keeps what it has")), ()
 
 
+def _shadowed(slots: Slots, fact: Fact) -> Step:
+    held = _needed(fact.held, "which bundle runs as a shadow was not said")
+    after = _report(slots, Report.SHADOW, Fact(detail="runs beside what answers"))
+    return after, (Tell("shadowed", held.bundle, held.assignment),)
+
+
+def _shadow_stopped(slots: Slots, fact: Fact) -> Step:
+    if slots.progress is None or slots.progress.phase is not Report.SHADOW:
+        return slots, ()  # something else is assigned by now
+    return _report(slots, Report.ROLLED_BACK, fact), ()
+
+
 def _staging(slots: Slots, fact: Fact) -> Step:
     # from here on the spare slot may hold anything, so no rollback may lead there
     held = {slot: what for slot, what in slots.held.items() if slot is not slots.spare}
@@ -385,6 +401,8 @@ _EFFECTS: dict[Event, Callable[[Slots, Fact], Step]] = {
     Event.REFUSED: _refused,
     Event.SATISFIED: _satisfied,
     Event.KEPT: _kept,
+    Event.SHADOWED: _shadowed,
+    Event.SHADOW_STOPPED: _shadow_stopped,
     Event.STAGING: _staging,
     Event.STAGED: _staged,
     Event.CHECKED: _checked,

@@ -16,6 +16,7 @@ from random import Random
 from time import monotonic
 from typing import Protocol
 
+from edge_agent import sealed
 from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home
 from edge_agent.errors import (
@@ -52,11 +53,14 @@ from edge_agent.worker import Then, Work
 from edge_contracts.bundle import Bundle
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
+from edge_contracts.lineup import ShadowTerms
 from edge_contracts.messages import Assignment
 from edge_contracts.profile import DeviceProfile
+from edge_contracts.signing import verify
 
 log = logging.getLogger(__name__)
 
+BarredWays = Callable[[Mapping[Option, str]], Mapping[Option, str]]
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 300.0
 LONGEST_WAIT_S = 900.0  # a clock that is set meanwhile may end a wait
@@ -69,6 +73,18 @@ class Barred(Protocol):
 
     def __call__(self, ways: Mapping[Option, str], bundle: str) -> dict[Option, str]:
         """With the reasons."""
+
+
+class Shadows(Protocol):
+    """Where assigned shadows lie; see `doubt.ordered.OrderedShadows`."""
+
+    def lying(self, digest: str) -> Bundle | None:
+        """A bundle that lies there whole; its signature is still to be verified."""
+
+    def bring(
+        self, bundle: Bundle, number: int, terms: ShadowTerms, slots: Slots, barred: BarredWays | None = None
+    ) -> None:
+        """Put a verified one there, after a trial in a child process."""
 
 
 class Jobs(Protocol):
@@ -105,6 +121,7 @@ class Updater:
         config: None on a device without a fleet: its checks have no bounds but the bundle's.
         downloads: When they may run, and how much they may fetch.
         barred: The ways to run a bundle that a check must not take, with reasons.
+        shadows: Where assigned shadows lie; None where none can come.
     """
 
     def __init__(
@@ -119,12 +136,13 @@ class Updater:
         threads: int = 1,
         downloads: DataRules | None = None,
         barred: Barred | None = None,
+        shadows: Shadows | None = None,
     ) -> None:
         """Take the parts; `start` does the first step."""
         self._meter = DataMeter(home.data_used, downloads or DataRules())
         self._home, self._store, self._config, self._trusted = home, store, config, trusted
         self._host, self._worker, self._random, self._threads = host, worker, random, threads
-        self._barred = barred
+        self._barred, self._shadows = barred, shadows
         self._events: deque[tuple[Event, Fact]] = deque()
         self._again: tuple[float, Assignment, Held] | None = None  # when, what
         self._attempts = self._refusals = 0
@@ -354,9 +372,14 @@ class Updater:
         if config is None or assignment.archive is None:
             raise AssertionError("an assignment with an archive needs a fleet")
         digest, size_bytes = assignment.archive, assignment.archive_bytes
-        freed_bytes = installer.size_bytes(self._home, self.slots.spare)
+        # a shadow takes neither slot, so none is emptied for it
+        freed_bytes = installer.size_bytes(self._home, self.slots.spare) if assignment.shadow is None else 0
 
-        def work(cancelled: Callable[[], bool]) -> tuple[Bundle, Path]:
+        def work(cancelled: Callable[[], bool]) -> tuple[Bundle, Path | None]:
+            lying = self._lying(assignment.bundle)
+            if lying is not None:
+                installer.admit(verify(lying, self._trusted).manifest, config.profile, config.lineage)
+                return lying, None
             from edge_agent.updates.download import fetch  # with HTTP and TLS: not before there is one
 
             url = f"{config.server}/{assignment.url_path.lstrip('/')}"
@@ -384,7 +407,43 @@ class Updater:
 
         self._worker.begin(work, lambda future: self._fetched(future, assignment, held))
 
-    def _fetched(self, future: Future[tuple[Bundle, Path]], assignment: Assignment, held: Held) -> None:
+    def _lying(self, digest: str | None) -> Bundle | None:
+        """A bundle that need not be downloaded: it is the last good one, or was a shadow."""
+        if digest is None:
+            return None
+        if self.slots.bundle_in(self.slots.spare) == digest:
+            try:
+                return sealed.read_folder(self._home.slot(self.slots.spare))
+            except (ContractError, HomeInvalid, OSError) as error:
+                log.warning("a slot is damaged", extra={"reason": str(error)})
+        return self._shadows.lying(digest) if self._shadows is not None else None
+
+    def shadow_stopped(self, code: str, detail: str) -> None:
+        """The assigned shadow runs no longer."""
+        self.advance(Event.SHADOW_STOPPED, Fact(code=code, detail=detail))
+
+    def _cast(self, bundle: Bundle, assignment: Assignment, held: Held, archive: Path | None) -> None:
+        """Bring a verified bundle where it runs as a shadow; no slot is touched."""
+        shadows, terms, slots = self._shadows, assignment.shadow, self.slots
+        if shadows is None or terms is None:
+            raise AssertionError("a shadow needs terms and a place")
+        barred = partial(self._barred, bundle=bundle.digest) if self._barred is not None else None
+
+        def brought(future: Future[None]) -> None:
+            if archive is not None:
+                archive.unlink(missing_ok=True)
+            try:
+                future.result()
+            except (AgentError, ContractError) as error:
+                self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
+            else:
+                self.advance(Event.SHADOWED, Fact(held=held))
+
+        self._worker.begin(lambda _: shadows.bring(bundle, assignment.number, terms, slots, barred), brought)
+
+    def _fetched(
+        self, future: Future[tuple[Bundle, Path | None]], assignment: Assignment, held: Held
+    ) -> None:
         try:
             bundle, archive = future.result()
         except DownloadWaits as error:
@@ -404,7 +463,10 @@ class Updater:
             self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
         else:
             self._attempts = 0
-            self.stage(bundle, held, archive)
+            if assignment.shadow is not None:
+                self._cast(bundle, assignment, held, archive)
+            else:
+                self.stage(bundle, held, archive)
 
     def _wait(self, assignment: Assignment, held: Held, error: AgentError, at_least_s: float) -> None:
         """Go on with a download later, not all devices at once; the server is told why it stands."""
