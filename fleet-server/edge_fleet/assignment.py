@@ -18,6 +18,7 @@ class State(StrEnum):
     OFFERED = "offered"  # sent, or seen by the device
     DOWNLOADING = "downloading"
     TRIAL = "trial"
+    SHADOW = "shadow"  # it was assigned as a shadow, and runs as one
     CONFIRMED = "confirmed"
     ROLLED_BACK = "rolled-back"  # by the device itself
     REFUSED = "refused"
@@ -31,6 +32,7 @@ class Event(StrEnum):
     RECEIVED = "received"
     DOWNLOADING = "downloading"
     TRIAL = "trial"
+    SHADOW = "shadow"
     CONFIRMED = "confirmed"
     ROLLED_BACK = "rolled-back"
     REFUSED = "refused"
@@ -41,6 +43,7 @@ _TOLD = {
     Event.RECEIVED: State.OFFERED,
     Event.DOWNLOADING: State.DOWNLOADING,
     Event.TRIAL: State.TRIAL,
+    Event.SHADOW: State.SHADOW,
     Event.CONFIRMED: State.CONFIRMED,
     Event.ROLLED_BACK: State.ROLLED_BACK,
     Event.REFUSED: State.REFUSED,
@@ -58,13 +61,15 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     **{(state, Event.SILENT): State.UNREACHABLE for state in OPEN},
     # snapshots repeat the last word
     (State.CONFIRMED, Event.CONFIRMED): State.CONFIRMED,
+    (State.SHADOW, Event.SHADOW): State.SHADOW,
     (State.ROLLED_BACK, Event.ROLLED_BACK): State.ROLLED_BACK,
     (State.REFUSED, Event.REFUSED): State.REFUSED,
     # it misbehaved after it was confirmed, and the device went back by itself
     (State.CONFIRMED, Event.ROLLED_BACK): State.ROLLED_BACK,
+    (State.SHADOW, Event.ROLLED_BACK): State.ROLLED_BACK,
 }
 
-ANSWERED = frozenset({State.CONFIRMED, State.ROLLED_BACK, State.REFUSED})
+ANSWERED = frozenset({State.CONFIRMED, State.ROLLED_BACK, State.REFUSED, State.SHADOW})
 FAILED = frozenset({State.ROLLED_BACK, State.REFUSED})
 SETTLED = ANSWERED | {State.UNREACHABLE}
 
@@ -72,6 +77,7 @@ EVENT_OF: dict[messages.Phase, Event] = {
     messages.Phase.RECEIVED: Event.RECEIVED,
     messages.Phase.DOWNLOADING: Event.DOWNLOADING,
     messages.Phase.TRIAL: Event.TRIAL,
+    messages.Phase.SHADOW: Event.SHADOW,
     messages.Phase.CONFIRMED: Event.CONFIRMED,
     messages.Phase.ROLLED_BACK: Event.ROLLED_BACK,
     messages.Phase.REFUSED: Event.REFUSED,

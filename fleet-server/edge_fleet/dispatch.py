@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_contracts.keys import PrivateKey
@@ -93,8 +93,8 @@ class Dispatcher:
             found = [(d, newest(connection, d), for_device(connection, d)) for d in devices]
         sent = []
         for device, row, keys in found:
-            if row is None:
-                continue
+            if row is None or (row.terms and not row.terms.keys() <= set((row.state or {}).get("knows", ()))):
+                continue  # an agent of before would refuse the whole message: it counts as silent
             message = as_message(device, row).model_copy(update={"keys": keys})
             where = topic(self._fleet, device, Channel.ASSIGNMENT)
             if not self._publish(where, seal(message, where, self._director)):
@@ -174,6 +174,9 @@ _NEWEST = (
         assignments.c.phase,
         assignments.c.permit_downgrade,
         assignments.c.expires_ms,
+        assignments.c.terms,
+        # parsed for every message otherwise, and asked for with terms alone
+        case((assignments.c.terms.is_not(None), devices.c.state)).label("state"),
         bundles.c.archive,
         bundles.c.archive_bytes,
         releases.c.name,
@@ -209,4 +212,5 @@ def as_message(device: str, row: Row[*tuple[Any, ...]]) -> Assignment:
         counter=row.counter,
         permit_downgrade=row.permit_downgrade,
         expires_ms=row.expires_ms,
+        **(row.terms or {}),
     )

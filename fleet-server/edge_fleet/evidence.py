@@ -35,6 +35,7 @@ class Reading:
         sure, second, uncertain, labelled, correct: As in `lineup.LineupCounts`.
         confidence: Counts in bins of equal width over 0 to 1.
         shadow, compared, agreed: The bundle that ran beside, and how often it answered alike.
+        shadow_ms: Latency of the bundle that ran beside.
         rss_bytes: Of the agent and the process of its runtime.
     """
 
@@ -59,6 +60,7 @@ class Reading:
     shadow: str | None = None
     compared: int = 0
     agreed: int = 0
+    shadow_ms: QuantileSketch = field(default_factory=QuantileSketch)
     rss_bytes: int = 0
     temperature_c: float | None = None
 
@@ -223,6 +225,7 @@ class StageEvidence:
         stage: Index of the stage that is being judged.
         members: Every device reached.
         reporting: Devices reached that have answered at least one inference with the new bundle.
+        comparing: Devices reached on which it has answered at least one as a shadow.
         bundles: Of the release, reached or not: they share the chance of a false halt.
     """
 
@@ -231,6 +234,7 @@ class StageEvidence:
     groups: tuple[Group, ...]
     reporting: Collection[str]
     bundles: int = 1
+    comparing: Collection[str] = frozenset()
 
     @property
     def of_stage(self) -> tuple[Member, ...]:

@@ -94,7 +94,9 @@ class Gathering:
             group.look(by_bundle[bundle], self._members, windows, changed, facts, started_s)
         groups = tuple(group.found(by_bundle[bundle]) for bundle, group in self._groups.items())
         reporting = set().union(*(group.reporting for group in self._groups.values()))
-        return StageEvidence(stage, tuple(members), groups, reporting, max(bundles, len(groups)))
+        comparing = set().union(*(group.comparing for group in self._groups.values()))
+        counted = max(bundles, len(groups))
+        return StageEvidence(stage, tuple(members), groups, reporting, counted, comparing)
 
     def _moved(self, device: str, now: Mapping[str, Member]) -> bool:
         """Whether it was reached, left, or reached again."""
@@ -141,6 +143,7 @@ class _Own:
     earlier: _Windows
     shadow: DeviceRows | None
     drift: DeviceDrift | None
+    comparing: bool
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ class _Group:
         self._frame: _Frame | None = None
         self._sums: Growing[_Own | _Other, Laid] = Growing(lambda parts: _lay((), parts))
         self.reporting: set[str] = set()
+        self.comparing: set[str] = set()
 
     def look(
         self,
@@ -180,6 +184,7 @@ class _Group:
         if (frame, facts) != (self._frame, self._facts):
             self._frame, self._facts = frame, facts
             self._sums, self.reporting = Growing(partial(_lay, stages)), set()
+            self.comparing = set()
             changed = windows
         for device in changed:
             part = self._part(device, everybody.get(device), windows.get(device, ()), frame)
@@ -188,6 +193,10 @@ class _Group:
                 self.reporting.add(device)
             else:
                 self.reporting.discard(device)
+            if isinstance(part, _Own) and part.comparing:
+                self.comparing.add(device)
+            else:
+                self.comparing.discard(device)
         self._sums.look()
 
     def found(self, members: Sequence[Member]) -> Group:
@@ -218,6 +227,7 @@ class _Group:
             _worked_up(device, earlier),
             self._shadow(device, found),
             drift,
+            any(r.compared and r.shadow == fact.digest and r.received_s >= member.assigned_s for r in found),
         )
 
     def _other(self, device: str, found: Sequence[Reading], until_s: float, frame: _Frame) -> _Other:

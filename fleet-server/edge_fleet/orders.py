@@ -6,6 +6,7 @@ not been sent yet, so a crash between the two loses nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
@@ -32,12 +33,14 @@ def issue(
     stage: int | None = None,
     permit_downgrade: bool = False,
     expires_ms: int = 0,
+    terms: Mapping[str, Any] | None = None,
 ) -> int:
     """Give a device a new assignment, which replaces the one before.
 
     Args:
         bundle: Digest of a published bundle, or None: keep what you have.
         expires_ms: When it must not be begun any more; 0 for never.
+        terms: On which it is given, when not to run it.
 
     Returns:
         Its number.
@@ -55,6 +58,7 @@ def issue(
             stage=stage,
             permit_downgrade=permit_downgrade,
             expires_ms=expires_ms,
+            terms=None if terms is None else dict(terms),
             phase=State.PENDING,
             created_ms=now_ms,
             changed_ms=now_ms,

@@ -42,6 +42,7 @@ COUNTED: Mapping[str, Callable[[Reading], float]] = {
 }
 HISTOGRAMS: dict[str, Callable[[Reading], Mapping[int, int]]] = {
     "latency_ms": lambda r: r.latency_ms.bins,
+    "shadow_ms": lambda r: r.shadow_ms.bins,
     "rss_mb": lambda r: {bin_index(r.rss_bytes / 1e6): 1} if r.rss_bytes else {},
     "temperature_c": lambda r: {} if r.temperature_c is None else {bin_index(r.temperature_c): 1},
 }

@@ -36,6 +36,7 @@ def test_every_word_of_a_device_is_an_event() -> None:
         Event.CONFIRMED,
         Event.ROLLED_BACK,
         Event.REFUSED,
+        Event.SHADOW,
     }
 
 

@@ -78,7 +78,18 @@ class FleetRows:
     def __init__(self, store: Store, clock: Callable[[], int]) -> None:
         self.store, self.clock = store, clock
 
-    def enrol(self, *names: str, profile: tuple[str, ...] = ("arm-cpu",), **labels: str) -> None:
+    def enrol(
+        self,
+        *names: str,
+        profile: tuple[str, ...] = ("arm-cpu",),
+        knows: tuple[str, ...] = (),
+        runs: str = "",
+        **labels: str,
+    ) -> None:
+        state: dict[str, Any] | None = None
+        if knows or runs:
+            active = {"bundle": digest(runs, profile[0])} if runs else None
+            state = {"counter": 0, "active": active, "knows": list(knows)}
         with self.store.write() as connection:
             for name in names:
                 connection.execute(
@@ -88,6 +99,7 @@ class FleetRows:
                         profile=list(profile),
                         labels=labels,
                         credential="",
+                        state=state,
                         enrolled_ms=self.clock(),
                         last_seen_ms=self.clock(),
                     )

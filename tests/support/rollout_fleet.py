@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet_rows import FleetRows
-from sqlalchemy import event, update
+from sqlalchemy import event, select, update
 
 from edge_fleet import schema
 from edge_fleet.assignment import State
@@ -121,3 +121,20 @@ def plan(version: str, *stages: str, **changes: Any) -> RolloutPlan:
             **changes,
         }
     )
+
+
+def everything(fleet: Fleet) -> list[tuple[Any, ...]]:
+    """All that is stored of rollouts, without the numbers that rows get."""
+    tables = (
+        schema.rollouts,
+        schema.rollout_members,
+        schema.rollout_stages,
+        schema.assignments,
+    )
+    found: list[tuple[Any, ...]] = []
+    with fleet.store.read() as connection:
+        for table in tables:
+            found += [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
+        steps = schema.rollout_steps.c
+        rows = connection.execute(select(steps.rollout, steps.event, steps.stage).order_by(steps.id))
+        return found + [tuple(row) for row in rows]

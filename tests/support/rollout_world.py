@@ -18,7 +18,8 @@ from edge_fleet.gates import GATES, Budget, Outcome
 from edge_fleet.gathering import gather
 from edge_fleet.rollouts import selector, targets
 from edge_fleet.rollouts.decision import decide, passes
-from edge_fleet.rollouts.engine import Step, View, advance, goes_back
+from edge_fleet.rollouts.engine import Step, View, advance, goes_back, lets_go
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import ENDED, GUARDED, TRANSITIONS, Event, Phase, Position, step
 from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.rollouts.reached import Left, Reached
@@ -29,7 +30,9 @@ OFFSET_H = {"UTC": 0, "Asia/Tokyo": 9, "America/Phoenix": -7}  # places where cl
 FACTS = {
     digest: BundleFacts(digest, "arm-cpu", Baseline(samples=400, scalars=()), 50.0) for digest in (NEW, OLD)
 }
-PASSED = (Event.ADVANCED, Event.FINISHED, Event.OPENED)
+PASSED = (Event.ADVANCED, Event.FINISHED, Event.OPENED, Event.SWITCHED)
+# What a device says when all is well with what it was given.
+GOOD = {Part.SWITCH: assignment.Event.CONFIRMED, Part.SHADOW: assignment.Event.SHADOW}
 
 
 class World:
@@ -43,6 +46,7 @@ class World:
         self.begun: list[tuple[float, str]] = []
         self.readings: list[Reading] = []
         self.skipped: set[str] = set()
+        self.was_silent: set[tuple[str, int]] = set()
         self.busy: set[str] = set()
         self.devices: dict[str, targets.Device] = {}
         self.number = 0
@@ -55,7 +59,10 @@ class World:
             "tz": list(OFFSET_H)[len(self.devices) % 3],
             "ring": "canary" if len(self.devices) < 2 else "b",
         }
-        self.devices[name] = targets.Device(name, ("arm-cpu",), labels, active=OLD, enrolled_s=self.now_s)
+        unable = "an old agent" if len(self.devices) % 4 == 3 else ""
+        self.devices[name] = targets.Device(
+            name, ("arm-cpu",), labels, active=OLD, enrolled_s=self.now_s, unable=unable
+        )
 
     # what the engine sees
 
@@ -101,6 +108,7 @@ class World:
     def apply(self, found: Step) -> None:
         self.why = found.why or self.why
         for device in found.silent:
+            self.was_silent.add((device, self.reached[device].number))
             self.say(device, assignment.Event.SILENT)
         for one in found.begin:
             self.number += 1
@@ -118,6 +126,7 @@ class World:
                 last_seen_ms=None if row is None else row.last_seen_ms,
                 used=used,
                 labels=self.devices[one.device].labels,
+                part=one.part,
             )
         if found.event is not None:
             self.move(found.event)
@@ -125,10 +134,10 @@ class World:
 
     def move(self, event: Event) -> None:
         view = self.view()
-        self.position = step(self.position, event, self.now_s)
+        self.position = step(self.position, event, self.now_s, self.plan.first_part)
         if event is Event.STARTED:
             self.started_s = self.now_s
-        for row in goes_back(view, self.position.phase):
+        for row in (*goes_back(view, self.position.phase), *lets_go(view, self.position.phase)):
             self.send_back(row.device)
 
     def send_back(self, device: str) -> None:
@@ -145,6 +154,8 @@ class World:
     def say(self, device: str, event: assignment.Event, code: str = "") -> None:
         """A device speaks of the assignment in force, or has been silent."""
         row = self.reached[device]
+        if event in GOOD.values() and row.back is None:
+            event = GOOD[row.part]
         state = assignment.TRANSITIONS.get((row.state, event))
         if state is None:
             return
@@ -159,8 +170,13 @@ class World:
         self.reached[device] = row
 
     def report(self, device: str, bad: bool) -> None:
-        """A window of a device that runs the release."""
+        """A window of a device that runs the release, or runs it as a shadow."""
         row = self.reached[device]
+        if row.member.state is State.SHADOW and row.back is None:
+            beside = Reading(
+                device, OLD, self.now_s, 10_000, shadow=NEW, compared=10_000, agreed=0 if bad else 10_000
+            )
+            self.readings += [beside] * (6 if bad else 1)
         if row.member.state is State.CONFIRMED and row.back is None:
             errors = 9000 if bad else 0
             # a gate believes a single device only after some windows
@@ -177,11 +193,11 @@ class World:
     def advance_by_hand(self) -> None:
         if self.position.phase not in GUARDED - {Phase.OPEN}:
             return
-        rows = [row.as_evidence(self.plan.retries) for row in self.view().counted]
-        judged = decide(self.plan, self.position, self.evidence(rows), self.now_s)
+        judged = decide(self.plan, self.position, self.evidence(self.view().members), self.now_s)
         if not any(verdict.outcome is Outcome.FAIL for verdict in judged.verdicts):
-            self.check(Step(event=passes(self.plan, self.position.stage)))
-            self.order(passes(self.plan, self.position.stage))
+            event = passes(self.plan, self.position)
+            self.check(Step(event=event), by_hand=True)
+            self.order(event)
 
     def skip(self, device: str) -> None:
         row = self.reached.get(device)
@@ -200,14 +216,25 @@ class World:
 
     # what must hold
 
-    def check(self, found: Step) -> None:
+    def check(self, found: Step, by_hand: bool = False) -> None:
         """Of a step, before it is taken."""
+        if found.event is Event.SWITCHED and not by_hand:
+            self.check_switch()
         for one in found.begin:
             row = self.reached.get(one.device)
             assert one.device not in self.busy, "begun while another rollout has it"
             assert one.device not in self.skipped, "begun although an operator left it out"
+            stage = self.position.stage if row is None else row.member.stage
+            shadowing = self.position.part is Part.SHADOW and stage == self.position.stage
+            assert one.part is (Part.SHADOW if shadowing else Part.SWITCH), "switched before its stage is"
+            if one.part is Part.SHADOW:
+                assert not self.devices[one.device].unable, "asked for what it does not know"
             if row is not None:
                 assert row.back is None, "given the release while it is going back"
+            if row is not None and row.member.state is State.SHADOW:
+                assert one.cause is None and row.part is Part.SHADOW, "a shadow for no reason"
+            elif row is not None:
+                assert row.part is one.part, "what failed as a shadow is given to run"
                 assert row.member.state in (State.REFUSED, State.ROLLED_BACK), "two at once on a device"
                 budgets = self.plan.retries.model_dump()
                 assert one.cause is not None, "begun again for no cause"
@@ -226,12 +253,26 @@ class World:
         if self.started_s is None:
             return []
         budget = Budget.split(self.plan.false_halt, len(self.plan.gates), 1, self.plan.stray)
-        evidence = self.evidence([row.as_evidence(self.plan.retries) for row in self.counted])
+        evidence = self.evidence(self.view().members)
         return [
             name
             for name, limit in self.plan.gates.items()
             if GATES[name].judge(evidence, limit, budget).outcome is Outcome.FAIL
         ]
+
+    def check_switch(self) -> None:
+        """Shadows are over by themselves only when enough of them were watched, and agree."""
+        rows = [r for r in self.counted if r.member.stage == self.position.stage]
+        well = {r.device for r in rows if r.member.state is State.SHADOW}
+        seen = {r.device for r in self.readings if r.shadow == NEW}
+        expected = [r for r in rows if r.member.state not in (State.REFUSED, State.ROLLED_BACK)]
+        assert len(well & seen) >= self.plan.quorum * len(expected) - 1e-9, "switched without a quorum"
+        if rows:
+            assert self.now_s >= self.position.since_s + self.plan.bake_of(self.position.stage, Part.SHADOW)
+            budget = Budget.split(self.plan.false_halt, len(self.plan.gates), 1, self.plan.stray)
+            limit = self.plan.gates["shadow_agreement"]
+            judged = GATES["shadow_agreement"].judge(self.evidence(self.view().members), limit, budget)
+            assert judged.outcome is Outcome.PASS, f"switched although {judged.reason}"
 
     def check_window(self, device: str) -> None:
         offset = timedelta(hours=OFFSET_H[self.devices[device].labels["tz"]])
@@ -240,6 +281,10 @@ class World:
 
     def check_state(self) -> None:
         """Of what is stored, after a step."""
+        if self.position.phase in ENDED:
+            for row in self.counted:
+                left = row.part is Part.SHADOW and row.back is None and row.state not in assignment.FAILED
+                assert not left, "a shadow runs on after the end"
         rate = self.plan.rate
         if rate is not None:
             ceiling = rate.per_minute if rate.factor == 1 else rate.max_per_minute or math.inf
@@ -247,7 +292,13 @@ class World:
                 assert sum(at - 60 < other <= at for other, _ in self.begun) <= ceiling, "beyond the rate"
         if self.plan.max_in_flight is not None:
             open_states = (State.PENDING, State.OFFERED, State.DOWNLOADING, State.TRIAL)
-            flying = sum(r.member.state in open_states and r.back is None for r in self.counted)
+            # one that was silent has freed its place, and may come back to find it taken
+            flying = sum(
+                r.member.state in open_states
+                and r.back is None
+                and (r.device, r.number) not in self.was_silent
+                for r in self.counted
+            )
             assert flying <= self.plan.max_in_flight, f"{flying} devices in flight"
         if self.position.phase in (Phase.RUNNING, Phase.BAKING) and self.position.stage >= 0:
             stage = self.plan.stages[self.position.stage]
@@ -265,7 +316,7 @@ class World:
     def run_to_the_end(self) -> None:
         """Everybody cooperates and time passes: it must come to an end, or to an operator's turn."""
         self.busy.clear()
-        said: set[str] = set()
+        said: set[tuple[str, Part]] = set()
         for looks in range(150):
             if self.position.phase is Phase.PAUSED:
                 self.order(Event.RESUMED)
@@ -273,9 +324,9 @@ class World:
                 return
             for row in list(self.reached.values()):
                 self.say(row.device, assignment.Event.CONFIRMED)
-                if row.device not in said:
+                if (row.device, row.part) not in said:
                     self.report(row.device, bad=False)
-                    said.add(row.device)
+                    said.add((row.device, row.part))
             self.now_s += 600 if looks < 50 else 6 * 3600
             self.look()
         raise AssertionError(f"it does not end: {self.position}, {self.why}")

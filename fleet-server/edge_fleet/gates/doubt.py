@@ -37,7 +37,13 @@ def fallback_rate(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     )
 
 
-@gate("shadow_agreement", "smallest share of inputs on which shadow and active model agree", 0, 1)
+@gate(
+    "shadow_agreement",
+    "smallest share of inputs on which shadow and active model agree",
+    0,
+    1,
+    of_shadow=True,
+)
 def shadow_agreement(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     """Whether the release and the one before it answer alike, where one ran as the other's shadow."""
     return judge_share(

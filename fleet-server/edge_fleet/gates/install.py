@@ -9,7 +9,7 @@ import numpy as np
 from edge_fleet.assignment import FAILED, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import betting
-from edge_fleet.gates.registry import stage_gate
+from edge_fleet.gates.registry import HAVE_IT, stage_gate
 from edge_fleet.gates.shares import told_wealth, written
 from edge_fleet.gates.verdict import Budget, Finding, GateLimit, Number, Outcome
 
@@ -19,6 +19,7 @@ RELEASE_FAULTS = frozenset(
     {
         *("crash", "hang", "golden-mismatch", "too-slow", "too-large", "no-answer", "check-unfinished"),
         *("error-rate", "refuses-inputs", "contract-differs", "model-invalid", "wrong-profile"),
+        *("latency", "memory", "failing"),  # of a shadow, above its terms
         *("bundle-invalid", "format-unknown", "signature-invalid", "key-unknown", "install-refused"),
     }
 )
@@ -33,7 +34,7 @@ def install_success(evidence: StageEvidence, allowed: GateLimit, budget: Budget)
     """
     asked = [member for member in evidence.members if member.state is not State.UNREACHABLE]
     failed = evidence.failed
-    kept = sum(member.state is State.CONFIRMED for member in evidence.members)
+    kept = sum(member.state in HAVE_IT for member in evidence.members)
     reached = len(evidence.members)
     found = f"{kept} of {reached} devices confirmed, {len(failed)} failed"
     fleet = surely = 0.0

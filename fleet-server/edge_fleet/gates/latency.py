@@ -40,5 +40,18 @@ def _register(percent: int, default: float | None) -> None:
         return judge_absolute(group, of, allowed.limit, allowed, budget)
 
 
+@gate(
+    "shadow_latency_p95_ms",
+    "largest p95 latency of the release as a shadow, milliseconds",
+    0.001,
+    3_600_000,
+    of_shadow=True,
+)
+def shadow_latency_p95_ms(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
+    """Whether the release is slower than a given time as a shadow: in a process of the lowest priority."""
+    of = Quantile("shadow_ms", 95, "compared answers", "slower", " ms")
+    return judge_absolute(group.as_shadow(), of, allowed.limit, allowed, budget)
+
+
 _register(95, default=1.5)
 _register(99, default=None)

@@ -23,6 +23,7 @@ class Gate:
         lowest, highest: Limits that make sense.
         default: Limit of a plan that names no gates; None: only asked when named.
         against: What it can be held against; the first is its default.
+        of_shadow: Whether it speaks of shadows only, before they are switched.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Gate:
     default: float | None
     against: tuple[Against, ...]
     _judge: Judge
+    of_shadow: bool = False
 
     def judge(self, evidence: StageEvidence, allowed: GateLimit, budget: Budget | None = None) -> Verdict:
         """Ask it; what it is held against is filled in."""
@@ -43,6 +45,7 @@ class Gate:
 
 
 GATES: dict[str, Gate] = {}
+HAVE_IT = frozenset({State.CONFIRMED, State.SHADOW})
 
 
 def gate(
@@ -52,6 +55,7 @@ def gate(
     highest: float,
     default: float | None = None,
     against: tuple[Against, ...] = ("limit",),
+    of_shadow: bool = False,
 ) -> Callable[[JudgeGroup], JudgeGroup]:
     """Register a gate that judges every bundle by itself: one FAIL fails, one WAIT waits, all must pass.
 
@@ -64,7 +68,7 @@ def gate(
             asked = [
                 (group, judge(group, allowed, budget))
                 for group in evidence.groups
-                if any(member.state is State.CONFIRMED for member in group.members) or group.attempts
+                if any(member.state in HAVE_IT for member in group.members) or group.attempts
             ]
             if not asked:
                 return Verdict(name, Outcome.WAIT, "no device has confirmed the release yet")
@@ -78,7 +82,7 @@ def gate(
                     return Verdict(name, outcome, "; ".join(told), numbers)
             raise AssertionError("a gate gave an answer that is none of the three")
 
-        GATES[name] = Gate(name, unit, lowest, highest, default, against, verdict)
+        GATES[name] = Gate(name, unit, lowest, highest, default, against, verdict, of_shadow)
         return judge
 
     return register

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
+from edge_contracts.messages import Knows
 from edge_fleet.assignment import FAILED
 from edge_fleet.errors import NotFound
 from edge_fleet.lineage.rows import unfit_for
@@ -75,6 +76,7 @@ def load_devices(
     left_out = skipped(connection, rollout_id) if rollout_id else {}
     before = _ahead(connection, rollout) if rollout is not None else []
     phases = _newest_phases(connection)
+    published = frozenset(connection.execute(select(bundles.c.digest)).scalars())
     rows = connection.execute(select(devices).where(devices.c.revoked_ms.is_(None)).order_by(devices.c.id))
     found = [
         targets.Device(
@@ -87,6 +89,7 @@ def load_devices(
             skipped=left_out.get(row.id, ""),
             health=_health(row, phases.get(row.id), now_ms),
             enrolled_s=row.enrolled_ms / 1000,
+            unable=_unable(row.state, published),
         )
         for row in rows
     ]
@@ -182,6 +185,16 @@ def _health(row: Row[Any], phase: str | None, now_ms: int) -> targets.Health:
     if active_bundle(row.state) is None:
         return targets.Health.EMPTY
     return targets.Health.DEGRADED if row.state["active"].get("fallback") else targets.Health.OK
+
+
+def _unable(state: Mapping[str, Any] | None, published: frozenset[str]) -> str:
+    """Why a device cannot run a release as a shadow; "" when it can."""
+    if Knows.SHADOW not in ((state or {}).get("knows") or ()):
+        return "its agent does not know shadows that are assigned"
+    active = active_bundle(state)
+    if active is None:
+        return "nothing answers there that it could run beside"
+    return "" if active in published else "what answers there was not published here"
 
 
 def active_bundle(state: Mapping[str, Any] | None) -> str | None:

@@ -167,7 +167,10 @@ def _order(name: str, text: str) -> Callable[..., None]:
 _order("start", "Begin the first stage, or wait for the plan's start_at.")
 _order("pause", "Begin no further device; a failing gate still counts.")
 _order("resume", "Go on; the stage bakes anew.")
-_order("advance", "Wait no longer: begin now, or take the stage as passed. Never past a failed gate.")
+_order(
+    "advance",
+    "Wait no longer: begin now, or take the stage, or its shadows, as passed. Never past a failed gate.",
+)
 _order("abort", "Stop for good; devices keep what they have.")
 
 
@@ -277,4 +280,5 @@ def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:
 
 def _stage(row: Mapping[str, Any]) -> str:
     shares: Sequence[Any] = row["stages"]
-    return f"{row['stage'] + 1} of {len(shares)}"
+    part = " (as a shadow)" if row["part"] == "shadow" and row["phase"] not in _ENDED else ""
+    return f"{row['stage'] + 1} of {len(shares)}{part}"

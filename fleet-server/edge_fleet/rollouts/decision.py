@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from edge_fleet.assignment import ANSWERED, FAILED, SETTLED, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome, Verdict
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import GUARDED, Event, Phase, Position
 from edge_fleet.rollouts.plan import Join, Kind, OnFailure, RolloutPlan
 
@@ -29,6 +30,8 @@ class Decision:
     verdicts: tuple[Verdict, ...]
 
 
+# Which gates must pass before shadows are switched; a failure counts of any.
+HOLDS_SHADOWS = frozenset({"install_success", *(name for name, gate in GATES.items() if gate.of_shadow)})
 REHEARSED = "a rehearsal, as if a gate had failed"
 
 FAILURE: Mapping[OnFailure, Event] = {
@@ -45,12 +48,14 @@ def decide(
     now_s: float,
     waits: Sequence[str] = (),
     begins: bool = False,
+    direct: int = 0,
 ) -> Decision:
     """Find out what happens next to a rollout that goes forward.
 
     Args:
         waits: What each device that has still to be begun, or tried again, waits for.
         begins: Devices can be begun now: unless a gate fails, that is what happens next.
+        direct: Devices of the stage that cannot take its first part, and wait for the switch.
     """
     assert position.phase in GUARDED, f"a rollout that is {position.phase} does not go forward"
     budget = Budget.split(plan.false_halt, len(plan.gates), evidence.bundles, plan.stray)
@@ -63,10 +68,13 @@ def decide(
         return Decision(None, "", verdicts)
     if position.phase is Phase.RUNNING:
         event, why = _settle(plan, evidence, waits)
-        if event is Event.SETTLED and plan.kind is Kind.REHEARSAL:
+        if event is Event.SETTLED and position.part is not Part.SWITCH:
+            event, why = _prepared(plan, evidence, direct, why)
+        elif event is Event.SETTLED and plan.kind is Kind.REHEARSAL:
             event, why = FAILURE[plan.on_failure], f"{REHEARSED}; {why}"
     elif position.phase is Phase.BAKING:
-        event, why = _bake(plan, position, evidence, verdicts, now_s)
+        bake = _bake if position.part is Part.SWITCH else _compare
+        event, why = bake(plan, position, evidence, verdicts, now_s)
     elif position.phase is Phase.OPEN:
         event, why = None, "open for devices that join, until the deadline"
     else:
@@ -74,9 +82,11 @@ def decide(
     return Decision(event, why, verdicts)
 
 
-def passes(plan: RolloutPlan, stage: int) -> Event:
-    """What it is called when this stage is done with."""
-    if stage + 1 < len(plan.stages):
+def passes(plan: RolloutPlan, position: Position) -> Event:
+    """What it is called when this part of this stage is done with."""
+    if position.part is not Part.SWITCH:
+        return Event.SWITCHED
+    if position.stage + 1 < len(plan.stages):
         return Event.ADVANCED
     return Event.OPENED if plan.join is Join.UNTIL_DEADLINE else Event.FINISHED
 
@@ -118,6 +128,45 @@ def _settle(plan: RolloutPlan, evidence: StageEvidence, waits: Sequence[str]) ->
     return Event.SETTLED, f"{answered} of {len(stage)} devices of the stage have answered"
 
 
+def _prepared(
+    plan: RolloutPlan, evidence: StageEvidence, direct: int, settled: str
+) -> tuple[Event | None, str]:
+    """What follows when every device of the stage has answered to its first part."""
+    if direct and not evidence.of_stage:
+        return (
+            Event.SWITCHED,
+            f"none of the {direct} devices of the stage can run a shadow: the plan says switch",
+        )
+    if plan.kind is Kind.REHEARSAL:
+        return Event.SWITCHED, f"a rehearsal, as if the shadows had passed their gates; {settled}"
+    return Event.SETTLED, settled
+
+
+def _compare(
+    plan: RolloutPlan,
+    position: Position,
+    evidence: StageEvidence,
+    verdicts: tuple[Verdict, ...],
+    now_s: float,
+) -> tuple[Event | None, str]:
+    """Whether shadows have been watched for long enough, by enough devices, and agree."""
+    stage = evidence.of_stage
+    if stage and now_s < position.since_s + (bake_s := plan.bake_of(position.stage, position.part)):
+        return None, f"shadows are watched for {bake_s:g} s"
+    expected = [member for member in stage if member.state not in FAILED]
+    comparing = sum(member.device in evidence.comparing for member in expected)
+    needed = math.ceil(plan.quorum * len(expected))
+    if comparing < needed:
+        return None, f"{comparing} of {len(expected)} devices report compared answers, {needed} needed"
+    waiting = [v for v in verdicts if v.outcome is Outcome.WAIT and v.gate in HOLDS_SHADOWS]
+    if waiting:
+        return None, "; ".join(f"{verdict.gate} waits: {verdict.reason}" for verdict in waiting)
+    return (
+        Event.SWITCHED,
+        f"the shadows of stage {position.stage + 1} of {len(plan.stages)} passed their gates",
+    )
+
+
 def _bake(
     plan: RolloutPlan,
     position: Position,
@@ -136,9 +185,11 @@ def _bake(
     if reporting < needed:
         return None, f"{reporting} of {len(expected)} devices report inferences, {needed} needed"
     waiting = [verdict for verdict in verdicts if verdict.outcome is Outcome.WAIT]
+    if plan.first_part is Part.SHADOW:  # there is no shadow any more: what it said has been heard
+        waiting = [verdict for verdict in waiting if not GATES[verdict.gate].of_shadow]
     if waiting:
         return None, "; ".join(f"{verdict.gate} waits: {verdict.reason}" for verdict in waiting)
-    event = passes(plan, position.stage)
+    event = passes(plan, position)
     if event is Event.ADVANCED:
         return event, f"stage {position.stage + 1} of {len(plan.stages)} passed its gates"
     return event, "the last stage passed its gates"

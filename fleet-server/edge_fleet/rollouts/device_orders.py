@@ -14,6 +14,7 @@ from edge_fleet.errors import Conflict, NotFound
 from edge_fleet.rollouts import members, rows
 from edge_fleet.rollouts.looking import look
 from edge_fleet.rollouts.operator import ATTEMPTS
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import ENDED, GUARDED, RETURNING, Phase
 from edge_fleet.rollouts.reached import Left, Reached
 from edge_fleet.rollouts.rows import Rollout, RolloutChanged
@@ -75,7 +76,8 @@ def _skip(
         return False
     members.change(connection, rollout.id, device, left_as=Left.SKIPPED)
     newest = orders.newest(connection, device)
-    if row.member.state not in OPEN or newest is None or newest.number != row.number:
+    prepared = row.part is not Part.SWITCH and row.member.state not in FAILED
+    if not (row.member.state in OPEN or prepared) or newest is None or newest.number != row.number:
         return False
     # it may be downloading, or on trial: an assignment of nothing makes it keep what it has
     orders.issue(connection, device, None, now_ms, rollout=rollout.id, stage=row.member.stage)
@@ -101,6 +103,8 @@ def _retry(
     ours = newest is not None and newest.rollout == rollout.id
     if not again or row.back is not None or not ours:
         raise Conflict(f"{device} is {row.left or row.state}: there is nothing to try again")
+    # no more than the others of its stage are given now
+    part = rollout.position.part if row.member.stage == rollout.position.stage else Part.SWITCH
     number = orders.issue(
         connection,
         device,
@@ -109,6 +113,7 @@ def _retry(
         rollout=rollout.id,
         stage=row.member.stage,
         permit_downgrade=rollout.plan.permit_downgrade,
+        terms=rollout.plan.terms_of(part),
     )
     members.change(connection, rollout.id, device, number=number, left_as=None)
     return True

@@ -10,14 +10,15 @@ then going back; then the deadline; then the gates; and only when no gate fails 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from edge_fleet.assignment import SETTLED, State
+from edge_fleet.assignment import FAILED, SETTLED, State
 from edge_fleet.evidence import Member, StageEvidence
 from edge_fleet.gates import Verdict
 from edge_fleet.rollouts import targets
 from edge_fleet.rollouts.decision import decide, decide_return
-from edge_fleet.rollouts.phases import BEGINNING, GUARDED, RETURNING, WATCHED, Event, Phase, Position
+from edge_fleet.rollouts.parts import Part
+from edge_fleet.rollouts.phases import BEGINNING, ENDED, GUARDED, RETURNING, WATCHED, Event, Phase, Position
 from edge_fleet.rollouts.plan import OnDeadline, RolloutPlan, at_s
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.retries import Cause
@@ -49,6 +50,23 @@ class View:
         """The devices that count."""
         return tuple(row for row in self.reached if row.left is None)
 
+    @property
+    def members(self) -> list[Member]:
+        """The devices that count, as gates see them: one that is to be tried again has not failed yet."""
+        return [
+            row.member if self.again(row) is None else replace(row.member, state=State.PENDING)
+            for row in self.counted
+        ]
+
+    def again(self, row: Reached) -> tuple[Cause, Part] | None:
+        """The budget from which a device may be tried again, and for what; None when it may not.
+
+        What failed as a shadow is tried as a shadow again, while its stage is at that, and never as more.
+        """
+        cause = row.cause(self.plan.retries)
+        here = row.member.stage == self.position.stage and row.part is self.position.part
+        return (cause, row.part) if cause is not None and (row.part is Part.SWITCH or here) else None
+
 
 @dataclass(frozen=True)
 class Begin:
@@ -57,12 +75,14 @@ class Begin:
     Args:
         cause: Of the attempt before, when this is a retry.
         expires_s: When its maintenance window closes; None without windows.
+        part: For what it is given it.
     """
 
     device: str
     bundle: str
     cause: Cause | None = None
     expires_s: float | None = None
+    part: Part = Part.SWITCH
 
 
 @dataclass(frozen=True)
@@ -94,10 +114,11 @@ NOTHING = Step()
 
 @dataclass(frozen=True)
 class _Begun:
-    """Who may be begun now, and what the others wait for."""
+    """Who may be begun now, what the others wait for, and how many can do nothing before the switch."""
 
     begin: tuple[Begin, ...] = ()
     waits: tuple[str, ...] = field(default=())
+    direct: int = 0
 
 
 def advance(
@@ -127,10 +148,9 @@ def advance(
         return expired
     if phase not in GUARDED:
         return NOTHING  # HELD: an operator's turn
-    retries = view.plan.retries
-    found = evidence([row.as_evidence(retries) for row in view.counted])
+    found = evidence(view.members)
     begun = _Begun() if phase is Phase.PAUSED else _begin(view, now_s, fleet)
-    decision = decide(view.plan, view.position, found, now_s, begun.waits, bool(begun.begin))
+    decision = decide(view.plan, view.position, found, now_s, begun.waits, bool(begun.begin), begun.direct)
     if decision.event is None and begun.begin:
         told = f"assigned to {len(begun.begin)} devices"
         return Step(begin=begun.begin, why=told, verdicts=decision.verdicts)
@@ -145,6 +165,17 @@ def goes_back(view: View, phase: Phase) -> tuple[Reached, ...]:
         row
         for row in view.counted
         if row.back is None and (phase is Phase.ROLLING_BACK or row.member.stage == view.position.stage)
+    )
+
+
+def lets_go(view: View, phase: Phase) -> tuple[Reached, ...]:
+    """The devices that were prepared, and will not be switched after an event which leads to this phase."""
+    if phase not in ENDED:
+        return ()
+    return tuple(
+        row
+        for row in view.counted
+        if row.part is not Part.SWITCH and row.back is None and row.member.state not in FAILED
     )
 
 
@@ -195,30 +226,37 @@ def _is_silent(view: View, row: Reached, now_s: float) -> bool:
 
 
 def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _Begun:
-    """Who may be begun: devices to be tried again, then those that the stage has still to reach.
+    """Who may be begun: devices to be switched, or tried again, then those that the stage has still to reach.
 
-    While a stage bakes only retries are: its devices have been counted.
+    While a stage bakes its devices have been counted: no other is begun.
     """
-    plan, retries = view.plan, view.plan.retries
-    again = [(row, row.cause(retries)) for row in view.counted]
+    plan, retries, position = view.plan, view.plan.retries, view.position
     wanted: list[Begin] = []
     waits: list[str] = []
-    for row, cause in again:
-        if cause is None:
+    direct = 0
+    for row in view.counted:
+        if row.prepared and (position.part is Part.SWITCH or row.member.stage < position.stage):
+            begin = Begin(row.device, row.member.bundle)
+        elif (again := view.again(row)) is None:
             continue
-        if row.due_s(retries) > now_s:
+        elif row.due_s(retries) > now_s:
             waits.append(f"a retry after {row.member.code}")
             continue
-        _admit(plan, row.device, row.member.bundle, row.labels, cause, now_s, wanted, waits)
+        else:
+            begin = Begin(row.device, row.member.bundle, again[0], part=again[1])
+        _admit(plan, begin, row.labels, now_s, wanted, waits)
     if view.position.phase in BEGINNING:
         stage = plan.stages[view.position.stage]
         reached = [row.device for row in view.counted]
         held_back = plan.held_back(view.position.stage)
         for target in targets.due(view.rollout, stage, reached, fleet(), held_back):
-            if target.wait:
+            if target.unable and position.part is not Part.SWITCH:
+                direct += 1
+            elif target.wait:
                 waits.append(target.wait)
             elif target.bundle is not None:
-                _admit(plan, target.device, target.bundle, target.labels, None, now_s, wanted, waits)
+                begin = Begin(target.device, target.bundle, part=position.part)
+                _admit(plan, begin, target.labels, now_s, wanted, waits)
     allowed = len(wanted)
     if plan.rate is not None:
         confirmed = sum(row.member.state is State.CONFIRMED for row in view.counted)
@@ -227,24 +265,22 @@ def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _
         in_flight = sum(row.in_flight for row in view.counted)
         allowed = max(0, min(allowed, plan.max_in_flight - in_flight))
     waits += ["the rate or the devices in flight"] * (len(wanted) - allowed)
-    return _Begun(tuple(wanted[:allowed]), tuple(waits))
+    return _Begun(tuple(wanted[:allowed]), tuple(waits), direct)
 
 
 def _admit(
     plan: RolloutPlan,
-    device: str,
-    bundle: str,
+    begin: Begin,
     labels: targets.Labels,
-    cause: Cause | None,
     now_s: float,
     wanted: list[Begin],
     waits: list[str],
 ) -> None:
     """Put a device among the wanted, or among those whose window is shut."""
-    expires_s = None
     if plan.windows:
         expires_s = closes_at(plan.windows, labels, plan.time_zone, now_s)
         if expires_s is None:
             waits.append("its maintenance window")
             return
-    wanted.append(Begin(device, bundle, cause, expires_s))
+        begin = replace(begin, expires_s=expires_s)
+    wanted.append(begin)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from edge_fleet.assignment import State
 from edge_fleet.evidence import Member
+from edge_fleet.rollouts.parts import part_of
 from edge_fleet.rollouts.reached import Left, Reached
 from edge_fleet.schema import assignments, devices, rollout_members, rollout_skips
 from edge_fleet.store import upsert
@@ -90,6 +91,7 @@ def load_members(connection: Connection, rollout: str) -> list[Reached]:
         select(
             rollout_members,
             forth.c.phase,
+            forth.c.terms,
             forth.c.code,
             forth.c.detail,
             forth.c.created_ms,
@@ -125,6 +127,7 @@ def load_members(connection: Connection, rollout: str) -> list[Reached]:
             used=row.retries,
             left=None if row.left_as is None else Left(row.left_as),
             labels=row.labels,
+            part=part_of(row.terms),
         )
         for row in rows
     ]

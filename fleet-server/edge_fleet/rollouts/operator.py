@@ -92,7 +92,9 @@ class Operator:
         self._order(rollout, _always(Event.RESUMED), actor, f"resumed by {actor}")
 
     def advance(self, rollout: str, actor: str) -> None:
-        """Do not wait any longer: begin now, or take the stage as passed. It never leads past a failed gate.
+        """Do not wait any longer: begin now, or take the stage or its first part as passed.
+
+        It never leads past a failed gate.
 
         Raises:
             NotFound: No such rollout.
@@ -104,10 +106,9 @@ class Operator:
                 return Event.STARTED
             if found.position.phase is Phase.OPEN:
                 return Event.FINISHED
-            event = passes(found.plan, found.position.stage)
+            event = passes(found.plan, found.position)
             step(found.position, event, self._services.now_ms() / 1000)  # refuse before evidence is read
-            retries = found.plan.retries
-            evidence = evidence_of(connection, found, [row.as_evidence(retries) for row in view.counted])
+            evidence = evidence_of(connection, found, view.members)
             judged = decide(found.plan, found.position, evidence, self._services.now_ms() / 1000)
             failed = [v for v in judged.verdicts if v.outcome is Outcome.FAIL]
             if failed:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from edge_fleet.rollouts.parts import Part
+
 
 class Phase(StrEnum):
     """Where a rollout stands."""
@@ -35,6 +37,7 @@ class Event(StrEnum):
     SCHEDULED = "scheduled"
     STARTED = "started"
     SETTLED = "settled"  # every device of the stage has answered or gone silent, and a quorum answered
+    SWITCHED = "switched"  # the first part of the stage is done with: its devices are given it to run
     ADVANCED = "advanced"  # the gates passed, or an operator would not wait; there is a next stage
     FINISHED = "finished"  # the same, and there is none
     OPENED = "opened"  # the same, and the plan lets devices join until the deadline
@@ -59,6 +62,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.SCHEDULED, Event.STARTED): Phase.RUNNING,
     (Phase.SCHEDULED, Event.ABORTED): Phase.ABORTED,
     (Phase.SCHEDULED, Event.EXPIRED): Phase.STOPPED,
+    **{(phase, Event.SWITCHED): Phase.RUNNING for phase in _FORWARD},
     # from a running or paused stage only by an operator, who does not wait for the bake
     **{(phase, Event.ADVANCED): Phase.RUNNING for phase in _FORWARD},
     **{(phase, Event.FINISHED): Phase.COMPLETED for phase in _FORWARD},
@@ -122,22 +126,36 @@ class Position:
     Args:
         stage: Index of the stage that was reached, NO_STAGE in DRAFT.
         since_s: When the phase was entered, Unix seconds.
+        part: What the devices of the stage are given.
     """
 
     phase: Phase = Phase.DRAFT
     stage: int = NO_STAGE
     since_s: float = 0.0
+    part: Part = Part.SWITCH
 
 
-def step(position: Position, event: Event, now_s: float) -> Position:
+# Only a stage whose last part is done with is passed, and only one that has a part before it is switched.
+_PASSED = frozenset({Event.ADVANCED, Event.FINISHED, Event.OPENED})
+
+
+def step(position: Position, event: Event, now_s: float, first: Part = Part.SWITCH) -> Position:
     """The position after an event.
 
+    Args:
+        first: The part with which a stage begins.
+
     Raises:
-        TransitionInvalid: The table has no such pair.
+        TransitionInvalid: The table has no such pair, or the part of the stage does not allow it.
     """
     phase = TRANSITIONS.get((position.phase, event))
     if phase is None:
         possible = ", ".join(sorted(e for p, e in TRANSITIONS if p is position.phase)) or "nothing"
         raise TransitionInvalid(f"a rollout that is {position.phase} cannot be {event}; possible: {possible}")
-    begins_stage = event in (Event.STARTED, Event.ADVANCED)
-    return Position(phase, position.stage + 1 if begins_stage else position.stage, now_s)
+    switched = position.part is Part.SWITCH
+    if (event in _PASSED and not switched) or (event is Event.SWITCHED and switched):
+        raise TransitionInvalid(f"a stage that is at its part {position.part} cannot be {event}")
+    if event in (Event.STARTED, Event.ADVANCED):
+        return Position(phase, position.stage + 1, now_s, first)
+    part = Part.SWITCH if event is Event.SWITCHED else position.part
+    return Position(phase, position.stage, now_s, part)

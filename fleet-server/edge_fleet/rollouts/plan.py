@@ -33,6 +33,7 @@ from edge_fleet.rollouts import selector
 from edge_fleet.rollouts.arms import Experiment
 from edge_fleet.rollouts.faults import parse
 from edge_fleet.rollouts.pace import Rate
+from edge_fleet.rollouts.parts import Part, ShadowPlan, Unable
 from edge_fleet.rollouts.retries import Retries
 from edge_fleet.rollouts.stages import FORM as STAGE_FORM
 from edge_fleet.rollouts.stages import Stage, check_ascending
@@ -48,6 +49,7 @@ class Kind(StrEnum):
 
     STAGED = "staged"  # stage by stage, each watched before the next
     CANARY = "canary"  # a few, then all
+    SHADOW_FIRST = "shadow-first"  # each stage as a shadow, and then to run
     AB = "ab"  # arm B of an experiment, a share of the devices by a stable hash; arm A stays as it is
     REHEARSAL = "rehearsal"  # installed, then taken back as if a gate had failed
 
@@ -88,7 +90,11 @@ class RolloutPlan(Frozen):
     )
     kind: Kind = Field(
         default=Kind.STAGED,
-        description="staged, canary (a few, then all), ab (arm B only), or rehearsal (then back)",
+        description="staged, canary (a few, then all), shadow-first, ab (arm B only), rehearsal (and back)",
+    )
+    shadow: ShadowPlan | None = Field(
+        default=None,
+        description="of kind shadow-first: {share, cpu, memory_mb, latency_ms, bake_s, unable}",
     )
     experiment: Experiment | None = Field(
         default=None, description="of kind ab: {name: taste, share: 0.2}, the devices of arm B"
@@ -189,7 +195,9 @@ class RolloutPlan(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _stages_of_the_kind(cls, raw: Any) -> Any:
-        """A kind may bring stages of its own."""
+        """A kind may bring stages, and terms, of its own."""
+        if isinstance(raw, dict) and raw.get("kind") == Kind.SHADOW_FIRST and raw.get("shadow") is None:
+            raw = {**raw, "shadow": {}}
         if isinstance(raw, dict) and "stages" not in raw and raw.get("kind") in DEFAULT_STAGES:
             return {**raw, "stages": DEFAULT_STAGES[raw["kind"]]}
         return raw
@@ -244,6 +252,13 @@ class RolloutPlan(Frozen):
             raise ValueError(
                 "kind ab goes with an experiment, such as {name: taste, share: 0.2}, and no other kind does"
             )
+        if self.shadow is not None and self.kind not in (Kind.SHADOW_FIRST, Kind.REHEARSAL):
+            raise ValueError(f"kind {self.kind} has no shadow; take kind shadow-first, or leave shadow out")
+        if self.kind is Kind.SHADOW_FIRST and "shadow_agreement" not in self.gates:
+            raise ValueError(
+                "kind shadow-first needs the gate shadow_agreement: which share of the inputs must be "
+                "answered alike, such as {shadow_agreement: 0.9}"
+            )
         if self.kind is Kind.REHEARSAL and (len(self.stages) != 1 or self.on_failure is OnFailure.HOLD):
             raise ValueError("kind rehearsal has one stage, and goes back: it cannot hold")
         if self.deadline is not None and self.start_at is not None and self.deadline <= self.start_at:
@@ -279,8 +294,26 @@ class RolloutPlan(Frozen):
         """Version of the release."""
         return self.release.split("@")[1]
 
-    def bake_of(self, stage: int) -> float:
-        """How long a stage is watched, seconds."""
+    @property
+    def first_part(self) -> Part:
+        """With what a stage begins."""
+        return Part.SWITCH if self.shadow is None else Part.SHADOW
+
+    @property
+    def unable(self) -> Unable:
+        """What becomes of devices that cannot take the first part."""
+        return Unable.SWITCH if self.shadow is None else self.shadow.unable
+
+    def terms_of(self, part: Part) -> dict[str, Any] | None:
+        """The terms of an assignment, as they are stored."""
+        if part is Part.SWITCH or self.shadow is None:
+            return None
+        return {"shadow": self.shadow.terms.model_dump(mode="json")}
+
+    def bake_of(self, stage: int, part: Part = Part.SWITCH) -> float:
+        """How long a part of a stage is watched, seconds."""
+        if part is Part.SHADOW and self.shadow is not None and self.shadow.bake_s is not None:
+            return self.shadow.bake_s
         own = self.stages[stage].bake_s
         return self.bake_s if own is None else own
 

@@ -26,7 +26,12 @@ def schema() -> None:
 @click.option(
     "--release", default="NAME@VERSION", metavar="NAME@VERSION", help="With --new: what to roll out."
 )
-@click.option("--kind", default="staged", metavar="KIND", help="With --new: staged (default), canary.")
+@click.option(
+    "--kind",
+    default="staged",
+    metavar="KIND",
+    help="With --new: staged (default), canary, shadow-first, ab, rehearsal.",
+)
 @click.option("--simulate", "simulates", is_flag=True, help="Replay it against a fleet: a dry run.")
 @simulation_options
 @remote

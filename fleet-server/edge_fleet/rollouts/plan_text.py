@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.plan import Join, OnFailure, RolloutPlan
 
 _ON_FAILURE = {
@@ -24,6 +25,15 @@ def described(plan: RolloutPlan) -> list[str]:
     if plan.experiment is not None:
         lines.append(
             f"arm B        {plan.experiment.share:.1%} of the devices, experiment {plan.experiment.name}"
+        )
+    if plan.shadow is not None:
+        shadow = plan.shadow
+        lines.append(
+            f"shadow       {shadow.share:.1%} of the inputs at {shadow.cpu:.0%} of a core, "
+            f"{shadow.memory_mb} MB, {shadow.latency_ms:g} ms; devices that cannot: {shadow.unable}"
+        )
+        lines.append(
+            f"             watched for {plan.bake_of(0, Part.SHADOW):g} s before each stage is switched"
         )
     for number, stage in enumerate(plan.stages):
         lines.append(f"stage {number + 1:<6} {stage}, watched for {plan.bake_of(number):g} s")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edge_fleet.assignment import FAILED, SETTLED, State
 from edge_fleet.evidence import Member
+from edge_fleet.rollouts.parts import PREPARED, Part
 from edge_fleet.rollouts.retries import Cause, Retries
 
 
@@ -30,6 +31,7 @@ class Reached:
         used: Retries so far, by cause.
         left: Set when an operator took it out: it counts for nothing any more.
         labels: Of the device.
+        part: What it was given for, by the assignment that brings the release.
     """
 
     member: Member
@@ -41,6 +43,7 @@ class Reached:
     used: Mapping[str, int] = field(default_factory=dict)
     left: Left | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    part: Part = Part.SWITCH
 
     @property
     def device(self) -> str:
@@ -67,6 +70,7 @@ class Reached:
         """When it may be tried again, after a failure with a cause."""
         return retries.due_s(self.changed_ms / 1000, self.used)
 
-    def as_evidence(self, retries: Retries) -> Member:
-        """As the gates see it: one that is to be tried again has not failed yet."""
-        return self.member if self.cause(retries) is None else replace(self.member, state=State.PENDING)
+    @property
+    def prepared(self) -> bool:
+        """Whether it has the release lying there or running beside, and can be switched to it."""
+        return self.back is None and self.left is None and self.member.state is PREPARED.get(self.part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select
@@ -96,6 +96,10 @@ def _bundles(members: Sequence[Member]) -> tuple[list[str], list[str]]:
     return new, sorted({member.previous for member in members if member.previous} - set(new))
 
 
+def _bins(shadow: Mapping[str, Any]) -> dict[int, int]:
+    return {int(index): count for index, count in shadow.get("latency_ms", {}).get("bins", {}).items()}
+
+
 def reading_of(row: Row[Any]) -> Reading:
     """The numbers of a row of `windows`."""
     lineup = row.lineup or {}
@@ -122,6 +126,7 @@ def reading_of(row: Row[Any]) -> Reading:
         shadow=shadow.get("bundle"),
         compared=shadow.get("compared", 0),
         agreed=shadow.get("agreed", 0),
+        shadow_ms=QuantileSketch(bins=_bins(shadow)),
         rss_bytes=row.rss_bytes + row.child_rss_bytes,
         temperature_c=row.temperature_c,
     )

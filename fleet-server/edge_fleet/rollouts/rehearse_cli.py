@@ -25,6 +25,12 @@ _ENDED = ("rolled-back", "stopped", "completed", "aborted")
 @click.option(
     "--select", required=True, metavar="SELECTOR", help="Which devices: device=cam-1|cam-2, site=lab."
 )
+@click.option(
+    "--kind",
+    type=click.Choice(["staged", "shadow-first"]),
+    default="staged",
+    help="How they come to it: at once [staged], or as a shadow first.",
+)
 @click.option("--permit-downgrade", is_flag=True, help="The release may be older than what they run.")
 @click.option("--silence", "silence_s", type=Finite(), metavar="SECONDS", help="Until a device is silent.")
 @click.option("--wait", "wait_s", type=Finite(), default=3600.0, metavar="SECONDS", help="At most [3600].")
@@ -33,6 +39,7 @@ _ENDED = ("rolled-back", "stopped", "completed", "aborted")
 def rehearse(
     release: str,
     select: str,
+    kind: str,
     permit_downgrade: bool,
     silence_s: float | None,
     wait_s: float,
@@ -54,6 +61,7 @@ def rehearse(
         "select": select,
         "kind": "rehearsal",
         "permit_downgrade": permit_downgrade,
+        **({"shadow": {"bake_s": 0}} if kind == "shadow-first" else {}),
         **({} if silence_s is None else {"silence_s": silence_s}),
     }
     rollout = client.post(f"{API}/rollouts", {"plan": plan, "start": True})["id"]

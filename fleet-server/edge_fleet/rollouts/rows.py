@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from edge_fleet.errors import NotFound
 from edge_fleet.gates import Outcome, Verdict
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import Event, Phase, Position
 from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
 from edge_fleet.schema import rollout_stages, rollout_steps, rollouts
@@ -103,6 +104,7 @@ def move(
         "phase": position.phase,
         "stage": position.stage,
         "since_ms": at_ms,
+        "part": position.part,
         "why": why,
         "revision": rollout.revision + 1,
     }
@@ -195,7 +197,7 @@ def _rollout(row: Row[Any]) -> Rollout:
         id=row.id,
         plan=parse_plan(row.plan, f"plan of rollout {row.id}"),
         counter=row.counter,
-        position=Position(Phase(row.phase), row.stage, row.since_ms / 1000),
+        position=Position(Phase(row.phase), row.stage, row.since_ms / 1000, Part(row.part)),
         started_ms=row.started_ms,
         why=row.why,
         created_ms=row.created_ms,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from edge_fleet import orders
 from edge_fleet.assignment import Event as AssignmentEvent
 from edge_fleet.rollouts import candidates, members, rows
-from edge_fleet.rollouts.engine import Begin, Step, View, goes_back
+from edge_fleet.rollouts.engine import Begin, Step, View, goes_back, lets_go
 from edge_fleet.rollouts.phases import Event, step
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout
@@ -60,11 +60,24 @@ def move(
     connection: Connection, rollout: Rollout, view: View, event: Event, actor: str, why: str, now_ms: int
 ) -> list[str]:
     """Store a new position with the assignments that it brings; returns the devices to be sent them."""
-    position = step(rollout.position, event, now_ms / 1000)
+    position = step(rollout.position, event, now_ms / 1000, rollout.plan.first_part)
     rows.move(connection, rollout, position, event, actor, why)
-    return [
+    back = [
         row.device for row in goes_back(view, position.phase) if send_back(connection, rollout, row, now_ms)
     ]
+    return back + [
+        row.device for row in lets_go(view, position.phase) if let_go(connection, rollout, row, now_ms)
+    ]
+
+
+def let_go(connection: Connection, rollout: Rollout, row: Reached, now_ms: int) -> bool:
+    """Tell a device that was prepared in vain to keep what it has; False when that is not ours to say."""
+    newest = orders.newest(connection, row.device)
+    if newest is None or newest.number != row.number:
+        return False
+    back = orders.issue(connection, row.device, None, now_ms, rollout=rollout.id, stage=row.member.stage)
+    members.change(connection, rollout.id, row.device, back=back)
+    return True
 
 
 def send_back(connection: Connection, rollout: Rollout, row: Reached, now_ms: int) -> bool:
@@ -122,6 +135,7 @@ def _begin(
             stage=stage,
             permit_downgrade=rollout.plan.permit_downgrade,
             expires_ms=0 if one.expires_s is None else round(one.expires_s * 1000),
+            terms=rollout.plan.terms_of(one.part),
         )
         if row is None:
             previous = runs.get(one.device)

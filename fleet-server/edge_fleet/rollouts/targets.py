@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from edge_fleet.rollouts.parts import Part, Unable
 from edge_fleet.rollouts.plan import Join, RolloutPlan
 from edge_fleet.rollouts.selector import Selector
 from edge_fleet.rollouts.stages import Stage
@@ -42,6 +43,7 @@ class Device:
         claimed: A rollout at work that names it and has priority, or None.
         skipped: Who left it out of this rollout, and why; "" for nobody.
         enrolled_s: Unix seconds.
+        unable: Why it cannot run a shadow; "" when it can.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Device:
     skipped: str = ""
     health: Health = Health.OK
     enrolled_s: float = 0.0
+    unable: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Target:
         bundle: Digest, or None when it gets nothing.
         reason: Why it gets nothing; "" otherwise.
         wait: Why it cannot have it now; "" when it can. It takes its place in a stage all the same.
+        unable: Why it cannot take the first part of a stage, and gets it with the switch; "" when it can.
     """
 
     device: str
@@ -84,6 +88,7 @@ class Target:
     wait: str = ""
     profile: tuple[str, ...] = ()
     labels: Labels = field(default_factory=dict)
+    unable: str = ""
 
 
 def resolve(plan: RolloutPlan, release: Release, device: Device, started_s: float | None = None) -> Target:
@@ -103,6 +108,9 @@ def resolve(plan: RolloutPlan, release: Release, device: Device, started_s: floa
         return Target(device.id, None, f"arm A of experiment {plan.experiment.name}: stays as it is")
     if device.skipped:
         return Target(device.id, None, device.skipped)
+    unable = device.unable if plan.first_part is not Part.SWITCH else ""
+    if unable and plan.unable is Unable.SKIP:
+        return Target(device.id, None, f"cannot run a shadow, and the plan says skip: {unable}")
     if device.counter > release.counter and not plan.permit_downgrade:
         return Target(
             device.id,
@@ -122,7 +130,7 @@ def resolve(plan: RolloutPlan, release: Release, device: Device, started_s: floa
         wait = f"rollout {device.busy}, in which they take part"
     elif device.claimed is not None:
         wait = f"rollout {device.claimed}, which comes first"
-    return Target(device.id, bundle, "", wait, device.profile, device.labels)
+    return Target(device.id, bundle, "", wait, device.profile, device.labels, unable)
 
 
 def select(

@@ -14,6 +14,7 @@ from edge_fleet.rollouts.plan_schema import FILE
 _EXAMPLES: dict[str, Any] = {
     "select": "profile=arm-cpu,site=lab",
     "rate": {"per_minute": 50, "factor": 2, "after": 100, "max_per_minute": 1000},
+    "shadow": {"share": 0.1, "cpu": 0.1, "memory_mb": 256, "latency_ms": 2000, "unable": "skip"},
     "experiment": {"name": "taste", "share": 0.2},
     "max_in_flight": 200,
     "windows": [{"begin": "22:00", "end": "04:00", "days": ["mon", "tue", "wed", "thu"]}],
@@ -35,14 +36,20 @@ def template(release: str = "NAME@VERSION", kind: Kind = Kind.STAGED) -> str:
     given: dict[str, Any] = {"format": FORMAT, "release": release, "kind": str(kind)}
     if kind is Kind.AB:
         given["experiment"] = _EXAMPLES["experiment"]
+    if kind is Kind.SHADOW_FIRST:
+        given["shadow"] = _EXAMPLES["shadow"]
     given["stages"] = list(DEFAULT_STAGES.get(kind, _STAGES))
     for name, field in RolloutPlan.model_fields.items():
         lines += ["", f"# {field.description}"]
         if name == "gates":
-            lines += ["# Left out: all of those that follow."]
-            lines += ["# gates:"]
+            mark = "# "
+            if kind is Kind.SHADOW_FIRST:
+                mark, agreement = "", GATES["shadow_agreement"]
+                lines += ["gates:", f"  {agreement.name}: 0.9  # {agreement.unit}"]
+            else:
+                lines += ["# Left out: all of those that follow.", "# gates:"]
             lines += [
-                f"#   {gate.name}: {gate.default:g}  # {gate.unit}"
+                f"{mark}  {gate.name}: {gate.default:g}  # {gate.unit}"
                 for gate in GATES.values()
                 if gate.default is not None
             ]

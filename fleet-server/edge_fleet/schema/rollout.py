@@ -23,6 +23,7 @@ assignments = Table(
     Column("detail", String(500), nullable=False, default=""),
     Column("created_ms", BigInteger, nullable=False),
     Column("changed_ms", BigInteger, nullable=False),
+    Column("terms", JSON(none_as_null=True)),  # {"shadow": lineup.ShadowTerms}; None: to run it
     Index("assignments_by_rollout", "rollout", "stage"),
 )
 
@@ -40,6 +41,7 @@ rollouts = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("created_by", String(64), nullable=False),
     Column("revision", Integer, nullable=False, default=0),  # two who change it at once: one loses
+    Column("part", String(16), nullable=False, server_default="switch"),  # parts.Part of the stage
 )
 
 # The devices that a rollout has reached. `number` is the assignment that brings the release, `back`

@@ -41,6 +41,7 @@ class DeviceClass(Frozen):
         latency_ms, latency_spread: Median, and standard deviation of the logarithm over inferences.
         latency_between: The same over devices.
         install_s: Median from the assignment to the confirmation.
+        switch_s: The same for a bundle that was a shadow: nothing is downloaded.
         install_failures: Share of devices that fail to install a good release.
         silent: Share of devices that do not answer at all.
         archive_bytes: What an installation downloads.
@@ -63,6 +64,7 @@ class DeviceClass(Frozen):
     latency_spread: float = Field(default=0.25, ge=0.01, le=3)
     latency_between: float = Field(default=0.1, ge=0, le=3)
     install_s: float = Field(default=120.0, gt=0, le=86400 * 30)
+    switch_s: float = Field(default=30.0, gt=0, le=86400 * 30)
     install_failures: float = Field(default=0.005, ge=0, lt=1)
     silent: float = Field(default=0.02, ge=0, lt=1)
     archive_bytes: int = Field(default=4_000_000, ge=0)

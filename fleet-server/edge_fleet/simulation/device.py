@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.lineup import LineupCounts, ShadowCounts
 from edge_contracts.messages import (
     CHAIN_START,
     FINAL_PHASES,
@@ -22,6 +23,7 @@ from edge_contracts.messages import (
     ActiveModel,
     Assignment,
     DeviceState,
+    Knows,
     Phase,
     Progress,
     Telemetry,
@@ -45,6 +47,7 @@ class Behaviour:
         download_s, check_s: How long it takes to have it, and to check and try it.
         fails: By bundle: the final phase other than confirmed that it comes to, and the code.
         error_share: By bundle: share of its inferences that fail.
+        differing: By bundle: share of the inputs that it answers otherwise, as a shadow.
         latency_ms: Of one inference.
     """
 
@@ -52,6 +55,7 @@ class Behaviour:
     check_s: float = 0.2
     fails: Mapping[str, tuple[Phase, str]] = field(default_factory=dict)
     error_share: Mapping[str, float] = field(default_factory=dict)
+    differing: Mapping[str, float] = field(default_factory=dict)
     latency_ms: float = 5.0
 
 
@@ -87,6 +91,7 @@ class SimulatedDevice:
         self.id, self.fleet, self.key, self._director = device, fleet, key, director
         self.behaviour = behaviour or Behaviour()
         self.active, self.last_good, self.counter = active, None, counter
+        self.shadow: Assignment | None = None
         self.assignment: Assignment | None = None
         self.progress: Progress | None = None
         self.refused = 0  # messages that were not the director's, or not for this device
@@ -162,6 +167,11 @@ class SimulatedDevice:
             "golden_total": 1,
             "golden_agree": 1,
         }
+        if self.shadow is not None and self.shadow.bundle is not None and self.shadow.shadow is not None:
+            bundle, compared = self.shadow.bundle, inferences * self.shadow.shadow.per_mille // 1000
+            agreed = compared - round(compared * self.behaviour.differing.get(bundle, 0.0))
+            shadow = ShadowCounts(bundle=bundle, compared=compared, agreed=agreed)
+            stated["lineup"] = LineupCounts(shadow=shadow)
         record = Window.model_validate(stated | fields)
         where = topic(self.fleet, self.id, Channel.TELEMETRY)
         message = Telemetry(epoch=self._epoch, seq=self._seq, prev=self._prev, recs=(record,))
@@ -178,6 +188,7 @@ class SimulatedDevice:
             if self.progress.phase in FINAL_PHASES:
                 return [self._state("status", now_s)]  # the server has missed the answer
             return []
+        before, self.shadow = self.shadow, None  # it stands while its assignment is the newest
         self.assignment, self._later = assignment, []
         if assignment.bundle is None:
             return [self._tell(Phase.CONFIRMED, "", now_s)] if assignment.number else []
@@ -185,10 +196,13 @@ class SimulatedDevice:
             return [self._tell(Phase.CONFIRMED, "", now_s)]
         if assignment.counter < self.counter and not assignment.permit_downgrade:
             return [self._tell(Phase.REFUSED, "downgrade", now_s)]
-        # the other slot may hold it already: then nothing is downloaded
-        is_here = self.last_good is not None and self.last_good.bundle == assignment.bundle
+        if assignment.shadow is not None and self.active is None:
+            return [self._tell(Phase.REFUSED, "nothing-to-shadow", now_s)]
+        # the other slot may hold it already, or it was a shadow: then nothing is downloaded
+        lying = {self.last_good.bundle if self.last_good else "", before.bundle if before else ""}
+        is_here = assignment.bundle in lying
         ready_s = now_s + (0.0 if is_here else self.behaviour.download_s)
-        phase, code = self.behaviour.fails.get(assignment.bundle, (Phase.CONFIRMED, ""))
+        phase, code = self.behaviour.fails.get(assignment.bundle, (_good(assignment), ""))
         self._plan(ready_s, Phase.TRIAL, "")
         self._plan(ready_s + self.behaviour.check_s, phase, code)
         return [self._tell(Phase.RECEIVED if is_here else Phase.DOWNLOADING, "", now_s)]
@@ -202,6 +216,7 @@ class SimulatedDevice:
         assigned = self.assignment
         self.progress = Progress(assignment=assigned.number, phase=phase, code=code)
         runs = None if self.active is None else self.active.bundle
+        self.shadow = assigned if phase is Phase.SHADOW else None
         if phase is Phase.CONFIRMED and assigned.bundle is not None and assigned.bundle != runs:
             self.last_good = self.active
             self.active = ActiveModel(
@@ -230,6 +245,12 @@ class SimulatedDevice:
                 "active": self.active,
                 "progress": self.progress,
                 "time_ms": round(now_s * 1000),
+                "knows": tuple(Knows),
             }
         )
         return Outgoing(where, seal(state, where, self.key))
+
+
+def _good(assignment: Assignment) -> Phase:
+    """What an assignment comes to when all is well."""
+    return Phase.CONFIRMED if assignment.shadow is None else Phase.SHADOW

@@ -19,6 +19,7 @@ from edge_fleet.assignment import State
 from edge_fleet.evidence import Exposure, Group, Laid, Member, StageEvidence
 from edge_fleet.panel import Floats, Rows
 from edge_fleet.rollouts.decision import Decision, decide
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import Event, Phase, Position, step
 from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.simulation.defects import Defect
@@ -76,20 +77,22 @@ def replay(
         judge: What decides; another product's rule, to compare.
     """
     world = _World(plan, classes, defect, random)
-    position = step(Position(), Event.STARTED, 0.0)
+    position = step(Position(), Event.STARTED, 0.0, plan.first_part)
     world.begin(0, 0.0)
     now = 0.0
     decision = Decision(None, "", ())
     while True:
         now = world.next_look(now, position)
-        if now - world.stage_s > plan.bake_of(position.stage) + GIVE_UP_S:
+        if now - world.stage_s > plan.bake_of(position.stage, position.part) + GIVE_UP_S:
             return world.run(End.WAITS, now, position, decision.why)
         evidence = world.evidence(position.stage, now)
         decision = judge(plan, position, evidence, now)
         if decision.event is None or (decision.event is Event.SETTLED and not world.all_begun(now)):
             continue
-        if decision.event in (Event.SETTLED, Event.ADVANCED):
-            position = step(position, decision.event, now)
+        if decision.event in (Event.SETTLED, Event.ADVANCED, Event.SWITCHED):
+            position = step(position, decision.event, now, plan.first_part)
+            if decision.event is Event.SWITCHED:
+                world.switch(position.stage, now)
             if decision.event is Event.ADVANCED:
                 world.begin(position.stage, now)
             continue
@@ -127,6 +130,7 @@ class _World:
         self.names = [name for one in self.drawn for name in one.names]
         self.begun_s = np.full(len(self.of_class), np.inf)
         self.stage_of = np.full(len(self.of_class), -1)
+        self.beside = np.zeros(len(self.of_class), dtype=bool)  # given it as a shadow, and not to run yet
         self.began: list[float] = []
         self.moving: dict[int, Member] = {}
         self.settled: dict[int, Member] = {}
@@ -148,11 +152,26 @@ class _World:
                 for place, one in enumerate(self.classes)
             ]
             due = waiting[np.array(named)[self.of_class[waiting]]]
-        self.begun_s[due] = self._paced(due, now)
         self.stage_of[due] = stage
+        self.beside[due] = self.plan.first_part is not Part.SWITCH
+        self._give(due, stage, now)
+
+    def switch(self, stage: int, now: float) -> None:
+        """Give the shadows of a stage the release to run."""
+        self.stage_s = now
+        well = self.beside & (self.begun_s + self.install_s <= now) & ~self.fails
+        due = np.flatnonzero(well & (self.stage_of == stage))
+        self.beside[due] = False
+        faster = np.array([one.switch_s / one.install_s for one in self.classes])
+        self.install_s[due] *= faster[self.of_class[due]]
+        self._give(due, stage, now)
+
+    def _give(self, due: Rows, stage: int, now: float) -> None:
+        """Devices are on their way from now on, as fast as the plan allows."""
+        self.begun_s[due] = self._paced(due, now)
         for device in due.tolist():
             bundle = f"{_BUNDLE}{self.of_class[device]}"
-            state, code = State.CONFIRMED, ""
+            state, code = State.SHADOW if self.beside[device] else State.CONFIRMED, ""
             if math.isinf(self.install_s[device]):
                 state = State.UNREACHABLE
             elif self.fails[device]:
@@ -183,7 +202,7 @@ class _World:
 
     def answered(self, now: float) -> Rows:
         """Which devices have confirmed."""
-        kept: Rows = ((self.begun_s + self.install_s <= now) & ~self.fails).astype(np.intp)
+        kept: Rows = ((self.begun_s + self.install_s <= now) & ~self.fails & ~self.beside).astype(np.intp)
         return kept
 
     def all_begun(self, now: float) -> bool:
@@ -199,7 +218,7 @@ class _World:
             first = now + max(one.window_s for one in self.classes) + 1.0
             return min(first, settles)
         ends = (
-            position.since_s + self.plan.bake_of(position.stage)
+            position.since_s + self.plan.bake_of(position.stage, position.part)
             if position.phase is Phase.BAKING
             else settles
         )
@@ -225,12 +244,16 @@ class _World:
             group = self._group(place, drawn, here, own, stage, now)
             reporting.update(group.laid.panel.devices)
             groups.append(group)
-        return StageEvidence(stage, members, tuple(groups), frozenset(reporting), len(self.drawn))
+        # a shadow has compared something when its device has reported once
+        every_s = np.array([one.window_s for one in self.classes])[self.of_class]
+        heard = self.beside & (self.begun_s + self.install_s + every_s <= now) & ~self.fails
+        comparing = frozenset(self.names[device] for device in np.flatnonzero(heard).tolist())
+        return StageEvidence(stage, members, tuple(groups), frozenset(reporting), len(self.drawn), comparing)
 
     def _group(
         self, place: int, drawn: Drawn, here: Rows, own: tuple[Member, ...], stage: int, now: float
     ) -> Group:
-        live = here[~self.fails[here]]
+        live = here[~self.fails[here] & ~self.beside[here]]
         live = live[self.begun_s[live] + self.install_s[live] <= now]
         windows = (now - self.begun_s[live] - self.install_s[live]) // drawn.of.window_s
         live, count = live[windows >= 1], windows[windows >= 1].astype(np.intp)

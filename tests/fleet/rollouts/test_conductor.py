@@ -1,28 +1,21 @@
-"""The conductor on a real SQLite file: whole rollouts, and a server that dies between any two lines."""
+"""The conductor on a real SQLite file: whole rollouts."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fleet_rows import FITS, WRONG, digest
-from rollout_fleet import Fleet, Killed, file, plan
-from sqlalchemy import event, select, update
+from rollout_fleet import Fleet, Killed, everything, file, plan
+from sqlalchemy import update
 
 from edge_contracts.messages import Phase as Told
 from edge_fleet import schema
 from edge_fleet.assignment import State
 from edge_fleet.errors import Conflict, NotFound
-from edge_fleet.rollouts import rows, targets
-from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
-from edge_fleet.rollouts.members import load_members
+from edge_fleet.rollouts import rows
 from edge_fleet.rollouts.phases import Phase
-from edge_fleet.rollouts.readings import load_readings
 from edge_fleet.store import Store
 
 
@@ -391,146 +384,3 @@ def test_what_was_stored_and_not_sent_is_sent_after_a_restart(fleet: Fleet) -> N
     fleet.crash_when_sending = False
     fleet.tick()
     assert fleet.sent == list(fleet.members(rollout))
-
-
-Survive = Callable[[Callable[[], None]], None]
-Story = Callable[[Fleet, Survive], list[tuple[Any, ...]]]
-
-
-def good_then_wrong(fleet: Fleet, survive: Survive) -> list[tuple[Any, ...]]:
-    """A release that is good in its first stage and wrong in its second."""
-    fleet.enrol("a", "b", "c", "d")
-    fleet.publish("1")
-    rollout = fleet.operator.create(plan("1", "1", "100%"), "anna")
-    survive(lambda: fleet.operator.start(rollout, "anna"))
-    for seconds in (1, 1, 60, 1, 1, 1, 1):
-        fleet.now_ms += seconds * 1000
-        survive(lambda: fleet.tick())
-        for device, row in fleet.members(rollout).items():
-            if fleet.assigned(device).bundle and row.member.state in (State.PENDING, State.OFFERED):
-                wrong = row.member.stage == 1
-                fleet.say(device)
-                fleet.report(device, digest("1"), scalars={"input:x:mean": WRONG if wrong else FITS})
-    assert fleet.position(rollout) == (Phase.ROLLED_BACK, 1)
-    return everything(fleet)
-
-
-def slow_with_retries_and_orders(fleet: Fleet, survive: Survive) -> list[tuple[Any, ...]]:
-    """One device at a time; two are tried again, one is skipped, one sent back."""
-    fleet.enrol("a", "b", "c", "d")
-    fleet.publish("1")
-    options: dict[str, Any] = {"max_in_flight": 1, "on_failure": "rollback-stage", "join": "never"}
-    options["retries"] = {"network": 1, "backoff_s": 1}
-    rollout = fleet.operator.create(plan("1", "1", "100%", bake_s=5, gates={}, **options), "anna")
-    survive(lambda: fleet.operator.start(rollout, "anna"))
-    left = max("abcd", key=lambda device: targets.in_order(rollout, "abcd").index(device))
-    survive(lambda: order_device(fleet.services, rollout, left, DeviceOrder.SKIP, "anna"))
-    for look in range(24):
-        fleet.now_ms += 1000
-        survive(lambda: fleet.tick())
-        for device, row in fleet.members(rollout).items():
-            if row.member.state not in (State.PENDING, State.OFFERED) or row.back is not None:
-                continue
-            first = row.member.stage == 1 and not row.used
-            fleet.say(device, Told.REFUSED if first else Told.CONFIRMED, "server-refused" if first else "")
-            if not first:
-                fleet.report(device, digest("1"))
-        if look == 20:
-            canary = targets.in_order(rollout, set("abcd") - {left})[0]
-            send_back = partial(order_device, fleet.services, rollout, canary, DeviceOrder.ROLLBACK, "anna")
-            survive(send_back)
-    assert fleet.position(rollout) == (Phase.COMPLETED, 1), fleet.why(rollout)
-    assert [row.used for row in fleet.members(rollout).values()].count({"network": 1}) == 2
-    return everything(fleet)
-
-
-@pytest.mark.parametrize(("story", "moments"), [(good_then_wrong, 40), (slow_with_retries_and_orders, 60)])
-def test_the_story_ends_the_same_wherever_the_server_dies(tmp_path: Path, story: Story, moments: int) -> None:
-    expected = story(Fleet(file(tmp_path / "calm.db")), lambda act: act())
-    died = 0
-    # the first story dies everywhere, the longer one at every ninth moment
-    for nth in itertools.count(1, 1 if story is good_then_wrong else 9):
-        fleet = Fleet(file(tmp_path / f"{nth}.db"))
-        killer = Killer(fleet, nth)
-
-        def survive(act: Callable[[], None], fleet: Fleet = fleet, killer: Killer = killer) -> None:
-            killer.armed = True
-            try:
-                act()
-            except Killed:
-                killer.armed = False
-                fleet.store.close()
-                fleet.open()
-                with contextlib.suppress(Conflict):  # the order had been stored before it died
-                    act()
-            killer.armed = False
-
-        assert story(fleet, survive) == expected, f"died at statement {nth}"
-        fleet.store.close()
-        if killer.count < nth:
-            break
-        died = nth
-    assert died > moments  # there were that many moments to die in
-
-
-class Killer:
-    """Kills the server before the nth write, commit or message of one server's life."""
-
-    def __init__(self, fleet: Fleet, nth: int) -> None:
-        self.nth, self.count, self.armed = nth, 0, False
-        engine = fleet.store._engine
-        event.listen(engine, "before_cursor_execute", self.statement)
-        event.listen(engine, "commit", lambda *_: self.point())
-        fleet.soon = self.soon  # type: ignore[method-assign]
-
-    def statement(self, _connection: object, _cursor: object, sql: str, *_: object) -> None:
-        if not sql.startswith(("SELECT", "BEGIN")):  # dying between two reads is dying before a write
-            self.point()
-
-    def soon(self, devices: Iterable[str]) -> None:
-        list(devices)
-        self.point()
-
-    def point(self) -> None:
-        if not self.armed:
-            return
-        self.count += 1
-        if self.count == self.nth:
-            raise Killed
-
-
-def everything(fleet: Fleet) -> list[tuple[Any, ...]]:
-    """All that is stored of rollouts, without the numbers that rows get."""
-    tables = (
-        schema.rollouts,
-        schema.rollout_members,
-        schema.rollout_stages,
-        schema.assignments,
-    )
-    found: list[tuple[Any, ...]] = []
-    with fleet.store.read() as connection:
-        for table in tables:
-            found += [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
-        steps = schema.rollout_steps.c
-        rows = connection.execute(select(steps.rollout, steps.event, steps.stage).order_by(steps.id))
-        return found + [tuple(row) for row in rows]
-
-
-def test_what_windows_say_of_doubt_noise_and_memory_reaches_the_gates(fleet: Fleet) -> None:
-    shadow = {"bundle": digest("1"), "compared": 9, "agreed": 7}
-    lineup = {"sure": 5, "second": 2, "uncertain": 1, "labelled": 4, "correct": 3, "shadow": shadow}
-    rollout = fleet.begin("1", "100%")
-    device = min(fleet.members(rollout))
-    fleet.say(device)
-    fleet.report(
-        device, digest("1"), lineup=lineup, merged=3, rss_bytes=10, child_rss_bytes=5, temperature_c=61.0
-    )
-    fleet.report(device, digest("1"), lineup={"role": "second", "sure": 99})
-    fleet.report(device, digest("1"), epsilon=0.5)
-    with fleet.store.read() as connection:
-        members = [row.member for row in load_members(connection, rollout)]
-        first, noisy = load_readings(connection, members, 0)
-    assert (first.sure, first.second, first.uncertain, first.labelled, first.correct) == (5, 2, 1, 4, 3)
-    assert (first.shadow, first.compared, first.agreed) == (digest("1"), 9, 7)
-    assert (first.merged, first.rss_bytes, first.temperature_c, first.noisy) == (3, 15, 61.0, False)
-    assert noisy.noisy

@@ -53,6 +53,10 @@ def any_plan(pick: Callable[[Sequence[Any]], Any]) -> RolloutPlan:
         "windows": pick(([], [], [], NIGHT)),
         "start_at": pick((None, None, None, at(1800))),
     }
+    if pick((False, False, True)):
+        plan["kind"] = "shadow-first"
+        plan["shadow"] = {"unable": pick(("skip", "switch")), "bake_s": pick((None, 0, 600))}
+        plan["gates"]["shadow_agreement"] = 0.9
     return parse_plan(plan)
 
 
@@ -181,6 +185,7 @@ def something_happens(machine: Any, random: Random) -> None:
     random.choice(
         (
             lambda: machine.time_passes(random.choice((1, 20, 61, 301, 4000)), coin),
+            lambda: machine.devices_confirm(255),
             lambda: machine.device_gets_on(number, "downloading", random.choice(("", "server-busy"))),
             lambda: machine.devices_confirm(number),
             lambda: machine.devices_confirm(255),

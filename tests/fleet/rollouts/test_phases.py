@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import (
     GUARDED,
     NO_STAGE,
@@ -19,11 +20,12 @@ from edge_fleet.rollouts.phases import (
 )
 
 FINAL = {Phase.ROLLED_BACK}
+BEFORE = {Event.SWITCHED: Part.SHADOW}
 
 
 @pytest.mark.parametrize(("phase", "event"), list(itertools.product(Phase, Event)))
 def test_every_pair_is_in_the_table_or_refused(phase: Phase, event: Event) -> None:
-    before = Position(phase, stage=1, since_s=10.0)
+    before = Position(phase, stage=1, since_s=10.0, part=BEFORE.get(event, Part.SWITCH))
     if (phase, event) in TRANSITIONS:
         after = step(before, event, 20.0)
         assert after.phase is TRANSITIONS[phase, event]
@@ -49,8 +51,31 @@ def test_a_rollout_walks_through_its_stages() -> None:
 
 def test_only_a_start_and_an_advance_begin_a_stage() -> None:
     for (phase, event), _ in TRANSITIONS.items():
-        begun = step(Position(phase, 3), event, 0.0).stage
+        begun = step(Position(phase, 3, part=BEFORE.get(event, Part.SWITCH)), event, 0.0).stage
         assert begun == (4 if event in (Event.STARTED, Event.ADVANCED) else 3)
+
+
+def test_a_stage_with_two_parts_is_switched_before_it_is_passed() -> None:
+    position = step(Position(), Event.STARTED, 1.0, Part.SHADOW)
+    for event, phase, stage, part in (
+        (Event.SETTLED, Phase.BAKING, 0, Part.SHADOW),
+        (Event.PAUSED, Phase.PAUSED, 0, Part.SHADOW),
+        (Event.RESUMED, Phase.RUNNING, 0, Part.SHADOW),
+        (Event.SETTLED, Phase.BAKING, 0, Part.SHADOW),
+        (Event.SWITCHED, Phase.RUNNING, 0, Part.SWITCH),
+        (Event.SETTLED, Phase.BAKING, 0, Part.SWITCH),
+        (Event.ADVANCED, Phase.RUNNING, 1, Part.SHADOW),
+    ):
+        position = step(position, event, 1.0, Part.SHADOW)
+        assert (position.phase, position.stage, position.part) == (phase, stage, part)
+
+
+@pytest.mark.parametrize("event", [Event.ADVANCED, Event.FINISHED, Event.OPENED])
+def test_no_stage_is_passed_from_its_first_part_and_none_is_switched_twice(event: Event) -> None:
+    with pytest.raises(TransitionInvalid, match="at its part shadow"):
+        step(Position(Phase.BAKING, 0, 0.0, Part.SHADOW), event, 1.0)
+    with pytest.raises(TransitionInvalid, match="at its part switch"):
+        step(Position(Phase.BAKING, 0, 0.0, Part.SWITCH), Event.SWITCHED, 1.0)
 
 
 def test_nothing_settles_while_it_is_paused_or_held() -> None:

@@ -48,6 +48,19 @@ GOOD: dict[str, Any] = {
     "stray": 1e-4,
     "control": "10%",
 }
+# A kind of its own, with what goes with no other.
+SHADOWED: dict[str, Any] = {name: value for name, value in GOOD.items() if name != "experiment"} | {
+    "kind": "shadow-first",
+    "shadow": {
+        "share": 0.1,
+        "cpu": 0.1,
+        "memory_mb": 256,
+        "latency_ms": 2000,
+        "bake_s": 600,
+        "unable": "skip",
+    },
+    "gates": {"shadow_agreement": 0.9},
+}
 # A wrong value for each field, by path; two for those that are wrong in two ways.
 WRONG: list[tuple[str, Any]] = [
     ("format", "edgefleet.manifest/1"),
@@ -56,6 +69,13 @@ WRONG: list[tuple[str, Any]] = [
     ("experiment", "taste"),
     ("experiment.name", "a taste"),
     ("experiment.share", 1),
+    ("shadow", True),
+    ("shadow.share", 0),
+    ("shadow.cpu", 1.5),
+    ("shadow.memory_mb", 0),
+    ("shadow.latency_ms", 0),
+    ("shadow.bake_s", -1),
+    ("shadow.unable", "hope"),
     ("select", "site"),
     ("stages", "10%"),
     ("stages", []),
@@ -105,7 +125,8 @@ WRONG: list[tuple[str, Any]] = [
 
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The good plan with one value replaced."""
-    document: dict[str, Any] = json.loads(json.dumps(GOOD))
+    good = SHADOWED if path.startswith("shadow") else GOOD
+    document: dict[str, Any] = json.loads(json.dumps(good))
     *steps, last = (int(part) if part.isdigit() else part for part in path.split("."))
     place: Any = document
     for step in steps:
@@ -116,7 +137,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_the_good_plan_is_one_and_every_field_is_in_it() -> None:
     parse_plan(GOOD)
-    assert set(GOOD) == set(RolloutPlan.model_fields)
+    parse_plan(SHADOWED)
+    assert set(GOOD) | set(SHADOWED) == set(RolloutPlan.model_fields)
     assert {path.split(".")[0] for path, _ in WRONG} == set(RolloutPlan.model_fields)
 
 
@@ -214,16 +236,18 @@ def test_a_new_plan_is_one_and_shows_every_field(kind: Kind) -> None:
     plan = parse_plan(read_plan_text(text.encode(), "new").raw)
     assert (plan.release, plan.kind) == ("digits@2", kind)
     for name in RolloutPlan.model_fields:
-        assert f"\n{name}: " in text or f"\n# {name}:" in text
+        assert f"\n{name}:" in text or f"\n# {name}:" in text
 
 
-def test_a_new_plan_with_everything_uncommented_is_one_too() -> None:
+@pytest.mark.parametrize(("kind", "other"), [(Kind.AB, "shadow"), (Kind.SHADOW_FIRST, "experiment")])
+def test_a_new_plan_with_everything_uncommented_is_one_too(kind: Kind, other: str) -> None:
     lines = []
-    for line in template("digits@2", Kind.AB).splitlines():
+    for line in template("digits@2", kind).splitlines():
         bare = line.removeprefix("# ").removeprefix("#")
         name = bare.split(":")[0]
         nested = line.startswith("#   ")
-        lines.append(bare if name in RolloutPlan.model_fields or nested else line)
+        uncommented = (name in RolloutPlan.model_fields and name != other) or nested
+        lines.append(bare if uncommented else line)
     parse_plan(read_plan_text("\n".join(lines).encode(), "new").raw)
 
 
@@ -249,6 +273,7 @@ def test_the_schema_refuses_what_the_reader_refuses(path: str, value: Any) -> No
     schema = plan_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(GOOD, schema)
+    jsonschema.validate(SHADOWED, schema)
     as_text = value if isinstance(value, str) else json.dumps(value)
     if (path, as_text) in READER_ONLY or path in ("start_at", "deadline") or value == float("inf"):
         return

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edge_contracts.keys import PrivateKey
+from edge_contracts.lineup import ShadowTerms
 from edge_contracts.messages import (
     Ack,
     Assignment,
@@ -105,3 +106,32 @@ def test_its_windows_are_chained_and_kept_until_they_are_acknowledged(device: Si
     ack = Ack(device="cam-1", epoch=read[0].epoch, high=0, chain=read[1].prev)
     device.take(where, seal(ack, where, DIRECTOR), 0)
     assert len(device.unacknowledged()) == 1
+
+
+def test_a_shadow_is_compared_and_the_switch_to_it_downloads_nothing(device: SimulatedDevice) -> None:
+    assert give(device, 1, B, 0, shadow=ShadowTerms()) == [Phase.REFUSED], "nothing answers there"
+    give(device, 2, A, 0)
+    device.due(1000)
+    device.behaviour = Behaviour(download_s=10, check_s=2, differing={B: 0.25})
+    assert give(device, 3, B, 1000, shadow=ShadowTerms(per_mille=400)) == [Phase.DOWNLOADING]
+    assert phases(device.due(1012)) == [Phase.TRIAL, Phase.SHADOW]
+    assert device.active is not None and device.active.bundle == A
+    said = device.window(100, 1013)
+    assert said is not None
+    (window,) = unseal(Telemetry, said.payload, said.topic, KEY.public).recs
+    assert window.kind == "window" and window.lineup is not None and window.lineup.shadow is not None
+    shadow = window.lineup.shadow
+    assert (window.bundle, shadow.bundle, shadow.compared, shadow.agreed) == (A, B, 40, 30)
+    assert give(device, 4, B, 1020) == [Phase.RECEIVED]
+    assert phases(device.due(1022)) == [Phase.TRIAL, Phase.CONFIRMED]
+    assert device.active.bundle == B and device.shadow is None
+
+
+def test_a_shadow_ends_when_something_else_is_assigned(device: SimulatedDevice) -> None:
+    give(device, 1, A, 0)
+    device.due(1000)
+    give(device, 2, B, 1000, shadow=ShadowTerms())
+    device.due(2000)
+    assert device.shadow is not None
+    assert give(device, 3, None, 2000) == [Phase.CONFIRMED]
+    assert device.shadow is None

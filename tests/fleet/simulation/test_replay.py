@@ -14,6 +14,7 @@ from edge_fleet.simulation.defects import GOOD, Defect, Kind
 from edge_fleet.simulation.description import DeviceClass
 from edge_fleet.simulation.draw import SIMULATED
 from edge_fleet.simulation.replay import End, Run, replay
+from edge_fleet.simulation.study import simulated
 
 QUIET = DeviceClass(profile="arm-cpu", devices=120, errors=0.001, install_failures=0, silent=0)
 
@@ -126,3 +127,29 @@ def test_a_control_group_is_reached_last() -> None:
     assert caught.exposed <= 100
     good = replay(held, [of], GOOD, np.random.default_rng(0))
     assert (good.end, good.begun) == (End.COMPLETED, 200), good.why
+
+
+def shadow_first(defect: Defect = GOOD, of: DeviceClass = QUIET, **shadow: Any) -> Run:
+    gates = {"error_rate": 0.02, "install_success": 0.9, "shadow_agreement": 0.9}
+    made = plan(gates, kind="shadow-first", shadow={"bake_s": 1200, **shadow})
+    kept, left_out = simulated(made)
+    assert left_out == ("shadow_agreement",)
+    return replay(kept, [of], defect, np.random.default_rng(0))
+
+
+def test_a_good_release_comes_through_its_shadows_and_is_downloaded_once() -> None:
+    found, staged = shadow_first(), run({"error_rate": 0.02, "install_success": 0.9})
+    assert (found.end, found.exposed, found.stage) == (End.COMPLETED, 120, 2)
+    assert found.sent_bytes == staged.sent_bytes
+    assert found.ended_s > staged.ended_s + 2 * 1200
+
+
+def test_what_crashes_as_a_shadow_has_answered_nobody() -> None:
+    found = shadow_first(Defect(Kind.INSTALL, 1.0))
+    assert (found.end, found.exposed, found.stage) == (End.HALTED, 0, 0)
+
+
+def test_what_errs_on_live_inputs_is_still_caught_after_the_switch() -> None:
+    found = shadow_first(Defect(Kind.ERRORS, 0.5))
+    assert (found.end, found.stage) == (End.HALTED, 0)
+    assert 0 < found.exposed <= 6
