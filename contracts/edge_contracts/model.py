@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from edge_contracts.errors import FormatInvalid, FormatTooNew
+from edge_contracts.nearest import meant
 
 # Identifiers become MQTT topic levels, NATS subjects, file and user names: nothing else is safe in all.
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
@@ -47,11 +48,7 @@ def first_fault(error: ValidationError, known: list[str] | None = None) -> str:
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
     if fault["type"] == "extra_forbidden":
-        import difflib  # for a refusal alone: what is running has no use for it in memory
-
-        near = difflib.get_close_matches(str(fault["loc"][-1]), known or [], n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"unknown key {where!r}{hint}{tail}"
+        return f"unknown key {where!r}{meant(str(fault['loc'][-1]), known or [], every=False)}{tail}"
     found = fault.get("input")
     shown = "" if isinstance(found, dict | list) or fault["type"] == "missing" else f", found {found!r:.80}"
     # pydantic marks what our own checks say

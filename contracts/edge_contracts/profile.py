@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from edge_contracts.errors import FormatTooNew, ProfileInvalid, ProfileUnknown
 from edge_contracts.model import Frozen, Identifier, first_fault
+from edge_contracts.nearest import meant
 
 FORMAT = "edgefleet.profile/1"
 
@@ -155,11 +156,7 @@ def _read(name: str, folder: Path | None) -> tuple[dict[str, Any], Path | None]:
         return _parse_toml((folder / f"{name}.toml").read_bytes(), f"profile {name}"), folder
     names = builtin_names()
     if name not in names:
-        import difflib
-
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ProfileUnknown(f"no profile {name!r}{hint} Known: {', '.join(names)}")
+        raise ProfileUnknown(f"no profile {name!r}{meant(name, names)}")
     content = (resources.files("edge_profiles") / f"{name}.toml").read_bytes()
     return _parse_toml(content, f"profile {name}"), folder
 

@@ -15,7 +15,6 @@ What the words do is `quantize.py`'s matter.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from importlib import resources
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from edge_contracts.digest import digest_of
 from edge_contracts.model import Frozen, Identifier, canonical_json, first_fault
+from edge_contracts.nearest import meant
 from edge_contracts.profile import Precision
 from edge_convert.errors import RecipeInvalid
 
@@ -135,9 +135,7 @@ def load(name: str) -> Recipe:
     """
     known = names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise RecipeInvalid(f"no recipe {name!r}{hint} Known: {', '.join(known)}")
+        raise RecipeInvalid(f"no recipe {name!r}{meant(name, known)}")
     content = (resources.files("edge_convert") / "recipes" / f"{name}.toml").read_bytes()
     return parse(content, f"recipe {name}")
 

@@ -18,7 +18,6 @@ the template and in the refusals.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -28,6 +27,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AwareDatetime, Field, StringConstraints, field_validator, model_validator
 
 from edge_contracts.model import Frozen, require_format
+from edge_contracts.nearest import meant
 from edge_fleet.gates import GATES, GateLimit
 from edge_fleet.rollouts import selector
 from edge_fleet.rollouts.arms import Experiment
@@ -220,9 +220,7 @@ class RolloutPlan(Frozen):
         for name, gate in gates.items():
             known = GATES.get(name)
             if known is None:
-                near = difflib.get_close_matches(name, list(GATES), n=1, cutoff=0.4)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"unknown gate {name!r}{hint} Known: {', '.join(sorted(GATES))}")
+                raise ValueError(f"unknown gate {name!r}{meant(name, GATES, cutoff=0.4)}")
             if not known.lowest <= gate.limit <= known.highest:
                 raise ValueError(
                     f"gate {name} has limit {gate.limit:g}, expected {known.lowest:g} to {known.highest:g} "
