@@ -102,7 +102,7 @@ class Accounts:
                 self._prepare()
                 self._broker.update(self.listed())
                 self._applied = asked
-        if wanted is None or not self._broker.managed:
+        if wanted is None or not self._broker.keeps_accounts:
             return True
         deadline = time.monotonic() + IN_EFFECT_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -117,7 +117,7 @@ def lets_in(door: Door, account: Account, timeout_s: float = 2.0) -> bool:
     """Whether a broker accepts a CONNECT with this account, by asking it."""
     try:
         with socket.create_connection((door.address.reachable_host, door.address.port), timeout_s) as plain:
-            stream = door.tls.wrap_socket(plain) if door.tls else plain
+            stream = door.tls.wrap_socket(plain, server_hostname=door.address.host) if door.tls else plain
             with stream:
                 stream.sendall(connect_packet(account))
                 answer = stream.recv(4)

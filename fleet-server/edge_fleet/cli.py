@@ -44,7 +44,13 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--fleet", help="Name of the fleet, a level of every topic; kept for life."),
         click.option("--http", metavar="HOST:PORT", help=f"API and console; {DEFAULT_HTTP}."),
         click.option("--mqtt", metavar="HOST:PORT", help=f"Device port of a managed broker; {DEFAULT_MQTT}."),
+        click.option("--mqtt-public", metavar="HOST:PORT", help="Where devices find it; --mqtt or the URL."),
         click.option("--broker", metavar="nats|mosquitto|URL", help="Default: nats."),
+        click.option(
+            "--broker-files",
+            type=click.Path(),
+            help="Folder where a mosquitto by URL reads accounts and certificates.",
+        ),
         click.option("--database", metavar="URL", help="Default: SQLite in the home."),
         click.option(
             "--verified", type=click.Choice(["on", "off"]), help="Publish verified telemetry as JSON; on."
@@ -68,6 +74,11 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
             callback=lambda _context, _option, value: value or None,
             help="A name of the device port, for the certificate that we make for it.",
         ),
+        click.option(
+            "--https/--no-https", default=None, help="The API speaks TLS, certified by our own authority."
+        ),
+        click.option("--http-cert", type=click.Path(), help="PEM certificate of the API: it speaks HTTPS."),
+        click.option("--http-key", type=click.Path(), help="PEM key of the API."),
     ):
         command = option(command)
     return command
@@ -164,6 +175,7 @@ def _add_groups() -> None:
     cli.add_command(import_module("edge_fleet.alerts.cli").alert)
     cli.add_command(import_module("edge_fleet.datasets.cli").dataset)
     cli.add_command(import_module("edge_fleet.webhooks.cli").webhook)
+    cli.add_command(import_module("edge_fleet.health_cli").health)
     if find_spec("edge_fleet.demo") is not None:
         cli.add_command(import_module("edge_fleet.demo").demo)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import httpx
 
 from edge_fleet.errors import FleetError, NotFound, ServerUnreachable, Unauthorized
-from edge_fleet.home import Home, find_running
+from edge_fleet.home import Home, find_ca, find_running
 
 TIMEOUT_S = 30.0
 UPLOAD_TIMEOUT_S = 600.0
@@ -25,8 +27,12 @@ class Refused(FleetError):
 class Client:
     """A server's API."""
 
-    def __init__(self, url: str, token: str) -> None:
-        """Take an address and an API token."""
+    def __init__(self, url: str, token: str, ca: str = "") -> None:
+        """Take an address and an API token.
+
+        Args:
+            ca: PEM file that an https server is checked with; "" means the system's authorities.
+        """
         self._url = url.rstrip("/")
         try:
             parsed = httpx.URL(self._url)
@@ -39,6 +45,7 @@ class Client:
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=TIMEOUT_S,
             trust_env=not _is_loopback(parsed.host),  # a proxy does not reach this machine's own server
+            verify=_checking(ca) if ca and parsed.scheme == "https" else True,
         )
 
     def close(self) -> None:
@@ -136,6 +143,7 @@ def find_server(home: Home, url: str | None, token: str | None) -> Client:
         ServerUnreachable: None runs with this home.
         Unauthorized: There is no token for it.
     """
+    ca = os.environ.get("EDGE_FLEET_CA", "")
     if url is None:
         url = find_running(home)
         if url is None:
@@ -143,6 +151,7 @@ def find_server(home: Home, url: str | None, token: str | None) -> Client:
                 f"no server runs with the home {home.root}; start one with edge-fleet serve, "
                 "or name one with --server URL --token T"
             )
+        ca = ca or find_ca(home)
         if token is None:
             try:
                 token = home.admin_token.read_text().strip()
@@ -152,7 +161,17 @@ def find_server(home: Home, url: str | None, token: str | None) -> Client:
                 ) from None
     if token is None:
         raise Unauthorized("--server needs --token T (or $EDGE_FLEET_TOKEN)")
-    return Client(url, token)
+    return Client(url, token, ca)
+
+
+def _checking(ca: str) -> ssl.SSLContext:
+    """What a server is checked with; the file may hold the server's own certificate, too."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise ServerUnreachable(f"cannot use {ca}: {error.strerror or error}") from None
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def _is_loopback(host: str) -> bool:

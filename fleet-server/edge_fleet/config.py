@@ -25,7 +25,9 @@ class ServerConfig(Frozen):
         fleet: Name of the fleet, a level of every topic; devices keep it for life.
         http: Where the API and the console listen, HOST:PORT.
         mqtt: Where a managed broker listens for devices, HOST:PORT.
+        mqtt_public: Where devices find the broker when that is not where the server does, HOST:PORT.
         broker: "nats", "mosquitto", or the mqtt:// URL of a broker that somebody else runs.
+        broker_files: Folder shared with a mosquitto at a URL, which reads accounts and certificates there.
         database: SQLAlchemy URL, or "" for HOME/fleet.db.
         keep_raw: Age at which windows and envelopes are deleted, such as "30d"; "" keeps them for ever.
         verified: Whether verified telemetry is published again as JSON: "on" or "off".
@@ -34,13 +36,17 @@ class ServerConfig(Frozen):
         client_certificates: Whether the device port asks for a certificate of our own authority (mosquitto).
         oidc: File that says how people log in at an identity provider; "" for by password alone.
         tls_hosts: Further names and addresses of the device port in the certificate that we make for it.
+        https: Whether the API and the console speak TLS with a certificate of our own authority.
+        http_cert, http_key: PEM files with which they speak TLS instead.
     """
 
     format: Literal["edgefleet.server/1"] = "edgefleet.server/1"
     fleet: Identifier = "main"
     http: str = DEFAULT_HTTP
     mqtt: str = DEFAULT_MQTT
+    mqtt_public: str = ""
     broker: str = Field(default="nats", pattern=r"^(nats|mosquitto|mqtts?://.+)$")
+    broker_files: str = ""
     database: str = ""
     keep_raw: str = Field(default="", pattern=r"^([1-9][0-9]{0,5}[hdw])?$")
     verified: Literal["on", "off"] = "on"
@@ -50,6 +56,9 @@ class ServerConfig(Frozen):
     client_certificates: bool = False
     oidc: str = ""
     tls_hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")], ...] = ()
+    https: bool = False
+    http_cert: str = ""
+    http_key: str = ""
 
 
 def read_config(path: Path) -> ServerConfig:

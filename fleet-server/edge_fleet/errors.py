@@ -21,6 +21,7 @@ FleetError                       every refusal; its text is one line: found, exp
  +- BrokerFailed                 the broker does not start, or does not do what it must
  +- AddressInUse                 a port that another program holds
  +- ServerUnreachable            the CLI finds no server, or what it finds is not one
+ +- NotReady                     a server that serves, and cannot do its work
 
 Each class has a `code`, the short word that HTTP answers carry, and those that a request can meet
 have their `status`. Refusals at the contracts' boundary (`edge_contracts.errors`) become 400s.
@@ -171,3 +172,9 @@ class ServerUnreachable(FleetError):
     """No server where the command line looked for one."""
 
     code = "server-unreachable"
+
+
+class NotReady(FleetError):
+    """A server that serves, and cannot do its work."""
+
+    code = "not-ready"

@@ -63,7 +63,7 @@ class Home:
 
     @property
     def running(self) -> Path:
-        """Where the running server is: {"url", "pid"}; absent when none runs."""
+        """Where the running server is: {"url", "ca", "pid"}; absent when none runs."""
         return self.root / "server.json"
 
     def database_url(self, config: ServerConfig) -> str:
@@ -130,15 +130,28 @@ def locked(home: Home) -> Iterator[None]:
         yield
 
 
-def announce(home: Home, url: str) -> None:
-    """Write where the server is, for the command line on this machine."""
-    write_secret(home.running, json.dumps({"url": url, "pid": os.getpid()}).encode())
+def announce(home: Home, url: str, ca: str = "") -> None:
+    """Write where the server is, for the command line on this machine.
+
+    Args:
+        ca: PEM file that an https one is checked with, or "".
+    """
+    write_secret(home.running, json.dumps({"url": url, "ca": ca, "pid": os.getpid()}).encode())
 
 
 def find_running(home: Home) -> str | None:
     """The URL of the server that runs with this home, or None."""
+    return _announced(home, "url") or None
+
+
+def find_ca(home: Home) -> str:
+    """The PEM file that the server of this home is checked with; "" means the system's authorities."""
+    return _announced(home, "ca")
+
+
+def _announced(home: Home, field: str) -> str:
     try:
         raw: Any = json.loads(home.running.read_bytes())
-        return str(raw["url"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return str(raw.get(field, ""))
+    except (OSError, ValueError, AttributeError):
+        return ""

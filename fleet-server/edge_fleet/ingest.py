@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +38,8 @@ BATCH = 1024  # under load; one commit, which waits for the disk, for all of the
 PER_DEVICE_BYTES, IN_ALL_BYTES = 8 << 20, 128 << 20
 IDLE_S = 0.5
 RETRY_S = 1.0
+DRAIN_S = 8.0  # at the end; supervisors wait 30 s and longer before they kill
+GRACE_S = 6.0  # for the batch that it is in the middle of
 
 
 @dataclass
@@ -71,17 +74,30 @@ class Ingest:
         self.counters = Counters()
         self.failing = ""  # why nothing can be stored at the moment
         self._stopping = threading.Event()
+        self._deadline = float("inf")  # monotonic, of `stop`
         self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
 
     def start(self) -> None:
         """Begin to work."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Work off what waits, then end."""
+    def stop(self, within_s: float = DRAIN_S) -> None:
+        """Store and acknowledge what waits, then end.
+
+        Args:
+            within_s: What is not stored by then stays unacknowledged: its device sends it again.
+        """
+        self._deadline = time.monotonic() + within_s
         self._inbox.close()
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(within_s + GRACE_S)
+        if self._inbox.count:
+            log.warning("messages left to their devices", extra={"messages": self._inbox.count})
+
+    @property
+    def works(self) -> bool:
+        """Whether its thread lives."""
+        return self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
@@ -159,7 +175,7 @@ class Ingest:
             return {row[0]: KnownDevice(row[0], PublicKey(row[1]), row[2] is not None) for row in rows}
 
     def _work(self) -> None:
-        while not (self._inbox.closed and not self._inbox.count):
+        while not (self._inbox.closed and (not self._inbox.count or time.monotonic() > self._deadline)):
             arrivals = self._inbox.take(BATCH, IDLE_S)
             if arrivals:
                 verified = self._insist(partial(self._verified, arrivals))
@@ -167,6 +183,8 @@ class Ingest:
                     self._insist(partial(self._store_and_answer, verified))
             elif self.refusals.pending:
                 self._insist(partial(self._store_all, []))
+        if self.refusals.pending:
+            self._insist(partial(self._store_all, []))
 
     def _insist(self, step: Callable[[], T]) -> T | None:
         """Do a step again and again while the database is away; None when it cannot be done.
@@ -182,7 +200,7 @@ class Ingest:
                 self.failing = " ".join(str(error.orig).split())[:300]
                 log.error("batch not stored", extra={"reason": self.failing})
                 if self._stopping.wait(RETRY_S):
-                    return None
+                    return None  # nothing of it was acknowledged
             except SQLAlchemyError:
                 # the outermost loop: nothing was acknowledged, and the next batch may do better
                 self.counters.failed_batches += 1

@@ -75,8 +75,11 @@ class Link:
         """Whether it is connected and subscribed."""
         return bool(self._client.is_connected()) and self._granted.is_set()
 
-    def start(self) -> None:
+    def start(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Connect, subscribe, and prove that the broker delivers.
+
+        Args:
+            timeout_s: How long a broker may take to be there; one that refuses us is not waited for.
 
         Raises:
             BrokerFailed: It refuses us, cannot be reached, or does not deliver.
@@ -84,7 +87,7 @@ class Link:
         address = self._door.address
         self._client.connect_async(address.reachable_host, address.port, KEEPALIVE_S)
         self._client.loop_start()
-        if not (self._answered.wait(CONNECT_TIMEOUT_S) and self._granted.is_set()):
+        if not (self._answered.wait(timeout_s) and self._granted.is_set()):
             self.stop()
             raise BrokerFailed(
                 f"the broker at {address} does not let the server in: {self._refusal or 'no answer'}"

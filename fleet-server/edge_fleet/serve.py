@@ -7,41 +7,39 @@ to deliver before devices may come, and at the end ingest works off what it has 
 from __future__ import annotations
 
 import logging
-import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
-
-import uvicorn
 
 from edge_fleet.access.audit_head import Sealer
 from edge_fleet.access.certificates import broker_tls, revoked, write_revocations
+from edge_fleet.access.https import http_tls
 from edge_fleet.access.logins import Patience
 from edge_fleet.accounts import Accounts
 from edge_fleet.alerts.watch import Watch
 from edge_fleet.app import create_app
 from edge_fleet.auth import Attempts, Role, is_known, make_token
-from edge_fleet.brokers.choose import choose_broker, is_managed
-from edge_fleet.brokers.external import ExternalBroker, parse_url
+from edge_fleet.brokers.choose import choose_broker, device_door, is_managed
+from edge_fleet.brokers.external import ExternalBroker
 from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.dispatch import Dispatcher
-from edge_fleet.errors import AddressInUse, HomeInvalid
+from edge_fleet.errors import HomeInvalid
 from edge_fleet.events import EventBus
 from edge_fleet.home import Home, announce, locked, making
+from edge_fleet.http_server import HttpServer, listening
 from edge_fleet.ingest import Ingest
 from edge_fleet.keys import read_keys, write_secret
-from edge_fleet.link import Link
+from edge_fleet.link import CONNECT_TIMEOUT_S, Link
 from edge_fleet.republish import Republisher
 from edge_fleet.rollouts.conductor import Conductor
 from edge_fleet.services import Server
 from edge_fleet.standings.work import Standings
 from edge_fleet.storage.housekeeping import Housekeeper, parse_age
 from edge_fleet.store import Store, open_store
+from edge_fleet.supervision import Supervisor
 from edge_fleet.webhooks.sender import Sender
 
 if TYPE_CHECKING:
@@ -49,9 +47,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_S = 3
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WORKS_END_S = 5.0
 WATCH_S = 5.0
+BROKER_STARTS_S = 30.0  # one that somebody else runs may start after us
 STUCK_S = 20.0  # a broker that runs but does not let us in for so long is started afresh
 
 
@@ -123,9 +121,11 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         broker.start(accounts.listed())
         stack.callback(broker.stop)
         own = accounts.server()
-        user, password = own.user, own.password
+        user, password, patience_s = own.user, own.password, CONNECT_TIMEOUT_S
         if isinstance(broker, ExternalBroker):
-            user, password = broker.user, broker.password
+            patience_s = BROKER_STARTS_S
+            if broker.user or not broker.keeps_accounts:
+                user, password = broker.user, broker.password
 
         def connected() -> None:
             bus.publish("broker", up=True)
@@ -143,7 +143,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         dispatch = Dispatcher(store, bus, keys.director, config.fleet, link.publish, now_ms)
         ingest = Ingest(store, bus, dispatch, keys.director, config.fleet, link.publish, now_ms)
         stack.callback(link.stop)
-        link.start()
+        link.start(patience_s)
         for part in (dispatch, ingest):
             part.start()
             stack.callback(part.stop)
@@ -182,8 +182,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         if config.verified == "on":
             republisher.begin()
             works = (*works, republisher.run)
-        for work in (*works, lambda stopping: watch(server, stopping)):
-            stack.enter_context(_thread(work))
+        stack.enter_context(_at_work((*works, lambda stopping: watch(server, stopping))))
         yield server
 
 
@@ -212,52 +211,29 @@ def serve(home: Home, config: ServerConfig, ready: Callable[[str], None]) -> Non
     Raises:
         FleetError: It cannot start; nothing is left running.
     """
-    with _listening(parse_address(config.http, "--http")) as listener, running(home, config) as server:
+    tls = http_tls(config, home, now_ms())
+    with listening(parse_address(config.http, "--http")) as listener, running(home, config) as server:
         host, port = listener.getsockname()[:2]
-        url = f"http://{Address(Address(host, port).reachable_host, port)}"
-        settings = uvicorn.Config(
-            create_app(server),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=SHUTDOWN_S,
-            server_header=False,
-        )
+        url = f"{'https' if tls else 'http'}://{Address(Address(host, port).reachable_host, port)}"
+        supervisor = Supervisor()
 
         def started() -> None:
-            announce(home, url)
+            announce(home, url, tls.ca if tls else "")
+            supervisor.ready(f"serves {url}")
             ready(url)
 
+        def stopping() -> None:
+            supervisor.stopping()
+            server.bus.close()  # consoles that watch would otherwise hold the server up
+
+        def working() -> None:
+            if server.ingest.works:
+                supervisor.alive()
+
         try:
-            _Http(settings, server.bus, started).run(sockets=[listener])
+            HttpServer(create_app(server), tls, started, stopping, working).run(sockets=[listener])
         finally:
             home.running.unlink(missing_ok=True)
-
-
-class _Http(uvicorn.Server):
-    """uvicorn that says when it serves, and ends its streams when it is told to stop."""
-
-    def __init__(self, config: uvicorn.Config, bus: EventBus, started: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._bus, self._started = bus, started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._started()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but without raising the signal again: what comes after it takes the parts down."""
-        before = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._bus.close()  # consoles that watch would otherwise hold the server up
-        super().handle_exit(sig, frame)
 
 
 def watch(server: Server, stopping: threading.Event) -> None:
@@ -277,43 +253,39 @@ def watch(server: Server, stopping: threading.Event) -> None:
 
 
 @contextmanager
-def _thread(work: Callable[[threading.Event], None]) -> Iterator[None]:
+def _at_work(works: Iterable[Callable[[threading.Event], None]]) -> Iterator[None]:
+    """Works in threads; at the end all are told at once, and none is waited for beyond a bound.
+
+    What one is in the middle of is a transaction, which is whole or not there.
+    """
     stopping = threading.Event()
-    thread = threading.Thread(target=work, args=(stopping,), daemon=True)
-    thread.start()
+    threads = [threading.Thread(target=work, args=(stopping,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stopping.set()
-        thread.join()
-
-
-@contextmanager
-def _listening(address: Address) -> Iterator[socket.socket]:
-    """A listening socket, taken before anything is started."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((address.host, address.port))
-            listener.listen(128)
-        except OSError as error:
-            raise AddressInUse(f"cannot listen at http {address}: {error.strerror or error}") from None
-        yield listener
+        deadline = time.monotonic() + WORKS_END_S
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.warning("a part does not end, left behind", extra={"part": thread.name})
 
 
 def devices_at(config: ServerConfig) -> str:
     """Where devices connect, without the credentials that a broker's URL may hold."""
-    return config.mqtt if is_managed(config) else str(parse_url(config.broker).address)
+    return str(device_door(config))
 
 
 def warnings(config: ServerConfig) -> list[str]:
     """What an operator should know of settings that open a port to others without TLS."""
     found = []
-    if not parse_address(config.http, "--http").is_loopback:
+    plain_http = not (config.https or config.http_cert)
+    if plain_http and not parse_address(config.http, "--http").is_loopback:
         found.append(
             f"http {config.http} is open to the network without TLS: tokens and passwords can be read on "
-            "their way; put a proxy with TLS before it"
+            "their way; give --https, or put a proxy with TLS before it"
         )
     plain = not config.tls_cert and not config.client_certificates
     if is_managed(config) and plain and not parse_address(config.mqtt, "--mqtt").is_loopback:

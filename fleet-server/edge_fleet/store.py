@@ -12,11 +12,12 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from edge_fleet.errors import DatabaseUnreachable
@@ -69,7 +70,8 @@ def open_store(url: str) -> Store:
     """Open a database, making the tables in a fresh one and bringing an older one to this release's schema.
 
     Args:
-        url: Of SQLAlchemy's form: sqlite:////path/fleet.db or postgresql://user:password@host/name.
+        url: Of SQLAlchemy's form: sqlite:////path/fleet.db or postgresql://user:password@host/name;
+            `?password_file=PATH` names a file with the password.
 
     Raises:
         DatabaseUnreachable: The URL is wrong, a driver is missing, or nobody answers.
@@ -136,7 +138,7 @@ def upsert(
 
 def _engine(url: str) -> Engine:
     try:
-        parsed = make_url(url)
+        parsed = _with_password(make_url(url))
         if parsed.drivername in ("postgresql", "postgres"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
@@ -158,6 +160,19 @@ def _engine(url: str) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _with_password(url: URL) -> URL:
+    """A URL whose `?password_file=PATH` is replaced by what is in that file: a secret on no command line."""
+    path = url.query.get("password_file")
+    if path is None:
+        return url
+    try:
+        password = Path(str(path)).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise DatabaseUnreachable(f"cannot read the database's password file {path}: {reason}") from None
+    return url.difference_update_query(["password_file"]).set(password=password)
 
 
 def _begin_sqlite(connection: Connection) -> None:

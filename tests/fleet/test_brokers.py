@@ -22,6 +22,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from edge_contracts.topics import FROM_DEVICE
 from edge_fleet.accounts import connect_packet, lets_in
 from edge_fleet.brokers import tether
+from edge_fleet.brokers.account_files import password_line, rights
 from edge_fleet.brokers.base import (
     MAX_PACKET_BYTES,
     Account,
@@ -31,7 +32,7 @@ from edge_fleet.brokers.base import (
     subscriber_account,
 )
 from edge_fleet.brokers.child import free_loopback_port, most_connections
-from edge_fleet.brokers.mosquitto import MosquittoBroker, password_line, rights
+from edge_fleet.brokers.mosquitto import MosquittoBroker
 from edge_fleet.brokers.nats import NatsBroker, subject
 from edge_fleet.config import Address
 from edge_fleet.errors import AddressInUse, BrokerFailed

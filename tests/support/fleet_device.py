@@ -133,6 +133,11 @@ class FleetDevice:
         assert self._client is not None
         self._client.publish(self.topic(channel), payload, qos=1).wait_for_publish(WAIT_S)
 
+    def send_now(self, channel: Channel, payload: bytes) -> None:
+        """Publish and do not wait, whether the broker is there or not."""
+        assert self._client is not None
+        self._client.publish(self.topic(channel), payload, qos=0)
+
     def state(self, kind: str = "hello", progress: Progress | None = None, **fields: Any) -> bytes:
         """A signed snapshot."""
         self.n += 1

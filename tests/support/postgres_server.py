@@ -66,7 +66,16 @@ class Postgres:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._account)
         deadline = time.monotonic() + START_S
-        ready = [str(self._programs / "pg_isready"), "-q", "-h", str(self.folder), "-U", "edge"]
+        ready = [
+            str(self._programs / "pg_isready"),
+            "-q",
+            "-h",
+            str(self.folder),
+            "-p",
+            self._port,
+            "-U",
+            "edge",
+        ]
         while subprocess.run(ready, check=False).returncode:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL does not start: {(self.folder / 'log').read_text()[-500:]}")
@@ -79,9 +88,26 @@ class Postgres:
             self._process.wait(START_S)
             self._process = None
 
+    @property
+    def _port(self) -> str:
+        return self._settings.get("port", "5432")
+
     def url(self, database: str) -> str:
         """How to reach a database in it."""
-        return f"postgresql://edge@/{database}?host={self.folder}"
+        return f"postgresql://edge@/{database}?host={self.folder}&port={self._port}"
+
+    def allow(self, rules: str) -> None:
+        """Have it let clients in by other rules (pg_hba.conf), those that come through the socket too."""
+        (self.folder / "data" / "pg_hba.conf").write_text(rules)
+        self.ask("SELECT pg_reload_conf()")
+
+    def ask(self, *statements: str) -> None:
+        """Run statements as its owner."""
+        engine = create_engine(with_driver(self.url("postgres")), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+        engine.dispose()
 
     def fresh(self) -> str:
         """The URL of a new database."""

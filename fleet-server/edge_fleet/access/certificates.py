@@ -11,13 +11,16 @@ from sqlalchemy import Connection, insert, select
 from edge_fleet.access.authority import DEVICE_DAYS, RENEW_SHARE, Authority, open_authority
 from edge_fleet.audit import record
 from edge_fleet.brokers.base import DeviceTls
-from edge_fleet.brokers.choose import device_tls
-from edge_fleet.config import ServerConfig, parse_address
+from edge_fleet.brokers.choose import device_door, device_tls, is_managed
+from edge_fleet.brokers.external import parse_url
+from edge_fleet.config import ServerConfig
+from edge_fleet.errors import HomeInvalid
 from edge_fleet.home import Home
 from edge_fleet.keys import write_secret
 from edge_fleet.schema import certificates, devices
 
 DAY_MS = 86_400_000
+SERVER_CERTIFICATE, SERVER_KEY = "server.pem", "server.key"
 _RESERVE_MS = round(DEVICE_DAYS * (1 - RENEW_SHARE)) * DAY_MS
 
 
@@ -71,20 +74,45 @@ def broker_tls(config: ServerConfig, home: Home, now_ms: int) -> tuple[DeviceTls
     if not config.client_certificates:
         return given, None
     authority = open_authority(home.keys, config.fleet, now_ms)
-    folder = home.broker.absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(config.broker_files or home.broker).absolute()
     ours, crl = folder / "client-ca.pem", folder / "revoked.pem"
-    write_secret(ours, authority.pem.encode())
-    write_secret(crl, authority.revocations([], now_ms))
-    if given is None:
-        hosts = ["localhost", "127.0.0.1", socket.gethostname(), *config.tls_hosts]
-        hosts.append(parse_address(config.mqtt, "--mqtt").reachable_host)
-        certificate, key = authority.certify_server(list(dict.fromkeys(hosts)), now_ms)
-        cert_path, key_path = folder / "server.pem", folder / "server.key"
-        write_secret(cert_path, certificate.encode())
-        write_secret(key_path, key)
-        given = DeviceTls(str(cert_path), str(key_path), authority.pem)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_secret(ours, authority.pem.encode())
+        if not crl.exists():  # a broker that runs must not forget for a moment who was revoked
+            write_secret(crl, authority.revocations([], now_ms))
+        if given is None:
+            given = _certify_port(authority, folder, _names(config), now_ms)
+        elif config.broker_files:
+            given = _copied(given, folder)
+    except OSError as error:
+        raise HomeInvalid(f"cannot write the broker's certificates in {folder}: {error.strerror}") from None
     return replace(given, client_ca=str(ours), crl=str(crl)), authority
+
+
+def _names(config: ServerConfig) -> list[str]:
+    """By which the device port is reached."""
+    names = ["localhost", "127.0.0.1", socket.gethostname(), *config.tls_hosts]
+    names.append(device_door(config).reachable_host)
+    if not is_managed(config):
+        names.append(parse_url(config.broker).address.host)
+    return list(dict.fromkeys(names))
+
+
+def _certify_port(authority: Authority, folder: Path, names: list[str], now_ms: int) -> DeviceTls:
+    certificate, key = authority.certify_server(names, now_ms)
+    cert_path, key_path = folder / SERVER_CERTIFICATE, folder / SERVER_KEY
+    write_secret(key_path, key)
+    write_secret(cert_path, certificate.encode())
+    return DeviceTls(str(cert_path), str(key_path), authority.pem)
+
+
+def _copied(given: DeviceTls, folder: Path) -> DeviceTls:
+    """The operator's certificate where a broker that shares only the folder can read it."""
+    cert_path, key_path = folder / SERVER_CERTIFICATE, folder / SERVER_KEY
+    write_secret(key_path, Path(given.key).read_bytes())
+    write_secret(cert_path, Path(given.cert).read_bytes())
+    return replace(given, cert=str(cert_path), key=str(key_path))
 
 
 def write_revocations(path: Path, authority: Authority, serials: list[str], now_ms: int) -> None:

@@ -12,6 +12,7 @@ from edge_contracts.keys import PublicKey
 from edge_contracts.model import Frozen
 from edge_fleet.api.access import Admin, Reader, Shared
 from edge_fleet.audit import record
+from edge_fleet.brokers.choose import device_door
 from edge_fleet.registry import trust
 from edge_fleet.schema import devices, envelopes, publishers, refusals, windows
 
@@ -104,7 +105,7 @@ def show_broker(services: Shared, who: Reader) -> dict[str, Any]:
     """What broker there is, and whether the server hears it."""
     broker = services.broker
     kind: Literal["managed", "external"] = "managed" if broker.managed else "external"
-    address = services.config.mqtt if broker.managed else str(broker.door.address)
+    address = str(device_door(services.config))
     return {
         "name": broker.name,
         "kind": kind,

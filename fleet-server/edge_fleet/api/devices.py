@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Row, func, select
 from edge_contracts.messages import CertificateAnswer, EnrolAnswer, EnrolRequest
 from edge_fleet.access.certificates import current
 from edge_fleet.api.access import Device, Operator, Reader, Shared, refused
+from edge_fleet.brokers.choose import device_door
 from edge_fleet.brokers.external import ExternalBroker
-from edge_fleet.config import parse_address
 from edge_fleet.enrol import Enrolled, enrol, revoke
 from edge_fleet.errors import Conflict, Forbidden, NotFound, Unauthorized
 from edge_fleet.registry import trusted_publishers
@@ -191,13 +191,12 @@ def _answer(
     certificate: CertificateAnswer,
 ) -> EnrolAnswer:
     config = services.config
-    if isinstance(services.broker, ExternalBroker):
-        address, tls, ca = services.broker.address, services.broker.tls, ""
-        host = address.host
-    else:
-        address, files = parse_address(config.mqtt, "--mqtt"), services.tls
-        tls, ca = files is not None, files.ca if files else ""
-        host = ""  # the broker is on this machine: the host that the enrolment went to
+    address, broker = device_door(config), services.broker
+    # a broker on this machine: the host that the enrolment went to, unless another was stated
+    host = address.host if config.mqtt_public or not broker.managed else ""
+    tls, ca = services.tls is not None, services.tls.ca if services.tls else ""
+    if isinstance(broker, ExternalBroker) and services.tls is None:
+        tls, ca = broker.tls, broker.ca
     return EnrolAnswer(
         device=enrolled.device,
         fleet=config.fleet,

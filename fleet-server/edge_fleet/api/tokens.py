@@ -13,7 +13,7 @@ from edge_fleet.access import users
 from edge_fleet.api.access import Admin, Operator, Shared, area_of, every
 from edge_fleet.audit import record
 from edge_fleet.auth import PERSONAL, Principal, Right, Role, make_token
-from edge_fleet.config import parse_address
+from edge_fleet.brokers.choose import device_door
 from edge_fleet.errors import Conflict, Forbidden, NotFound, RequestInvalid
 from edge_fleet.schema import tokens
 
@@ -92,9 +92,7 @@ def create_token(body: TokenRequest, request: Request, services: Shared, who: Op
         return {**answer, "token": token.secret}
     account = services.accounts.subscriber(token.id)
     services.accounts.apply(account)
-    address = services.broker.door.address
-    if services.broker.managed:
-        address = parse_address(services.config.mqtt, "--mqtt")
+    address = device_door(services.config)
     return {
         **answer,
         "user": account.user,

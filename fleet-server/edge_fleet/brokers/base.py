@@ -88,6 +88,10 @@ class Broker(Protocol):
         """Whether the server starts, configures and stops it."""
 
     @property
+    def keeps_accounts(self) -> bool:
+        """Whether an update of the accounts comes into effect by itself."""
+
+    @property
     def pid(self) -> int | None:
         """Of its process, when the server started it and it runs."""
 

@@ -160,7 +160,7 @@ class Child:
 class ManagedBroker:
     """What every broker that runs as a child does alike: `nats.py` and `mosquitto.py` add the rest."""
 
-    managed = True
+    managed = keeps_accounts = True
 
     def __init__(self, child: Child) -> None:
         """Take the process to look after."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from edge_fleet.brokers.account_files import AccountFiles
 from edge_fleet.brokers.base import Broker, DeviceTls
 from edge_fleet.brokers.external import parse_url
 from edge_fleet.brokers.mosquitto import MosquittoBroker
 from edge_fleet.brokers.nats import NatsBroker
-from edge_fleet.config import ServerConfig, parse_address
+from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.errors import RequestInvalid
 
 _MANAGED: dict[str, Callable[..., Broker]] = {"nats": NatsBroker, "mosquitto": MosquittoBroker}
@@ -34,11 +36,28 @@ def choose_broker(
     Raises:
         RequestInvalid: A name, address or TLS file that cannot be used.
     """
+    if config.mqtt_public:
+        parse_address(config.mqtt_public, "--mqtt-public")
     if not is_managed(config):
-        device_tls(config)
-        return parse_url(config.broker)
+        files = None
+        if config.broker_files:
+            files = AccountFiles(Path(config.broker_files).absolute(), not config.client_certificates)
+        known = tls or device_tls(config)
+        ca = known.ca if known else _text_of(config.tls_ca) if config.tls_ca else ""
+        return replace(parse_url(config.broker), files=files, ca=ca)
+    if config.broker_files:
+        raise RequestInvalid(
+            f"--broker-files go with --broker mqtts://HOST:PORT; {config.broker} keeps its own in the home"
+        )
     listen = parse_address(config.mqtt, "--mqtt")
     return _MANAGED[config.broker](folder.absolute(), listen, tls or device_tls(config), exited)
+
+
+def device_door(config: ServerConfig) -> Address:
+    """Where devices connect, as far as the server knows it."""
+    if config.mqtt_public:
+        return parse_address(config.mqtt_public, "--mqtt-public")
+    return parse_address(config.mqtt, "--mqtt") if is_managed(config) else parse_url(config.broker).address
 
 
 def device_tls(config: ServerConfig) -> DeviceTls | None:
@@ -48,24 +67,35 @@ def device_tls(config: ServerConfig) -> DeviceTls | None:
         RequestInvalid: One of two is missing, they are not a certificate and its key, or client certificates
             are asked for of a broker that has no list of revoked ones.
     """
-    if config.client_certificates and config.broker != "mosquitto":
+    if config.client_certificates and config.broker == "nats":
         raise RequestInvalid(
-            f"--client-certificates need --broker mosquitto, found {config.broker!r:.80}: "
+            "--client-certificates need --broker mosquitto, found 'nats': "
             "nats-server has no list of revoked ones"
+        )
+    if config.client_certificates and not is_managed(config) and not config.broker_files:
+        raise RequestInvalid(
+            "--client-certificates with a broker by URL need --broker-files: the folder where it reads them"
         )
     if not config.tls_cert and not config.tls_key:
         return None
     if not (config.tls_cert and config.tls_key):
         raise RequestInvalid("TLS needs both --tls-cert and --tls-key")
     paths = [str(Path(p).absolute()) for p in (config.tls_cert, config.tls_key)]
-    authority = Path(config.tls_ca or config.tls_cert)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*paths)
-        ca = authority.read_text()
-    except (OSError, ssl.SSLError, UnicodeDecodeError) as error:
+    except OSError as error:  # ssl.SSLError is one
         raise RequestInvalid(
             f"cannot use {config.tls_cert} and {config.tls_key}: {error.strerror or error}"
-            if isinstance(error, OSError)
-            else f"cannot read {authority} as PEM"
         ) from None
-    return DeviceTls(paths[0], paths[1], ca)
+    return DeviceTls(paths[0], paths[1], _text_of(config.tls_ca or config.tls_cert))
+
+
+def _text_of(path: str) -> str:
+    """A PEM file that somebody is checked with."""
+    try:
+        text = Path(path).read_text()
+        ssl.create_default_context(cadata=text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not PEM"
+        raise RequestInvalid(f"cannot use {path}: {reason}") from None
+    return text

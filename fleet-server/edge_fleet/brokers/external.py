@@ -1,7 +1,8 @@
 """A broker that somebody else runs, by URL: mqtt://user:password@host:port or mqtts://...
 
-The server logs in with the URL's credentials and manages nothing. The operator gives the broker
-the accounts that `edge-fleet broker accounts` lists; devices are told those same passwords when they enrol.
+The server logs in with the URL's credentials and starts nothing. The broker gets its accounts from its
+operator (`edge-fleet broker accounts` lists them; devices are told those same passwords when they enrol),
+or, where a mosquitto shares a folder with the server (`--broker-files`), from there: then it keeps itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from edge_fleet.brokers.account_files import AccountFiles
 from edge_fleet.brokers.base import Account, Door
 from edge_fleet.config import Address
 from edge_fleet.errors import Conflict, RequestInvalid
@@ -22,6 +24,8 @@ class ExternalBroker:
 
     Args:
         user, password: Of the server's account there; "" for none.
+        files: Where the broker reads its accounts, when it reads them from us.
+        ca: PEM that an mqtts one is checked with; "" means the system's authorities.
     """
 
     address: Address
@@ -30,6 +34,13 @@ class ExternalBroker:
     password: str = field(repr=False)
     name: str = "external"
     managed: bool = False
+    files: AccountFiles | None = None
+    ca: str = ""
+
+    @property
+    def keeps_accounts(self) -> bool:
+        """Whether what we write of accounts comes into effect by itself."""
+        return self.files is not None
 
     @property
     def pid(self) -> int | None:
@@ -38,14 +49,17 @@ class ExternalBroker:
 
     @property
     def door(self) -> Door:
-        """The broker's address; mqtts is checked against the system's authorities."""
-        return Door(self.address, ssl.create_default_context() if self.tls else None)
+        """The broker's address; mqtts is checked with its name."""
+        return Door(self.address, ssl.create_default_context(cadata=self.ca or None) if self.tls else None)
 
     def start(self, accounts: Sequence[Account]) -> None:
-        """Nothing: it runs."""
+        """It runs, or is about to; write its accounts if they are ours to write."""
+        self.update(accounts)
 
     def update(self, accounts: Sequence[Account]) -> None:
-        """Nothing: its operator keeps the accounts."""
+        """Write the accounts, or nothing: its operator keeps them."""
+        if self.files is not None:
+            self.files.write(accounts)
 
     def outage(self, seconds: float) -> None:
         """Refuse: it is not ours to kill."""

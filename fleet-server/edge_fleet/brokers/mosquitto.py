@@ -9,15 +9,14 @@ silent socket stays open, so the server has a door of its own.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door, is_device
+from edge_fleet.brokers.account_files import AccountFiles
+from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door
 from edge_fleet.brokers.child import Child, ManagedBroker, free_loopback_port, most_connections
 from edge_fleet.config import Address
 from edge_fleet.errors import BrokerFailed
@@ -50,9 +49,6 @@ listener {port} {host}
 max_connections {max_connections}
 {tls}
 """
-# the passwords are 256 random bits, which no number of rounds could improve; and at every change of
-# accounts mosquitto, in its only thread, computes the hash of every client that is connected again
-_ROUNDS = 1
 
 
 class MosquittoBroker(ManagedBroker):
@@ -72,7 +68,7 @@ class MosquittoBroker(ManagedBroker):
         """
         self._folder, self._listen, self._tls = folder, listen, tls
         self._own = Address("127.0.0.1", free_loopback_port())
-        self._lines: dict[Account, str] = {}
+        self._accounts = AccountFiles(folder, by_pattern=not (tls and tls.client_ca))
         super().__init__(Child("mosquitto", self._prepare, (listen, self._own), folder / "log", exited))
 
     @property
@@ -84,12 +80,12 @@ class MosquittoBroker(ManagedBroker):
         """Write the files and run it."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _executable()
-        self._write_accounts(accounts)
+        self._accounts.write(accounts)
         self._child.start()
 
     def update(self, accounts: Sequence[Account]) -> None:
         """Replace the accounts: SIGHUP reads them again."""
-        self._write_accounts(accounts)
+        self._accounts.write(accounts)
         self._child.signal(signal.SIGHUP)
 
     def _prepare(self) -> list[str]:
@@ -105,55 +101,6 @@ class MosquittoBroker(ManagedBroker):
         )
         write_secret(self._folder / "mosquitto.conf", config.encode())
         return [_executable(), "-c", str(self._folder / "mosquitto.conf")]
-
-    def _write_accounts(self, accounts: Sequence[Account]) -> None:
-        # a changed hash disconnects its user on reload, so an account keeps the line it had
-        self._lines = {a: self._lines.get(a) or password_line(a.user, a.password) for a in accounts}
-        by_pattern = not (self._tls and self._tls.client_ca)
-        write_secret(self._folder / "acl", rights(accounts, by_pattern).encode())
-        write_secret(self._folder / "passwords", "".join(self._lines.values()).encode())
-
-
-def password_line(user: str, password: str) -> str:
-    """A line as mosquitto_passwd writes it: PBKDF2-HMAC-SHA512, `$7$rounds$salt$hash`."""
-    salt = os.urandom(12)
-    hashed = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ROUNDS)
-    return f"{user}:$7${_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(hashed).decode()}\n"
-
-
-def rights(accounts: Sequence[Account], by_pattern: bool) -> str:
-    """The file of who may read and write what.
-
-    Args:
-        by_pattern: Whether devices may share theirs. Not where certificates let a client in: one that was
-            revoked must have no rights left, and the list of passwords does not keep it out.
-    """
-    shared = {_pattern(account) for account in accounts if is_device(account)} if by_pattern else set()
-    if len(shared) != 1:
-        return "\n".join(_lines(account, ()) for account in accounts)
-    ((publish, subscribe),) = shared
-    others = (_lines(a, (*publish, *subscribe)) for a in accounts if not is_device(a))
-    patterns = [f"pattern write {one}" for one in publish] + [f"pattern read {one}" for one in subscribe]
-    return "\n".join([*others, *patterns, ""])
-
-
-def _pattern(account: Account) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """A device's rights with its name left open: mosquitto puts the user's in."""
-    name = f"/{account.user}/"
-    publish, subscribe = (
-        tuple(one.replace(name, "/%u/") for one in filters)
-        for filters in (account.publish, account.subscribe)
-    )
-    return publish, subscribe
-
-
-def _lines(account: Account, denied: Sequence[str]) -> str:
-    """What one account may; `denied` are patterns that are not for it."""
-    lines = [f"user {account.user}"]
-    lines += [f"topic deny {one.replace('%u', account.user)}" for one in denied]
-    lines += [f"topic write {mqtt_filter}" for mqtt_filter in account.publish]
-    lines += [f"topic read {mqtt_filter}" for mqtt_filter in account.subscribe]
-    return "\n".join([*lines, ""])
 
 
 def _tls_lines(tls: DeviceTls | None) -> str:

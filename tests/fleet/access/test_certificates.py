@@ -273,10 +273,15 @@ def test_a_subscriber_is_not_promised_what_it_cannot_have(fleet: Running) -> Non
     assert answer.status_code == 409 and "certificates" in answer.json()["message"]
 
 
-@pytest.mark.parametrize("broker", ["nats", "mqtts://broker.example:8883"])
-def test_a_broker_that_has_no_list_of_revoked_ones_is_refused(tmp_path: Path, broker: str) -> None:
+@pytest.mark.parametrize(
+    ("broker", "words"),
+    [("nats", "need --broker mosquitto"), ("mqtts://broker.example:8883", "need --broker-files")],
+)
+def test_a_broker_that_gets_no_list_of_revoked_ones_is_refused(
+    tmp_path: Path, broker: str, words: str
+) -> None:
     config = ServerConfig(broker=broker, client_certificates=True)
-    with pytest.raises(RequestInvalid, match="need --broker mosquitto"):
+    with pytest.raises(RequestInvalid, match=words):
         choose_broker(config, tmp_path, lambda: None)
 
 
