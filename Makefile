@@ -11,6 +11,7 @@
 # make tflite        the agent on the older tflite-runtime with numpy 1 below .tflite/, for the tests that ask it, and
 #                    the contracts' tests in there
 # make installed     the agent as deploy/install.sh installs it, in a folder of its own, asked how it is
+# make walkthrough   every command of docs/deploy.md's walk-through: a TLS fleet of three devices, from nothing
 # make clean         remove what the others made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test test-postgres frameworks lint types benchmarks coverage arm test-arm tflite installed clean
+.PHONY: demo test test-postgres frameworks lint types benchmarks coverage arm test-arm tflite installed walkthrough clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
@@ -90,6 +91,9 @@ installed: $(VENV)/pyvenv.cfg
 	ACCOUNT= PREFIX=$(CURDIR)/.installed/edgefleet EDGE_AGENT_HOME=$(CURDIR)/.installed/home PYTHON=$(CURDIR)/$(BIN)/python \
 	  PIP_ARGS="-c constraints.txt" sh deploy/install.sh .installed/wheel/*.whl
 	.installed/edgefleet/bin/edge-agent doctor --home .installed/home
+
+walkthrough: $(VENV)/.dev
+	BIN=$(CURDIR)/$(BIN) bash deploy/walkthrough.sh
 
 # constraints.txt is the set of releases that the tests ran with
 $(VENV)/.demo: $(VENV)/pyvenv.cfg setup.cfg pyproject.toml constraints.txt

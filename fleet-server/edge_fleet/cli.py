@@ -31,6 +31,7 @@ from edge_fleet.remote import home_option
 from edge_fleet.rollouts.cli import rollout
 from edge_fleet.rollouts.plan_cli import plan, schema
 from edge_fleet.rollouts.rehearse_cli import rehearse
+from edge_fleet.rollouts.wait_cli import wait
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -154,7 +155,7 @@ def _add_groups() -> None:
     import_module("edge_fleet.lineage.cli")  # adds to the group `release`
     import_module("edge_fleet.access.key_cli")  # adds to the group `trust`
     import_module("edge_fleet.access.two_people_cli")  # adds to the group `rollout`
-    for command in (plan, schema, rehearse):
+    for command in (plan, schema, rehearse, wait):
         rollout.add_command(command)
     for group in (
         token,

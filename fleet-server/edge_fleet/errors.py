@@ -22,6 +22,7 @@ FleetError                       every refusal; its text is one line: found, exp
  +- AddressInUse                 a port that another program holds
  +- ServerUnreachable            the CLI finds no server, or what it finds is not one
  +- NotReady                     a server that serves, and cannot do its work
+ +- RolloutNotDone               a rollout that was waited for ends otherwise, or not in time
 
 Each class has a `code`, the short word that HTTP answers carry, and those that a request can meet
 have their `status`. Refusals at the contracts' boundary (`edge_contracts.errors`) become 400s.
@@ -178,3 +179,9 @@ class NotReady(FleetError):
     """A server that serves, and cannot do its work."""
 
     code = "not-ready"
+
+
+class RolloutNotDone(FleetError):
+    """A rollout that ended otherwise than it was waited for, or has not ended in time."""
+
+    code = "rollout-not-done"

@@ -1,0 +1,70 @@
+"""`edge-fleet rollout wait`: its exit code is what a pipeline goes by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from fleet_rows import FleetRows
+from fleet_server import Running, fleet_server
+from sqlalchemy import update
+
+from edge_fleet import schema
+from edge_fleet.errors import RolloutNotDone
+from edge_fleet.rollouts.wait_cli import wait
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with fleet_server(tmp_path_factory.mktemp("server") / "home") as found:
+        FleetRows(found.server.store, found.server.now_ms).enrol("d1", "d2")
+        yield found
+
+
+def _rollout(fleet: Running, version: str) -> str:
+    FleetRows(fleet.server.store, fleet.server.now_ms).publish(version)
+    plan = {"format": "edgefleet.rollout/1", "release": f"digits@{version}", "stages": [1, "100%"]}
+    made = fleet.admin.post("/api/v1/rollouts", json={"plan": plan})
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+def _wait(fleet: Running, *options: str) -> Any:
+    token = fleet.server.home.admin_token.read_text().strip()
+    return CliRunner().invoke(wait, [*options, "--server", fleet.url, "--token", token])
+
+
+def test_one_that_goes_on_is_not_waited_for_beyond_the_time(fleet: Running) -> None:
+    told = _wait(fleet, _rollout(fleet, "1"), "--timeout", "0")
+    assert isinstance(told.exception, RolloutNotDone)
+    assert "after 0 s, and goes on" in str(told.exception)
+
+
+def test_one_that_was_aborted_did_not_arrive(fleet: Running) -> None:
+    rollout = _rollout(fleet, "2")
+    fleet.admin.post(f"/api/v1/rollouts/{rollout}/abort")
+    for options in ((), ("--stage", "1")):
+        told = _wait(fleet, rollout, *options, "--json")
+        assert isinstance(told.exception, RolloutNotDone)
+        assert f"rollout {rollout} is aborted" in str(told.exception)
+        assert json.loads(told.output)["phase"] == "aborted"
+
+
+def test_one_that_is_through_is_waited_for_and_so_is_a_stage(fleet: Running) -> None:
+    rollout = _rollout(fleet, "3")
+    rows = schema.rollouts
+    for phase, stage in (("paused", 1), ("completed", 1)):
+        with fleet.server.store.write() as connection:
+            connection.execute(
+                update(rows).where(rows.c.id == rollout).values(phase=phase, stage=stage, why="so it is")
+            )
+        told = _wait(fleet, rollout, *(("--stage", "1") if phase == "paused" else ()), "--timeout", "0")
+        assert told.exit_code == 0, told.output
+        assert f"{rollout} is {phase}, stage 2 of 2: so it is" in told.output
+
+
+def test_one_that_there_is_not_is_refused(fleet: Running) -> None:
+    assert "no rollout" in str(_wait(fleet, "r999").exception)
