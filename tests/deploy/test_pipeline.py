@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fleet_device import enrol
+from fleet_device import enrol, eventually
 from fleet_server import Running, fleet_server
 
 from edge_contracts.keys import read_public
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 CI = ROOT / "examples" / "ci"
 DIGITS = ROOT / "examples" / "digits"
 PROGRAMS = Path(sys.executable).parent
+WAIT_S = 60.0
 QUICK = "BUILD_OPTIONS=(--recipe wi8_ai8_mse_bc --latency-gate off --robustness off)\n"
 
 
@@ -138,9 +139,13 @@ def test_a_good_model_is_published_and_its_canary_begins_once(
     rollout = (pipeline.folder / "out" / "rollout").read_text().strip()
     assert f"/console/rollouts/{rollout}" in done.stdout
     assert "digits 2.0.0" in summary.read_text()
-    shown = pipeline.fleet.admin.get(f"/api/v1/rollouts/{rollout}").json()
+    path = f"/api/v1/rollouts/{rollout}"
+    begun = eventually(
+        lambda: pipeline.fleet.admin.get(path).json()["stages"][0]["devices"], "the first device", WAIT_S
+    )
+    assert [one["device"] for one in begun] == ["d1"]
+    shown = pipeline.fleet.admin.get(path).json()
     assert (shown["release"], shown["phase"], shown["stage"]) == ("digits@2.0.0", "running", 0)
-    assert [one["device"] for one in shown["stages"][0]["devices"]] == ["d1"]
     assert len(shown["stages"]) == 2
     # the same commit again publishes nothing new, and while its canary is at work no second one begins
     again = pipeline.run("models/digits", "2.0.0")
