@@ -37,6 +37,7 @@ from edge_fleet.config import ServerConfig
 from edge_fleet.home import Home, find_running
 from edge_fleet.keys import read_keys
 from edge_fleet.serve import initialise, now_ms
+from edge_fleet.simulation.connection import Member, Way
 from edge_fleet.simulation.crowd import Crowd
 from edge_fleet.simulation.device import Behaviour, SimulatedDevice
 from edge_fleet.store import Store, open_store
@@ -95,11 +96,11 @@ def measured(place: Path, count: int, check_s: float) -> Round:
     keys = read_keys(home.keys)
     store = open_store(home.database_url(config))
     devices = enrolled(store, count, keys.director.public, check_s)
-    passwords = {device.id: keys.password(device.id, "salt") for device in devices}
+    members = [Member(device, keys.password(device.id, "salt")) for device in devices]
     with subprocess.Popen(
         [*SERVE, "--home", str(home.root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
-        crowd = Crowd(devices, "127.0.0.1", port, passwords)
+        crowd = Crowd(members, Way("127.0.0.1", port))
         try:
             wait(lambda: find_running(home) is not None, "the server")
             crowd.start()

@@ -175,6 +175,7 @@ def _add_groups() -> None:
         cli.add_command(group)
     cli.add_command(import_module("edge_fleet.alerts.cli").alert)
     cli.add_command(import_module("edge_fleet.datasets.cli").dataset)
+    cli.add_command(import_module("edge_fleet.simulation.simulate_cli").simulate)
     cli.add_command(import_module("edge_fleet.webhooks.cli").webhook)
     cli.add_command(import_module("edge_fleet.health_cli").health)
     if find_spec("edge_fleet.demo") is not None:

@@ -25,6 +25,7 @@ from edge_fleet.home import Home, find_running
 from edge_fleet.keys import read_keys
 from edge_fleet.rollouts.phases import TRANSITIONS, Event, Phase
 from edge_fleet.serve import initialise, now_ms
+from edge_fleet.simulation.connection import Member, Way
 from edge_fleet.simulation.crowd import Crowd
 from edge_fleet.simulation.device import Behaviour, SimulatedDevice
 from edge_fleet.store import Store, open_store
@@ -45,12 +46,12 @@ WAIT_S = 60.0  # two slow cores, and a server to be started
 def server_and_devices(home: Home, port: int, devices: list[SimulatedDevice]) -> Iterator[tuple[str, Crowd]]:
     """A server that ends by SIGKILL, with the devices connected; gives its URL and them."""
     keys = read_keys(home.keys)
-    passwords = {device.id: keys.password(device.id, "salt") for device in devices}
+    members = [Member(device, keys.password(device.id, "salt")) for device in devices]
     home.running.unlink(missing_ok=True)  # a server that was killed has left it
     with subprocess.Popen(
         [*SERVE, str(home.root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as server:
-        crowd = Crowd(devices, "127.0.0.1", port, passwords)
+        crowd = Crowd(members, Way("127.0.0.1", port))
         try:
             url = str(eventually(lambda: find_running(home), "the server", WAIT_S))
             crowd.start()

@@ -34,7 +34,7 @@ class AccountFiles:
     def __init__(self, folder: Path, by_pattern: bool) -> None:
         """Describe the files."""
         self.folder, self._by_pattern = folder, by_pattern
-        self._lines: dict[Account, str] = {}
+        self._lines: dict[tuple[str, str], str] = {}  # by user and password
 
     def write(self, accounts: Sequence[Account]) -> None:
         """Replace both, each all or nothing.
@@ -45,8 +45,9 @@ class AccountFiles:
         # a changed hash disconnects its user on reload, so an account keeps the line it had
         if not self._lines:
             before = _lines_of(self.folder / PASSWORDS)
-            self._lines = {a: before[a.user] for a in accounts if _is_of(a, before)}
-        self._lines = {a: self._lines.get(a) or password_line(a.user, a.password) for a in accounts}
+            self._lines = {(a.user, a.password): before[a.user] for a in accounts if _is_of(a, before)}
+        users = [(account.user, account.password) for account in accounts]
+        self._lines = {one: self._lines.get(one) or password_line(*one) for one in users}
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_secret(self.folder / RIGHTS, rights(accounts, self._by_pattern).encode())

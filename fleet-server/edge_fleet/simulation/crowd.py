@@ -1,139 +1,119 @@
-"""Many simulated devices on a real broker: one thread, one MQTT connection each."""
+"""Many simulated devices on a real broker: one thread with one socket for each.
+
+What a device says at its turn is `kinds.py`'s, what it answers `device.py`'s, how it stays connected
+`connection.py`'s. Turns are spread evenly over the time between two of one device.
+"""
 
 from __future__ import annotations
 
-import logging
-import selectors
+import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-
+from edge_fleet.simulation.connection import Connection, Member, Pace, Way
+from edge_fleet.simulation.counts import Counts
 from edge_fleet.simulation.device import Outgoing, SimulatedDevice
 
-log = logging.getLogger(__name__)
-
-KEEPALIVE_S = 60
-MISC_S = 5.0  # keep-alives and retries of the connections
-LONGEST_WAIT_S = 0.05
+SWEEP_S = 5.0
+AT_ONCE = 500  # connections looked after before others get their turn
+LAST_WORDS_S = 0.1
 
 
 class Crowd:
-    """Devices that are connected together.
+    """Devices that are connected together."""
 
-    Args:
-        passwords: By device; its name is the user.
-    """
-
-    def __init__(
-        self, devices: Iterable[SimulatedDevice], host: str, port: int, passwords: Mapping[str, str]
-    ) -> None:
+    def __init__(self, members: Iterable[Member], way: Way, pace: Pace | None = None) -> None:
         """Take the devices; `start` connects them."""
-        self.devices = {device.id: device for device in devices}
-        self._host, self._port, self._passwords = host, port, passwords
-        self._clients: dict[str, Client] = {}
-        self._ready: set[str] = set()
-        self._selector = selectors.DefaultSelector()
-        self._lock = threading.RLock()
-        self._stopping = threading.Event()
+        self._pace = pace or Pace()
+        self._counts: dict[str, Counts] = {}
+        self._connections = [
+            Connection(one, way, self._pace, self._counts.setdefault(one.kind, Counts())) for one in members
+        ]
+        # of those with one name, the first
+        self.devices = {one.device.id: one.device for one in reversed(self._connections)}
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="crowd", daemon=True)
 
     @property
     def connected(self) -> int:
         """Devices that are connected, subscribed and have said hello."""
-        return len(self._ready)
+        return sum(one.is_ready for one in self._connections)
 
     def start(self) -> None:
-        """Connect one after the other.
-
-        Raises:
-            OSError: The broker cannot be reached.
-        """
+        """Connect one after the other, and again whenever a connection is lost."""
         self._thread.start()
-        for device in self.devices:
-            client = self._client(device)
-            client.connect(self._host, self._port, KEEPALIVE_S)
-            with self._lock:
-                self._clients[device] = client
-                self._selector.register(client.socket(), selectors.EVENT_READ, device)
 
     def stop(self) -> None:
         """Disconnect all."""
-        self._stopping.set()
-        self._thread.join()
-        for client in self._clients.values():
-            client.disconnect()
-        self._selector.close()
+        if self._thread.ident is None:
+            self._loop.close()
+        elif self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
 
     def each(self, say: Callable[[SimulatedDevice], Outgoing | None]) -> None:
         """Let every connected device say something."""
-        for name in sorted(self._ready):
-            with self._lock:
-                said = say(self.devices[name])
-                if said is not None:
-                    self._publish(name, [said])
 
-    def _client(self, device: str) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"sim-{device}",
-            protocol=MQTTProtocolVersion.MQTTv311,
-            userdata=device,
-        )
-        client.username_pw_set(device, self._passwords[device])
-        client.on_connect, client.on_subscribe = self._on_connect, self._on_subscribe
-        client.on_message, client.on_disconnect = self._on_message, self._on_disconnect
-        return client
+        async def all_of_them() -> None:
+            for one in self._connections:
+                if one.is_ready and (said := say(one.device)) is not None:
+                    one.send([said])
+
+        asyncio.run_coroutine_threadsafe(all_of_them(), self._loop).result()
+
+    def still(self) -> None:
+        """No more turns; what is under way goes on."""
+
+        def no_more() -> None:
+            for one in self._connections:
+                one.is_still = True
+
+        self._loop.call_soon_threadsafe(no_more)
+
+    def counted(self) -> dict[str, Counts]:
+        """What was done so far, by kind; a copy."""
+
+        async def now() -> dict[str, Counts]:
+            for counts in self._counts.values():
+                counts.connected = 0
+            for one in self._connections:
+                self._counts[one.member.kind].connected += one.is_ready
+            found = {kind: Counts() for kind in self._counts}
+            for kind, counts in self._counts.items():
+                found[kind].add(counts)
+            return found
+
+        return asyncio.run_coroutine_threadsafe(now(), self._loop).result()
 
     def _run(self) -> None:
-        misc_s = time.monotonic() + MISC_S
-        while not self._stopping.is_set():
-            for key, _ in self._selector.select(LONGEST_WAIT_S):
-                with self._lock:
-                    self._clients[key.data].loop_read()
-            with self._lock:
-                for name, client in list(self._clients.items()):
-                    said = self.devices[name].due(time.time())
-                    if said:
-                        self._publish(name, said)
-                    while client.want_write():
-                        if client.loop_write() is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-                            break
-                if time.monotonic() >= misc_s:
-                    misc_s = time.monotonic() + MISC_S
-                    for client in self._clients.values():
-                        client.loop_misc()
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._work())
+        finally:
+            self._loop.close()
 
-    def _publish(self, device: str, said: Iterable[Outgoing]) -> None:
-        for one in said:
-            self._clients[device].publish(one.topic, one.payload, qos=1)
+    async def _work(self) -> None:
+        sweeping = asyncio.ensure_future(self._sweep())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        begun_s = self._loop.time()
+        for number, one in enumerate(self._connections):
+            early_s = number / self._pace.connects_per_s - (self._loop.time() - begun_s)
+            if early_s > 0.01:
+                await asyncio.wait([stopping], timeout=early_s)
+            if stopping.done():
+                break
+            one.begin(number / len(self._connections))
+        await stopping
+        sweeping.cancel()
+        for one in self._connections:
+            one.end()
+        await asyncio.sleep(LAST_WORDS_S)
 
-    def _on_connect(self, client: Client, device: str, _flags: Any, reason: Any, _props: Any) -> None:
-        if reason.is_failure:
-            log.error("broker refuses a simulated device", extra={"device": device, "reason": str(reason)})
-            return
-        client.subscribe([(name, 0) for name in self.devices[device].topics])  # as the agent does
-
-    def _on_subscribe(self, _client: Client, device: str, _mid: int, reasons: Any, _props: Any) -> None:
-        if any(reason.is_failure for reason in reasons):
-            log.error("broker refuses a subscription of a simulated device", extra={"device": device})
-            return
-        self._ready.add(device)
-        found = self.devices[device]
-        self._publish(device, [found.hello(time.time()), *found.unacknowledged()])
-
-    def _on_message(self, _client: Client, device: str, message: MQTTMessage) -> None:
-        self._publish(device, self.devices[device].take(message.topic, message.payload, time.time()))
-
-    def _on_disconnect(self, client: Client, device: str, _flags: Any, reason: Any, _props: Any) -> None:
-        self._ready.discard(device)
-        if not self._stopping.is_set():
-            log.warning("simulated device lost its broker", extra={"device": device, "reason": str(reason)})
-            with self._lock:
-                self._clients.pop(device, None)
-                for key in list(self._selector.get_map().values()):
-                    if key.data == device:
-                        self._selector.unregister(key.fileobj)
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            for number, one in enumerate(self._connections):
+                one.look_after()
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)

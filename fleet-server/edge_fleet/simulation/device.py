@@ -1,12 +1,13 @@
 """A simulated device: speaks the true contracts, signs with a key of its own, and runs nothing.
 
 No socket and no clock are in here: messages go in, messages with the time at which they are due come
-out. `crowd.py` connects many of them to a real broker. What it does with an assignment is what an agent
-tells of it (docs/updates.md), in the time that its behaviour says.
+out. `crowd.py` connects many of them to a real broker, `kinds.py` says how some misbehave. What it does with
+an assignment is what an agent tells of it (docs/updates.md), in the time that its behaviour says.
 """
 
 from __future__ import annotations
 
+import base64
 import heapq
 import itertools
 import secrets
@@ -23,6 +24,7 @@ from edge_contracts.messages import (
     ActiveModel,
     Assignment,
     DeviceState,
+    Gap,
     Knows,
     Phase,
     Progress,
@@ -34,6 +36,7 @@ from edge_contracts.messages import (
 )
 from edge_contracts.sketch import QuantileSketch, bin_index
 from edge_contracts.topics import TO_DEVICE, Channel, topic
+from edge_fleet.simulation.memory import Memory
 
 AGENT = "0.1.0"
 RUNTIME = "litert 2.3.0"
@@ -49,6 +52,9 @@ class Behaviour:
         error_share: By bundle: share of its inferences that fail.
         differing: By bundle: share of the inputs that it answers otherwise, as a shadow.
         latency_ms: Of one inference.
+        always: What any release comes to, where `fails` names none, if it comes to no good.
+        slowed: How much slower a release is than what the device ran at first.
+        errors: Share of failing inferences of any release, where `error_share` names none.
     """
 
     download_s: float = 0.2
@@ -57,14 +63,30 @@ class Behaviour:
     error_share: Mapping[str, float] = field(default_factory=dict)
     differing: Mapping[str, float] = field(default_factory=dict)
     latency_ms: float = 5.0
+    always: tuple[Phase, str] | None = None
+    slowed: float = 1.0
+    errors: float = 0.0
 
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A message for the broker."""
+    """A message for the broker.
+
+    Args:
+        is_wrong: Whether no honest device would send it.
+    """
 
     topic: str
     payload: bytes
+    is_wrong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An envelope that is not acknowledged yet."""
+
+    envelope: bytes
+    made_s: float
 
 
 class SimulatedDevice:
@@ -73,7 +95,9 @@ class SimulatedDevice:
     Args:
         director: Whose assignments it follows.
         profile: Its lineage, nearest first.
-        active: What it runs at first.
+        active: What it runs at first, which is nobody's release.
+        memory: Of an earlier run, instead of the beginning.
+        n: Number of its last snapshot; larger than all before, as the time in milliseconds is.
     """
 
     def __init__(
@@ -86,8 +110,10 @@ class SimulatedDevice:
         behaviour: Behaviour | None = None,
         active: ActiveModel | None = None,
         counter: int = 0,
+        memory: Memory | None = None,
+        n: int = 0,
     ) -> None:
-        """Begin with an empty outbox; `hello` is its first word."""
+        """Begin with an empty outbox, or where it stood; `hello` is its first word."""
         self.id, self.fleet, self.key, self._director = device, fleet, key, director
         self.behaviour = behaviour or Behaviour()
         self.active, self.last_good, self.counter = active, None, counter
@@ -97,10 +123,17 @@ class SimulatedDevice:
         self.refused = 0  # messages that were not the director's, or not for this device
         self._profile = tuple(profile)
         self._epoch, self._seq, self._prev = secrets.token_hex(8), 0, CHAIN_START
-        self._unacked: dict[int, bytes] = {}
-        self._n = 0
+        self._unacked: dict[int, _Waiting] = {}
+        self._n = n
         self._order = itertools.count()
         self._later: list[tuple[float, int, int, Phase, str]] = []
+        self._first = active.bundle if active else None
+        self.acknowledged = 0
+        self.lags_s: list[
+            float
+        ] = []  # from each envelope's making to its acknowledgement; the reader clears it
+        if memory is not None:
+            self._recall(memory)
 
     last_good: ActiveModel | None
 
@@ -116,7 +149,43 @@ class SimulatedDevice:
     def unacknowledged(self) -> list[Outgoing]:
         """Envelopes to be sent again after a connection."""
         where = topic(self.fleet, self.id, Channel.TELEMETRY)
-        return [Outgoing(where, envelope) for _, envelope in sorted(self._unacked.items())]
+        return [Outgoing(where, waiting.envelope) for _, waiting in sorted(self._unacked.items())]
+
+    @property
+    def epoch(self) -> str:
+        """Of its telemetry."""
+        return self._epoch
+
+    @property
+    def oldest_unacknowledged_s(self) -> float | None:
+        """When the oldest envelope was made that waits for an acknowledgement."""
+        return min((waiting.made_s for waiting in self._unacked.values()), default=None)
+
+    def memory(self) -> Memory:
+        """What it would find again after a restart."""
+        assigned = self.assignment
+        return Memory(
+            device=self.id,
+            epoch=self._epoch,
+            next_seq=self._seq,
+            prev=base64.b64encode(self._prev).decode(),
+            unacknowledged={n: base64.b64encode(w.envelope).decode() for n, w in self._unacked.items()},
+            counter=self.counter,
+            # statements about keys are not looked at here, and are no text
+            assignment=assigned.model_copy(update={"keys": ()}) if assigned else None,
+            progress=self.progress,
+            active=self.active,
+            last_good=self.last_good,
+        )
+
+    def _recall(self, memory: Memory) -> None:
+        self._epoch, self._seq, self._prev = memory.epoch, memory.next_seq, base64.b64decode(memory.prev)
+        self._unacked = {n: _Waiting(base64.b64decode(e), 0.0) for n, e in memory.unacknowledged.items()}
+        self.counter, self.active, self.last_good = memory.counter, memory.active, memory.last_good
+        if memory.progress is not None and memory.progress.phase in FINAL_PHASES:
+            # an installation that was under way begins again with the answer to its hello
+            self.assignment, self.progress = memory.assignment, memory.progress
+            self.shadow = memory.assignment if memory.progress.phase is Phase.SHADOW else None
 
     def take(self, where: str, payload: bytes, now_s: float) -> list[Outgoing]:
         """Take a message in; what is to be said at once. What comes later is told by `due`."""
@@ -124,7 +193,7 @@ class SimulatedDevice:
             if where == topic(self.fleet, self.id, Channel.ACK):
                 ack = unseal(Ack, payload, where, self._director)
                 if ack.epoch == self._epoch:
-                    self._unacked = {n: e for n, e in self._unacked.items() if n > ack.high}
+                    self._forget(ack.high, now_s)
                 return []
             assignment = unseal(Assignment, payload, where, self._director)
         except ContractError:
@@ -149,13 +218,21 @@ class SimulatedDevice:
         return self._later[0][0] if self._later else None
 
     def window(self, inferences: int, now_s: float, **fields: object) -> Outgoing | None:
-        """What its model did for a while; None when it runs nothing."""
+        """What its model did for a while, sealed; None when it runs nothing."""
+        record = self.measured(inferences, now_s, **fields)
+        return None if record is None else self.seal(now_s, record)
+
+    def measured(self, inferences: int, now_s: float, **fields: object) -> Window | None:
+        """What its model did for a while."""
         if self.active is None:
             return None
-        errors = round(inferences * self.behaviour.error_share.get(self.active.bundle, 0.0))
+        bundle, its = self.active.bundle, self.behaviour
+        is_first = bundle == self._first
+        share = its.error_share.get(bundle, 0.0 if is_first else its.errors)
+        errors, latency_ms = round(inferences * share), its.latency_ms * (1.0 if is_first else its.slowed)
         now_ms = round(now_s * 1000)
         stated = {
-            "bundle": self.active.bundle,
+            "bundle": bundle,
             "artifact": self.active.artifact,
             "runtime": self.active.runtime,
             "start_ms": max(0, now_ms - 1000),
@@ -163,7 +240,7 @@ class SimulatedDevice:
             "duration_ms": 1000,
             "inferences": inferences - errors,
             "errors": {"simulated": errors} if errors else {},
-            "latency_ms": QuantileSketch(bins={bin_index(self.behaviour.latency_ms): inferences - errors}),
+            "latency_ms": QuantileSketch(bins={bin_index(latency_ms): inferences - errors}),
             "golden_total": 1,
             "golden_agree": 1,
         }
@@ -172,13 +249,31 @@ class SimulatedDevice:
             agreed = compared - round(compared * self.behaviour.differing.get(bundle, 0.0))
             shadow = ShadowCounts(bundle=bundle, compared=compared, agreed=agreed)
             stated["lineup"] = LineupCounts(shadow=shadow)
-        record = Window.model_validate(stated | fields)
+        return Window.model_validate(stated | fields)
+
+    def seal(self, now_s: float, *records: Window | Gap) -> Outgoing:
+        """The next envelope of its telemetry, which is kept until it is acknowledged."""
         where = topic(self.fleet, self.id, Channel.TELEMETRY)
-        message = Telemetry(epoch=self._epoch, seq=self._seq, prev=self._prev, recs=(record,))
+        message = Telemetry(epoch=self._epoch, seq=self._seq, prev=self._prev, recs=records)
         envelope = seal(message, where, self.key)
-        self._unacked[self._seq] = envelope
+        self._unacked[self._seq] = _Waiting(envelope, now_s)
         self._seq, self._prev = self._seq + 1, chain_value(envelope)
         return Outgoing(where, envelope)
+
+    def lose(self, now_s: float, record: Window) -> int:
+        """Seal an envelope and lose it; gives its number."""
+        number = self._seq
+        self.seal(now_s, record)
+        del self._unacked[number]
+        return number
+
+    def _forget(self, high: int, now_s: float) -> None:
+        done = [number for number in self._unacked if number <= high]
+        for number in done:
+            made_s = self._unacked.pop(number).made_s
+            self.acknowledged += 1
+            if made_s:
+                self.lags_s.append(now_s - made_s)
 
     def _assigned(self, assignment: Assignment, now_s: float) -> list[Outgoing]:
         highest = -1 if self.assignment is None else self.assignment.number
@@ -202,7 +297,8 @@ class SimulatedDevice:
         lying = {self.last_good.bundle if self.last_good else "", before.bundle if before else ""}
         is_here = assignment.bundle in lying
         ready_s = now_s + (0.0 if is_here else self.behaviour.download_s)
-        phase, code = self.behaviour.fails.get(assignment.bundle, (_good(assignment), ""))
+        usual = self.behaviour.always or (_good(assignment), "")
+        phase, code = self.behaviour.fails.get(assignment.bundle, usual)
         self._plan(ready_s, Phase.TRIAL, "")
         self._plan(ready_s + self.behaviour.check_s, phase, code)
         return [self._tell(Phase.RECEIVED if is_here else Phase.DOWNLOADING, "", now_s)]
