@@ -346,7 +346,7 @@ def broker_of(server: int) -> int:
     process = psutil.Process(server)
     if process.name() in ("mosquitto", "nats-server"):
         return server
-    return next(c.pid for c in process.children(True) if c.name() in ("mosquitto", "nats-server"))
+    return int(next(c.pid for c in process.children(True) if c.name() in ("mosquitto", "nats-server")))
 
 
 def programs_of(server: int, workers: Workers, others: Sequence[int]) -> dict[str, list[psutil.Process]]:
