@@ -58,8 +58,9 @@ from edge_fleet.store import open_store
 SERVE = [sys.executable, "-c", "from edge_fleet.cli import main; main()", "serve"]
 CONNECTS_PER_S = 500.0
 REPLAYER = "replay.all"  # with a dot: no device can have that name
-PAGES = ("/", "/devices", "/devices?q=1234", "/devices/{device}", "/rollouts", "/releases", "/alerts",
-         "/api/v1/devices/{device}", "/api/v1/health", "/api/v1/alerts", "/api/v1/rollouts")  # fmt: skip
+PAGES = ("/console", "/console/fleet", "/console/fleet?q=1234", "/console/devices/{device}",
+         "/console/rollouts", "/console/models", "/api/v1/devices/{device}", "/api/v1/alerts",
+         "/api/v1/health")  # fmt: skip
 PAGE_PAUSE_S = 0.5
 
 
@@ -321,7 +322,7 @@ class Capacity:
                     trust_env=False,
                     timeout=120,
                 ) as http:
-                    http.post("/login", data={"token": token})
+                    http.post("/console/login", data={"token": token})
                     yield server.pid, http
             finally:
                 server.terminate()

@@ -115,6 +115,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(mqtt.GOODBYE)
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close its socket at once, if it is still open."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def send(self, said: Iterable[Outgoing], again: bool = False) -> None:
         """Publish.
 

@@ -109,6 +109,9 @@ class Crowd:
         for one in self._connections:
             one.end()
         await asyncio.sleep(LAST_WORDS_S)
+        for one in self._connections:
+            one.abort()  # a socket that its broker does not read is not waited for
+        await asyncio.sleep(0.01)
 
     async def _sweep(self) -> None:
         while True:
