@@ -18,6 +18,7 @@ from edge_agent.device.certificate import ClientCertificate
 from edge_agent.device.config import read_device_key
 from edge_agent.device.home import Home
 from edge_agent.device.service import Service
+from edge_agent.device.succession import Succession
 from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.lineup import Settled
 from edge_agent.doubt.ordered import OrderedShadows
@@ -28,6 +29,7 @@ from edge_agent.guard.steward import Steward, Terms, Ties
 from edge_agent.inbox import Inbox, Item
 from edge_agent.inference.engine import Engine, Source
 from edge_agent.inference.source import Sample
+from edge_agent.known_by import KnownBy, rotate
 from edge_agent.settings import Settings
 from edge_agent.snapshot import agent_version, device_state, facts
 from edge_agent.telemetry.curtain import raise_curtain
@@ -128,13 +130,20 @@ class Agent:
         )
         self._keeper.gave_up = self._updater.shadow_stopped
         self._counter = OrderCounter(
-            home, config, self._updater, self._allegiance.refresh, self.feedback, self._steward.lift
+            home,
+            config,
+            self._updater,
+            self._allegiance.refresh,
+            self.feedback,
+            self._steward.lift,
+            lambda: rotate(self._known_by),
         )
         self._watch = DriftWatch(home, self.tell, settings.drift_alarms)
         self._media = Media(settings.media, home, config, self._updater, self._allegiance.follow, self.tell)
         self._stopping = False
         self._link: Link | None = None
         self._reporter: Reporter | None = None
+        self._known_by: KnownBy | None = None
         self._curtain = raise_curtain(home, settings.reporting)
         self.witness = Witness(
             home,
@@ -160,6 +169,8 @@ class Agent:
                 settings.limits,
                 Durability(settings.reporting.durability),
             )
+            who = (self._allegiance, self._keeper, self._link, self._reporter, self.tell)
+            self._known_by = KnownBy(Succession(home, config, key), *who)
 
     @property
     def engine(self) -> Engine:
@@ -204,6 +215,8 @@ class Agent:
             self._keeper.tick(now_s, self._engine, self._updater.slots)
             if self._reporter is not None:
                 self._reporter.tick(now_s)
+            if self._known_by is not None:
+                self._known_by.tick(now_s)
             self.witness.tick(now_s)
             if self._is_done(now_s):
                 break
@@ -254,10 +267,10 @@ class Agent:
         if self._store.lost:
             self._store.save(rebuilt(salvage(self._home, self._allegiance.trusted)))
             self.tell(Tell("state-rebuilt", detail=self._store.lost))
-        if self._steward.lost:
-            self.tell(Tell("guard-lost", detail=self._steward.lost))
-        if self._reporter is not None and self._reporter.outbox.lost:
-            self.tell(Tell("outbox-lost", detail=self._reporter.outbox.lost))
+        outbox_lost = self._reporter.outbox.lost if self._reporter is not None else ""
+        for event, why in (("guard-lost", self._steward.lost), ("outbox-lost", outbox_lost)):
+            if why:
+                self.tell(Tell(event, detail=why))
         self.tell(Tell("started", detail=f"edge-agent {agent_version()}"))
         if self._allegiance.config is None:
             log.warning("not enrolled: answers with what is installed, takes no updates, reports nothing")
@@ -311,6 +324,8 @@ class Agent:
         if assignment is None or self._reporter is None:
             return
         self._reporter.heard(monotonic())
+        if self._known_by is not None:
+            self._known_by.heard(assignment)
         for envelope in assignment.keys:
             self._allegiance.follow(envelope)
         if not self._stopping:
@@ -319,7 +334,7 @@ class Agent:
     def _keys_changed(self) -> None:
         config = self._allegiance.config
         if config is not None and self._reporter is not None:
-            self._reporter.outbox.trust_director(config.director)
+            self._reporter.obey(config.director)
         self._updater.trust(self._allegiance.trusted)
 
     def _judge_trial(self, now_s: float) -> None:
@@ -353,18 +368,11 @@ class Agent:
 
     def _keep(self, record: Record) -> None:
         if isinstance(record, messages.Window):
-            record = self._judged(record)
+            opened = self._steward.open
+            record = self._watch.judged(record, None if opened is None else opened.serving, monotonic())
         self.witness.take(record)  # before the curtain: what is shown here is exact
         if self._reporter is not None:
             self._reporter.keep(self._curtain.let_out(record) if self._curtain is not None else [record])
-
-    def _judged(self, window: messages.Window) -> messages.Window:
-        """The window with what the device makes of it."""
-        opened = self._steward.open
-        if opened is not None:
-            session = opened.serving.session
-            self._watch.serve(session.manifest, opened.serving.bundle, session.artifact.id)
-        return self._watch.count(window, monotonic())
 
     def _describe(self, kind: str, outbox: Outbox) -> DeviceState:
         """Where the device stands, as hello and status say it."""
@@ -372,7 +380,8 @@ class Agent:
         if config is None:
             raise AssertionError("a snapshot without a fleet")
         n = self._store.next_snapshot(now_ms)
-        return device_state(kind, config, n, outbox, self._updater.slots, self._steward.open, now_ms)
+        told = self._known_by.told(kind) if self._known_by is not None else None
+        return device_state(kind, config, n, outbox, self._updater.slots, self._steward.open, now_ms, told)
 
     def _facts(self) -> Facts:
         return facts(self._steward.open, self._link, self._reporter, monotonic(), _now_ms())

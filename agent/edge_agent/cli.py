@@ -36,6 +36,7 @@ _ELSEWHERE = {
     "explain": "edge_agent.explain.command",
     "feedback": "edge_agent.doubt.cli",
     "infer": "edge_agent.inference.infer",
+    "keys": "edge_agent.device.key_cli",
     "lineup": "edge_agent.doubt.cli",
     "quarantine": "edge_agent.guard.command",
     "review": "edge_agent.doubt.cli",

@@ -15,6 +15,7 @@ from edge_agent.telemetry.reporter import Reporter
 from edge_agent.telemetry.witness import Facts
 from edge_agent.updates.slots import Slots
 from edge_contracts.messages import ActiveModel, DeviceState, Knows
+from edge_contracts.succession import NextKey
 
 
 def agent_version() -> str:
@@ -46,6 +47,7 @@ def device_state(
     slots: Slots,
     opened: Open | None,
     now_ms: int,
+    next_key: NextKey | None = None,
 ) -> DeviceState:
     """What a hello or a status says.
 
@@ -67,6 +69,7 @@ def device_state(
             "progress": slots.progress,
             "time_ms": now_ms,
             "knows": tuple(Knows),
+            "next_key": next_key,
         }
     )
 

@@ -23,7 +23,8 @@ from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.lineup import LineupCounts, ShadowTerms
 from edge_contracts.model import Frozen, Identifier, VersionName, first_fault, later
 from edge_contracts.sketch import QuantileSketch
-from edge_contracts.trust import MAX_STATEMENT_BYTES
+from edge_contracts.succession import NextKey
+from edge_contracts.trust import MAX_STATEMENT_BYTES, KeyName
 
 VERSION = 1
 Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -51,6 +52,7 @@ class Knows(StrEnum):
     """What a server may ask of a device only if its hello says that it knows it."""
 
     SHADOW = "shadow"  # `Assignment.shadow`
+    KEYS = "keys"  # `Assignment.known_key` and `change_key`
 
 
 class Progress(Frozen):
@@ -97,6 +99,7 @@ class DeviceState(Frozen):
         counter: Largest release counter that was ever confirmed here.
         time_ms: The device's clock, Unix milliseconds; not trusted, shown.
         knows: Of `Knows`: what may be asked of it.
+        next_key: Of a status: the key that it wants to be known by (`succession`).
     """
 
     v: Literal[1] = 1
@@ -112,6 +115,7 @@ class DeviceState(Frozen):
     progress: Progress | None = None
     time_ms: int = Field(ge=0)
     knows: Annotated[tuple[Identifier, ...], Field(max_length=32)] = later(())
+    next_key: NextKey | None = later(None)
 
 
 class ScalarCounts(Frozen):
@@ -269,6 +273,8 @@ class Assignment(Frozen):
         permit_downgrade: Signed permission to go below the counter.
         expires_ms: Unix milliseconds after which it must not be begun; 0 for never.
         keys: Signed statements about keys (`trust.KeyStatement`) to follow first; known ones do no harm.
+        known_key: Id of the key that the device is known by, once that has changed (`Knows.KEYS`).
+        change_key: Id of the key that the device is to change; an order for another key is an old one.
         shadow: Run the bundle beside what answers, on these terms, and switch nothing (`Knows.SHADOW`).
     """
 
@@ -286,6 +292,8 @@ class Assignment(Frozen):
     expires_ms: int = Field(default=0, ge=0)
     keys: tuple[Annotated[bytes, Field(max_length=MAX_STATEMENT_BYTES)], ...] = later(())
     shadow: ShadowTerms | None = later(None)
+    known_key: KeyName | Literal[""] = later("")
+    change_key: KeyName | Literal[""] = later("")
 
 
 Message = TypeVar("Message", bound=DeviceState | Telemetry | Ack | Assignment)

@@ -21,7 +21,7 @@ def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool
         update(devices)
         .where(devices.c.id == state.device, devices.c.state_n < state.n)
         .values(
-            state=state.model_dump(mode="json"),
+            state=state.model_dump(mode="json", exclude={"next_key"}),
             state_n=state.n,
             last_seen_ms=now_ms,
             profile=list(state.profile),

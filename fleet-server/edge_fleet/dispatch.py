@@ -13,11 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Assignment, seal
+from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.messages import Assignment, Knows, seal
 from edge_contracts.topics import Channel, topic
 from edge_fleet.access.key_statements import for_device
 from edge_fleet.assignment import OPEN, Event, State, step
@@ -95,7 +95,8 @@ class Dispatcher:
         for device, row, keys in found:
             if row is None or (row.terms and not row.terms.keys() <= set((row.state or {}).get("knows", ()))):
                 continue  # an agent of before would refuse the whole message: it counts as silent
-            message = as_message(device, row).model_copy(update={"keys": keys})
+            said = {"keys": keys, **_of_its_key(row)}
+            message = as_message(device, row).model_copy(update=said)
             where = topic(self._fleet, device, Channel.ASSIGNMENT)
             if not self._publish(where, seal(message, where, self._director)):
                 break  # no connection: the reconnect sends again
@@ -160,6 +161,9 @@ _SENT = (
     .values(phase=step(State.PENDING, Event.SENT), changed_ms=bindparam("changed_ms"))
 )
 
+_SAYS_MORE = or_(
+    assignments.c.terms.is_not(None), devices.c.key_since_ms.is_not(None), devices.c.rotate_key.is_not(None)
+)
 # built once: it is asked for every message, and building costs as much as asking
 _LAST = (
     select(func.max(assignments.c.number))
@@ -175,8 +179,11 @@ _NEWEST = (
         assignments.c.permit_downgrade,
         assignments.c.expires_ms,
         assignments.c.terms,
-        # parsed for every message otherwise, and asked for with terms alone
-        case((assignments.c.terms.is_not(None), devices.c.state)).label("state"),
+        # parsed for every message otherwise, and asked for where more is said than any agent knows
+        case((_SAYS_MORE, devices.c.state)).label("state"),
+        devices.c.public_key,
+        devices.c.key_since_ms,
+        devices.c.rotate_key,
         bundles.c.archive,
         bundles.c.archive_bytes,
         releases.c.name,
@@ -194,6 +201,14 @@ _NEWEST = (
 def newest(connection: Connection, device: str) -> Row[*tuple[Any, ...]] | None:
     """The newest assignment of a device that is not revoked, with its bundle and release."""
     return connection.execute(_NEWEST, {"device_": device}).one_or_none()
+
+
+def _of_its_key(row: Row[*tuple[Any, ...]]) -> dict[str, str]:
+    """What a device is told of its own key, where it knows what that means."""
+    if Knows.KEYS not in ((row.state or {}).get("knows") or ()):
+        return {}
+    known = PublicKey(row.public_key).key_id if row.key_since_ms is not None else ""
+    return {"known_key": known, "change_key": row.rotate_key or ""}
 
 
 def as_message(device: str, row: Row[*tuple[Any, ...]]) -> Assignment:

@@ -19,7 +19,7 @@ from edge_contracts.messages import EnrolRequest, enrol_proof
 from edge_fleet.audit import record
 from edge_fleet.auth import Role, find_token
 from edge_fleet.errors import Conflict, Forbidden, NotFound, RequestInvalid, Unauthorized
-from edge_fleet.schema import devices, tokens
+from edge_fleet.schema import device_keys, devices, tokens
 from edge_fleet.standings.due import touch
 
 
@@ -127,6 +127,9 @@ def _require_unused(connection: Connection, device: str, key: PublicKey) -> None
         raise Conflict(f"a device {device!r} is enrolled already; names are not used twice")
     if row is not None:
         raise Conflict(f"this key is enrolled already, as device {row.id!r}; make a new home")
+    before = select(device_keys.c.device).where(device_keys.c.key_id == key.key_id)
+    if (former := connection.execute(before).scalar()) is not None:
+        raise Conflict(f"this key was device {former!r}'s before; make a new home")
 
 
 def _free_name(connection: Connection) -> str:

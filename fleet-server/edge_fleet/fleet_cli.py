@@ -155,6 +155,7 @@ def devices_show(
     for name, value in (
         ("device", found["id"]),
         ("public key", found["public_key"]),
+        *(("before", _former(key)) for key in found["former_keys"]),
         ("profile", " < ".join(found["profile"])),
         ("labels", ", ".join(f"{k}={v}" for k, v in found["labels"].items()) or "-"),
         ("agent", found["agent"] or "-"),
@@ -189,6 +190,59 @@ def devices_revoke(
     """Put a device out of the fleet."""
     _inner(outer, home_path, url, token).post(f"{API}/devices/{device}/revoke")
     click.echo(f"revoked {device}")
+
+
+@devices.command("rotate")
+@click.argument("device", nargs=-1)
+@click.option("--all", "everybody", is_flag=True, help="Every device whose agent knows how.")
+@remote
+@click.pass_obj
+def devices_rotate(
+    outer: tuple[Any, Any, Any],
+    device: tuple[str, ...],
+    everybody: bool,
+    home_path: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Have devices make another key; each goes over to it by itself, also one that is away now."""
+    if everybody == bool(device):
+        raise click.UsageError("name devices, or give --all")
+    client = _inner(outer, home_path, url, token)
+    chosen = device
+    if everybody:
+        found = client.get(f"{API}/devices")
+        chosen = tuple(d["id"] for d in found if not d["revoked_ms"] and "keys" in d["knows"])
+    for one in chosen:
+        answer = client.post(f"{API}/devices/{one}/rotate-key")
+        click.echo(f"{one}: key {answer['key']} is to be changed")
+    if everybody and len(chosen) < len(found):
+        click.echo(
+            f"{len(found) - len(chosen)} devices do not know how: out of the fleet, or of an older agent"
+        )
+
+
+@devices.command("revoke-key")
+@click.argument("device")
+@click.argument("key")
+@remote
+@click.pass_obj
+def devices_revoke_key(
+    outer: tuple[Any, Any, Any],
+    device: str,
+    key: str,
+    home_path: Path | None,
+    url: str | None,
+    token: str | None,
+) -> None:
+    """Let a KEY that a device had before count for nothing (its id: `devices show`)."""
+    _inner(outer, home_path, url, token).post(f"{API}/devices/{device}/keys/{key}/revoke")
+    click.echo(f"key {key} of {device} counts for nothing any more")
+
+
+def _former(key: Mapping[str, Any]) -> str:
+    revoked = ", revoked" if key["revoked_ms"] else ""
+    return f"key {key['key_id']} until {ago(key['until_ms'])}{revoked}"
 
 
 @click.command()

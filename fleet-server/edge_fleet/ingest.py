@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.messages import Ack, seal
 from edge_contracts.topics import Channel, topic
+from edge_fleet.access.device_keys import former_of
 from edge_fleet.events import EventBus
 from edge_fleet.inbox import Inbox
 from edge_fleet.intake import Outcome, store_batch
@@ -27,7 +28,15 @@ from edge_fleet.schema import devices
 from edge_fleet.services import Dispatch
 from edge_fleet.storage.bulk import rows_of
 from edge_fleet.store import Store
-from edge_fleet.verification import Arrival, KnownDevice, Refused, Verified, address_of, verify
+from edge_fleet.verification import (
+    Arrival,
+    KnownDevice,
+    Refused,
+    Verified,
+    address_of,
+    verify,
+    verify_former,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +46,7 @@ BATCH = 1024  # under load; one commit, which waits for the disk, for all of the
 # An agent has at most 100 envelopes on their way, of about 10 kB
 PER_DEVICE_BYTES, IN_ALL_BYTES = 8 << 20, 128 << 20
 IDLE_S = 0.5
+_KNOWN = ("id", "public_key", "revoked_ms", "key_since_ms")
 RETRY_S = 1.0
 DRAIN_S = 8.0  # at the end; supervisors wait 30 s and longer before they kill
 GRACE_S = 6.0  # for the batch that it is in the middle of
@@ -120,12 +130,33 @@ class Ingest:
     def _verified(self, arrivals: Sequence[Arrival]) -> list[Verified]:
         known = self._devices({m.address.device for m in arrivals if m.address})
         results = [(arrival, verify(arrival, known)) for arrival in arrivals]
+        results = self._by_former_keys(results, known)
         self._refuse(
             replace(one, topic=arrival.topic, raw=arrival.payload)
             for arrival, one in results
             if isinstance(one, Refused)
         )
         return [one for _, one in results if isinstance(one, Verified)]
+
+    def _by_former_keys(
+        self, results: list[tuple[Arrival, Verified | Refused]], known: Mapping[str, KnownDevice]
+    ) -> list[tuple[Arrival, Verified | Refused]]:
+        """Judge again what was signed by another key than the device's, of devices that had others."""
+        asked = {
+            one.device
+            for _, one in results
+            if isinstance(one, Refused) and one.reason == "key-unknown" and known[one.device].rekeyed
+        }
+        if not asked:
+            return results
+        with self._store.read() as connection:
+            former = former_of(connection, asked)
+        return [
+            (arrival, verify_former(arrival, known[one.device], former.get(one.device, {})) or one)
+            if isinstance(one, Refused) and one.device in asked and one.reason == "key-unknown"
+            else (arrival, one)
+            for arrival, one in results
+        ]
 
     def _store_and_answer(self, verified: Sequence[Verified]) -> None:
         try:
@@ -169,10 +200,11 @@ class Ingest:
 
     def _devices(self, names: set[str]) -> dict[str, KnownDevice]:
         with self._store.read() as connection:
-            rows = rows_of(
-                connection, devices, ("id",), [(name,) for name in names], ("id", "public_key", "revoked_ms")
-            )
-            return {row[0]: KnownDevice(row[0], PublicKey(row[1]), row[2] is not None) for row in rows}
+            rows = rows_of(connection, devices, ("id",), [(name,) for name in names], _KNOWN)
+            return {
+                row[0]: KnownDevice(row[0], PublicKey(row[1]), row[2] is not None, row[3] is not None)
+                for row in rows
+            }
 
     def _work(self) -> None:
         while not (self._inbox.closed and (not self._inbox.count or time.monotonic() > self._deadline)):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select
 
 from edge_contracts.messages import DeviceState, Event, Gap, Telemetry, Window, chain_value
+from edge_fleet.access.device_keys import bound, succeed
 from edge_fleet.device_state import store_state
 from edge_fleet.schema import devices, envelopes, events, forks, gaps, streams, windows
 from edge_fleet.storage.bulk import insert_many, rows_of, update_many
@@ -109,11 +110,23 @@ def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
 
 
 def _take_state(connection: Connection, state: DeviceState, verified: Verified, outcome: Outcome) -> None:
+    if verified.repeated:
+        outcome.greeted.append(state.device)  # the assignment says which key counts
+        return
     if not store_state(connection, state, verified.received_ms):
         detail = f"a {state.type} with number {state.n}"
         outcome.refused.append(Refused("replayed", state.device, detail, verified.channel, verified.raw))
         return
     outcome.changed.append(state.device)
+    if verified.next_key is not None and verified.key is not None:
+        refusal = succeed(connection, state.device, verified.key, verified.next_key, verified.received_ms)
+        if refusal:
+            outcome.refused.append(
+                Refused("key-refused", state.device, refusal, verified.channel, verified.raw)
+            )
+        outcome.greeted.append(state.device)
+    elif verified.rekeyed and verified.key is not None:
+        bound(connection, state.device, verified.key, state.epoch, state.next_seq)
     if state.type == "hello":
         outcome.greeted.append(state.device)
         stream = state.device, state.epoch

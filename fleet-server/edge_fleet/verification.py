@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edge_contracts import cose
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PublicKey
 from edge_contracts.messages import DeviceState, Telemetry, unseal
+from edge_contracts.succession import proven
 from edge_contracts.topics import FROM_DEVICE, Address, Channel, parse
 
 
@@ -30,22 +32,52 @@ class Arrival:
 
 @dataclass(frozen=True)
 class KnownDevice:
-    """What must be known of a device to believe it."""
+    """What must be known of a device to believe it.
+
+    Args:
+        rekeyed: Whether another key has counted before.
+    """
 
     id: str
     key: PublicKey
     revoked: bool
+    rekeyed: bool = False
+
+
+@dataclass(frozen=True)
+class FormerKey:
+    """A key that a device was known by.
+
+    Args:
+        epoch, below_seq: Which envelopes may still come from it; None until the device has gone over.
+    """
+
+    key: PublicKey
+    revoked: bool
+    epoch: str | None
+    below_seq: int | None
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A message of a device that is enrolled, not revoked, and signed it for this topic."""
+    """A message of a device that is enrolled, not revoked, and signed it for this topic.
+
+    Args:
+        key: Which key signed it.
+        rekeyed: Whether another has counted before.
+        next_key: The key that it wants to be known by, and has shown to have.
+        repeated: It only says again which key is to follow: that has happened, and it has not heard.
+    """
 
     device: str
     channel: Channel
     message: DeviceState | Telemetry
     raw: bytes
     received_ms: int
+    key: PublicKey | None = None
+    rekeyed: bool = False
+    next_key: PublicKey | None = None
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,4 +132,57 @@ def verify(arrival: Arrival, devices: Mapping[str, KnownDevice]) -> Verified | R
     ):
         detail = f"a {message.type} of {message.device} on {arrival.topic}"
         return Refused("topic-mismatch", device.id, detail)
-    return Verified(device.id, address.channel, message, arrival.payload, arrival.received_ms)
+    next_key = None
+    if isinstance(message, DeviceState) and message.next_key is not None:
+        try:
+            next_key = proven(address.fleet, device.id, device.key, message.next_key)
+        except ContractError as error:
+            return Refused("key-unproven", device.id, str(error))
+    return Verified(
+        device.id,
+        address.channel,
+        message,
+        arrival.payload,
+        arrival.received_ms,
+        device.key,
+        device.rekeyed,
+        next_key,
+    )
+
+
+def verify_former(
+    arrival: Arrival, device: KnownDevice, former: Mapping[str, FormerKey]
+) -> Verified | Refused | None:
+    """Judge a message that the device's key has not signed, by those it had before; None for none of them."""
+    address = arrival.address
+    if address is None:
+        return None
+    try:
+        found = former.get(cose.parse(arrival.payload).key_id)
+        if found is None:
+            return None
+        if found.revoked:
+            return Refused("key-revoked", device.id, f"signed by key {found.key.key_id}, which was revoked")
+        if address.channel is Channel.TELEMETRY:
+            told = unseal(Telemetry, arrival.payload, arrival.topic, found.key)
+            if found.below_seq is not None and told.epoch != found.epoch:
+                return Refused("key-superseded", device.id, f"epoch {told.epoch} is of the key after")
+            if found.below_seq is not None and told.seq >= found.below_seq:
+                detail = f"envelope {told.seq}, but from {found.below_seq} on another key signs"
+                return Refused("key-superseded", device.id, detail)
+            return Verified(device.id, address.channel, told, arrival.payload, arrival.received_ms, found.key)
+        state = unseal(DeviceState, arrival.payload, arrival.topic, found.key)
+    except ContractError as error:
+        return Refused(error.code, device.id, str(error))
+    said = state.next_key
+    if state.device != device.id or said is None or said.public_key != device.key.raw:
+        return Refused("key-superseded", device.id, "a snapshot by a key that another has followed")
+    return Verified(
+        device.id,
+        address.channel,
+        state,
+        arrival.payload,
+        arrival.received_ms,
+        found.key,
+        repeated=True,
+    )

@@ -47,6 +47,8 @@ RULES = {
     "assignment": "assignment",
     "hello-shadow": "device-state",
     "assignment-shadow": "assignment",
+    "status-next-key": "device-state",
+    "assignment-keys": "assignment",
 }
 
 

@@ -17,6 +17,7 @@ from edge_contracts.messages import (
     Window,
 )
 from edge_contracts.sketch import QuantileSketch
+from edge_contracts.succession import NextKey
 from edge_contracts.topics import Channel
 
 BUNDLE = "sha256:" + "ab" * 32
@@ -174,5 +175,25 @@ EXAMPLES: dict[str, tuple[Channel, DeviceState | Telemetry | Ack | Assignment]] 
             counter=4,
             shadow=ShadowTerms(per_mille=50, cpu_share=0.25, memory_bytes=1 << 27, latency_ms=500),
         ),
+    ),
+    "status-next-key": (
+        Channel.STATUS,
+        DeviceState(
+            type="status",
+            device="d1",
+            n=14,
+            epoch=EPOCH,
+            next_seq=9,
+            agent="0.1.0",
+            profile=("arm-cpu",),
+            counter=3,
+            time_ms=1_700_000_000_000,
+            knows=("shadow", "keys"),
+            next_key=NextKey(public_key=bytes(range(32)), proof=bytes(range(64))),
+        ),
+    ),
+    "assignment-keys": (
+        Channel.ASSIGNMENT,
+        Assignment(device="d1", number=0, known_key="0" * 32, change_key="f" * 32),
     ),
 }

@@ -45,7 +45,12 @@ class ClientCertificate:
         self.renew(time.time_ns() // 1_000_000)
         try:
             context.load_cert_chain(self._home.certificate, self._home.key)
-        except OSError as error:  # ssl.SSLError among them
+            return
+        except OSError:  # ssl.SSLError among them
+            self.replace()  # the device has gone over to another key, or the file is damaged
+        try:
+            context.load_cert_chain(self._home.certificate, self._home.key)
+        except OSError as error:
             raise HomeInvalid(
                 f"{self._home.certificate} is not a certificate for {self._home.key}: "
                 f"{error.strerror or error}; enrol again"
@@ -68,6 +73,16 @@ class ClientCertificate:
         self._write(answer.certificate, answer.renew_ms)
         log.info("certificate renewed", extra={"renew_ms": answer.renew_ms})
         return True
+
+    def replace(self) -> None:
+        """Ask for one although it is not time: for a key that this one is not for."""
+        try:
+            answer = self._asked()
+        except (AgentError, ContractError) as error:
+            log.warning("certificate not replaced", extra={"reason": str(error)})
+            return
+        self._write(answer.certificate, answer.renew_ms)
+        log.info("certificate replaced", extra={"renew_ms": answer.renew_ms})
 
     def _renew_ms(self) -> int:
         try:

@@ -6,6 +6,7 @@ besides the fleet's own are in a file of their own, so that enrolling anew does 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from edge_agent.device import trust as trusting
 from edge_agent.device.home import Home, write_durably
 from edge_agent.device.trust import Trust
 from edge_agent.errors import HomeInvalid
+from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys, read_private
 from edge_contracts.model import Frozen, Identifier, canonical_json, later, parse_json
@@ -33,7 +35,7 @@ class DeviceConfig(Frozen):
         profile, lineage: As they were when the device was enrolled; a profile file may be gone later.
         client_id: MQTT client id: random and secret, so that no other device can take the session over.
         mqtt_certificate, mqtt_certificate_renew_ms: The first one; `certificate.py` has those that follow.
-        public_key: The enrolled key; `device.key` must be its other half.
+        public_key: What the server knows the device by; `device.key` must be its other half.
         enrolled_director: Who was director at the enrolment, where a statement has named another since;
             never written.
     """
@@ -92,8 +94,9 @@ def read_device_key(home: Home, config: DeviceConfig) -> PrivateKey:
     """The device's private key.
 
     Raises:
-        HomeInvalid: It is missing, or not the one that was enrolled.
+        HomeInvalid: It is missing, or not the one that the server knows.
     """
+    _finish_going_over(home, config)
     try:
         key = read_private(home.key)
     except ContractError as error:
@@ -104,6 +107,34 @@ def read_device_key(home: Home, config: DeviceConfig) -> PrivateKey:
             "enrol anew with edge-agent enroll --force"
         )
     return key
+
+
+def go_over(home: Home, key: PrivateKey) -> None:
+    """Be known by the next key from now on; it lies in `Home.next_key`. Durable when this returns.
+
+    Raises:
+        HomeInvalid: It cannot be stored; the key before is in force, or the next start finishes.
+    """
+    try:
+        stored = parse_json(DeviceConfig, home.config.read_bytes(), str(home.config), FORMAT)
+    except (OSError, ContractError) as error:
+        raise HomeInvalid(f"cannot read {home.config}: {error}") from None
+    changed = stored.model_copy(update={"public_key": key.public.base64})
+    write_durably(home.config, canonical_json(changed))  # from here on it counts
+    _finish_going_over(home, changed)
+
+
+def _finish_going_over(home: Home, config: DeviceConfig) -> None:
+    """Put the key that counts in its place, where a cut has left it beside."""
+    try:
+        if not home.next_key.exists() or read_private(home.next_key).public.base64 != config.public_key:
+            return
+        os.replace(home.next_key, home.key)
+        sync_folder(home.folder)
+    except ContractError:
+        return  # cut off while it was written: it never counted
+    except OSError as error:
+        raise HomeInvalid(f"cannot write {home.key}: {error.strerror}") from None
 
 
 def trusted_publishers(home: Home, config: DeviceConfig | None) -> TrustedKeys:

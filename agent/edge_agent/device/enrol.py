@@ -156,6 +156,7 @@ def finish(home: Home) -> None:
             home.outbox.with_name(home.outbox.name + suffix).unlink(missing_ok=True)
         if fresh.exists():
             os.replace(fresh, home.key)
+        home.next_key.unlink(missing_ok=True)  # it was to follow the old one
         home.certificate.unlink(missing_ok=True)  # of the old fleet; `certificate.py` writes the new one
         sync_folder(home.folder)
         write_durably(home.config, content)

@@ -1,7 +1,7 @@
 """The agent's folder: where things lie in it, and the lock that keeps two agents apart.
 
     HOME/config.json   who this device is and whom it trusts (0600; `config.py`)
-    HOME/device.key    its private key (0600)
+    HOME/device.key    its private key (0600); device.key.next while another is to follow (`succession.py`)
     HOME/enrolment.json  an enrolment that is decided and not finished (`enrol.py`)
     HOME/state.json    the slots and what is under way (`store.py`), with state.previous.json
     HOME/outbox.db     telemetry that the server has not acknowledged (`outbox.py`)
@@ -59,6 +59,11 @@ class Home:
     def key(self) -> Path:
         """The device's private key."""
         return self.folder / "device.key"
+
+    @property
+    def next_key(self) -> Path:
+        """The private key that is to follow, until it is in force."""
+        return self.folder / "device.key.next"
 
     @property
     def certificate(self) -> Path:

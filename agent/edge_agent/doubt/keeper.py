@@ -150,6 +150,13 @@ class Keeper:
             self._seat(now_s, engine, slots)
             self._cast_shadow(engine)
 
+    def send_as(self, sender: Sender) -> None:
+        """Sign what is sent for review with another key from now on."""
+        self.sender = sender
+        if self._outbound is not None:  # it goes on with the new one
+            review, self._sent_by = self._sent_by, ReviewSettings()
+            self._send_by(review)
+
     def windows(self, engine: Engine) -> list[Window]:
         """The windows of all but the active model."""
         found = engine.cut_others()

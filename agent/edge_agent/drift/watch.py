@@ -12,6 +12,7 @@ from edge_agent.device.home import Home, write_durably
 from edge_agent.drift.monitor import Monitor, State
 from edge_agent.drift.schedule import PER_MONTH
 from edge_agent.errors import HomeInvalid
+from edge_agent.inference.serving import Serving
 from edge_agent.updates.slots import Tell
 from edge_contracts.errors import ContractError
 from edge_contracts.manifest import Manifest
@@ -42,6 +43,13 @@ class DriftWatch:
         if self._per_month <= 0 or (self._monitor is not None and self._monitor.state.bundle == bundle):
             return
         self._monitor = Monitor(manifest, bundle, artifact, self._per_month, read_state(self._home))
+
+    def judged(self, window: Window, serving: Serving | None, now_s: float) -> Window:
+        """The window with what the device makes of it, by what answers now."""
+        if serving is not None:
+            session = serving.session
+            self.serve(session.manifest, serving.bundle, session.artifact.id)
+        return self.count(window, now_s)
 
     def count(self, window: Window, now_s: float) -> Window:
         """Judge with a window, and tell what is new.

@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Literal
@@ -102,6 +102,7 @@ class Outbox:
 
     Args:
         lost: What may have been lost before this start, or "" (a damaged file is kept beside it).
+        identity: Another may be put here; what is sealed already stays as it is.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Outbox:
         durability: Durability = Durability.POWER,
     ) -> None:
         """Open the outbox, or begin a new one with a new epoch; never fails for the disk's sake."""
-        self._identity, self._limits, self._encode = identity, limits or Limits(), RecordEncoder()
+        self.identity, self._limits, self._encode = identity, limits or Limits(), RecordEncoder()
         self._file = OutboxFile(path, durability)
         self.lost = self._file.lost
         self._unkept: dict[str, Loss] = {}  # not even the loss could be written down
@@ -122,10 +123,6 @@ class Outbox:
         self._look()
         if self.lost:
             self._own_up_later(Loss(self.lost, {}))
-
-    def trust_director(self, key: PublicKey) -> None:
-        """Go by another director's acks from now on."""
-        self._identity = replace(self._identity, director=key)
 
     def close(self) -> None:
         """Close the file."""
@@ -213,11 +210,11 @@ class Outbox:
             OutboxUnwritable: The disk is full or has failed; nothing was forgotten.
         """
         try:
-            ack = unseal(Ack, envelope, self._identity.ack, self._identity.director)
+            ack = unseal(Ack, envelope, self.identity.ack, self.identity.director)
         except ContractError as error:
             log.warning("ack refused", extra={"reason": str(error)})
             return "refused"
-        if ack.device != self._identity.device or ack.epoch != self.epoch:
+        if ack.device != self.identity.device or ack.epoch != self.epoch:
             log.warning("ack refused", extra={"reason": "for another device or epoch", "epoch": ack.epoch})
             return "refused"
         if ack.high >= self.next_seq:
@@ -315,7 +312,7 @@ class Outbox:
         gaps = [encode_record(loss.gap(seq + place)) for place, loss in enumerate(losses)]
         seq += len(gaps)  # each loss takes a number with it
         contents = [*gaps, *records]
-        envelope = seal_records(epoch, seq, chain, contents, self._identity.telemetry, self._identity.key)
+        envelope = seal_records(epoch, seq, chain, contents, self.identity.telemetry, self.identity.key)
         if len(envelope) > cose.MAX_ENVELOPE_BYTES:
             raise AssertionError(f"{len(contents)} records make an envelope of {len(envelope)} bytes")
         value = chain_value(envelope)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from time import time
 
@@ -18,7 +19,7 @@ from edge_agent.telemetry.flight import RESERVE, Flight
 from edge_agent.telemetry.mqtt import Link
 from edge_agent.telemetry.outbox import Identity, Limits, Outbox
 from edge_agent.telemetry.outbox_file import Durability
-from edge_contracts.keys import PrivateKey
+from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.messages import DeviceState, Record, seal
 from edge_contracts.topics import Channel, topic
 
@@ -106,6 +107,17 @@ class Reporter:
         """The server has spoken, so it may be time to send again."""
         self._flight.heard(now_s)
         self.heard_ms = _now_ms()
+
+    def sign_with(self, key: PrivateKey, now_s: float) -> None:
+        """Speak with another key from now on, and say so: the server learns where the old one ends."""
+        self._key = key
+        self.outbox.identity = replace(self.outbox.identity, key=key)
+        if self._link.is_up:
+            self.hello(now_s)
+
+    def obey(self, director: PublicKey) -> None:
+        """Go by another director's acks from now on."""
+        self.outbox.identity = replace(self.outbox.identity, director=director)
 
     def status(self) -> None:
         """Say where the device stands, if anybody can hear it; the next hello says it anyway."""

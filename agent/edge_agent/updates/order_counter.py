@@ -29,6 +29,7 @@ class OrderCounter:
         trust_changed: Called when other keys count.
         feedback: Takes the label of a request; what it gives is shown.
         lift: Takes something out of quarantine; what to answer.
+        rotate: Makes a next key; what to answer.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class OrderCounter:
         trust_changed: Callable[[], None],
         feedback: Callable[[str, str], object],
         lift: Callable[[str], str],
+        rotate: Callable[[], str],
     ) -> None:
         """Take the parts."""
-        self._lift = lift
+        self._lift, self._rotate = lift, rotate
         self._home, self._config, self._updater = home, config, updater
         self._trust_changed, self._feedback = trust_changed, feedback
         self._installing: tuple[str, str] | None = None  # name of the order, bundle
@@ -99,6 +101,8 @@ class OrderCounter:
             return str(self._feedback(order.request, order.label))
         if order.kind == "install":
             return self._install(name, order)
+        if order.kind == "rotate":
+            return self._rotate()
         if order.kind == "lift":
             return self._lift(order.subject)
         return "trusted no longer" if order.kind == "distrust" else "trusted"

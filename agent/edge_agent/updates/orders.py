@@ -20,7 +20,7 @@ from edge_contracts.model import Frozen, canonical_json, later, parse_json
 
 FORMAT = "edgefleet.order/1"
 ANSWER_FORMAT = "edgefleet.answer/1"
-Kind = Literal["install", "rollback", "trust", "distrust", "follow", "feedback", "lift"]
+Kind = Literal["install", "rollback", "trust", "distrust", "follow", "feedback", "lift", "rotate"]
 POLL_S = 0.1
 WAIT_S = 180.0  # a check on a slow board, and then some
 

@@ -6,7 +6,7 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, or_, select
 
 from edge_fleet.access.authority import DEVICE_DAYS, RENEW_SHARE, Authority, open_authority
 from edge_fleet.audit import record
@@ -17,7 +17,7 @@ from edge_fleet.config import ServerConfig
 from edge_fleet.errors import HomeInvalid
 from edge_fleet.home import Home
 from edge_fleet.keys import write_secret
-from edge_fleet.schema import certificates, devices
+from edge_fleet.schema import certificates, device_keys, devices
 
 DAY_MS = 86_400_000
 SERVER_CERTIFICATE, SERVER_KEY = "server.pem", "server.key"
@@ -29,9 +29,11 @@ def current(connection: Connection, authority: Authority, device: str, now_ms: i
 
     Asking often makes no more of them. The device is in the fleet: the caller has seen to that.
     """
+    since_ms = select(func.coalesce(devices.c.key_since_ms, 0)).where(devices.c.id == device)
     last = connection.execute(
         select(certificates.c.pem, certificates.c.expires_ms)
-        .where(certificates.c.device == device)
+        # one that was made for a key of before is not for the one that counts
+        .where(certificates.c.device == device, certificates.c.issued_ms >= since_ms.scalar_subquery())
         .order_by(certificates.c.expires_ms.desc())
         .limit(1)
     ).first()
@@ -53,11 +55,24 @@ def current(connection: Connection, authority: Authority, device: str, now_ms: i
 
 
 def revoked(connection: Connection, now_ms: int) -> list[str]:
-    """Serials of certificates of devices that were put out of the fleet; expired ones are refused anyway."""
+    """Serials of certificates of devices that were put out of the fleet, and of keys that were left.
+
+    A key is left when the device has spoken with the next: until then it may have to connect with the old
+    one, to hear that the next counts. Expired certificates are refused anyway.
+    """
+    left = (
+        select(device_keys.c.key_id)
+        .where(
+            device_keys.c.device == certificates.c.device,
+            device_keys.c.below_seq.is_not(None),
+            certificates.c.issued_ms < device_keys.c.until_ms,
+        )
+        .exists()
+    )
     query = (
         select(certificates.c.serial)
         .join(devices, devices.c.id == certificates.c.device)
-        .where(devices.c.revoked_ms.is_not(None), certificates.c.expires_ms > now_ms)
+        .where(or_(devices.c.revoked_ms.is_not(None), left), certificates.c.expires_ms > now_ms)
         .order_by(certificates.c.serial)
     )
     return list(connection.execute(query).scalars())

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from edge_contracts.keys import PublicKey
 from edge_contracts.model import Frozen, parse_object
+from edge_fleet.access.device_keys import former_of, signer_of
 from edge_fleet.api.access import Operator, Reader, Shared, refused
 from edge_fleet.datasets import retraining, rows
 from edge_fleet.datasets.export import Sample, as_npz, as_parquet
@@ -111,9 +112,11 @@ def _take(request: Request, services: Server, envelope: bytes) -> None:
         row = connection.execute(
             select(devices.c.public_key, devices.c.revoked_ms).where(devices.c.id == device)
         ).one_or_none()
+        former = former_of(connection, [device])
     if row is None or row.revoked_ms is not None:
         raise refused(request, services, Unauthorized("the device is not known here"))
-    review = open_review(envelope, services.config.fleet, device, PublicKey(row.public_key))
+    signer = signer_of(envelope, PublicKey(row.public_key), former.get(device, {}))
+    review = open_review(envelope, services.config.fleet, device, signer)
     with services.store.write() as connection:
         rows.store(connection, envelope, review, services.now_ms())
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection, Row, func, select
 
 from edge_contracts.messages import CertificateAnswer, EnrolAnswer, EnrolRequest
+from edge_fleet.access import device_keys
 from edge_fleet.access.certificates import current
 from edge_fleet.api.access import Device, Operator, Reader, Shared, refused
 from edge_fleet.brokers.choose import device_door
@@ -56,7 +57,11 @@ def show_device(device: str, services: Shared, who: Reader) -> dict[str, Any]:
         found = describe(connection, device)
         if not found:
             raise NotFound(f"no device {device!r:.100}")
-        return {**found[0], **_history(connection, device)}
+        return {
+            **found[0],
+            **_history(connection, device),
+            "former_keys": device_keys.listed(connection, device),
+        }
 
 
 @router.post("/devices/{device}/revoke")
@@ -67,6 +72,23 @@ def revoke_device(device: str, services: Shared, who: Operator) -> dict[str, Any
     services.accounts.apply()
     services.bus.publish("device", device=device)
     return {"device": device, "revoked": True}
+
+
+@router.post("/devices/{device}/rotate-key")
+def rotate_key(device: str, services: Shared, who: Operator) -> dict[str, Any]:
+    """Have a device make another key; it goes over to it when it has told us, and heard that we know."""
+    with services.store.write() as connection:
+        key = device_keys.order(connection, device, who.name, services.now_ms())
+    services.dispatch.soon([device])
+    return {"device": device, "key": key}
+
+
+@router.post("/devices/{device}/keys/{key_id}/revoke")
+def revoke_key(device: str, key_id: str, services: Shared, who: Operator) -> dict[str, Any]:
+    """Let a key that a device had before count for nothing any more."""
+    with services.store.write() as connection:
+        device_keys.revoke(connection, device, key_id, who.name, services.now_ms())
+    return {"device": device, "key": key_id, "revoked": True}
 
 
 def describe(connection: Connection, device: str | None = None) -> list[dict[str, Any]]:
@@ -125,6 +147,8 @@ def _described(row: Row[Any]) -> dict[str, Any]:
         "revoked_ms": row.revoked_ms,
         "last_seen_ms": row.last_seen_ms,
         "agent": state.get("agent"),
+        "knows": list(state.get("knows") or ()),
+        "key_ordered": row.rotate_key is not None,
         "active": state.get("active"),
         "counter": state.get("counter"),
         "assignment": assignment,

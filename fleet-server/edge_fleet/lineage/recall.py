@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from edge_contracts.keys import PublicKey
 from edge_contracts.topics import Channel, topic
+from edge_fleet.access.device_keys import former_of, signer_of
 from edge_fleet.lineage import find
 from edge_fleet.schema import bundles, devices, envelopes, gaps, rollups, windows
 from edge_fleet.storage.rollups import DAY_S, FLEET, rolled_up_to
@@ -147,7 +148,7 @@ def proof(
 ) -> Iterator[dict[str, Any]]:
     """The signed envelopes themselves, a page of them in the order of arrival.
 
-    Each comes with the topic that its signature covers and the device's public key.
+    Each comes with the topic that its signature covers and the key of the device that made it.
 
     Args:
         after: Row id of the last one that was given.
@@ -170,11 +171,14 @@ def proof(
         .order_by(envelopes.c.id)
         .limit(PROOF_PAGE)
     )
-    for row in rows:
+    found = list(rows)
+    former = former_of(connection, {row.device for row in found})
+    for row in found:
+        signer = signer_of(row.raw, PublicKey(row.public_key), former.get(row.device, {}))
         yield {
             "id": row.id,
             "device": row.device,
-            "public_key": PublicKey(row.public_key).base64,
+            "public_key": signer.base64,
             "topic": topic(fleet, row.device, Channel.TELEMETRY),
             "epoch": row.epoch,
             "seq": row.seq,

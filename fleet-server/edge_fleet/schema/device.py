@@ -20,6 +20,23 @@ devices = Table(
     Column("state", JSON),  # the last verified hello or status, as messages.DeviceState
     Column("state_n", BigInteger, nullable=False, default=-1),
     Column("epoch", String(16)),  # that the last verified hello announced
+    Column("key_since_ms", BigInteger),  # when `public_key` followed another; None for the enrolled one
+    Column("rotate_key", String(32)),  # id of the key that it was told to change
+)
+
+# Keys that devices were known by before. Rows are only ever added; a key is never used twice.
+device_keys = Table(
+    "device_keys",
+    metadata,
+    Column("key_id", String(32), primary_key=True),
+    Column("device", String(64), ForeignKey("devices.id"), nullable=False),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),  # from then on nothing that it signed is taken
+    Column("epoch", String(16)),  # with the next: envelopes of this epoch below this number may be its
+    Column("below_seq", BigInteger),  # None until the device has spoken with its new key
+    Index("device_keys_by_device", "device"),
 )
 
 # What the broker knows devices by, where it asks for certificates. Rows are only ever added.

@@ -341,7 +341,7 @@ class SimulatedDevice:
                 "active": self.active,
                 "progress": self.progress,
                 "time_ms": round(now_s * 1000),
-                "knows": tuple(Knows),
+                "knows": (Knows.SHADOW,),
             }
         )
         return Outgoing(where, seal(state, where, self.key))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from edge_agent.device.home import Home
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_fleet.access.authority import CERTIFICATE, KEY, make_authority, open_authority
+from edge_fleet.access.certificates import revoked
 from edge_fleet.brokers.choose import choose_broker
 from edge_fleet.config import ServerConfig
 from edge_fleet.errors import HomeInvalid, RequestInvalid
@@ -260,6 +262,56 @@ def test_a_real_agent_comes_in_and_renews_its_certificate(fleet: Running, tmp_pa
         agent.terminate()
         agent.wait(30)
     assert place.certificate.read_text() not in (first, "Renew: 1\n" + first.partition("\n")[2])
+
+
+def test_a_real_agent_that_changes_its_key_comes_in_with_a_certificate_for_the_new_one(
+    fleet: Running, tmp_path: Path
+) -> None:
+    home = tmp_path / "device"
+    script = str(Path(sys.executable).with_name("edge-agent"))
+    words = ["--server", fleet.url, "--token", fleet.token(), "--profile", "arm-cpu", "--name", "cam-k"]
+    subprocess.run([script, "enroll", *words, "--home", home], check=True, capture_output=True, timeout=60)
+    subprocess.run([script, "keys", "rotate", "--home", home], check=True, capture_output=True, timeout=60)
+    place = Home(home)
+    config = read_config(place)
+    assert config is not None
+    ClientCertificate(place, config).renew(0)  # its first one is written down
+    first, serials = place.certificate.read_bytes(), set(serials_of(fleet, "cam-k"))
+    for _ in range(2):
+        begun_ms = fleet.server.now_ms()
+        with (tmp_path / "log").open("ab") as log:
+            agent = subprocess.Popen([script, "run", "--hello", "1", "--home", home], stdout=log, stderr=log)
+        try:
+            eventually(lambda: bounded(fleet, "cam-k"), "a hello that the new key has signed", 30)
+            eventually(partial(is_heard_since, fleet, "cam-k", begun_ms), "a hello of this start", 30)
+        finally:
+            agent.terminate()
+            agent.wait(30)
+    assert place.certificate.read_bytes() != first
+    shown = x509.load_pem_x509_certificate(place.certificate.read_bytes().partition(b"\n")[2])
+    now = read_config(place)
+    assert now is not None and now.public_key != config.public_key
+    raw = shown.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    assert base64.b64encode(raw).decode() == now.public_key
+    with fleet.server.store.read() as connection:
+        assert serials <= set(revoked(connection, fleet.server.now_ms())), (
+            "the old one is not let in any more"
+        )
+
+
+def serials_of(fleet: Running, device: str) -> list[str]:
+    with fleet.server.store.read() as connection:
+        query = select(certificates.c.serial).where(certificates.c.device == device)
+        return list(connection.execute(query).scalars())
+
+
+def bounded(fleet: Running, device: str) -> bool:
+    found = fleet.admin.get(f"/api/v1/devices/{device}").json()["former_keys"]
+    return bool(found) and found[0]["below_seq"] is not None
+
+
+def is_heard_since(fleet: Running, device: str, since_ms: int) -> bool:
+    return int(fleet.admin.get(f"/api/v1/devices/{device}").json()["last_seen_ms"] or 0) > since_ms
 
 
 def _seen(fleet: Running, device: str) -> bool:
