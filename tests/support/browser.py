@@ -11,7 +11,7 @@ from pathlib import Path
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PATIENCE_S = 90  # its first start on a busy machine takes ten
 # It must not talk to anybody of its own accord, or what the page asks for could not be told.
-_QUIET = (
+QUIET = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -60,7 +60,7 @@ def visit(page: Path, folder: Path, width: int = 1200, dark: bool = False) -> Vi
         raise FileNotFoundError(f"none of {', '.join(NAMES)} is installed")
     log = folder / "net.json"
     command = [
-        program, *_QUIET, f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--dump-dom",
+        program, *QUIET, f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--dump-dom",
         f"--window-size={width},1600", f"--screenshot={folder / 'shot.png'}",
         f"--blink-settings=preferredColorScheme={0 if dark else 1}", page.as_uri(),
     ]  # fmt: skip

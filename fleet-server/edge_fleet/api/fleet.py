@@ -40,6 +40,7 @@ def search_fleet(
             for row in found.rows
         ],
         "matching": found.matching,
+        "more": found.more,
         "total": total,
         "page": found.page,
         "pages": found.pages,

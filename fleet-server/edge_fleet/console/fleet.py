@@ -70,7 +70,6 @@ def fleet_page(connection: Connection, wanted: Wanted) -> dict[str, Any]:
         "healths": ORDER,
         "sorts": SORT_NAMES,
         "sizes": SIZES,
-        "more_than": find.COUNTED,
         "at": lambda page: "?" + urlencode({**_as_query(wanted), "page": page}),
     }
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from edge_contracts.digest import short
+from edge_fleet.console.plots import say
 
 HEADERS = {
     # everything comes from here, nothing is inline, nobody may frame it
@@ -65,6 +66,11 @@ def _ago(at_ms: int | None, now_ms: int) -> Markup:
     )
 
 
+def _many(count: int) -> str:
+    """A number that fits a tile: whole below ten thousand."""
+    return f"{count:,}" if count < 10_000 else say(count)
+
+
 def _bytes(count: int) -> str:
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count >= size:
@@ -79,5 +85,5 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(ago=_ago, bytes=_bytes, short=short)
+_ENVIRONMENT.filters.update(ago=_ago, bytes=_bytes, many=_many, short=short)
 _ENVIRONMENT.globals.update(asset=asset)

@@ -18,7 +18,8 @@ from edge_fleet.lineage.compare import Change, Measured, compare
 from edge_fleet.lineage.find import manifest_of, require_release
 from edge_fleet.lineage.resolution import Facts, Need, Offer, Resolution, resolve
 from edge_fleet.registry import listed
-from edge_fleet.schema import bundles, devices, meta, windows
+from edge_fleet.schema import bundles, devices, meta, rollups, windows
+from edge_fleet.storage.rollups import DAY_S, FLEET, rolled_up_to
 from edge_fleet.store import upsert
 
 NEEDS_KEY = "software_needs"
@@ -80,23 +81,34 @@ def _as_dict(connection: Connection, digest: str) -> dict[str, Any] | None:
 
 
 def measured(connection: Connection, digest: str) -> Measured | None:
-    """What devices measured of a bundle; None when none has reported it."""
-    own = windows.c
-    sums = connection.execute(
-        select(
-            func.count(own.device.distinct()).label("devices"),
-            func.sum(own.inferences).label("inferences"),
-            func.sum(own.errors).label("errors"),
-        ).where(own.bundle == digest)
-    ).one()
-    if not sums.devices:
+    """What devices measured of a bundle; None when none has reported it.
+
+    Days that are over, and windows that were deleted after their time, are in the sums by day; only windows
+    that are in no sum yet are read one by one.
+    """
+    own, day = windows.c, rollups.c
+    of_days = connection.execute(
+        select(day.inferences, day.errors, day.latency).where(
+            day.step_s == DAY_S, day.device == FLEET, day.bundle == digest
+        )
+    ).all()
+    beyond = connection.execute(
+        select(own.inferences, own.errors, own.latency).where(
+            own.bundle == digest, own.id > rolled_up_to(connection)
+        )
+    ).all()
+    rows = [*of_days, *beyond]
+    if not rows:
         return None
-    sketches = connection.execute(select(own.latency).where(own.bundle == digest)).scalars()
-    latency = merge_quantiles(QuantileSketch(bins={int(k): n for k, n in bins.items()}) for bins in sketches)
+    latency = merge_quantiles(
+        QuantileSketch(bins={int(k): n for k, n in row.latency.items()}) for row in rows
+    )
     return Measured(
-        devices=sums.devices,
-        inferences=int(sums.inferences),
-        errors=int(sums.errors),
+        devices=connection.execute(
+            select(func.count(own.device.distinct())).where(own.bundle == digest)
+        ).scalar_one(),
+        inferences=sum(int(row.inferences) for row in rows),
+        errors=sum(int(row.errors) for row in rows),
         latency_p50_ms=latency.quantile(0.5),
         latency_p95_ms=latency.quantile(0.95),
     )

@@ -70,4 +70,5 @@ def devices_find(
             for row in found["devices"]
         ],
     )
-    click.echo(f"{found['matching']} of {found['total']}, page {found['page']} of {found['pages']}")
+    more = "more than " if found["more"] else ""
+    click.echo(f"{more}{found['matching']} of {found['total']}, page {found['page']} of {found['pages']}")

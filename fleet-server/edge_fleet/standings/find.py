@@ -62,19 +62,22 @@ class Found:
     Args:
         rows: Of `standings`, with `labels`, `last_seen_ms` and `revoked_ms` of the device.
         matching: How many fit in all, at most COUNTED.
+        more: Whether there are more than that.
         pages: By that count.
     """
 
     rows: Sequence[Row[Any]]
     matching: int
+    more: bool
     page: int
     pages: int
 
 
 def find(connection: Connection, wanted: Wanted) -> Found:
     """One page of devices; a page beyond the last is the last."""
-    fitting = _narrowed(select(_own.device), wanted).limit(COUNTED).subquery()
-    matching = connection.execute(select(func.count()).select_from(fitting)).scalar_one()
+    fitting = _narrowed(select(_own.device), wanted).limit(COUNTED + 1).subquery()
+    counted = connection.execute(select(func.count()).select_from(fitting)).scalar_one()
+    matching = min(counted, COUNTED)
     pages = max(1, -(-matching // wanted.size))
     page = min(max(1, wanted.page), pages)
     order = (*SORTS[wanted.sort], _own.device)
@@ -92,7 +95,7 @@ def find(connection: Connection, wanted: Wanted) -> Found:
         .where(_own.device.in_(names))
     )
     rows = {row.device: row for row in connection.execute(query)}
-    return Found([rows[name] for name in names], matching, page, pages)
+    return Found([rows[name] for name in names], matching, counted > COUNTED, page, pages)
 
 
 def by_health(connection: Connection) -> dict[Health, int]:

@@ -56,7 +56,7 @@ def test_a_digest_or_its_beginning_is_found(operator: httpx.Client) -> None:
 def test_a_recall_names_the_devices_and_leads_to_the_proof(operator: httpx.Client) -> None:
     page = operator.get("/console/models/recall?what=digits@1").text
     assert set(re.findall(r"/console/devices/([\w-]+)", page)) == {"cam-0", "cam-1"}
-    assert "<b>800</b>" in page and "/api/v1/lineage/recall/proof?what=digits%401" in page
+    assert ">800</b>" in page and "/api/v1/lineage/recall/proof?what=digits%401" in page
     assert "no release" in operator.get("/console/models/recall?what=digits@9").text
     assert "No device has reported it" in operator.get("/console/models/recall?what=digits@2").text
 

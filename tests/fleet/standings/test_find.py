@@ -109,7 +109,10 @@ def test_what_fits_is_counted_only_so_far(stored: Store, monkeypatch: pytest.Mon
     monkeypatch.setattr(find, "COUNTED", 20)
     with stored.read() as connection:
         found = find.find(connection, Wanted(size=5, page=9))
-    assert (found.matching, found.pages, found.page) == (20, 4, 4)
+    assert (found.matching, found.more, found.pages, found.page) == (20, True, 4, 4)
+    monkeypatch.setattr(find, "COUNTED", 30)
+    with stored.read() as connection:
+        assert not find.find(connection, Wanted()).more
 
 
 @pytest.mark.parametrize("sort", ["urgency", "name", "profile", "model"])
