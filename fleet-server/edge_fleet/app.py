@@ -37,13 +37,18 @@ from edge_fleet.api import (
 from edge_fleet.api.access import COOKIE, require_rights
 from edge_fleet.console.routes import install
 from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge, TooManyAttempts
+from edge_fleet.lineage import report
 from edge_fleet.services import Server
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
 MAX_UPLOAD_BYTES = 2 << 30
-LIMITS = {"/api/v1/releases": MAX_UPLOAD_BYTES, "/api/v1/review": 8 << 20}
+LIMITS = {
+    "/api/v1/lineage/report": report.MAX_BYTES + 65_536,  # and the form around it
+    "/api/v1/releases": MAX_UPLOAD_BYTES,
+    "/api/v1/review": 8 << 20,
+}
 
 
 def create_app(services: Server, budget: Budget | None = None) -> FastAPI:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from fleet_rows import FITS, WRONG, FleetRows, digest
-from sqlalchemy import insert
+from sqlalchemy import insert, select, update
 
 from edge_contracts.messages import CHAIN_START
 from edge_contracts.sketch import bin_index
@@ -89,6 +89,12 @@ def busy(store: Store, n: int, now_ms: int, hours: int = 24) -> None:
     """One device that reported every minute of the last hour, and every hour before that."""
     latency = {str(bin_index(4.0)): 300, str(bin_index(9.0)): 20}
     with store.write() as connection:
+        own, stream = schema.devices.c, schema.streams.c
+        state = connection.execute(select(own.state).where(own.id == name_of(n))).scalar_one()
+        state = {**state, "next_seq": 1001}
+        connection.execute(update(schema.devices).where(own.id == name_of(n)).values(state=state))
+        whole = {"high": 1000, "top": 1000}
+        connection.execute(update(schema.streams).where(stream.device == name_of(n)).values(whole))
         for minute in range(60):
             at = now_ms - minute * MINUTE_MS
             wave = 4 * ((minute // 5) % 3)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, File, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from edge_contracts.model import Frozen
-from edge_fleet.api.access import Admin, Approver, Reader, Shared
-from edge_fleet.lineage import find, recall, rows, stages
+from edge_fleet.api.access import Admin, Approver, Publisher, Reader, Shared
+from edge_fleet.lineage import find, recall, report, rows, stages
 from edge_fleet.lineage.resolution import Need
 from edge_fleet.services import Server
 
@@ -124,6 +124,30 @@ def _proof(services: Server, targets: list[recall.Target]) -> Iterator[str]:
             return
         after = page[-1]["id"]
         yield "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in page)
+
+
+@router.post("/report")
+def keep_report(
+    upload: Annotated[UploadFile, File(alias="report")], services: Shared, who: Publisher, release: Named
+) -> dict[str, str]:
+    """Keep the report.html of a build with its release, in place of one that is there."""
+    content = upload.file.read(report.MAX_BYTES + 1)
+    with services.store.write() as connection:
+        counter = find.require_release(connection, release)
+        digest = report.keep(
+            connection, services.home, counter, release, content, who.name, services.now_ms()
+        )
+    services.bus.publish("release", counter=counter)
+    return {"release": release, "digest": digest}
+
+
+@router.get("/report")
+def show_report(services: Shared, who: Reader, release: Named) -> Response:
+    """The report of a build as it was kept; a browser runs nothing of it."""
+    with services.store.read() as connection:
+        counter = find.require_release(connection, release)
+    content = report.read(services.home, counter, release)
+    return Response(content, media_type="text/html; charset=utf-8", headers=report.HEADERS)
 
 
 @router.post("/approve")

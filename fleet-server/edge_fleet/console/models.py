@@ -15,7 +15,7 @@ from edge_fleet.console.page import Text, Visitor, answer, go, make_router, requ
 from edge_fleet.errors import NotFound, RequestInvalid
 from edge_fleet.lineage import find as digests
 from edge_fleet.lineage import recall as recalls
-from edge_fleet.lineage import rows, stages
+from edge_fleet.lineage import report, rows, stages
 from edge_fleet.lineage.find import manifest_of
 from edge_fleet.schema import bundles, releases
 from edge_fleet.standings import find as standing
@@ -109,7 +109,19 @@ def model(release: str, services: Shared, visitor: Visitor) -> Response:
     possible = [
         name for name, event in EVENTS.items() if (values["release"]["stage"], event) in stages.TRANSITIONS
     ]
-    return answer(visitor, "model.html", services.now_ms(), **values, possible=possible)
+    has_report = report.report_path(services.home, values["release"]["counter"]).is_file()
+    return answer(
+        visitor, "model.html", services.now_ms(), **values, possible=possible, has_report=has_report
+    )
+
+
+@router.get("/console/models/{release}/report")
+def build_report(release: str, services: Shared, visitor: Visitor) -> Response:
+    """The report of the build as it was kept: a page by itself, of which a browser runs nothing."""
+    with services.store.read() as connection:
+        counter = digests.require_release(connection, release)
+    content = report.read(services.home, counter, release)
+    return Response(content, media_type="text/html; charset=utf-8", headers=report.HEADERS)
 
 
 @router.post("/console/models/{release}/{step}")

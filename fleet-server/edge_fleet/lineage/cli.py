@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -165,6 +166,17 @@ def recall(
             "envelopes",
         )
         table(head, rows)
+
+
+@release.command("report")
+@click.argument("wanted", metavar="RELEASE")
+@click.argument("page", type=click.Path(path_type=Path))
+@remote
+def report(wanted: str, page: Path, home_path: Path | None, url: str | None, token: str | None) -> None:
+    """Keep the report.html of a build with its release; the console shows it."""
+    client = connect(home_path, url, token)
+    found = client.upload(f"{LINEAGE}/report?{urlencode({'release': wanted})}", "report", [page])
+    click.echo(f"kept with {found['release']}: {short(found['digest'])}")
 
 
 def _stage_command(word: str, said: str) -> Callable[..., None]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner, Result
 from console_visit import csrf, visitor
 from fleet_rows import FleetRows, digest
 from fleet_server import Running
 
 from edge_contracts.digest import digest_of
+from edge_fleet.client import Refused
+from edge_fleet.lineage import cli as _adds_to_release  # noqa: F401
+from edge_fleet.release_cli import release as release_group
 
 
 def test_versions_show_stage_bundles_and_who_runs_them(operator: httpx.Client) -> None:
@@ -79,3 +84,37 @@ def test_the_stage_is_changed_by_who_may_and_by_nobody_else(
         again = approver.post(path, data={"csrf": csrf(after)})
         assert again.status_code == 409
         assert approver.post("/console/models/digits@2/burn", data={"csrf": csrf(after)}).status_code == 404
+
+
+REPORT = b"<!doctype html><title>digits 1</title><script>alert(1)</script><h1>Converted</h1>"
+
+
+def test_a_report_is_kept_by_a_publisher_and_shown_so_that_nothing_of_it_runs(
+    fleet: Running, operator: httpx.Client, rows: FleetRows, tmp_path: Path
+) -> None:
+    missing = operator.get("/console/models/digits@1/report")
+    assert missing.status_code == 404 and "edge-fleet release report digits@1" in missing.text
+    assert "/report" not in operator.get("/console/models/digits@1").text
+    page = tmp_path / "report.html"
+    page.write_bytes(REPORT)
+
+    def command(role: str, release: str = "digits@1") -> Result:
+        where = ["--server", fleet.url, "--token", fleet.token(role)]
+        return CliRunner().invoke(release_group, ["report", release, str(page), *where])
+
+    assert isinstance(command("operator").exception, Refused), "only who publishes"
+    assert isinstance(command("publisher", "digits@9").exception, Refused)
+    done = command("publisher")
+    assert done.exit_code == 0 and "kept with digits@1" in done.output
+    assert 'href="/console/models/digits%401/report"' in operator.get("/console/models/digits@1").text
+    for path in ("/console/models/digits@1/report", "/api/v1/lineage/report?release=digits@1"):
+        shown = operator.get(path)
+        assert (shown.status_code, shown.content) == (200, REPORT)
+        policy = shown.headers["content-security-policy"]
+        assert policy.startswith("sandbox; default-src 'none'") and "script-src" not in policy
+        assert "allow-" not in policy
+    for wrong, said in ((b"PK\x03\x04 \xff", "is not UTF-8"), (b"{}", "a page begins with")):
+        page.write_bytes(wrong)
+        refused = command("publisher")
+        assert isinstance(refused.exception, Refused) and said in str(refused.exception)
+    assert operator.get("/console/models/digits@1/report").content == REPORT, "the one before stays"
