@@ -13,11 +13,12 @@ from edge_contracts.messages import CHAIN_START
 from edge_contracts.sketch import bin_index
 from edge_fleet import schema
 from edge_fleet.storage.bulk import insert_many
-from edge_fleet.store import Store
+from edge_fleet.store import Store, upsert
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 SITES = ("lab", "yard", "gate-north", "gate-south", "roof")
 EPOCH = "0" * 16
+_KEY = ("step_s", "start_ms", "device", "bundle")  # of sums
 PORTION = 10_000
 _WINDOW = ("device", "epoch", "seq", "received_ms", "bundle", "artifact", "runtime", "start_ms", "end_ms",
            "duration_ms", "inferences", "errors", "refused", "reasons", "latency", "scalars", "golden_total",
@@ -112,7 +113,7 @@ def busy(store: Store, n: int, now_ms: int, hours: int = 24) -> None:
         for hour in range(hours):
             for step_s in (3600, 86_400):
                 start = (now_ms - hour * step_s * 1000) // (step_s * 1000) * step_s * 1000
-                connection.execute(insert(schema.rollups).values(_sum(step_s, start, name_of(n), latency)))
+                upsert(connection, schema.rollups, _sum(step_s, start, name_of(n), latency), _KEY)
 
 
 def _sums(store: Store, devices: int, now_ms: int) -> None:
@@ -124,7 +125,7 @@ def _sums(store: Store, devices: int, now_ms: int) -> None:
             latency = {str(bin_index(4.0 * share)): 30 * devices, str(bin_index(11.0)): 3 * devices}
             values = _sum(60, start, "", latency, share)
             values |= {"inferences": round(400 * devices * share), "errors": round(0.03 * devices * share)}
-            connection.execute(insert(schema.rollups).values(values))
+            upsert(connection, schema.rollups, values, _KEY)  # the server sums up beside us
 
 
 def _sum(
