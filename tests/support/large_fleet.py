@@ -32,11 +32,12 @@ def name_of(n: int) -> str:
     return f"cam-{n:06}"
 
 
-def enlarge(store: Store, devices: int, now_ms: int, windows: int = 2) -> None:
+def enlarge(store: Store, devices: int, now_ms: int, windows: int = 2, stays_ms: int = 0) -> None:
     """Three versions and so many devices: of a thousand eight are silent, five drift, three fail.
 
     Args:
         windows: Each device's in the last minutes.
+        stays_ms: How long devices that are heard are not silent, whatever the time.
     """
     rows = FleetRows(store, lambda: now_ms)
     for version in ("1", "2", "3"):
@@ -47,8 +48,8 @@ def enlarge(store: Store, devices: int, now_ms: int, windows: int = 2) -> None:
             insert_many(
                 connection,
                 schema.devices,
-                tuple(_device(0, now_ms)),
-                [tuple(_device(n, now_ms).values()) for n in some],
+                tuple(_device(0, now_ms, stays_ms)),
+                [tuple(_device(n, now_ms, stays_ms).values()) for n in some],
             )
             given = [
                 (
@@ -156,7 +157,7 @@ def _phase(n: int) -> str:
     return "refused" if n % 333 == 11 else "trial" if n % 100 == 3 else "confirmed"
 
 
-def _device(n: int, now_ms: int) -> dict[str, Any]:
+def _device(n: int, now_ms: int, stays_ms: int) -> dict[str, Any]:
     name, profile = name_of(n), _profile(n)
     active = {
         "bundle": digest(_version(n), profile), "name": "digits", "version": _version(n), "artifact": "int8",
@@ -171,7 +172,7 @@ def _device(n: int, now_ms: int) -> dict[str, Any]:
         "labels": json.dumps({"site": SITES[n % 5], "row": f"r{n % 40}"}),
         "credential": "",
         "enrolled_ms": now_ms - 30 * 24 * HOUR_MS,
-        "last_seen_ms": now_ms - (HOUR_MS if _silent(n) else 1000 * (n % 50)),
+        "last_seen_ms": now_ms - (HOUR_MS if _silent(n) else 1000 * (n % 50) - stays_ms),
         "state": json.dumps(state),
         "state_n": 1,
         "epoch": EPOCH,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 from console_visit import csrf, visitor
@@ -95,7 +97,9 @@ def test_orders_are_carried_out_and_refused_as_in_the_api(
     rollout = orders.create(parse_plan(plan), "anna")
     orders.start(rollout, "anna")
     page = operator.get("/console/devices/cam-0").text
+    deadline = time.monotonic() + 60
     while f'value="{rollout}"' not in page:  # until the conductor has reached it
+        assert time.monotonic() < deadline, "the conductor did not reach it"
         page = operator.get("/console/devices/cam-0").text
     form = {"csrf": csrf(page), "rollout": rollout, "why": "it burns"}
     nothing = operator.post("/console/devices/cam-0/retry", data=form)

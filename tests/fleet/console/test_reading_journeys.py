@@ -42,7 +42,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Ten thousand devices."""
     with fleet_server(tmp_path_factory.mktemp("large") / "home") as found:
         server = found.server
-        enlarge(server.store, DEVICES, server.now_ms(), windows=1)
+        enlarge(server.store, DEVICES, server.now_ms(), windows=1, stays_ms=3_600_000)
         busy(server.store, 4242, server.now_ms())
         settle(found)
         with server.store.write() as connection:
