@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from edge_fleet.events import EventBus
+from edge_fleet.simulation.jobs import DryRuns
 from edge_fleet.store import Store
 
 if TYPE_CHECKING:
@@ -60,3 +61,4 @@ class Server(Services):
     tls: DeviceTls | None = None
     authority: Authority | None = None
     provider: Provider | None = None
+    dry_runs: DryRuns = field(default_factory=DryRuns)

@@ -30,10 +30,23 @@ def audit() -> None:
 @audit.command("list")
 @remote
 @click.option("--most", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--actor", default="", help="A part of who did it.")
+@click.option("--action", default="", help="A part of what was done.")
+@click.option("--text", default="", help="A part of the subject or of the detail.")
 @as_json
-def audit_list(home_path: Path | None, url: str | None, token: str | None, most: int, as_json: bool) -> None:
+def audit_list(
+    home_path: Path | None,
+    url: str | None,
+    token: str | None,
+    most: int,
+    actor: str,
+    action: str,
+    text: str,
+    as_json: bool,
+) -> None:
     """Show the newest rows."""
-    found = connect(home_path, url, token).get(f"{API}/audit", most=most)
+    client = connect(home_path, url, token)
+    found = client.get(f"{API}/audit", most=most, actor=actor, action=action, text=text)
     if as_json:
         click.echo(json.dumps(found))
         return

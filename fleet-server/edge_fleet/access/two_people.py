@@ -59,18 +59,23 @@ def require_approved(connection: Connection, rollout: Rollout, now_ms: int) -> N
     Raises:
         Conflict: Nobody else has approved the rollout.
     """
+    why = missing(connection, rollout, now_ms)
+    if why:
+        raise Conflict(f"rollout {rollout.id} cannot begin: {why}")
+
+
+def missing(connection: Connection, rollout: Rollout, now_ms: int) -> str:
+    """Why the rule does not let a rollout begin; "" when it does."""
     above = rule(connection)
     if above is None:
-        return
+        return ""
     targets = candidates.load_targets(connection, rollout, now_ms)
     reaches = goal(rollout.id, rollout.plan.stages[-1], (), targets)
     fleet = connection.execute(
         select(func.count()).select_from(devices).where(devices.c.revoked_ms.is_(None))
     ).scalar_one()
     approvers = [approval.actor for approval in approvals(connection, rollout.id)]
-    why = refusal(above, reaches, fleet, rollout.created_by, approvers)
-    if why:
-        raise Conflict(f"rollout {rollout.id} cannot begin: {why}")
+    return refusal(above, reaches, fleet, rollout.created_by, approvers)
 
 
 def approve(connection: Connection, rollout_id: str, actor: str, why: str, now_ms: int) -> None:

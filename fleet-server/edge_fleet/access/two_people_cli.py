@@ -1,4 +1,4 @@
-"""Commands of the two-person rule: rollout approve, rollout two-person."""
+"""Commands of the two-person rule: rollout approve, rollout reject, rollout two-person."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def approve(rollout_id: str, why: str, home_path: Path | None, url: str | None, 
     found = connect(home_path, url, token).post(f"{API}/rollouts/{rollout_id}/approve", {"why": why})
     for approval in found["approvals"]:
         click.echo(f"{rollout_id}: approved by {approval['actor']} {approval['why']}".rstrip())
+
+
+@rollout.command("reject")
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.option("--why", default="", help="Kept with the rollout and in the audit log.")
+@remote
+def reject(rollout_id: str, why: str, home_path: Path | None, url: str | None, token: str | None) -> None:
+    """Say no to a draft that somebody else made; it is over."""
+    connect(home_path, url, token).post(f"{API}/rollouts/{rollout_id}/reject", {"why": why})
+    click.echo(f"{rollout_id}: rejected")
 
 
 @rollout.command("two-person")

@@ -1,6 +1,6 @@
 """Alerts as rows: storing what a round decided, what people order, and reading them back.
 
-`listed` and `shown` are what the API, the command line and the console show.
+`shown` is what the API, the command line and the console show of one; lists of them are in `listing.py`.
 """
 
 from __future__ import annotations
@@ -67,19 +67,6 @@ def silence(connection: Connection, alert: int, until_ms: int, actor: str, why: 
     _order(connection, alert, Event.SILENCED, actor, why, now_ms, silenced_ms=until_ms)
 
 
-def listed(connection: Connection, all_of_them: bool = False, most: int = 200) -> list[dict[str, Any]]:
-    """Open alerts, what needs attention first; with `all_of_them` the resolved ones too."""
-    query = select(alerts).order_by(alerts.c.id.desc()).limit(most)
-    if not all_of_them:
-        query = query.where(alerts.c.phase.in_(OPEN))
-    order = {phase: place for place, phase in enumerate((Phase.FIRING, Phase.ACKNOWLEDGED, Phase.SILENCED))}
-    found = [_told(row) for row in connection.execute(query)]
-    return sorted(
-        found,
-        key=lambda one: (order.get(Phase(one["phase"]), len(order)), one["level"] != "critical", -one["id"]),
-    )
-
-
 def shown(connection: Connection, alert: int) -> dict[str, Any]:
     """One alert: what, why, its history, and the messages that prove it.
 
@@ -91,7 +78,7 @@ def shown(connection: Connection, alert: int) -> dict[str, Any]:
         select(alert_steps).where(alert_steps.c.alert == alert).order_by(alert_steps.c.id)
     ).mappings()
     return {
-        **_told(row),
+        **told(row),
         "history": [{k: v for k, v in step.items() if k not in ("id", "alert")} for step in steps],
         "proof": proof(connection, row.subject, row.evidence),
     }
@@ -179,6 +166,7 @@ def _alert(row: Row[Any]) -> Alert:
     return Alert(**{**values, "phase": Phase(row.phase)})
 
 
-def _told(row: Row[Any]) -> dict[str, Any]:
+def told(row: Row[Any]) -> dict[str, Any]:
+    """An alert as people see it."""
     rule = RULES.get(row.rule)
     return {**dict(row._mapping), "said": rule.said if rule else "", "unit": rule.unit if rule else ""}

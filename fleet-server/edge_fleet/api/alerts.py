@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from edge_contracts.model import Frozen
-from edge_fleet.alerts import rows
+from edge_fleet.alerts import listing, rows
 from edge_fleet.api.access import Admin, Operator, Reader, Shared
 from edge_fleet.services import Server
 
@@ -47,11 +47,16 @@ def list_alerts(
     services: Shared,
     who: Reader,
     resolved: bool = Query(False, description="Those that are over, too"),
+    rule: str = Query("", max_length=64),
+    level: str = Query("", max_length=16),
+    text: str = Query("", max_length=200, description="A part of the subject or of the reason"),
     most: int = Query(200, ge=1, le=1000),
+    skip: int = Query(0, ge=0, le=MAX_ID, description="Those before the first wanted"),
 ) -> list[dict[str, Any]]:
     """Open alerts, what needs attention first."""
+    wanted = listing.Wanted(listing.GROUPS["all" if resolved else "open"], rule, level, text)
     with services.store.read() as connection:
-        return rows.listed(connection, resolved, most)
+        return listing.page(connection, wanted, skip, most)[1]
 
 
 @router.get("/alerts/{alert}")

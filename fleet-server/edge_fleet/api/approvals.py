@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,6 +11,9 @@ from pydantic import Field
 from edge_contracts.model import Frozen
 from edge_fleet.access import two_people
 from edge_fleet.api.access import Admin, Approver, Reader, Shared
+from edge_fleet.rollouts.approvals import asked
+from edge_fleet.rollouts.operator import Operator as Orders
+from edge_fleet.rollouts.phases import Phase
 from edge_fleet.rollouts.rows import load
 from edge_fleet.services import Server
 
@@ -40,13 +44,28 @@ def approve(
     return list_approvals(rollout, services, who)
 
 
+@router.post("/rollouts/{rollout}/reject")
+def reject(
+    rollout: str, services: Shared, who: Approver, body: ApprovalRequest | None = None
+) -> dict[str, Any]:
+    """Say no to a draft that somebody else made; it is over."""
+    Orders(services).reject(rollout, who.name, body.why if body else "")
+    return list_approvals(rollout, services, who)
+
+
 @router.get("/rollouts/{rollout}/approvals")
 def list_approvals(rollout: str, services: Shared, who: Reader) -> dict[str, Any]:
-    """Who made a rollout, and who has approved it."""
+    """Who made a rollout, who has approved it, and of a draft what it still needs: its release and itself."""
     with services.store.read() as connection:
-        maker = load(connection, rollout).created_by
-        found = two_people.approvals(connection, rollout)
-    return {"made_by": maker, "approvals": [vars(approval) for approval in found]}
+        found = load(connection, rollout)
+        approvals = two_people.approvals(connection, rollout)
+        is_draft = found.position.phase is Phase.DRAFT
+        both = asked(connection, found, services.now_ms()) if is_draft else ()
+    return {
+        "made_by": found.created_by,
+        "approvals": [vars(approval) for approval in approvals],
+        "asked": [asdict(one) for one in both],
+    }
 
 
 @router.get("/rollout-policy")

@@ -7,24 +7,35 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from sqlalchemy import select
 
 from edge_fleet.access.audit_files import csv_lines, json_lines
+from edge_fleet.access.audit_find import Wanted, find
 from edge_fleet.access.audit_head import read_head
 from edge_fleet.api.access import Admin, Shared
 from edge_fleet.audit import entries
-from edge_fleet.schema import audit
 from edge_fleet.services import Server
 
 router = APIRouter(prefix="/api/v1", tags=["administration"])
 
+MAX_MS = (1 << 63) - 1
+
 
 @router.get("/audit")
-def list_audit(services: Shared, who: Admin, most: int = Query(200, ge=1, le=1000)) -> list[dict[str, Any]]:
+def list_audit(
+    services: Shared,
+    who: Admin,
+    most: int = Query(200, ge=1, le=1000),
+    skip: int = Query(0, ge=0, le=MAX_MS, description="Rows that fit and are newer than the first wanted"),
+    actor: str = Query("", max_length=64, description="A part of who did it"),
+    action: str = Query("", max_length=64, description="A part of what was done"),
+    text: str = Query("", max_length=200, description="A part of the subject or of the detail"),
+    since_ms: int | None = Query(None, ge=0, le=MAX_MS),
+    until_ms: int | None = Query(None, ge=0, le=MAX_MS, description="Before this time"),
+) -> list[dict[str, Any]]:
     """Who did what, newest first."""
+    wanted = Wanted(actor, action, text, since_ms, until_ms)
     with services.store.read() as connection:
-        query = select(audit).order_by(audit.c.id.desc()).limit(most)
-        return [dict(row) for row in connection.execute(query).mappings()]
+        return find(connection, wanted, skip, most)[1]
 
 
 @router.get("/audit/export")

@@ -1,20 +1,78 @@
-"""The recorded fleet over HTTP, as dry runs of rollouts read it."""
+"""Dry runs of rollouts over HTTP: the recorded fleet that they read, and making one."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any
 
-from edge_fleet.api.access import Reader, Shared
+from fastapi import APIRouter
+from pydantic import Field
+
+from edge_contracts.model import Frozen
+from edge_fleet.api.access import Operator, Reader, Shared
 from edge_fleet.errors import Conflict
-from edge_fleet.simulation.description import FleetDescription
+from edge_fleet.rollouts.plan import parse_plan
+from edge_fleet.services import Server
+from edge_fleet.simulation.defects import Kind
+from edge_fleet.simulation.description import FleetDescription, parse_fleet
+from edge_fleet.simulation.jobs import MOST_RUNS, MOST_SIZES, Request, as_dict
 from edge_fleet.simulation.recorded import NothingRecorded, describe
 
 router = APIRouter(prefix="/api/v1", tags=["rollouts"])
 
 
+class DryRunRequest(Frozen):
+    """A plan, and what to try it against.
+
+    Args:
+        fleet: In the format edgefleet.fleet/1; None: the fleet as it was recorded.
+        sizes: Of the defect; none for the usual ones.
+        on: Share of the devices that show it.
+        runs: Of each size, and of a good release.
+    """
+
+    plan: dict[str, Any]
+    fleet: dict[str, Any] | None = None
+    defect: Kind = Kind.ERRORS
+    sizes: tuple[float, ...] = Field(default=(), max_length=MOST_SIZES)
+    on: float = Field(default=1.0, gt=0, le=1)
+    runs: int = Field(default=20, ge=1, le=MOST_RUNS)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+
+
+@router.post("/dry-runs", status_code=202)
+def begin_dry_run(body: DryRunRequest, services: Shared, who: Operator) -> dict[str, Any]:
+    """Replay a plan some times against the fleet; the server makes one at a time."""
+    fleet = recorded(services) if body.fleet is None else parse_fleet(body.fleet)
+    plan = parse_plan(body.plan)
+    request = Request(plan, fleet, body.defect, body.sizes, body.on, body.runs, body.seed)
+    return {"id": begin(services, request, who.name)}
+
+
+@router.get("/dry-runs/{dry_run}")
+def show_dry_run(dry_run: str, services: Shared, who: Reader) -> dict[str, Any]:
+    """What came of it; `study` and `took_s` are null while it is at work."""
+    return as_dict(services.dry_runs.get(dry_run))
+
+
+def begin(services: Server, request: Request, actor: str) -> str:
+    """Start a dry run whose end is news; its id."""
+    return services.dry_runs.begin(
+        request, actor, services.now_ms(), lambda name: services.bus.publish("rollout", dry_run=name)
+    )
+
+
 @router.get("/fleet/description")
 def fleet_description(services: Shared, who: Reader) -> FleetDescription:
     """The enrolled devices in figures, by their last day: what `rollout plan --simulate --recorded` reads."""
+    return recorded(services)
+
+
+def recorded(services: Server) -> FleetDescription:
+    """The fleet as the server has seen it for a day.
+
+    Raises:
+        Conflict: Nothing has reported.
+    """
     try:
         with services.store.read() as connection:
             return describe(connection, services.now_ms())

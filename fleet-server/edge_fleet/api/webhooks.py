@@ -68,10 +68,11 @@ def list_deliveries(
     who: Reader,
     dead: bool = Query(False, description="Those that were given up only"),
     most: int = Query(100, ge=1, le=1000),
+    skip: int = Query(0, ge=0, le=MAX_ID, description="Newer ones that are left out"),
 ) -> list[dict[str, Any]]:
     """The newest deliveries: attempts, the last answer, and when it is tried again."""
     with services.store.read() as connection:
-        return rows.deliveries(connection, dead, most)
+        return rows.deliveries(connection, dead, most, skip)
 
 
 @router.post("/deliveries/{delivery}/retry")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 from sqlalchemy import Connection, func, select
 
 from edge_fleet.access import two_people
-from edge_fleet.alerts import rows as alert_rows
+from edge_fleet.alerts import listing
 from edge_fleet.alerts.machine import Phase as AlertPhase
 from edge_fleet.lineage import stages
 from edge_fleet.rollouts.phases import RETURNING, Phase
@@ -80,7 +79,7 @@ def _broker(up: bool) -> Iterator[Matter]:
 
 
 def _alerts(connection: Connection) -> Iterator[Matter]:
-    firing = [one for one in alert_rows.listed(connection) if one["phase"] == AlertPhase.FIRING]
+    total, firing = listing.page(connection, listing.Wanted((AlertPhase.FIRING,)), 0, 10 * FEW)
     for one in firing[:FEW]:
         yield Matter(
             "alert",
@@ -88,21 +87,13 @@ def _alerts(connection: Connection) -> Iterator[Matter]:
             one["level"],
             f"{one['said']}: {_subject(connection, one['subject'])}",
             one["why"],
-            _alert_link(one),
+            f"/console/alerts/{one['id']}",
             one["fired_ms"] or one["since_ms"],
         )
-    if len(firing) > FEW:
+    if total > FEW:
         rules = sorted({one["rule"] for one in firing[FEW:]})
-        yield Matter("alert", "more", "warning", f"{len(firing) - FEW} further alerts fire", ", ".join(rules))
-
-
-def _alert_link(alert: dict[str, Any]) -> str:
-    subject = str(alert["subject"])
-    if subject.startswith("sha256:"):
-        return f"/console/models/find?{urlencode({'q': subject})}"
-    if subject == "fleet":
-        return "/console/fleet"
-    return f"/console/devices/{subject}"
+        told = f"{total - FEW} further alerts fire"
+        yield Matter("alert", "more", "warning", told, ", ".join(rules), "/console/alerts")
 
 
 def _subject(connection: Connection, subject: str) -> str:

@@ -85,6 +85,7 @@ def judge_share(
         "devices": devices,
         "against": allowed.against,
         "alpha": budget.alpha,
+        "looks": sum(of > 0 for what, of in new.items() if what[0] == "reached"),
         "noisy_windows": noisy_windows,
     }
     noisy = f"; {noisy_windows} windows with noise for privacy are left out" if noisy_windows else ""
@@ -257,7 +258,10 @@ def _control(group: Group, measure: Measure, margin: float, allowed: GateLimit) 
 def _stand(measure: Measure, laid: Laid) -> Numbers:
     """Where the devices stand, and what their answers are worth."""
     share = measure.of(laid.panel, laid)
-    return {**_now(share), **betting.clusters(*share.blocks()), "noisy": laid.panel.noisy}
+    reached = {
+        ("reached", mark): int(of) for mark, of in enumerate(np.isfinite(share.total[:, :-1]).sum(axis=0))
+    }
+    return {**_now(share), **betting.clusters(*share.blocks()), "noisy": laid.panel.noisy, **reached}
 
 
 def _now(share: Share) -> dict[str, float]:

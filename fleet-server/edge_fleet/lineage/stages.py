@@ -171,8 +171,13 @@ def require_rollable(connection: Connection, counter: int) -> None:
     Raises:
         Conflict: The release is retired, or not approved as the policy asks.
     """
-    found = connection.execute(select(releases).where(releases.c.counter == counter)).one()
-    steps = history(connection, counter)
-    why = refusal(stage_of(steps), steps, policy(connection), f"{found.name}@{found.version}")
+    why = missing(connection, counter)
     if why:
         raise Conflict(why)
+
+
+def missing(connection: Connection, counter: int) -> str:
+    """Why a release may not be rolled out; "" when it may."""
+    found = connection.execute(select(releases).where(releases.c.counter == counter)).one()
+    steps = history(connection, counter)
+    return refusal(stage_of(steps), steps, policy(connection), f"{found.name}@{found.version}")

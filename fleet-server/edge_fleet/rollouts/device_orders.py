@@ -58,6 +58,30 @@ def order_device(
     raise Conflict(f"rollout {rollout} changes faster than the order can be given; try again")
 
 
+def offered(phase: Phase, row: Reached | None, left_out: bool) -> tuple[DeviceOrder, ...]:
+    """What makes sense for a device, as far as it and the rollout say; `order_device` has the last word.
+
+    Args:
+        row: None for one that was not reached.
+        left_out: Whether an operator has left it out.
+    """
+    found = []
+    begins = phase in GUARDED and phase is not Phase.PAUSED
+    again = left_out if row is None else row.back is None and _failed(row)
+    if begins and again:
+        found.append(DeviceOrder.RETRY)
+    has_it = row is not None and row.member.state is State.CONFIRMED
+    if phase not in ENDED | RETURNING and not has_it and not left_out:
+        found.append(DeviceOrder.SKIP)
+    if row is not None and row.back is None and row.left is None:
+        found.append(DeviceOrder.ROLLBACK)
+    return tuple(found)
+
+
+def _failed(row: Reached) -> bool:
+    return row.member.state in FAILED | {State.UNREACHABLE} or row.left is Left.SKIPPED
+
+
 def _skip(
     connection: Connection,
     rollout: Rollout,
@@ -98,10 +122,9 @@ def _retry(
     members.unskip(connection, rollout.id, device)
     if row is None:
         return False  # its stage begins it
-    again = row.member.state in FAILED | {State.UNREACHABLE} or row.left is Left.SKIPPED
     newest = orders.newest(connection, device)
     ours = newest is not None and newest.rollout == rollout.id
-    if not again or row.back is not None or not ours:
+    if not _failed(row) or row.back is not None or not ours:
         raise Conflict(f"{device} is {row.left or row.state}: there is nothing to try again")
     # no more than the others of its stage are given now
     part = rollout.position.part if row.member.stage == rollout.position.stage else Part.SWITCH

@@ -5,9 +5,11 @@ The right form is the field's own description, so that refusals, schema and temp
 
 from __future__ import annotations
 
+import difflib
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -35,6 +37,54 @@ def parse(model: type[T], raw: Any, what: str, lines: Mapping[Path, int]) -> T:
         raise FormatInvalid(_told(model, error, what, lines)) from None
 
 
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Args:
+        line: Where, from 1; None where lines are not known.
+        field: Its path, such as "stages.1"; "" for the document.
+        told: What was found, and what is expected.
+    """
+
+    line: int | None
+    field: str
+    told: str
+
+
+def every(model: type[BaseModel], raw: Any, lines: Mapping[Path, int]) -> tuple[Fault, ...]:
+    """Everything that is wrong with a document, in the order of its lines; nothing when it fits."""
+    try:
+        model.model_validate(raw)
+    except ValidationError as error:
+        faults = [_fault(model, one, lines) for one in error.errors(include_url=False)]
+        # a field that may have several forms is refused once for each: the first says it
+        by_field = {fault.field: fault for fault in reversed(faults)}
+        return tuple(sorted(by_field.values(), key=lambda one: (one.line or 0, one.field)))
+    return ()
+
+
+def _fault(model: type[BaseModel], fault: Any, lines: Mapping[Path, int]) -> Fault:
+    path: Path = tuple(fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(path[-1]), _names_at(model, path[:-1]), n=1, cutoff=0.5)
+        told = "there is no such field" + (f"; did you mean {near[0]!r}?" if near else "")
+    else:
+        told = str(fault["msg"]).removeprefix("Value error, ")
+        found = fault.get("input")
+        if fault["type"] != "missing" and not isinstance(found, dict | list):
+            told += f", found {found!r:.80}"
+        expected = form(model, path)
+        told += f"; expected {expected}" if expected and expected not in told else ""
+    # pydantic adds the names of alternatives; what the document has is what a person looks for
+    known = tuple(part for end, part in enumerate(path, 1) if end == 1 or path[:end] in lines)
+    return Fault(_line(path, lines), ".".join(str(part) for part in known), told)
+
+
+def _line(path: Path, lines: Mapping[Path, int]) -> int | None:
+    return next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), None)
+
+
 def form(model: type[BaseModel], path: Path) -> str:
     """The description of the deepest field on a path that has one, or ""."""
     found = ""
@@ -55,7 +105,7 @@ def _told(model: type[BaseModel], error: ValidationError, what: str, lines: Mapp
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     path: Path = tuple(fault["loc"])
     known = _names_at(model, path[:-1]) if fault["type"] == "extra_forbidden" else []
-    line = next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), None)
+    line = _line(path, lines)
     where = what if line is None else f"{what} line {line}"
     told = f"{where}: {first_fault(error, known)}"
     expected = form(model, path)

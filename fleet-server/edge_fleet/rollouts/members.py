@@ -80,10 +80,13 @@ def skipped(connection: Connection, rollout: str) -> dict[str, str]:
     return {row.device: f"left out by {row.actor}" + (f": {row.why}" if row.why else "") for row in rows}
 
 
-def load_members(connection: Connection, rollout: str) -> list[Reached]:
+def load_members(connection: Connection, rollout: str, only: str | None = None) -> list[Reached]:
     """The devices that a rollout has reached, by stage and id.
 
     A revoked one takes no part any more: it can neither answer nor be sent back, and holds nothing up.
+
+    Args:
+        only: This device alone, if it is among them.
     """
     forth, back = assignments.alias("forth"), assignments.alias("back")
     own = rollout_members.c
@@ -104,7 +107,11 @@ def load_members(connection: Connection, rollout: str) -> list[Reached]:
         .join(forth, and_(forth.c.device == own.device, forth.c.number == own.number))
         .outerjoin(back, and_(back.c.device == own.device, back.c.number == own.back))
         .join(devices, devices.c.id == own.device)
-        .where(own.rollout == rollout, devices.c.revoked_ms.is_(None))
+        .where(
+            own.rollout == rollout,
+            devices.c.revoked_ms.is_(None),
+            *(() if only is None else (own.device == only,)),
+        )
         .order_by(own.stage, own.device)
     )
     return [

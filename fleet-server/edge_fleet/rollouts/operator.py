@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from edge_fleet.access.key_statements import require_signers
 from edge_fleet.access.two_people import require_approved
 from edge_fleet.audit import record
-from edge_fleet.errors import Conflict
+from edge_fleet.errors import Conflict, Forbidden
 from edge_fleet.gates import Outcome
 from edge_fleet.lineage.stages import require_rollable
 from edge_fleet.rollouts import candidates, rows
@@ -22,6 +22,7 @@ from edge_fleet.rollouts.looking import evidence_of, look
 from edge_fleet.rollouts.phases import Event, Phase, TransitionInvalid, step
 from edge_fleet.rollouts.plan import RolloutPlan, at_s
 from edge_fleet.rollouts.rows import Rollout, RolloutChanged
+from edge_fleet.rollouts.seen import Seen
 from edge_fleet.rollouts.storing import announce, move
 from edge_fleet.services import Services
 
@@ -34,9 +35,14 @@ Meaning = Callable[[Connection, Rollout, View], Event]
 class Operator:
     """Gives orders to the rollouts of one server."""
 
-    def __init__(self, services: Services) -> None:
-        """Take the server's parts."""
-        self._services = services
+    def __init__(self, services: Services, seen: Seen | None = None) -> None:
+        """Take the server's parts.
+
+        Args:
+            seen: Where the rollout stood for whoever gives the order; when it stands elsewhere by now, the
+                order is a Conflict. None: it is given to the rollout as it is.
+        """
+        self._services, self._seen = services, seen
 
     def create(self, plan: RolloutPlan, actor: str) -> str:
         """Store a rollout as a draft; returns its id.
@@ -120,13 +126,31 @@ class Operator:
 
         self._order(rollout, meaning, actor, f"advanced by {actor}")
 
-    def abort(self, rollout: str, actor: str) -> None:
+    def abort(self, rollout: str, actor: str, why: str = "") -> None:
         """Stop for good; devices keep what they have.
 
         Raises:
             NotFound, Conflict: No such rollout, or not in a phase that allows it.
         """
-        self._order(rollout, _always(Event.ABORTED), actor, f"aborted by {actor}")
+        told = f"aborted by {actor}" + (f": {why}" if why else "")
+        self._order(rollout, _always(Event.ABORTED), actor, told)
+
+    def reject(self, rollout: str, actor: str, why: str = "") -> None:
+        """Say no to a draft that somebody else made; it is over.
+
+        Raises:
+            NotFound, Conflict: No such rollout, or it has begun.
+            Forbidden: The actor made it, and may abort it.
+        """
+
+        def meaning(_connection: Connection, found: Rollout, _view: View) -> Event:
+            if found.created_by == actor[:64]:
+                raise Forbidden(f"{actor} made rollout {rollout}; whoever made it aborts it")
+            if found.position.phase is not Phase.DRAFT:
+                raise Conflict(f"rollout {rollout} is {found.position.phase}; only a draft is rejected")
+            return Event.ABORTED
+
+        self._order(rollout, meaning, actor, f"rejected by {actor}" + (f": {why}" if why else ""))
 
     def recall(self, rollout: str, actor: str, why: str = "") -> None:
         """Send every device back to what it had, also after the rollout has ended.
@@ -144,6 +168,8 @@ class Operator:
             try:
                 with self._services.store.write() as connection:
                     found, view = look(connection, rollout, now_ms)
+                    if self._seen is not None and not self._seen.holds(found.position):
+                        raise Conflict(_moved_on(found, self._seen))
                     event = meaning(connection, found, view)
                     sent = move(connection, found, view, event, actor, why, now_ms)
                     record(connection, actor, f"rollout {event}", rollout, now_ms)
@@ -154,6 +180,17 @@ class Operator:
             announce(self._services, found, event, why, sent)
             return
         raise Conflict(f"rollout {rollout} changes faster than the order can be given; try again")
+
+
+def _moved_on(found: Rollout, seen: Seen) -> str:
+    now, stages = found.position, len(found.plan.stages)
+    where = f" in stage {now.stage + 1} of {stages}" if now.stage >= 0 else ""
+    before = f" in stage {seen.stage + 1}" if seen.stage != now.stage and seen.stage >= 0 else ""
+    told = f" ({found.why})" if found.why else ""
+    return (
+        f"nothing was done: rollout {found.id} is {now.phase}{where} by now{told}, "
+        f"and the order was given to one that was {seen.phase}{before}; look at it as it is and decide again"
+    )
 
 
 def _always(event: Event) -> Meaning:

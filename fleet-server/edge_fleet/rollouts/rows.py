@@ -85,6 +85,11 @@ def load_all(connection: Connection, phases: Iterable[Phase] = tuple(Phase)) -> 
     return [_rollout(row) for row in rows]
 
 
+def load_these(connection: Connection, ids: Sequence[str]) -> list[Rollout]:
+    """Rollouts by their ids, in any order; a screenful at a time."""
+    return [_rollout(row) for row in connection.execute(select(rollouts).where(rollouts.c.id.in_(ids)))]
+
+
 def load_ids(connection: Connection, phases: Iterable[Phase]) -> list[str]:
     """Ids of the rollouts in these phases, oldest first."""
     ids = select(rollouts.c.id).where(rollouts.c.phase.in_(list(phases)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from edge_fleet.gates import GATES
-from edge_fleet.rollouts.plan import DEFAULT_STAGES, FORMAT, Kind, RolloutPlan
+from edge_fleet.gates import GATES, GateLimit
+from edge_fleet.rollouts.plan import DEFAULT_STAGES, FORMAT, Kind, RolloutPlan, default_gates
 from edge_fleet.rollouts.plan_schema import FILE
 
 # Where the default says little, what a person would write.
@@ -60,6 +61,36 @@ def template(release: str = "NAME@VERSION", kind: Kind = Kind.STAGED) -> str:
             shown = _EXAMPLES.get(name, default.model_dump() if hasattr(default, "model_dump") else default)
             lines.append(f"# {name}: {_flow(shown)}")
     return "\n".join(lines) + "\n"
+
+
+def written(fields: Mapping[str, Any]) -> str:
+    """A plan of these fields, one a line, gates below each other."""
+    lines = []
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and name == "gates":
+            lines += [f"{name}:" if value else f"{name}: {{}}"]
+            lines += [f"  {gate}: {_flow(limit)}" for gate, limit in value.items()]
+        else:
+            lines.append(f"{name}: {_flow(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def again(plan: RolloutPlan) -> str:
+    """The text of a plan that was made before, without what is as it would be anyway."""
+    given = plan.model_dump(mode="json", exclude_defaults=True)
+    stages = [
+        str(stage) if stage.bake_s is None else stage.model_dump(mode="json", exclude_none=True)
+        for stage in plan.stages
+    ]
+    gates = {
+        name: limit.limit if limit == GateLimit(limit=limit.limit) else limit.model_dump(exclude_none=True)
+        for name, limit in plan.gates.items()
+    }
+    if plan.gates == default_gates():
+        given.pop("gates", None)
+    else:
+        given["gates"] = gates
+    return written({"format": FORMAT, **given, "stages": stages})
 
 
 def _flow(value: Any) -> str:

@@ -210,9 +210,19 @@ def note(connection: Connection, one: Due, taken: bool, answer: str, chance: flo
     )
 
 
-def deliveries(connection: Connection, dead: bool = False, most: int = 100) -> list[dict[str, Any]]:
-    """The newest deliveries, or those that were given up."""
-    query = select(webhook_deliveries).order_by(webhook_deliveries.c.id.desc()).limit(most)
+def count_deliveries(connection: Connection, dead: bool = False) -> int:
+    """How many deliveries are kept, or were given up."""
+    query = select(func.count()).select_from(webhook_deliveries)
+    if dead:
+        query = query.where(webhook_deliveries.c.dead_ms.is_not(None))
+    return connection.execute(query).scalar_one()
+
+
+def deliveries(
+    connection: Connection, dead: bool = False, most: int = 100, skip: int = 0
+) -> list[dict[str, Any]]:
+    """The newest deliveries, or those that were given up; `skip` of them left out."""
+    query = select(webhook_deliveries).order_by(webhook_deliveries.c.id.desc()).offset(skip).limit(most)
     if dead:
         query = query.where(webhook_deliveries.c.dead_ms.is_not(None))
     return [{k: v for k, v in row.items() if k != "body"} for row in connection.execute(query).mappings()]
