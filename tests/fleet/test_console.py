@@ -95,31 +95,6 @@ def test_a_page_number_that_is_none_is_a_page_that_says_so(operator: httpx.Clien
     assert "page: " in answer.text and answer.headers["content-type"].startswith("text/html")
 
 
-def test_a_rollout_is_planned_watched_and_stopped_with_forms(operator: httpx.Client) -> None:
-    form = operator.get("/console/rollouts/new?release=digits@2").text
-    assert "<option selected>digits@2</option>" in form
-    wrong = {"csrf": csrf(form), "release": "digits@2", "select": "site", "stages": "1, 100%"}
-    refused = operator.post("/console/rollouts/new", data=wrong)
-    assert refused.status_code == 400 and "is not KEY=VALUE" in refused.text
-    numbers = operator.post("/console/rollouts/new", data={**wrong, "select": "all", "bake_s": "long"})
-    assert numbers.status_code == 400 and "bake_s: &#39;long&#39; is not a number" in numbers.text
-    made = operator.post(
-        "/console/rollouts/new",
-        data={**wrong, "select": "device=cam-0", "gate-drift": "0.2", "gate-error_rate": ""},
-    )
-    assert made.status_code == 303, made.text
-    where = made.headers["location"]
-    page = operator.get(where).text
-    assert "drift" in page and "error_rate" not in page
-    assert "by anna/" in page
-    for order, phase in (("pause", "paused"), ("abort", "aborted")):
-        answer = operator.post(f"{where}/{order}", data={"csrf": csrf(operator.get(where).text)})
-        assert answer.status_code == 303, answer.text
-        assert f'badge {phase}">{phase}' in operator.get(where).text
-    again = operator.post(f"{where}/pause", data={"csrf": csrf(operator.get(where).text)})
-    assert again.status_code == 409 and "a rollout that is aborted cannot be paused" in again.text
-
-
 def test_a_form_without_the_secret_of_the_session_is_refused(fleet: Running, operator: httpx.Client) -> None:
     with visitor(fleet, fleet.token("operator")) as other:
         foreign = csrf(other.get("/console").text)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from edge_contracts.digest import digest_of
 from edge_contracts.manifest import FORMAT, Manifest
@@ -138,8 +138,16 @@ class FleetRows:
             orders.note_progress(connection, device, progress, self.clock())
             values: dict[str, Any] = {"last_seen_ms": self.clock()}
             if phase is Told.CONFIRMED and row.bundle:
-                values["state"] = {"active": {"bundle": row.bundle}, "counter": 1}
+                values["state"] = {"active": self.runs(row.bundle), "counter": 1}
             connection.execute(update(schema.devices).where(schema.devices.c.id == device).values(**values))
+
+    def runs(self, bundle: str) -> dict[str, Any]:
+        """What a device says of a bundle that it runs."""
+        with self.store.read() as connection:
+            query = select(schema.bundles.c.manifest).where(schema.bundles.c.digest == bundle)
+            found = Manifest.model_validate_json(connection.execute(query).scalar_one())
+        active = {"bundle": bundle, "name": found.name, "version": found.version}
+        return active | {"artifact": "int8", "runtime": "litert 2.3.0", "fallback": None}
 
     def report(self, device: str, bundle: str, inferences: int = 400, **changes: Any) -> None:
         """A window of the device arrives."""

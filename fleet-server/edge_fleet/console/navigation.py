@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from edge_fleet.auth import Right
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -15,11 +17,14 @@ class Entry:
 
     Args:
         key: What the pages below it state as their `section`.
+        right: Who is shown it has this right in its area; None: everybody.
     """
 
     path: str
     name: str
     key: str
+    right: Right | None = None
+    area: str = ""
 
 
 ENTRIES = (
@@ -29,7 +34,7 @@ ENTRIES = (
     Entry("/console/rollouts", "Rollouts", "rollouts"),
     Entry("/console/approvals", "Approvals", "approvals"),
     Entry("/console/alerts", "Alerts", "alerts"),
-    Entry("/console/audit", "Audit", "audit"),
+    Entry("/console/audit", "Audit", "audit", Right.ADMIN, "administration"),
     Entry("/console/settings", "Settings", "settings"),
 )
 

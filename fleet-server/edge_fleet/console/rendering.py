@@ -51,6 +51,16 @@ def use(**values: Any) -> None:
     _ENVIRONMENT.globals.update(values)
 
 
+def _at(at_ms: int | None) -> Markup:
+    """An exact time; what is to come has no "ago"."""
+    if at_ms is None:
+        return Markup("never")
+    exact = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        exact.isoformat(timespec="seconds"), exact.strftime("%Y-%m-%d %H:%M UTC")
+    )
+
+
 def _ago(at_ms: int | None, now_ms: int) -> Markup:
     """How long ago, with the exact time for those who point at it."""
     if at_ms is None:
@@ -87,3 +97,4 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters.update(ago=_ago, bytes=_bytes, many=_many, short=short)
 _ENVIRONMENT.globals.update(asset=asset)
+_ENVIRONMENT.filters["at"] = _at

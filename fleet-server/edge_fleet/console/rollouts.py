@@ -1,28 +1,36 @@
-"""The pages of rollouts: all of them, a form for a new one, and one with its orders."""
+"""The pages of rollouts: a list of them, and one with its stages, gates, devices and history."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Any, Literal
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Query, Response
+from sqlalchemy import Connection, func, select
 
 from edge_fleet.api.access import Shared
-from edge_fleet.auth import Right
-from edge_fleet.console import session
-from edge_fleet.console.page import Text, Visitor, answer, go, make_router, number, read_form, require
-from edge_fleet.errors import NotFound
-from edge_fleet.gates import GATES
-from edge_fleet.registry import listed as release_rows
+from edge_fleet.console import charts, evidence
+from edge_fleet.console.forms import PAGE, Paged, offset, tell
+from edge_fleet.console.page import Visitor, answer, make_router
+from edge_fleet.console.session import Session
+from edge_fleet.rollouts import listing, progress, rows
+from edge_fleet.rollouts.approvals import asked
+from edge_fleet.rollouts.candidates import load_targets
+from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.operator import Operator
-from edge_fleet.rollouts.phases import TRANSITIONS, Event
-from edge_fleet.rollouts.plan import FORMAT, parse_plan
-from edge_fleet.rollouts.view import listed, shown
+from edge_fleet.rollouts.phases import ENDED, RETURNING, TRANSITIONS, Event, Phase
+from edge_fleet.rollouts.plan_text import described
+from edge_fleet.rollouts.progress import Counts, Standing, Wanted
+from edge_fleet.rollouts.rows import Rollout
+from edge_fleet.rollouts.safety import as_json, time_to_safe
+from edge_fleet.rollouts.seen import Seen
+from edge_fleet.schema import rollout_stages, rollout_steps
+from edge_fleet.services import Server
 
 router = make_router()
 
 # what an operator may order, the event that it is, and what carries it out
-ORDERS: dict[str, tuple[Event, Callable[[Operator, str, str], None]]] = {
+ORDERS: dict[str, tuple[Event, Callable[..., None]]] = {
     "start": (Event.STARTED, Operator.start),
     "pause": (Event.PAUSED, Operator.pause),
     "resume": (Event.RESUMED, Operator.resume),
@@ -30,70 +38,191 @@ ORDERS: dict[str, tuple[Event, Callable[[Operator, str, str], None]]] = {
     "abort": (Event.ABORTED, Operator.abort),
     "rollback": (Event.RECALLED, Operator.recall),
 }
+# those that cannot be taken back are asked for on a page of their own, with a reason
+GRAVE = frozenset({"abort", "rollback"})
+RECENT = 30  # lines of the history that are shown unasked
 
 
 @router.get("/console/rollouts")
-def rollouts(services: Shared, visitor: Visitor) -> Response:
-    """Every rollout."""
-    with services.store.read() as connection:
-        found = listed(connection)
-    return answer(visitor, "rollouts.html", services.now_ms(), rollouts=found)
-
-
-@router.get("/console/rollouts/new")
-def plan_form(services: Shared, visitor: Visitor, release: str = Query("", max_length=130)) -> Response:
-    """A form for a plan."""
-    with services.store.read() as connection:
-        known = [f"{r['name']}@{r['version']}" for r in release_rows(connection)]
-    return answer(visitor, "plan.html", services.now_ms(), release=release, known=known, gates=GATES)
-
-
-@router.post("/console/rollouts/new")
-def make_plan(
-    request: Request,
+def rollouts(
     services: Shared,
     visitor: Visitor,
-    form: Annotated[dict[str, str], Depends(read_form)],
+    q: str = Query("", max_length=200),
+    show: Literal["open", "ended", "all"] = "all",
+    page: int = Query(1, ge=1, le=10**6),
 ) -> Response:
-    """Make a rollout from the form and start it."""
-    session.require_form(request, visitor, form.get("csrf", ""))
-    require(visitor, Right.OPERATE)
-    gates = {name: number(form.get(f"gate-{name}", ""), name) for name in GATES}
-    numbers = {name: number(form.get(name, ""), name) for name in ("bake_s", "quorum", "silence_s")}
-    plan = parse_plan(
-        {
-            "format": FORMAT,
-            "release": form.get("release", ""),
-            "select": form.get("select", ""),
-            "stages": [part.strip() for part in form.get("stages", "").split(",")],
-            **{name: found for name, found in numbers.items() if found is not None},
-            "gates": {name: limit for name, limit in gates.items() if limit is not None},
-        },
-        "form",
+    """A page of rollouts."""
+    wanted = listing.Wanted(listing.GROUPS[show], q)
+    with services.store.read() as connection:
+        total, found = listing.page(connection, wanted, offset(page), PAGE)
+    return answer(
+        visitor,
+        "rollouts.html",
+        services.now_ms(),
+        rollouts=[(rollout, counts, bar(rollout.id, counts.total)) for rollout, counts in found],
+        paged=Paged(page, total, {"q": q, "show": show}),
+        q=q,
+        show=show,
     )
-    operator = Operator(services)
-    rollout = operator.create(plan, visitor.who.name)
-    operator.start(rollout, visitor.who.name)
-    return go(f"/rollouts/{rollout}")
 
 
 @router.get("/console/rollouts/{rollout}")
-def rollout(rollout: str, services: Shared, visitor: Visitor) -> Response:
-    """One rollout."""
-    with services.store.read() as connection:
-        found = shown(connection, rollout, services.now_ms())
-    possible = [name for name, (event, _) in ORDERS.items() if (found["phase"], event) in TRANSITIONS]
-    return answer(visitor, "rollout.html", services.now_ms(), rollout=found, possible=possible)
-
-
-@router.post("/console/rollouts/{rollout}/{order}")
-def order(
-    rollout: str, order: str, request: Request, services: Shared, visitor: Visitor, csrf: Text = ""
+def rollout(
+    rollout: str,
+    services: Shared,
+    visitor: Visitor,
+    q: str = Query("", max_length=200),
+    stage: int | None = Query(None, ge=1, le=100),
+    standing: Standing | None = None,
+    history: Literal["", "all"] = "",
+    page: int = Query(1, ge=1, le=10**6),
 ) -> Response:
-    """Start, pause, resume, abort or roll back."""
-    session.require_form(request, visitor, csrf)
-    require(visitor, Right.OPERATE)
-    if order not in ORDERS:
-        raise NotFound(f"no such order {order!r:.40}; possible: {', '.join(ORDERS)}")
-    ORDERS[order][1](Operator(services), rollout, visitor.who.name)
-    return go(f"/rollouts/{rollout}")
+    """One rollout."""
+    wanted = Wanted(q, stage=None if stage is None else stage - 1, standing=standing)
+    return shown(services, visitor, rollout, wanted, page, history == "all")
+
+
+@router.get("/console/rollouts/{rollout}/left-out")
+def left_out(
+    rollout: str, services: Shared, visitor: Visitor, page: int = Query(1, ge=1, le=10**6)
+) -> Response:
+    """The selected devices that get nothing, and those that have to wait, each with the reason."""
+    now_ms = services.now_ms()
+    with services.store.read() as connection:
+        found = rows.load(connection, rollout)
+        ended = found.position.phase in ENDED | RETURNING
+        reached = {row.device for row in load_members(connection, rollout)}
+        targets = () if ended else load_targets(connection, found, now_ms)
+    without = [t for t in targets if t.device not in reached and (t.bundle is None or t.wait)]
+    by_reason: dict[str, int] = {}
+    for target in without:
+        told = target.reason or f"waits for {target.wait}"
+        by_reason[told] = by_reason.get(told, 0) + 1
+    return answer(
+        visitor,
+        "left_out.html",
+        now_ms,
+        rollout=found,
+        ended=ended,
+        targets=without[offset(page) : offset(page) + PAGE],
+        reasons=sorted(by_reason.items(), key=lambda item: -item[1])[:20],
+        paged=Paged(page, len(without), {}),
+    )
+
+
+def shown(
+    services: Server,
+    visitor: Session,
+    rollout: str,
+    wanted: Wanted | None = None,
+    page: int = 1,
+    all_history: bool = False,
+    status: int = 200,
+    error: str = "",
+) -> Response:
+    """The page of one rollout; also after an order that was refused.
+
+    Raises:
+        NotFound: There is none.
+    """
+    wanted = wanted or Wanted()
+    now_ms = services.now_ms()
+    with services.store.read() as connection:
+        found = rows.load(connection, rollout)
+        values = overview(connection, found, now_ms)
+        total, members = progress.page(connection, rollout, wanted, offset(page), PAGE)
+        steps, history = _history(connection, rollout, None if all_history else RECENT)
+    fields = {
+        "q": wanted.text,
+        "stage": "" if wanted.stage is None else str(wanted.stage + 1),
+        "standing": str(wanted.standing or ""),
+    }
+    return tell(
+        visitor,
+        "rollout.html",
+        now_ms,
+        status,
+        error,
+        rollout=found,
+        **values,
+        plan=described(found.plan),
+        members=members,
+        paged=Paged(page, total, fields),
+        fields=fields,
+        standings=list(Standing),
+        history=history,
+        steps=steps,
+    )
+
+
+def overview(connection: Connection, found: Rollout, now_ms: int) -> dict[str, Any]:
+    """Where a rollout stands: its stages with the devices and gates of each, and what may be ordered."""
+    counts = progress.count(connection, [found.id])[found.id]
+    phase = found.position.phase
+    safety = None
+    if counts.total[Standing.GOING_BACK] or counts.total[Standing.BACK] or counts.total[Standing.NOT_BACK]:
+        safety = as_json(time_to_safe(connection, found.id, load_members(connection, found.id)))
+    return {
+        "counts": counts,
+        "stages": _stages(connection, found, counts),
+        "seen": str(Seen.of(found.position)),
+        "possible": [name for name, (event, _) in ORDERS.items() if (phase, event) in TRANSITIONS],
+        "grave": GRAVE,
+        "approvals": asked(connection, found, now_ms) if phase is Phase.DRAFT else (),
+        "targets": _draft(connection, found, now_ms) if phase is Phase.DRAFT else None,
+        "safety": safety,
+        "ended": phase in ENDED,
+        "undone": phase in RETURNING or phase is Phase.ROLLED_BACK,
+    }
+
+
+def bar(what: str, counts: Any, total: int | None = None) -> Any:
+    """How devices stand, as one bar."""
+    return charts.stacked([(word, counts[word]) for word in Standing], what, total)
+
+
+def _stages(connection: Connection, found: Rollout, counts: Counts) -> list[dict[str, Any]]:
+    begun = {
+        row.stage: row
+        for row in connection.execute(select(rollout_stages).where(rollout_stages.c.rollout == found.id))
+    }
+    stages = []
+    for index, stage in enumerate(found.plan.stages):
+        row = begun.get(index)
+        own = counts.stages.get(index, Counts().total)
+        verdicts = rows.verdicts_of(row) if row is not None else ()
+        stages.append(
+            {
+                "number": index + 1,
+                "share": str(stage),
+                "bake_s": found.plan.bake_of(index),
+                "begun_ms": None if row is None else row.begun_ms,
+                "counts": own,
+                "bar": bar(f"stage {index + 1}", own),
+                "gates": [
+                    {
+                        "name": verdict.gate,
+                        "outcome": verdict.outcome,
+                        "reason": verdict.reason,
+                        "evidence": evidence.laid_out(verdict.gate, list(verdict.evidence)),
+                    }
+                    for verdict in verdicts
+                ],
+            }
+        )
+    return stages
+
+
+def _draft(connection: Connection, found: Rollout, now_ms: int) -> dict[str, int]:
+    """Whom a draft would reach."""
+    targets = load_targets(connection, found, now_ms)
+    reaches = sum(target.bundle is not None for target in targets)
+    return {"selected": len(targets), "reaches": reaches}
+
+
+def _history(connection: Connection, rollout: str, most: int | None) -> tuple[int, list[Any]]:
+    own = rollout_steps.c
+    here = own.rollout == rollout
+    total = connection.execute(select(func.count()).select_from(rollout_steps).where(here)).scalar_one()
+    query = select(rollout_steps).where(here).order_by(own.id.desc())
+    return total, list(connection.execute(query if most is None else query.limit(most)))

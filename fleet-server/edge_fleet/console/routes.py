@@ -6,15 +6,26 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from edge_fleet.console import (
+    alerts,
+    approvals,
+    audit,
     device,
     entrance,
     fleet,
     models,
     navigation,
+    new_rollout,
     oidc,
     overview,
     rendering,
+    rollout_orders,
     rollouts,
+    settings,
+    settings_keys,
+    settings_system,
+    settings_tokens,
+    settings_users,
+    settings_webhooks,
 )
 
 # a page is added here, and in `navigation.py` where it has a place in the navigation
@@ -25,7 +36,18 @@ PAGES: tuple[APIRouter, ...] = (
     fleet.router,
     device.router,
     models.router,
+    new_rollout.router,  # before the pages of one rollout: "new" is none
     rollouts.router,
+    rollout_orders.router,
+    approvals.router,
+    alerts.router,
+    audit.router,
+    settings.router,
+    settings_users.router,
+    settings_tokens.router,
+    settings_webhooks.router,
+    settings_keys.router,
+    settings_system.router,
 )
 
 
