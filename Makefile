@@ -1,6 +1,6 @@
 # make demo          the whole main job on this machine, real parts, about four minutes after the download
 # make demo KEEP=1   the same, and the console and the devices stay up
-# make test          every test
+# make test          every test (WORKERS=0: one after the other)
 # make test-postgres  the server's tests again, on a PostgreSQL that they start (Debian's package)
 # make frameworks    TensorFlow, PyTorch and MLflow beside the rest (3 GB), for the tests that run them
 # make lint types    ruff, mypy --strict
@@ -25,8 +25,10 @@ SOURCES := agent contracts converter device-profiles fleet-server tests examples
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
 
+# Most tests wait for processes: three at a time keep two cores busy. The tests of a file share servers and stay together.
+WORKERS ?= 3
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 POSTGRES_TESTS := tests/fleet
 test-postgres: $(VENV)/.dev

@@ -65,7 +65,7 @@ def test_the_director_may_revoke_but_not_add() -> None:
     assert names(after(says(1, revoke=(BY_P1,)), BY_D1, two)) == {P2.public.key_id}
 
 
-@pytest.mark.parametrize("signer", [BY_P1, BY_D1])
+@pytest.mark.parametrize("signer", [BY_P1, BY_D1], ids=["publisher", "director"])
 def test_a_statement_that_leaves_nobody_is_refused(signer: str) -> None:
     for fields in ({"revoke": (BY_P1,)}, {"retire": (BY_P1,)}):
         with pytest.raises(KeyChangeRefused, match="without any publisher"):

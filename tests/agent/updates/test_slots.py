@@ -77,7 +77,14 @@ def test_whatever_happens_the_slots_stay_consistent(phase: Phase, event: Event) 
     assert after.floor >= IN_PHASE[phase].floor
 
 
-@pytest.mark.parametrize("event", [e for p, e in TRANSITIONS if p is Phase.TRIAL and e is not Event.HEALTHY])
+@pytest.mark.parametrize(
+    "event",
+    [
+        event
+        for (before, event), after in TRANSITIONS.items()
+        if before is Phase.TRIAL and after is not Phase.TRIAL and event is not Event.HEALTHY
+    ],
+)
 def test_every_way_out_of_a_trial_but_health_leads_back_to_the_old_bundle(event: Event) -> None:
     after, _ = step(ON_TRIAL, event, FACT)
     assert after.bundle_in(after.active) == OLD.bundle
