@@ -45,6 +45,7 @@ from edge_fleet.brokers.child import free_loopback_port
 from edge_fleet.brokers.choose import choose_broker
 from edge_fleet.client import Client
 from edge_fleet.config import ServerConfig
+from edge_fleet.errors import FleetError
 from edge_fleet.home import Home, find_running
 from edge_fleet.keys import read_keys
 from edge_fleet.serve import initialise
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--hello", type=float, default=600.0, help="seconds between two hellos of a device")
     parser.add_argument("--broker", choices=("mosquitto", "nats"), default="mosquitto")
+    parser.add_argument("--no-floor", action="store_true", help="leave the broker alone out")
     parser.add_argument("--processes", type=int, default=0, help="for the clients")
     options = parser.parse_args()
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -130,8 +132,10 @@ class Capacity:
             f"{len(self.held)} connections, {len(self.replayed)} replayed; a process may open {files} files"
         )
         print(f"made as rows in {self.provisioned_s:.0f} s\n")
-        floor, floor_connect_s = self._floor()
-        self._tell("floor: the broker alone", floor, floor_connect_s)
+        floor = None
+        if not self.options.no_floor:
+            floor, floor_connect_s = self._floor()
+            self._tell("floor: the broker alone", floor, floor_connect_s)
         with self._serving() as (server, http):
             client = Client(str(http.base_url), http.headers["Authorization"].removeprefix("Bearer "))
             took = self._enrolments(client)
@@ -292,7 +296,10 @@ class Capacity:
         folder, times = StateFolder(self.place / "enrolled"), []
         for count in range(1, 6):
             begun = time.monotonic()
-            enrol_missing(client, folder, {"honest": count}, ["x86-cpu"], lambda done, all_of: None)
+            try:
+                enrol_missing(client, folder, {"honest": count}, ["x86-cpu"], lambda done, all_of: None)
+            except FleetError as error:
+                return str(error)
             times.append(time.monotonic() - begun)
         return f"{statistics.median(times):.2f} s"
 

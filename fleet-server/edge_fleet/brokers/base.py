@@ -138,12 +138,12 @@ def server_account(fleet: str, password: str) -> Account:
 
 def device_account(fleet: str, device: str, password: str) -> Account:
     """A device's: its own five topics."""
-    return Account(
-        device,
-        password,
-        publish=tuple(topic(fleet, device, channel) for channel in FROM_DEVICE),
-        subscribe=tuple(topic(fleet, device, channel) for channel in TO_DEVICE),
+    # each enrolment makes the accounts of all devices: the names are checked once for all five
+    own = topic(fleet, device, Channel.TELEMETRY).removesuffix(Channel.TELEMETRY)
+    publish, subscribe = (
+        tuple([own + channel for channel in channels]) for channels in (FROM_DEVICE, TO_DEVICE)
     )
+    return Account(device, password, publish, subscribe)
 
 
 def is_device(account: Account) -> bool:
