@@ -161,14 +161,14 @@ class Capacity:
         minutes = self.options.minutes + 1
         self._let_in(server)
         context = multiprocessing.get_context("spawn")
-        ready, go = context.Event(), context.Event()
+        ready, go, said = context.Event(), context.Event(), context.Event()
         account = (self.port, REPLAYER, self.keys.password(REPLAYER, "x"))
-        process = context.Process(target=replay, args=(account, self.replayed, minutes, ready, go))
+        process = context.Process(target=replay, args=(account, self.replayed, minutes, ready, go, said))
         process.start()
         try:
             ready.wait()
             go.set()
-            time.sleep(EVERY_S)  # hellos
+            said.wait()  # every hello
             both = self._sample(server, workers, http, self.replayed[len(self.replayed) // 2], process.pid)
             self._tell(f"with {len(self.replayed)} more by replay", both, None, None, before)
             self._pages(both)

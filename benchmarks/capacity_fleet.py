@@ -24,6 +24,7 @@ from edge_fleet.store import open_store
 
 FLEET, PROFILE = "main", ("x86-cpu",)
 EVERY_S = 60.0
+HELLOS_PER_S = 400.0
 
 
 def seed_of(name: str) -> bytes:
@@ -51,7 +52,9 @@ def provision(url: str, names: Sequence[str]) -> None:
     store.close()
 
 
-def replay(account: tuple[int, str, str], names: Sequence[str], minutes: float, ready: Any, go: Any) -> None:
+def replay(
+    account: tuple[int, str, str], names: Sequence[str], minutes: float, ready: Any, go: Any, said: Any
+) -> None:
     """A process that says for many devices what they have to say, evenly, through one connection."""
     port, user, password = account
     turns = int(minutes)
@@ -75,16 +78,19 @@ def replay(account: tuple[int, str, str], names: Sequence[str], minutes: float, 
         ready.set()
         go.wait()
         stream.setblocking(False)
-        for turn in (packets, *windows):
-            _evenly(stream, turn)
+        # as many as could connect in that time
+        _evenly(stream, packets, len(packets) / HELLOS_PER_S)
+        said.set()
+        for turn in windows:
+            _evenly(stream, turn, EVERY_S)
 
 
-def _evenly(stream: socket.socket, packets: Sequence[bytes]) -> None:
-    """All packets within a minute, a hundredth of a second's worth at a time."""
+def _evenly(stream: socket.socket, packets: Sequence[bytes], seconds: float) -> None:
+    """All packets within a time, a hundredth of a second's worth at a time."""
     begun, sent = time.monotonic(), 0
     left = b""
     while sent < len(packets) or left:
-        due = min(len(packets), int((time.monotonic() - begun) / EVERY_S * len(packets)) + 1)
+        due = min(len(packets), int((time.monotonic() - begun) / seconds * len(packets)) + 1)
         left += b"".join(packets[sent:due])
         sent = due
         with suppress(BlockingIOError):
@@ -93,7 +99,7 @@ def _evenly(stream: socket.socket, packets: Sequence[bytes]) -> None:
             while stream.recv(1 << 16):  # PUBACKs
                 pass
         time.sleep(0.01)
-    time.sleep(max(0.0, begun + EVERY_S - time.monotonic()))
+    time.sleep(max(0.0, begun + seconds - time.monotonic()))
 
 
 def window(seq: int) -> Window:
