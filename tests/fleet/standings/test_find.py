@@ -57,8 +57,12 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     store.close()
 
 
+@pytest.mark.parametrize("few", [0, 500])
 @pytest.mark.parametrize("sort", SORTS)
-def test_pages_of_every_order_hold_each_device_exactly_once(stored: Store, sort: str) -> None:
+def test_pages_of_every_order_hold_each_device_exactly_once(
+    stored: Store, sort: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "FEW", few)  # by both ways
     with stored.read() as connection:
         pages = [find.find(connection, Wanted(sort=sort, page=n, size=7)) for n in range(1, 6)]
     names = [row.device for page in pages for row in page.rows]
