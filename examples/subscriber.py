@@ -1,9 +1,10 @@
 """Print the verified telemetry of a fleet.
 
-    python examples/subscriber.py HOST PORT USER PASSWORD FLEET DEVICES.json
+    python examples/subscriber.py HOST PORT USER PASSWORD FLEET DEVICES.json [FOLDER]
 
 USER and PASSWORD come from edge-fleet token create --role subscriber, DEVICES.json from
-edge-fleet devices --json.
+edge-fleet devices --json. Where the broker asks for certificates, FOLDER is what --certificate
+was given, and PASSWORD any word.
 """
 
 import base64
@@ -17,7 +18,7 @@ import paho.mqtt.client as mqtt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-host, port, user, password, fleet, devices = sys.argv[1:]
+host, port, user, password, fleet, devices, *folder = sys.argv[1:]
 keys = {d["id"]: base64.b64decode(d["public_key"]) for d in json.loads(Path(devices).read_text())}
 
 
@@ -45,6 +46,9 @@ def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) 
 
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
 client.username_pw_set(user, password)
+if folder:
+    names = ("broker-ca.pem", "subscriber.pem", "subscriber.key")
+    client.tls_set(*(str(Path(folder[0]) / name) for name in names))
 client.on_message = on_message
 client.on_connect = lambda c, *_: c.subscribe(f"edge/v1/{fleet}/+/telemetry", qos=1)
 client.connect(host, int(port))

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from edge_fleet.auth import Role
 from edge_fleet.brokers.base import (
@@ -39,6 +39,7 @@ class Accounts:
         keys: ServerKeys,
         fleet: str,
         broker: Broker,
+        now_ms: Callable[[], int],
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the parts; `listed` is what to start the broker with.
@@ -46,7 +47,8 @@ class Accounts:
         Args:
             prepare: What else the broker reads with its accounts; called before each change.
         """
-        self._prepare = prepare
+        self._prepare, self._now_ms = prepare, now_ms
+        self._subscribers: frozenset[str] = frozenset()  # that were listed last
         self._store, self._keys, self._fleet, self._broker = store, keys, fleet, broker
         self._lock, self._counting = threading.Lock(), threading.Lock()
         self._asked = self._applied = 0
@@ -66,23 +68,35 @@ class Accounts:
         return subscriber_account(self._fleet, token_id, self._keys.password(user, token_id))
 
     def listed(self) -> list[Account]:
-        """Every account: the server's, those of devices and of subscribers that are not revoked."""
+        """Every account: the server's, of devices that are not revoked, of subscribers in their time."""
         with self._store.read() as connection:
             device_rows = connection.execute(
                 select(devices.c.id, devices.c.credential)
                 .where(devices.c.revoked_ms.is_(None))
                 .order_by(devices.c.id)
             ).all()
-            subscriber_rows = connection.execute(
-                select(tokens.c.id)
-                .where(tokens.c.role == Role.SUBSCRIBER, tokens.c.revoked_ms.is_(None))
-                .order_by(tokens.c.id)
-            ).all()
+            subscribers = self._in_time(connection)
+        self._subscribers = frozenset(subscribers)
         return [
             self.server(),
             *(self.device(row.id, row.credential) for row in device_rows),
-            *(self.subscriber(row.id) for row in subscriber_rows),
+            *(self.subscriber(token) for token in subscribers),
         ]
+
+    def expire(self) -> None:
+        """Take the accounts of subscribers whose time is over from the broker; call it now and then."""
+        with self._store.read() as connection:
+            subscribers = frozenset(self._in_time(connection))
+        if not subscribers >= self._subscribers:
+            self.apply()
+
+    def _in_time(self, connection: Connection) -> list[str]:
+        query = select(tokens.c.id).where(
+            tokens.c.role == Role.SUBSCRIBER,
+            tokens.c.revoked_ms.is_(None),
+            tokens.c.expires_ms.is_(None) | (tokens.c.expires_ms > self._now_ms()),
+        )
+        return list(connection.execute(query.order_by(tokens.c.id)).scalars())
 
     def apply(self, wanted: Account | None = None) -> bool:
         """Give the broker the accounts as they are now.

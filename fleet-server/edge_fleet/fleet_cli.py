@@ -11,6 +11,7 @@ import click
 
 from edge_contracts.digest import short
 from edge_contracts.keys import read_public
+from edge_fleet.errors import FleetError
 from edge_fleet.finite import Finite
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import ago, table
@@ -38,6 +39,12 @@ def token() -> None:
 @click.option("--device-label", "labels", multiple=True, metavar="KEY=VALUE", help="For the device.")
 @click.option("--scope", "scopes", multiple=True, metavar="AREA:read|write", help="Narrower than the role.")
 @click.option("--user", help="Whose it is: it may no more than that user.")
+@click.option(
+    "--certificate",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="For a subscriber: a folder for a new key and its certificate.",
+)
 @as_json
 def token_create(
     home_path: Path | None,
@@ -49,9 +56,12 @@ def token_create(
     labels: Sequence[str],
     scopes: Sequence[str],
     user: str | None,
+    folder: Path | None,
     as_json: bool,
 ) -> None:
     """Make a token and print it: the only time that it is shown."""
+    if folder is not None and role != "subscriber":
+        raise click.UsageError("--certificate is for --role subscriber")
     body = {
         "role": role,
         "label": label,
@@ -60,12 +70,26 @@ def token_create(
         "scopes": list(scopes) or None,
         "user": user,
     }
-    answer = connect(home_path, url, token).post(f"{API}/tokens", body)
+    client = connect(home_path, url, token)
+    if folder is not None:
+        from edge_fleet.access.subscriber_files import CA, CERTIFICATE, KEY, make_request, write_answer
+
+        body["certificate_request"] = make_request(folder)
+        try:
+            answer = client.post(f"{API}/tokens", body)
+        except FleetError:
+            (folder / KEY).unlink()  # of no use, and it would be in the way of the next try
+            raise
+        write_answer(folder, answer)
+        answer |= {"key": str(folder / KEY), "certificate": str(folder / CERTIFICATE), "ca": str(folder / CA)}
+    else:
+        answer = client.post(f"{API}/tokens", body)
     if as_json:
         click.echo(json.dumps(answer))
     elif role == "subscriber":
-        for name in ("user", "password", "host", "port", "topic"):
-            click.echo(f"{name:9}{answer[name]}")
+        for name in ("user", "password", "key", "certificate", "ca", "host", "port", "topic"):
+            if name in answer:
+                click.echo(f"{name:12}{answer[name]}")
     else:
         click.echo(answer["token"])
 

@@ -14,6 +14,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import OperationalError
+
 from edge_fleet.access.audit_head import Sealer
 from edge_fleet.access.certificates import broker_tls, revoked, write_revocations
 from edge_fleet.access.https import http_tls
@@ -26,7 +28,7 @@ from edge_fleet.brokers.choose import choose_broker, device_door, is_managed
 from edge_fleet.brokers.external import ExternalBroker
 from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.dispatch import Dispatcher
-from edge_fleet.errors import HomeInvalid
+from edge_fleet.errors import BrokerFailed, HomeInvalid
 from edge_fleet.events import EventBus
 from edge_fleet.home import Home, announce, locked, making
 from edge_fleet.http_server import HttpServer, listening
@@ -116,7 +118,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
                     serials = revoked(connection, now_ms())
                 write_revocations(Path(tls.crl), authority, serials, now_ms())
 
-        accounts = Accounts(store, keys, config.fleet, broker, list_revoked)
+        accounts = Accounts(store, keys, config.fleet, broker, now_ms, list_revoked)
         list_revoked()
         broker.start(accounts.listed())
         stack.callback(broker.stop)
@@ -237,13 +239,17 @@ def serve(home: Home, config: ServerConfig, ready: Callable[[str], None]) -> Non
 
 
 def watch(server: Server, stopping: threading.Event) -> None:
-    """Start a managed broker afresh when it runs but has not let the server in for long.
+    """Start a managed broker afresh when it runs but has not let the server in for long; end what is over.
 
     A device that fills nats-server's store locks everybody out, the server too; an empty store lets
     all in again, and nothing that counts was in it.
     """
     last_up = time.monotonic()
     while not stopping.wait(WATCH_S):
+        try:
+            server.accounts.expire()
+        except (OperationalError, BrokerFailed) as error:  # at the next turn
+            log.warning("accounts not looked at", extra={"reason": " ".join(str(error).split())[:200]})
         if server.link.is_up or server.broker.pid is None:
             last_up = time.monotonic()
         elif time.monotonic() - last_up > STUCK_S:

@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edge_fleet.errors import HomeInvalid
+from edge_fleet.errors import HomeInvalid, RequestInvalid
 from edge_fleet.keys import write_secret
 
 KEY, CERTIFICATE = "authority.key", "authority.pem"
@@ -33,7 +34,7 @@ _SKEW = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Issued:
-    """A device's certificate; `serial` in hex."""
+    """A device's or subscriber's certificate; `serial` in hex."""
 
     serial: str
     pem: str
@@ -66,6 +67,23 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
         return Issued(f"{made.serial_number:x}", _pem(made), round(end.timestamp() * 1000))
+
+    def certify_subscriber(self, user: str, request: str, now_ms: int, expires_ms: int) -> Issued:
+        """A certificate for the key of a request (RFC 2986, PEM); its common name is the MQTT user.
+
+        Of the request only the key counts, and that its sender holds it: names and extensions are ours.
+
+        Raises:
+            RequestInvalid: It is not one, is not signed with its own key, or the key is weak.
+        """
+        key = _requested_key(request)
+        made = (
+            self._builder(user, _time(now_ms), _time(expires_ms))
+            .public_key(key)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        return Issued(f"{made.serial_number:x}", _pem(made), expires_ms)
 
     def certify_server(self, hosts: Sequence[str], now_ms: int) -> tuple[str, bytes]:
         """A certificate for the broker under these names and addresses, and its key; PEM."""
@@ -149,6 +167,26 @@ def make_authority(fleet: str, now_ms: int) -> Authority:
         .sign(key, hashes.SHA256())
     )
     return Authority(key, certificate)
+
+
+def _requested_key(request: str) -> ec.EllipticCurvePublicKey | Ed25519PublicKey | rsa.RSAPublicKey:
+    try:
+        parsed = x509.load_pem_x509_csr(request.encode())
+        signed, key = parsed.is_signature_valid, parsed.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RequestInvalid(f"the certificate request is not one in PEM: {reason}") from None
+    if not signed:
+        raise RequestInvalid("the certificate request is not signed with its own key")
+    if isinstance(key, Ed25519PublicKey):
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
+        return key
+    if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 4096:
+        return key
+    raise RequestInvalid(
+        "the certificate request's key is not P-256, P-384, Ed25519, or RSA of 2048 to 4096 bits"
+    )
 
 
 def _signs_only() -> x509.KeyUsage:

@@ -1,4 +1,4 @@
-"""Devices' certificates as rows: issuing, issuing again before they expire, and the list of revoked ones."""
+"""Certificates as rows: issuing, issuing a device's again before it expires, and the list of revoked ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, insert, or_, select
 
 from edge_fleet.access.authority import DEVICE_DAYS, RENEW_SHARE, Authority, open_authority
 from edge_fleet.audit import record
+from edge_fleet.auth import NewToken
 from edge_fleet.brokers.base import DeviceTls
 from edge_fleet.brokers.choose import device_door, device_tls, is_managed
 from edge_fleet.brokers.external import parse_url
@@ -17,7 +18,7 @@ from edge_fleet.config import ServerConfig
 from edge_fleet.errors import HomeInvalid
 from edge_fleet.home import Home
 from edge_fleet.keys import write_secret
-from edge_fleet.schema import certificates, device_keys, devices
+from edge_fleet.schema import certificates, device_keys, devices, subscriber_certificates, tokens
 
 DAY_MS = 86_400_000
 SERVER_CERTIFICATE, SERVER_KEY = "server.pem", "server.key"
@@ -54,8 +55,41 @@ def current(connection: Connection, authority: Authority, device: str, now_ms: i
     return issued.pem, issued.expires_ms - _RESERVE_MS
 
 
+def certify_subscriber(
+    connection: Connection,
+    authority: Authority,
+    token: NewToken,
+    user: str,
+    request: str,
+    actor: str,
+    now_ms: int,
+) -> str:
+    """A certificate for the key of a subscriber's request, for as long as its token.
+
+    Args:
+        token: Just made in the same transaction, with an end.
+        request: RFC 2986, PEM.
+
+    Raises:
+        RequestInvalid: See `Authority.certify_subscriber`.
+    """
+    assert token.expires_ms is not None
+    issued = authority.certify_subscriber(user, request, now_ms, token.expires_ms)
+    connection.execute(
+        insert(subscriber_certificates).values(
+            serial=issued.serial,
+            token=token.id,
+            pem=issued.pem,
+            issued_ms=now_ms,
+            expires_ms=issued.expires_ms,
+        )
+    )
+    record(connection, actor, "certificate issued", token.id, now_ms, serial=issued.serial)
+    return issued.pem
+
+
 def revoked(connection: Connection, now_ms: int) -> list[str]:
-    """Serials of certificates of devices that were put out of the fleet, and of keys that were left.
+    """Serials that count no more: of devices put out, of keys that were left, of subscribers whose token was.
 
     A key is left when the device has spoken with the next: until then it may have to connect with the old
     one, to hear that the next counts. Expired certificates are refused anyway.
@@ -69,13 +103,18 @@ def revoked(connection: Connection, now_ms: int) -> list[str]:
         )
         .exists()
     )
-    query = (
+    of_devices = (
         select(certificates.c.serial)
         .join(devices, devices.c.id == certificates.c.device)
         .where(or_(devices.c.revoked_ms.is_not(None), left), certificates.c.expires_ms > now_ms)
-        .order_by(certificates.c.serial)
     )
-    return list(connection.execute(query).scalars())
+    theirs = subscriber_certificates
+    of_subscribers = (
+        select(theirs.c.serial)
+        .join(tokens, tokens.c.id == theirs.c.token)
+        .where(tokens.c.revoked_ms.is_not(None), theirs.c.expires_ms > now_ms)
+    )
+    return sorted([*connection.execute(of_devices).scalars(), *connection.execute(of_subscribers).scalars()])
 
 
 def broker_tls(config: ServerConfig, home: Home, now_ms: int) -> tuple[DeviceTls | None, Authority | None]:

@@ -10,17 +10,20 @@ from sqlalchemy import select, update
 
 from edge_contracts.model import Frozen, Identifier
 from edge_fleet.access import users
+from edge_fleet.access.certificates import certify_subscriber
 from edge_fleet.api.access import Admin, Operator, Shared, area_of, every
 from edge_fleet.audit import record
 from edge_fleet.auth import PERSONAL, Principal, Right, Role, make_token
 from edge_fleet.brokers.choose import device_door
 from edge_fleet.errors import Conflict, Forbidden, NotFound, RequestInvalid
 from edge_fleet.schema import tokens
+from edge_fleet.services import Server
 
 AREA = "tokens"
 router = APIRouter(prefix="/api/v1", tags=[AREA])
 
 ENROL_TTL_S = 24 * 3600
+CERTIFIED_TTL_S = 365 * 24 * 3600  # a certificate has an end
 MAX_TTL_S = 10 * 365 * 24 * 3600
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,32}:(read|write)$")]
 
@@ -33,6 +36,7 @@ class TokenRequest(Frozen):
         device_labels: Of the device that enrols with it; stronger than its own word.
         scopes: AREA:read or AREA:write, such as rollouts:write; None for all that the role may.
         user: Whose it is: it may no more than that user, and nothing while that user is disabled.
+        certificate_request: Of a subscriber, where the device port asks for certificates: RFC 2986, PEM.
     """
 
     role: Role = Role.ENROL
@@ -43,11 +47,14 @@ class TokenRequest(Frozen):
     )
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=32)] | None = None
     user: Identifier | None = None
+    certificate_request: str | None = Field(default=None, max_length=16_384)
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
         if self.role not in PERSONAL and (self.scopes is not None or self.user is not None):
             raise ValueError(f"scopes and user are for people's roles, not for {self.role}")
+        if self.certificate_request is not None and self.role is not Role.SUBSCRIBER:
+            raise ValueError(f"certificate_request is for subscribers, not for {self.role}")
         return self
 
 
@@ -57,12 +64,11 @@ def create_token(body: TokenRequest, request: Request, services: Shared, who: Op
     if body.role is not Role.ENROL and not who.may(Right.ADMIN, AREA):
         raise Forbidden(f"a token of role {who.role} may make enrolment tokens only")
     _require_narrower(body, request, who)
-    if body.role is Role.SUBSCRIBER and services.authority is not None:
-        raise Conflict(
-            "the device port asks for certificates, and subscribers have none; use the API's telemetry"
-        )
+    certified = _require_fitting(body, services)
     now_ms = services.now_ms()
-    lifetime_s = body.expires_s or (ENROL_TTL_S if body.role is Role.ENROL else None)
+    lifetime_s = body.expires_s or {Role.ENROL: ENROL_TTL_S}.get(
+        body.role, CERTIFIED_TTL_S if certified else None
+    )
     expires_ms = now_ms + 1000 * lifetime_s if lifetime_s else None
     with services.store.write() as connection:
         if body.user is not None:
@@ -87,16 +93,24 @@ def create_token(body: TokenRequest, request: Request, services: Shared, who: Op
             label=body.label,
             **{name: value for name, value in (("scopes", body.scopes), ("user", body.user)) if value},
         )
+        if certified and services.authority is not None:
+            account, request_pem = services.accounts.subscriber(token.id), body.certificate_request or ""
+            certificate = certify_subscriber(
+                connection, services.authority, token, account.user, request_pem, who.name, now_ms
+            )
     answer = {"id": token.id, "role": token.role, "expires_ms": token.expires_ms}
     if body.role is not Role.SUBSCRIBER:
         return {**answer, "token": token.secret}
     account = services.accounts.subscriber(token.id)
     services.accounts.apply(account)
     address = device_door(services.config)
+    proof = {"password": account.password}
+    if certified and services.tls is not None:
+        proof = {"certificate": certificate, "ca": services.tls.ca}
     return {
         **answer,
         "user": account.user,
-        "password": account.password,
+        **proof,
         "host": address.reachable_host,
         "port": address.port,
         "topic": account.subscribe[0],
@@ -132,6 +146,18 @@ def revoke_token(token_id: str, services: Shared, who: Admin) -> dict[str, Any]:
     if row.role == Role.SUBSCRIBER:
         services.accounts.apply()
     return {"id": token_id, "revoked": True}
+
+
+def _require_fitting(body: TokenRequest, services: Server) -> bool:
+    """Whether a subscriber gets a certificate; it must ask for one where the broker does, and only there."""
+    if body.role is not Role.SUBSCRIBER:
+        return False
+    asked, needed = body.certificate_request is not None, services.authority is not None
+    if needed and not asked:
+        raise Conflict("the device port asks for certificates: edge-fleet token create --certificate FOLDER")
+    if asked and not needed:
+        raise Conflict("the device port asks for no certificates; see edge-fleet serve --client-certificates")
+    return needed
 
 
 def _require_narrower(body: TokenRequest, request: Request, who: Principal) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
 
 from edge_fleet.schema.base import ROW_ID, metadata
 
@@ -31,6 +31,17 @@ tokens = Table(
     Column("replaced_ms", BigInteger),  # when the session got its next secret
     Index("tokens_by_session", "session"),
     Index("tokens_by_owner", "owner"),
+)
+
+# What the broker knows subscribers by, where it asks for certificates. Rows are only ever added.
+subscriber_certificates = Table(
+    "subscriber_certificates",
+    metadata,
+    Column("serial", String(40), primary_key=True),  # hex
+    Column("token", String(32), ForeignKey("tokens.id"), nullable=False),
+    Column("pem", Text, nullable=False),
+    Column("issued_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
 )
 
 # People. Rows are never deleted: the audit log names them.

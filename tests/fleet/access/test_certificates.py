@@ -320,11 +320,6 @@ def _seen(fleet: Running, device: str) -> bool:
         return connection.execute(query).scalar() is not None
 
 
-def test_a_subscriber_is_not_promised_what_it_cannot_have(fleet: Running) -> None:
-    answer = fleet.admin.post("/api/v1/tokens", json={"role": "subscriber"})
-    assert answer.status_code == 409 and "certificates" in answer.json()["message"]
-
-
 @pytest.mark.parametrize(
     ("broker", "words"),
     [("nats", "need --broker mosquitto"), ("mqtts://broker.example:8883", "need --broker-files")],
