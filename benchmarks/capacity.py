@@ -48,7 +48,7 @@ from edge_fleet.config import ServerConfig
 from edge_fleet.errors import FleetError
 from edge_fleet.home import Home, find_running
 from edge_fleet.keys import read_keys
-from edge_fleet.serve import initialise
+from edge_fleet.serve import initialise, now_ms
 from edge_fleet.simulation.connection import Pace
 from edge_fleet.simulation.counts import Counts, total
 from edge_fleet.simulation.enrolling import enrol_missing
@@ -184,7 +184,7 @@ class Capacity:
     def _floor(self) -> tuple[Sampled, float]:
         store = open_store(self.home.database_url(self.config))
         broker = choose_broker(self.config, self.place / "floor", lambda: None)
-        broker.start(Accounts(store, self.keys, FLEET, broker).listed())
+        broker.start(Accounts(store, self.keys, FLEET, broker, now_ms).listed())
         store.close()
         # nobody answers: what is not acknowledged is not sent again, so that as much is sent as with a server
         pace = Pace(EVERY_S, self.options.hello, 100, CONNECTS_PER_S, resend_s=float("inf"))

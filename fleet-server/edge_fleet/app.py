@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_contracts.errors import ContractError
-from edge_fleet.access.limits import Budget, RateLimit, SecureHeaders
+from edge_fleet.access.limits import Budget, RateLimit, SecureHeaders, secure
 from edge_fleet.api import (
     admin,
     alerts,
@@ -182,4 +182,6 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
 async def _broken_promise(request: Request, error: Exception) -> JSONResponse:
     """A fault of ours: the client gets a plain word, the log gets the rest."""
     log.error("request failed", extra={"path": request.url.path}, exc_info=error)
-    return _answer(500, "internal", "the server failed; its log has the reason")
+    answer = _answer(500, "internal", "the server failed; its log has the reason")
+    secure(answer.headers, request.url.scheme)  # this one is made outside of `SecureHeaders`
+    return answer

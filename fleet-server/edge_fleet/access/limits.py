@@ -101,6 +101,14 @@ class RateLimit:
         return hashlib.sha256(stated.encode()).hexdigest() if stated else ""
 
 
+def secure(headers: MutableHeaders, scheme: str) -> None:
+    """Add to an answer's headers what they do not say."""
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if scheme == "https":
+        headers.setdefault("Strict-Transport-Security", HSTS)
+
+
 class SecureHeaders:
     """Adds to every answer what it does not say for itself."""
 
@@ -113,11 +121,7 @@ class SecureHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers.setdefault("Strict-Transport-Security", HSTS)
+                secure(MutableHeaders(scope=message), scope["scheme"])
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

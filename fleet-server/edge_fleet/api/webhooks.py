@@ -9,6 +9,7 @@ from pydantic import Field
 
 from edge_contracts.model import Frozen
 from edge_fleet.api.access import Admin, Reader, Shared
+from edge_fleet.audit import record
 from edge_fleet.webhooks import rows
 
 router = APIRouter(prefix="/api/v1/webhooks", tags=["webhooks"])
@@ -59,6 +60,7 @@ def test_webhook(webhook: str, services: Shared, who: Admin) -> dict[str, Any]:
     with services.store.write() as connection:
         rows.require(connection, webhook)
         rows.enqueue(connection, "test", {"by": who.name}, now_ms, only=webhook)
+        record(connection, who.name, "webhook tested", webhook, now_ms)
     return {"id": webhook, "queued": True}
 
 

@@ -109,9 +109,9 @@ def canary(
 
 
 @router.get("/console/rollouts/new/canary")
-def canary_again(services: Shared, visitor: Planner) -> Response:
-    """The page again: nothing is kept of that form."""
-    return _page(services, visitor, "")
+def canary_again(visitor: Planner) -> Response:
+    """The empty form again: nothing is kept of one that was sent."""
+    return go("/rollouts/new")
 
 
 @router.post("/console/rollouts/new")
@@ -218,7 +218,7 @@ def _page(
         known=known,
         form={
             **CANARY,
-            **({"release": known[0]} if known else {}),
+            "release": known[0] if known else "",
             **{k: v for k, v in (form or {}).items() if v},
         },
         wrong=wrong or {},

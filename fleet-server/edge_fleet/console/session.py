@@ -123,9 +123,10 @@ def _end(request: Request) -> None:
     services = shared(request)
     now_ms = services.now_ms()
     with suppress(Unauthorized), services.store.write() as connection:
-        row = find_token(connection, request.cookies.get(COOKIE, ""), now_ms)
-        if row.session is not None:
-            sessions.forget(connection, row.session, now_ms)
+        who = authenticate(connection, request.cookies.get(COOKIE, ""), now_ms)
+        if who.session:
+            sessions.forget(connection, who.session, now_ms)
+            record(connection, who.name, "logout", who.session, now_ms)
 
 
 def current(request: Request) -> Session:
