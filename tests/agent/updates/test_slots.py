@@ -222,3 +222,22 @@ def test_what_is_removed_for_the_next_bundle_is_told_with_the_reason() -> None:
     assert (told.event, told.bundle, told.code) == ("cleaned-up", OLDER.bundle, "place-needed")
     assert "the last good bundle" in told.detail
     assert step(after, Event.STAGING)[1] == (Erase(Slot.B),), "told although nothing was there"
+
+
+def test_a_shadow_that_runs_is_told_and_leaves_the_slots_as_they_are() -> None:
+    assigned, _ = step(IDLE, Event.ASSIGNED, Fact(number=2))
+    after, actions = step(assigned, Event.SHADOWED, Fact(held=NEW))
+    assert after.progress is not None and after.progress.phase is Report.SHADOW
+    assert (after.held, after.active, after.last_good) == (IDLE.held, IDLE.active, IDLE.last_good)
+    assert [type(action) for action in actions] == [Tell]
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_shadow_that_is_stopped_changes_only_what_is_told_of_it(phase: Phase) -> None:
+    shadowing = replace(IN_PHASE[phase], progress=Progress(assignment=2, phase=Report.SHADOW))
+    after, actions = step(shadowing, Event.SHADOW_STOPPED, Fact(code="memory"))
+    assert after.progress is not None
+    assert (after.progress.phase, after.progress.code) == (Report.ROLLED_BACK, "memory")
+    assert replace(after, progress=shadowing.progress) == shadowing and actions == ()
+    # something else is assigned by now: what is told of that stays
+    assert step(IN_PHASE[phase], Event.SHADOW_STOPPED, Fact(code="memory")) == (IN_PHASE[phase], ())
