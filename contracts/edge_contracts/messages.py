@@ -43,15 +43,18 @@ class Phase(StrEnum):
     REFUSED = "refused"
     SHADOW = "shadow"  # assigned as a shadow: it runs beside what answers, and its answers go nowhere
 
+    READY = "ready"  # assigned with `hold`: it lies checked in the spare slot, and what answers goes on
+
 
 # Until something else is assigned; a shadow that is stopped, or a release that fails later, is rolled back.
-FINAL_PHASES = frozenset({Phase.CONFIRMED, Phase.ROLLED_BACK, Phase.REFUSED, Phase.SHADOW})
+FINAL_PHASES = frozenset({Phase.CONFIRMED, Phase.ROLLED_BACK, Phase.REFUSED, Phase.SHADOW, Phase.READY})
 
 
 class Knows(StrEnum):
     """What a server may ask of a device only if its hello says that it knows it."""
 
     SHADOW = "shadow"  # `Assignment.shadow`
+    HOLD = "hold"  # `Assignment.hold`
     KEYS = "keys"  # `Assignment.known_key` and `change_key`
 
 
@@ -273,6 +276,7 @@ class Assignment(Frozen):
         permit_downgrade: Signed permission to go below the counter.
         expires_ms: Unix milliseconds after which it must not be begun; 0 for never.
         keys: Signed statements about keys (`trust.KeyStatement`) to follow first; known ones do no harm.
+        hold: Bring and check it, say "ready", and do not switch (`Knows.HOLD`).
         known_key: Id of the key that the device is known by, once that has changed (`Knows.KEYS`).
         change_key: Id of the key that the device is to change; an order for another key is an old one.
         shadow: Run the bundle beside what answers, on these terms, and switch nothing (`Knows.SHADOW`).
@@ -292,6 +296,7 @@ class Assignment(Frozen):
     expires_ms: int = Field(default=0, ge=0)
     keys: tuple[Annotated[bytes, Field(max_length=MAX_STATEMENT_BYTES)], ...] = later(())
     shadow: ShadowTerms | None = later(None)
+    hold: bool = later(False)
     known_key: KeyName | Literal[""] = later("")
     change_key: KeyName | Literal[""] = later("")
 

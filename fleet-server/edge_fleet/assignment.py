@@ -19,6 +19,7 @@ class State(StrEnum):
     DOWNLOADING = "downloading"
     TRIAL = "trial"
     SHADOW = "shadow"  # it was assigned as a shadow, and runs as one
+    READY = "ready"  # it was to be brought and not switched to, and lies there
     CONFIRMED = "confirmed"
     ROLLED_BACK = "rolled-back"  # by the device itself
     REFUSED = "refused"
@@ -33,6 +34,7 @@ class Event(StrEnum):
     DOWNLOADING = "downloading"
     TRIAL = "trial"
     SHADOW = "shadow"
+    READY = "ready"
     CONFIRMED = "confirmed"
     ROLLED_BACK = "rolled-back"
     REFUSED = "refused"
@@ -44,6 +46,7 @@ _TOLD = {
     Event.DOWNLOADING: State.DOWNLOADING,
     Event.TRIAL: State.TRIAL,
     Event.SHADOW: State.SHADOW,
+    Event.READY: State.READY,
     Event.CONFIRMED: State.CONFIRMED,
     Event.ROLLED_BACK: State.ROLLED_BACK,
     Event.REFUSED: State.REFUSED,
@@ -67,9 +70,15 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     # it misbehaved after it was confirmed, and the device went back by itself
     (State.CONFIRMED, Event.ROLLED_BACK): State.ROLLED_BACK,
     (State.SHADOW, Event.ROLLED_BACK): State.ROLLED_BACK,
+    (State.READY, Event.READY): State.READY,
+    # what lay ready was damaged, or its place was needed: it is brought again
+    (State.READY, Event.RECEIVED): State.OFFERED,
+    (State.READY, Event.DOWNLOADING): State.DOWNLOADING,
+    (State.READY, Event.TRIAL): State.TRIAL,
+    (State.READY, Event.REFUSED): State.REFUSED,
 }
 
-ANSWERED = frozenset({State.CONFIRMED, State.ROLLED_BACK, State.REFUSED, State.SHADOW})
+ANSWERED = frozenset({State.CONFIRMED, State.ROLLED_BACK, State.REFUSED, State.SHADOW, State.READY})
 FAILED = frozenset({State.ROLLED_BACK, State.REFUSED})
 SETTLED = ANSWERED | {State.UNREACHABLE}
 
@@ -78,6 +87,7 @@ EVENT_OF: dict[messages.Phase, Event] = {
     messages.Phase.DOWNLOADING: Event.DOWNLOADING,
     messages.Phase.TRIAL: Event.TRIAL,
     messages.Phase.SHADOW: Event.SHADOW,
+    messages.Phase.READY: Event.READY,
     messages.Phase.CONFIRMED: Event.CONFIRMED,
     messages.Phase.ROLLED_BACK: Event.ROLLED_BACK,
     messages.Phase.REFUSED: Event.REFUSED,

@@ -37,6 +37,7 @@ def test_every_word_of_a_device_is_an_event() -> None:
         Event.ROLLED_BACK,
         Event.REFUSED,
         Event.SHADOW,
+        Event.READY,
     }
 
 

@@ -277,6 +277,24 @@ def taken_up(device: Device) -> None:
     device.updater.judged(HEALTHY)
 
 
+def ready(device: Device) -> None:
+    """A bundle lies ready in the spare slot."""
+    device.assign(10, "3", 10, hold=True)
+    assert device.updater.slots.phase is Phase.IDLE
+
+
+def ready_switched(device: Device) -> None:
+    """It is switched to."""
+    device.assign(11, "3", 10)
+    device.updater.judged(HEALTHY)
+
+
+def ready_dropped(device: Device) -> None:
+    """Another one lies ready, and is called off."""
+    device.assign(12, "2", 12, hold=True)
+    device.keep_what_it_has(13)
+
+
 def telemetry(device: Device) -> None:
     """Windows and events kept and acknowledged, added up and dropped when there are too many."""
     bundle = device.life.digest("1")
@@ -380,6 +398,9 @@ STEPS: dict[str, Callable[[Device], None]] = {
     "unhealthy": unhealthy,
     "stopped": stopped,
     "taken-up": taken_up,
+    "ready": ready,
+    "ready-switched": ready_switched,
+    "ready-dropped": ready_dropped,
     "shadow": shadow,
     "shadow-switched": shadow_switched,
     "shadow-dropped": shadow_dropped,

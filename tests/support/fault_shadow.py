@@ -35,7 +35,7 @@ def shadow_switched(device: Device) -> None:
 
 def shadow_dropped(device: Device) -> None:
     """Another one, which is let go."""
-    device.assign(22, "3", 22, shadow=TERMS)
+    device.assign(22, "2", 22, shadow=TERMS)
     assert is_shadowing(device.updater.slots)
     device.keep_what_it_has(23)
     assert OrderedShadows(device.life.home).settle(device.updater.slots)

@@ -32,7 +32,11 @@ FACTS = {
 }
 PASSED = (Event.ADVANCED, Event.FINISHED, Event.OPENED, Event.SWITCHED)
 # What a device says when all is well with what it was given.
-GOOD = {Part.SWITCH: assignment.Event.CONFIRMED, Part.SHADOW: assignment.Event.SHADOW}
+GOOD = {
+    Part.SWITCH: assignment.Event.CONFIRMED,
+    Part.SHADOW: assignment.Event.SHADOW,
+    Part.READY: assignment.Event.READY,
+}
 
 
 class World:
@@ -61,7 +65,7 @@ class World:
         }
         unable = "an old agent" if len(self.devices) % 4 == 3 else ""
         self.devices[name] = targets.Device(
-            name, ("arm-cpu",), labels, active=OLD, enrolled_s=self.now_s, unable=unable
+            name, ("arm-cpu",), labels, active=OLD, enrolled_s=self.now_s, unable=unable, unready=unable
         )
 
     # what the engine sees
@@ -112,8 +116,11 @@ class World:
             self.say(device, assignment.Event.SILENT)
         for one in found.begin:
             self.number += 1
-            self.begun.append((self.now_s, one.device))
             row = self.reached.get(one.device)
+            if row is not None and row.member.state is State.READY:
+                self.was_silent.add((one.device, self.number))  # all at once: neither rate nor cap holds it
+            else:
+                self.begun.append((self.now_s, one.device))
             stage = self.position.stage if row is None else row.member.stage
             used = {} if row is None else dict(row.used)
             if one.cause is not None:
@@ -225,16 +232,16 @@ class World:
             assert one.device not in self.busy, "begun while another rollout has it"
             assert one.device not in self.skipped, "begun although an operator left it out"
             stage = self.position.stage if row is None else row.member.stage
-            shadowing = self.position.part is Part.SHADOW and stage == self.position.stage
-            assert one.part is (Part.SHADOW if shadowing else Part.SWITCH), "switched before its stage is"
-            if one.part is Part.SHADOW:
+            first = self.position.part is not Part.SWITCH and stage == self.position.stage
+            assert one.part is (self.position.part if first else Part.SWITCH), "switched before its stage is"
+            if one.part is not Part.SWITCH:
                 assert not self.devices[one.device].unable, "asked for what it does not know"
             if row is not None:
                 assert row.back is None, "given the release while it is going back"
-            if row is not None and row.member.state is State.SHADOW:
-                assert one.cause is None and row.part is Part.SHADOW, "a shadow for no reason"
+            if row is not None and row.member.state in (State.SHADOW, State.READY):
+                assert one.cause is None and row.part is not Part.SWITCH, "prepared for no reason"
             elif row is not None:
-                assert row.part is one.part, "what failed as a shadow is given to run"
+                assert row.part in (one.part, Part.READY), "what failed as a shadow is given to run"
                 assert row.member.state in (State.REFUSED, State.ROLLED_BACK), "two at once on a device"
                 budgets = self.plan.retries.model_dump()
                 assert one.cause is not None, "begun again for no cause"
@@ -263,6 +270,10 @@ class World:
     def check_switch(self) -> None:
         """Shadows are over by themselves only when enough of them were watched, and agree."""
         rows = [r for r in self.counted if r.member.stage == self.position.stage]
+        if self.position.part is Part.READY:
+            ready = sum(r.member.state is State.READY for r in rows)
+            assert ready >= self.plan.quorum * len(rows) - 1e-9, "switched before a quorum was ready"
+            return
         well = {r.device for r in rows if r.member.state is State.SHADOW}
         seen = {r.device for r in self.readings if r.shadow == NEW}
         expected = [r for r in rows if r.member.state not in (State.REFUSED, State.ROLLED_BACK)]
@@ -283,8 +294,8 @@ class World:
         """Of what is stored, after a step."""
         if self.position.phase in ENDED:
             for row in self.counted:
-                left = row.part is Part.SHADOW and row.back is None and row.state not in assignment.FAILED
-                assert not left, "a shadow runs on after the end"
+                left = row.part is not Part.SWITCH and row.back is None and row.state not in assignment.FAILED
+                assert not left, "what was prepared stays after the end"
         rate = self.plan.rate
         if rate is not None:
             ceiling = rate.per_minute if rate.factor == 1 else rate.max_per_minute or math.inf

@@ -86,7 +86,7 @@ def decide(assignment: Assignment, slots: Slots, now_ms: int, busy: bool) -> Dec
             f"release counter {assignment.counter} is below {slots.floor}, which was confirmed here, "
             "and the assignment does not permit it",
         )
-    held = Held(assignment.bundle, assignment.counter, assignment.number)
+    held = Held(assignment.bundle, assignment.counter, assignment.number, hold=assignment.hold)
     if slots.bundle_in(slots.active) == assignment.bundle:
         return Satisfied(held)
     if assignment.shadow is not None and slots.bundle_in(slots.active) is None:

@@ -57,6 +57,7 @@ class Event(StrEnum):
     STAGED = "staged"  # a verified bundle lies complete in the spare slot
     CHECKED = "checked"  # it opened, agreed and was fast enough in a child process
     CHECK_FAILED = "check-failed"
+    READIED = "readied"  # the same as checked, of a bundle that waits in its slot for the word to switch
     HEALTHY = "healthy"  # it has answered long enough
     UNHEALTHY = "unhealthy"
     ROLLBACK = "rollback"  # a person at the device wants the last good one
@@ -83,6 +84,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.IDLE, Event.STAGED): Phase.STAGED,
     (Phase.STAGED, Event.CHECKED): Phase.TRIAL,
     (Phase.STAGED, Event.CHECK_FAILED): Phase.IDLE,
+    (Phase.STAGED, Event.READIED): Phase.IDLE,  # it is nobody's candidate until it is assigned to run
     (Phase.TRIAL, Event.HEALTHY): Phase.IDLE,
     (Phase.TRIAL, Event.UNHEALTHY): Phase.IDLE,
     (Phase.IDLE, Event.ROLLBACK): Phase.IDLE,
@@ -108,12 +110,14 @@ class Held:
         counter: Of the release that brought it; 0 for a local install.
         assignment: Number of the assignment that brought it, None for a local install.
         choice: The way of running it that its check settled on, None before.
+        hold: Whether it is to wait for another assignment once it is checked.
     """
 
     bundle: str
     counter: int = 0
     assignment: int | None = None
     choice: Choice | None = None
+    hold: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,10 @@ def _staging(slots: Slots, fact: Fact) -> Step:
         pinned = ", the last good bundle" if slots.last_good is slots.spare else ""
         why = f"slot {slots.spare}{pinned}: the next bundle needs its place, {slots.active} answers meanwhile"
         actions = (*actions, Tell("cleaned-up", gone, None, "place-needed", why))
-    return replace(slots, held=held, last_good=None), actions
+    after = replace(slots, held=held, last_good=None)
+    if _is_ready(slots, slots.spare):  # a person's bundle takes its place: it is fetched again
+        after = _report(after, Report.RECEIVED, Fact(code="place-needed", detail="its slot was needed"))
+    return after, actions
 
 
 def _staged(slots: Slots, fact: Fact) -> Step:
@@ -317,6 +324,14 @@ def _checked(slots: Slots, fact: Fact) -> Step:
     if held.assignment is not None:
         after = _report(after, Report.TRIAL, Fact(detail="answers live inputs"))
     return after, (Serve(slot), Tell("trial-started", held.bundle, held.assignment))
+
+
+def _readied(slots: Slots, fact: Fact) -> Step:
+    slot, held = _candidate(slots)
+    after = replace(slots, candidate=None, checks=0)
+    after = replace(after, held={**slots.held, slot: replace(held, choice=fact.choice)})
+    after = _report(after, Report.READY, Fact(detail="checked, waits for the word to switch"))
+    return after, (Tell("readied", held.bundle, held.assignment),)
 
 
 def _check_failed(slots: Slots, fact: Fact) -> Step:
@@ -370,10 +385,14 @@ def _damaged(slots: Slots, fact: Fact) -> Step:
     number = None
     if slot is slots.active:
         after = replace(after, active=slots.last_good, last_good=None)
-        if held.assignment is not None and held.assignment == slots.number and slots.phase is Phase.IDLE:
+        is_assigned = held.assignment is not None and held.assignment == slots.number
+        if is_assigned and slots.phase is Phase.IDLE:
             # not a final word: the server's next answer to hello has it fetched again
             number = held.assignment
             after = _report(after, Report.RECEIVED, Fact(code=fact.code or "damaged", detail=fact.detail))
+    elif _is_ready(slots, slot):
+        number = held.assignment
+        after = _report(after, Report.RECEIVED, Fact(code=fact.code or "damaged", detail=fact.detail))
     tell = Tell("damaged", held.bundle, number, fact.code or "damaged", fact.detail)
     return after, (Serve(after.active), Erase(slot), tell)
 
@@ -407,6 +426,7 @@ _EFFECTS: dict[Event, Callable[[Slots, Fact], Step]] = {
     Event.STAGED: _staged,
     Event.CHECKED: _checked,
     Event.CHECK_FAILED: _check_failed,
+    Event.READIED: _readied,
     Event.HEALTHY: _healthy,
     Event.UNHEALTHY: _unhealthy,
     Event.ROLLBACK: _rollback,
@@ -414,6 +434,13 @@ _EFFECTS: dict[Event, Callable[[Slots, Fact], Step]] = {
     Event.STOPPED: _stopped,
     Event.RESTARTED: _restarted,
 }
+
+
+def _is_ready(slots: Slots, slot: Slot) -> bool:
+    """Whether this slot holds what the newest assignment has had brought, and nothing more yet."""
+    held, told = slots.held.get(slot), slots.progress
+    is_told = told is not None and told.phase is Report.READY
+    return is_told and held is not None and held.assignment == slots.number
 
 
 def _without_candidate(slots: Slots, active: Slot | None) -> Slots:

@@ -53,6 +53,7 @@ class HeldRecord(Frozen):
     counter: int = Field(ge=0)
     assignment: int | None
     choice: ChoiceRecord | None
+    hold: bool = later(False)
 
 
 class StateRecord(Frozen):
@@ -197,7 +198,9 @@ def _held_record(held: Held) -> HeldRecord:
     if held.choice is not None:
         stated = {name: value for name, value in asdict(held.choice).items() if name != "option"}
         choice = ChoiceRecord(**asdict(held.choice.option), **stated)
-    return HeldRecord(bundle=held.bundle, counter=held.counter, assignment=held.assignment, choice=choice)
+    return HeldRecord(
+        bundle=held.bundle, counter=held.counter, assignment=held.assignment, choice=choice, hold=held.hold
+    )
 
 
 def _slots(record: StateRecord) -> Slots:
@@ -220,4 +223,4 @@ def _held(record: HeldRecord) -> Held:
     if found is not None:
         option = Option(found.artifact, found.runtime, found.device)
         choice = Choice(option, found.fallback, found.latency_p95_ms)
-    return Held(record.bundle, record.counter, record.assignment, choice)
+    return Held(record.bundle, record.counter, record.assignment, choice, record.hold)

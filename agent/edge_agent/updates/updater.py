@@ -530,7 +530,9 @@ class Updater:
                 "latency_p95_ms": round(report.latency_p95_ms, 3),
             },
         )
-        self.advance(Event.CHECKED, Fact(choice=report.choice))
+        candidate = self.slots.held.get(self.slots.candidate) if self.slots.candidate is not None else None
+        waits = candidate is not None and candidate.hold
+        self.advance(Event.READIED if waits else Event.CHECKED, Fact(choice=report.choice))
 
 
 DAMAGED = "damaged"

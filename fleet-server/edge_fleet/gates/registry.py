@@ -45,7 +45,7 @@ class Gate:
 
 
 GATES: dict[str, Gate] = {}
-HAVE_IT = frozenset({State.CONFIRMED, State.SHADOW})
+HAVE_IT = frozenset({State.CONFIRMED, State.SHADOW, State.READY})
 
 
 def gate(

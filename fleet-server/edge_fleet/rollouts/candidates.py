@@ -90,6 +90,7 @@ def load_devices(
             health=_health(row, phases.get(row.id), now_ms),
             enrolled_s=row.enrolled_ms / 1000,
             unable=_unable(row.state, published),
+            unready=_unready(row.state),
         )
         for row in rows
     ]
@@ -195,6 +196,12 @@ def _unable(state: Mapping[str, Any] | None, published: frozenset[str]) -> str:
     if active is None:
         return "nothing answers there that it could run beside"
     return "" if active in published else "what answers there was not published here"
+
+
+def _unready(state: Mapping[str, Any] | None) -> str:
+    """Why a device cannot have a release wait in its spare slot; "" when it can."""
+    knows = Knows.HOLD in ((state or {}).get("knows") or ())
+    return "" if knows else "its agent does not know how to wait with a release"
 
 
 def active_bundle(state: Mapping[str, Any] | None) -> str | None:

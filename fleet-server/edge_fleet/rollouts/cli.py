@@ -169,7 +169,7 @@ _order("pause", "Begin no further device; a failing gate still counts.")
 _order("resume", "Go on; the stage bakes anew.")
 _order(
     "advance",
-    "Wait no longer: begin now, or take the stage, or its shadows, as passed. Never past a failed gate.",
+    "Wait no longer: begin now, or take the stage, or its first part, as passed. Never past a failed gate.",
 )
 _order("abort", "Stop for good; devices keep what they have.")
 
@@ -280,5 +280,6 @@ def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:
 
 def _stage(row: Mapping[str, Any]) -> str:
     shares: Sequence[Any] = row["stages"]
-    part = " (as a shadow)" if row["part"] == "shadow" and row["phase"] not in _ENDED else ""
+    parts = {"shadow": " (as a shadow)", "ready": " (being brought)"}
+    part = parts.get(row["part"], "") if row["phase"] not in _ENDED else ""
     return f"{row['stage'] + 1} of {len(shares)}{part}"

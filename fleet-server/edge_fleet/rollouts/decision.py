@@ -66,7 +66,9 @@ def decide(
         return Decision(FAILURE[plan.on_failure], why, verdicts)
     if begins:
         return Decision(None, "", verdicts)
-    if position.phase is Phase.RUNNING:
+    if position.phase is Phase.RUNNING and position.part is Part.READY:
+        event, why = _ready(plan, evidence, waits, direct)
+    elif position.phase is Phase.RUNNING:
         event, why = _settle(plan, evidence, waits)
         if event is Event.SETTLED and position.part is not Part.SWITCH:
             event, why = _prepared(plan, evidence, direct, why)
@@ -126,6 +128,22 @@ def _settle(plan: RolloutPlan, evidence: StageEvidence, waits: Sequence[str]) ->
     if answered < needed:
         return None, f"{answered} of {len(stage)} devices of the stage have answered, {needed} needed"
     return Event.SETTLED, f"{answered} of {len(stage)} devices of the stage have answered"
+
+
+def _ready(
+    plan: RolloutPlan, evidence: StageEvidence, waits: Sequence[str], direct: int
+) -> tuple[Event | None, str]:
+    """Whether a quorum of the stage, those included that have still to begin, has the release ready."""
+    stage = evidence.of_stage
+    total = len(stage) + len(waits)
+    if not total:
+        told = f"none of the {direct} devices of the stage can wait with it" if direct else "nothing to bring"
+        return Event.SWITCHED, told
+    ready = sum(member.state is State.READY for member in stage)
+    needed = math.ceil(plan.quorum * total)
+    if ready < needed:
+        return None, f"{ready} of {total} devices of the stage have it ready, {needed} needed"
+    return Event.SWITCHED, f"{ready} of {total} devices of the stage have it ready: all are told to switch"
 
 
 def _prepared(

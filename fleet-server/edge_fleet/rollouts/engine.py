@@ -65,7 +65,10 @@ class View:
         """
         cause = row.cause(self.plan.retries)
         here = row.member.stage == self.position.stage and row.part is self.position.part
-        return (cause, row.part) if cause is not None and (row.part is Part.SWITCH or here) else None
+        if cause is None or not (row.part is not Part.SHADOW or here):
+            return None
+        # what could not be brought before the others were switched is brought and switched to
+        return cause, row.part if here else Part.SWITCH
 
 
 @dataclass(frozen=True)
@@ -232,11 +235,15 @@ def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _
     """
     plan, retries, position = view.plan, view.plan.retries, view.position
     wanted: list[Begin] = []
+    at_once: list[Begin] = []
     waits: list[str] = []
     direct = 0
     for row in view.counted:
         if row.prepared and (position.part is Part.SWITCH or row.member.stage < position.stage):
             begin = Begin(row.device, row.member.bundle)
+            if row.part is Part.READY:  # nothing is downloaded any more: one order to all
+                _admit(plan, begin, row.labels, now_s, at_once, waits)
+                continue
         elif (again := view.again(row)) is None:
             continue
         elif row.due_s(retries) > now_s:
@@ -265,7 +272,7 @@ def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _
         in_flight = sum(row.in_flight for row in view.counted)
         allowed = max(0, min(allowed, plan.max_in_flight - in_flight))
     waits += ["the rate or the devices in flight"] * (len(wanted) - allowed)
-    return _Begun(tuple(wanted[:allowed]), tuple(waits), direct)
+    return _Begun((*at_once, *wanted[:allowed]), tuple(waits), direct)
 
 
 def _admit(

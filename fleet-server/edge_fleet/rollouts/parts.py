@@ -2,7 +2,8 @@
 
 A stage of most rollouts has one part, the switch. Of kind shadow-first it has two: its devices first run the
 release beside what answers, on a share of the same inputs; when the gates on that pass, the same devices are
-given it to run.
+given it to run. Of kind blue-green its devices first bring it and check it; when a quorum has it ready, all
+that have are told to switch.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ class Part(StrEnum):
     """What the devices of a stage are given now."""
 
     SHADOW = "shadow"  # the release as a shadow of what they run
+    READY = "ready"  # the release, to have it ready in the spare slot
     SWITCH = "switch"  # the release, to run it
 
 
 # Where the assignment of a first part has come to when all is well: from here the device can be switched.
-PREPARED: Mapping[Part, State] = {Part.SHADOW: State.SHADOW}
+PREPARED: Mapping[Part, State] = {Part.SHADOW: State.SHADOW, Part.READY: State.READY}
 # What a device must know for it.
-NEEDS: Mapping[Part, Knows] = {Part.SHADOW: Knows.SHADOW}
+NEEDS: Mapping[Part, Knows] = {Part.SHADOW: Knows.SHADOW, Part.READY: Knows.HOLD}
 
 
 class Unable(StrEnum):
@@ -71,6 +73,14 @@ class ShadowPlan(Frozen):
         )
 
 
+class BlueGreenPlan(Frozen):
+    """How a release is brought first, and switched to at once."""
+
+    unable: Unable = Field(default=Unable.SKIP, description=UNABLE)
+
+
 def part_of(terms: Mapping[str, Any] | None) -> Part:
     """The part that an assignment's terms, as they are stored, belong to."""
-    return Part.SHADOW if terms else Part.SWITCH
+    if not terms:
+        return Part.SWITCH
+    return Part.SHADOW if "shadow" in terms else Part.READY

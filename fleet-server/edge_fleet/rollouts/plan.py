@@ -33,7 +33,7 @@ from edge_fleet.rollouts import selector
 from edge_fleet.rollouts.arms import Experiment
 from edge_fleet.rollouts.faults import parse
 from edge_fleet.rollouts.pace import Rate
-from edge_fleet.rollouts.parts import Part, ShadowPlan, Unable
+from edge_fleet.rollouts.parts import BlueGreenPlan, Part, ShadowPlan, Unable
 from edge_fleet.rollouts.retries import Retries
 from edge_fleet.rollouts.stages import FORM as STAGE_FORM
 from edge_fleet.rollouts.stages import Stage, check_ascending
@@ -50,6 +50,7 @@ class Kind(StrEnum):
     STAGED = "staged"  # stage by stage, each watched before the next
     CANARY = "canary"  # a few, then all
     SHADOW_FIRST = "shadow-first"  # each stage as a shadow, and then to run
+    BLUE_GREEN = "blue-green"  # each stage brought and checked, and then switched to at once
     AB = "ab"  # arm B of an experiment, a share of the devices by a stable hash; arm A stays as it is
     REHEARSAL = "rehearsal"  # installed, then taken back as if a gate had failed
 
@@ -90,11 +91,14 @@ class RolloutPlan(Frozen):
     )
     kind: Kind = Field(
         default=Kind.STAGED,
-        description="staged, canary (a few, then all), shadow-first, ab (arm B only), rehearsal (and back)",
+        description="staged, canary (a few, then all), shadow-first, blue-green, ab (arm B only), rehearsal",
     )
     shadow: ShadowPlan | None = Field(
         default=None,
         description="of kind shadow-first: {share, cpu, memory_mb, latency_ms, bake_s, unable}",
+    )
+    blue_green: BlueGreenPlan | None = Field(
+        default=None, description="of kind blue-green: {unable: skip or switch}, of devices that cannot wait"
     )
     experiment: Experiment | None = Field(
         default=None, description="of kind ab: {name: taste, share: 0.2}, the devices of arm B"
@@ -198,6 +202,8 @@ class RolloutPlan(Frozen):
         """A kind may bring stages, and terms, of its own."""
         if isinstance(raw, dict) and raw.get("kind") == Kind.SHADOW_FIRST and raw.get("shadow") is None:
             raw = {**raw, "shadow": {}}
+        if isinstance(raw, dict) and raw.get("kind") == Kind.BLUE_GREEN and raw.get("blue_green") is None:
+            raw = {**raw, "blue_green": {}}
         if isinstance(raw, dict) and "stages" not in raw and raw.get("kind") in DEFAULT_STAGES:
             return {**raw, "stages": DEFAULT_STAGES[raw["kind"]]}
         return raw
@@ -252,6 +258,12 @@ class RolloutPlan(Frozen):
             )
         if self.shadow is not None and self.kind not in (Kind.SHADOW_FIRST, Kind.REHEARSAL):
             raise ValueError(f"kind {self.kind} has no shadow; take kind shadow-first, or leave shadow out")
+        if self.blue_green is not None and self.kind not in (Kind.BLUE_GREEN, Kind.REHEARSAL):
+            raise ValueError(
+                f"kind {self.kind} brings nothing first; take kind blue-green, or leave blue_green out"
+            )
+        if self.blue_green is not None and self.shadow is not None:
+            raise ValueError("a rehearsal goes by shadow or by blue_green, not by both")
         if self.kind is Kind.SHADOW_FIRST and "shadow_agreement" not in self.gates:
             raise ValueError(
                 "kind shadow-first needs the gate shadow_agreement: which share of the inputs must be "
@@ -295,15 +307,20 @@ class RolloutPlan(Frozen):
     @property
     def first_part(self) -> Part:
         """With what a stage begins."""
-        return Part.SWITCH if self.shadow is None else Part.SHADOW
+        if self.shadow is not None:
+            return Part.SHADOW
+        return Part.SWITCH if self.blue_green is None else Part.READY
 
     @property
     def unable(self) -> Unable:
         """What becomes of devices that cannot take the first part."""
-        return Unable.SWITCH if self.shadow is None else self.shadow.unable
+        first = self.shadow or self.blue_green
+        return Unable.SWITCH if first is None else first.unable
 
     def terms_of(self, part: Part) -> dict[str, Any] | None:
         """The terms of an assignment, as they are stored."""
+        if part is Part.READY:
+            return {"hold": True}
         if part is Part.SWITCH or self.shadow is None:
             return None
         return {"shadow": self.shadow.terms.model_dump(mode="json")}

@@ -30,7 +30,7 @@ def schema() -> None:
     "--kind",
     default="staged",
     metavar="KIND",
-    help="With --new: staged (default), canary, shadow-first, ab, rehearsal.",
+    help="With --new: staged (default), canary, shadow-first, blue-green, ab, rehearsal.",
 )
 @click.option("--simulate", "simulates", is_flag=True, help="Replay it against a fleet: a dry run.")
 @simulation_options

@@ -35,6 +35,11 @@ def described(plan: RolloutPlan) -> list[str]:
         lines.append(
             f"             watched for {plan.bake_of(0, Part.SHADOW):g} s before each stage is switched"
         )
+    if plan.blue_green is not None:
+        lines.append(
+            f"brought      first, then {plan.quorum:.0%} or more of a stage switch at once; "
+            f"devices that cannot: {plan.blue_green.unable}"
+        )
     for number, stage in enumerate(plan.stages):
         lines.append(f"stage {number + 1:<6} {stage}, watched for {plan.bake_of(number):g} s")
     if plan.rate is not None:

@@ -27,9 +27,9 @@ _ENDED = ("rolled-back", "stopped", "completed", "aborted")
 )
 @click.option(
     "--kind",
-    type=click.Choice(["staged", "shadow-first"]),
+    type=click.Choice(["staged", "shadow-first", "blue-green"]),
     default="staged",
-    help="How they come to it: at once [staged], or as a shadow first.",
+    help="How they come to it: by itself [staged], as a shadow first, or brought and switched at once.",
 )
 @click.option("--permit-downgrade", is_flag=True, help="The release may be older than what they run.")
 @click.option("--silence", "silence_s", type=Finite(), metavar="SECONDS", help="Until a device is silent.")
@@ -62,6 +62,7 @@ def rehearse(
         "kind": "rehearsal",
         "permit_downgrade": permit_downgrade,
         **({"shadow": {"bake_s": 0}} if kind == "shadow-first" else {}),
+        **({"blue_green": {}} if kind == "blue-green" else {}),
         **({} if silence_s is None else {"silence_s": silence_s}),
     }
     rollout = client.post(f"{API}/rollouts", {"plan": plan, "start": True})["id"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -44,6 +44,7 @@ class Device:
         skipped: Who left it out of this rollout, and why; "" for nobody.
         enrolled_s: Unix seconds.
         unable: Why it cannot run a shadow; "" when it can.
+        unready: Why it cannot have a release wait in its spare slot; "" when it can.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Device:
     health: Health = Health.OK
     enrolled_s: float = 0.0
     unable: str = ""
+    unready: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,14 @@ class Target:
     unable: str = ""
 
 
+# Why a device cannot take the first part of a stage, and what that is.
+_FIRST: Mapping[Part, Callable[[Device], tuple[str, str]]] = {
+    Part.SWITCH: lambda device: ("", ""),
+    Part.SHADOW: lambda device: (device.unable, "run a shadow"),
+    Part.READY: lambda device: (device.unready, "have it ready"),
+}
+
+
 def resolve(plan: RolloutPlan, release: Release, device: Device, started_s: float | None = None) -> Target:
     """The bundle of a selected device: of the nearest profile in its lineage that has one.
 
@@ -108,9 +118,9 @@ def resolve(plan: RolloutPlan, release: Release, device: Device, started_s: floa
         return Target(device.id, None, f"arm A of experiment {plan.experiment.name}: stays as it is")
     if device.skipped:
         return Target(device.id, None, device.skipped)
-    unable = device.unable if plan.first_part is not Part.SWITCH else ""
+    unable, what = _FIRST[plan.first_part](device)
     if unable and plan.unable is Unable.SKIP:
-        return Target(device.id, None, f"cannot run a shadow, and the plan says skip: {unable}")
+        return Target(device.id, None, f"cannot {what}, and the plan says skip: {unable}")
     if device.counter > release.counter and not plan.permit_downgrade:
         return Target(
             device.id,

@@ -16,6 +16,7 @@ _EXAMPLES: dict[str, Any] = {
     "select": "profile=arm-cpu,site=lab",
     "rate": {"per_minute": 50, "factor": 2, "after": 100, "max_per_minute": 1000},
     "shadow": {"share": 0.1, "cpu": 0.1, "memory_mb": 256, "latency_ms": 2000, "unable": "skip"},
+    "blue_green": {"unable": "skip"},
     "experiment": {"name": "taste", "share": 0.2},
     "max_in_flight": 200,
     "windows": [{"begin": "22:00", "end": "04:00", "days": ["mon", "tue", "wed", "thu"]}],
@@ -39,6 +40,8 @@ def template(release: str = "NAME@VERSION", kind: Kind = Kind.STAGED) -> str:
         given["experiment"] = _EXAMPLES["experiment"]
     if kind is Kind.SHADOW_FIRST:
         given["shadow"] = _EXAMPLES["shadow"]
+    if kind is Kind.BLUE_GREEN:
+        given["blue_green"] = _EXAMPLES["blue_green"]
     given["stages"] = list(DEFAULT_STAGES.get(kind, _STAGES))
     for name, field in RolloutPlan.model_fields.items():
         lines += ["", f"# {field.description}"]

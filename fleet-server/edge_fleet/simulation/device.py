@@ -118,6 +118,7 @@ class SimulatedDevice:
         self.behaviour = behaviour or Behaviour()
         self.active, self.last_good, self.counter = active, None, counter
         self.shadow: Assignment | None = None
+        self.brought: str | None = None  # lies ready in the spare slot
         self.assignment: Assignment | None = None
         self.progress: Progress | None = None
         self.refused = 0  # messages that were not the director's, or not for this device
@@ -294,10 +295,15 @@ class SimulatedDevice:
         if assignment.shadow is not None and self.active is None:
             return [self._tell(Phase.REFUSED, "nothing-to-shadow", now_s)]
         # the other slot may hold it already, or it was a shadow: then nothing is downloaded
-        lying = {self.last_good.bundle if self.last_good else "", before.bundle if before else ""}
+        lying = {
+            self.last_good.bundle if self.last_good else "",
+            before.bundle if before else "",
+            self.brought,
+        }
         is_here = assignment.bundle in lying
         ready_s = now_s + (0.0 if is_here else self.behaviour.download_s)
         usual = self.behaviour.always or (_good(assignment), "")
+        self.brought = assignment.bundle if assignment.hold else None
         phase, code = self.behaviour.fails.get(assignment.bundle, usual)
         self._plan(ready_s, Phase.TRIAL, "")
         self._plan(ready_s + self.behaviour.check_s, phase, code)
@@ -341,7 +347,7 @@ class SimulatedDevice:
                 "active": self.active,
                 "progress": self.progress,
                 "time_ms": round(now_s * 1000),
-                "knows": (Knows.SHADOW,),
+                "knows": (Knows.SHADOW, Knows.HOLD),
             }
         )
         return Outgoing(where, seal(state, where, self.key))
@@ -349,4 +355,6 @@ class SimulatedDevice:
 
 def _good(assignment: Assignment) -> Phase:
     """What an assignment comes to when all is well."""
+    if assignment.hold:
+        return Phase.READY
     return Phase.CONFIRMED if assignment.shadow is None else Phase.SHADOW

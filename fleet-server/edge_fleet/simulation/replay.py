@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -19,7 +19,7 @@ from edge_fleet.assignment import State
 from edge_fleet.evidence import Exposure, Group, Laid, Member, StageEvidence
 from edge_fleet.panel import Floats, Rows
 from edge_fleet.rollouts.decision import Decision, decide
-from edge_fleet.rollouts.parts import Part
+from edge_fleet.rollouts.parts import PREPARED, Part
 from edge_fleet.rollouts.phases import Event, Phase, Position, step
 from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.simulation.defects import Defect
@@ -88,6 +88,8 @@ def replay(
         evidence = world.evidence(position.stage, now)
         decision = judge(plan, position, evidence, now)
         if decision.event is None or (decision.event is Event.SETTLED and not world.all_begun(now)):
+            continue
+        if decision.event is Event.SWITCHED and position.part is Part.READY and not world.all_begun(now):
             continue
         if decision.event in (Event.SETTLED, Event.ADVANCED, Event.SWITCHED):
             position = step(position, decision.event, now, plan.first_part)
@@ -164,6 +166,11 @@ class _World:
         self.beside[due] = False
         faster = np.array([one.switch_s / one.install_s for one in self.classes])
         self.install_s[due] *= faster[self.of_class[due]]
+        if self.plan.first_part is Part.READY:  # those that are not ready yet switch when they are
+            for device in np.flatnonzero(self.beside & (self.stage_of == stage)).tolist():
+                self.beside[device] = False
+                if (settled := self.settled[device]).state is State.READY:
+                    self.settled[device] = replace(settled, state=State.CONFIRMED)
         self._give(due, stage, now)
 
     def _give(self, due: Rows, stage: int, now: float) -> None:
@@ -171,7 +178,7 @@ class _World:
         self.begun_s[due] = self._paced(due, now)
         for device in due.tolist():
             bundle = f"{_BUNDLE}{self.of_class[device]}"
-            state, code = State.SHADOW if self.beside[device] else State.CONFIRMED, ""
+            state, code = PREPARED[self.plan.first_part] if self.beside[device] else State.CONFIRMED, ""
             if math.isinf(self.install_s[device]):
                 state = State.UNREACHABLE
             elif self.fails[device]:

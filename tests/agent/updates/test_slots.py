@@ -241,3 +241,31 @@ def test_a_shadow_that_is_stopped_changes_only_what_is_told_of_it(phase: Phase) 
     assert replace(after, progress=shadowing.progress) == shadowing and actions == ()
     # something else is assigned by now: what is told of that stays
     assert step(IN_PHASE[phase], Event.SHADOW_STOPPED, Fact(code="memory")) == (IN_PHASE[phase], ())
+
+
+READY_B = replace(
+    IDLE,
+    held={Slot.A: OLD, Slot.B: replace(NEW, hold=True)},
+    last_good=None,
+    number=2,
+    progress=Progress(assignment=2, phase=Report.READY),
+)
+
+
+def test_what_is_to_wait_lies_checked_in_its_slot_and_nobody_goes_over_to_it() -> None:
+    staged = replace(STAGED, held={Slot.A: OLD, Slot.B: replace(NEW, hold=True)})
+    after, actions = step(staged, Event.READIED, FACT)
+    assert after == replace(READY_B, held=after.held, progress=after.progress)
+    assert (after.active, after.candidate, after.checks) == (Slot.A, None, 0)
+    assert not any(isinstance(action, Serve) for action in actions)
+    again, _ = step(after, Event.RESTARTED)
+    assert again == after
+
+
+def test_what_lies_ready_and_is_damaged_or_gives_way_is_told_and_fetched_again() -> None:
+    damaged, _ = step(READY_B, Event.DAMAGED, Fact(slot=Slot.B, code="damaged"))
+    gave_way, _ = step(READY_B, Event.STAGING)
+    for after, code in ((damaged, "damaged"), (gave_way, "place-needed")):
+        assert after.progress is not None
+        assert (after.progress.phase, after.progress.code) == (Report.RECEIVED, code)
+        assert (after.active, Slot.B in after.held) == (Slot.A, False)

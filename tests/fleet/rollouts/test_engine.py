@@ -53,8 +53,12 @@ def any_plan(pick: Callable[[Sequence[Any]], Any]) -> RolloutPlan:
         "windows": pick(([], [], [], NIGHT)),
         "start_at": pick((None, None, None, at(1800))),
     }
-    if pick((False, False, True)):
-        plan["kind"] = "shadow-first"
+    kind = pick(("staged", "staged", "shadow-first", "blue-green"))
+    if kind == "blue-green":
+        plan["kind"] = kind
+        plan["blue_green"] = {"unable": pick(("skip", "switch"))}
+    if kind == "shadow-first":
+        plan["kind"] = kind
         plan["shadow"] = {"unable": pick(("skip", "switch")), "bake_s": pick((None, 0, 600))}
         plan["gates"]["shadow_agreement"] = 0.9
     return parse_plan(plan)

@@ -61,6 +61,11 @@ SHADOWED: dict[str, Any] = {name: value for name, value in GOOD.items() if name 
     },
     "gates": {"shadow_agreement": 0.9},
 }
+# And another.
+BROUGHT: dict[str, Any] = {name: value for name, value in GOOD.items() if name != "experiment"} | {
+    "kind": "blue-green",
+    "blue_green": {"unable": "switch"},
+}
 # A wrong value for each field, by path; two for those that are wrong in two ways.
 WRONG: list[tuple[str, Any]] = [
     ("format", "edgefleet.manifest/1"),
@@ -69,6 +74,8 @@ WRONG: list[tuple[str, Any]] = [
     ("experiment", "taste"),
     ("experiment.name", "a taste"),
     ("experiment.share", 1),
+    ("blue_green", True),
+    ("blue_green.unable", "hope"),
     ("shadow", True),
     ("shadow.share", 0),
     ("shadow.cpu", 1.5),
@@ -125,7 +132,7 @@ WRONG: list[tuple[str, Any]] = [
 
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The good plan with one value replaced."""
-    good = SHADOWED if path.startswith("shadow") else GOOD
+    good = {"shadow": SHADOWED, "blue_green": BROUGHT}.get(path.split(".")[0], GOOD)
     document: dict[str, Any] = json.loads(json.dumps(good))
     *steps, last = (int(part) if part.isdigit() else part for part in path.split("."))
     place: Any = document
@@ -138,7 +145,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 def test_the_good_plan_is_one_and_every_field_is_in_it() -> None:
     parse_plan(GOOD)
     parse_plan(SHADOWED)
-    assert set(GOOD) | set(SHADOWED) == set(RolloutPlan.model_fields)
+    parse_plan(BROUGHT)
+    assert set(GOOD) | set(SHADOWED) | set(BROUGHT) == set(RolloutPlan.model_fields)
     assert {path.split(".")[0] for path, _ in WRONG} == set(RolloutPlan.model_fields)
 
 
@@ -239,14 +247,22 @@ def test_a_new_plan_is_one_and_shows_every_field(kind: Kind) -> None:
         assert f"\n{name}:" in text or f"\n# {name}:" in text
 
 
-@pytest.mark.parametrize(("kind", "other"), [(Kind.AB, "shadow"), (Kind.SHADOW_FIRST, "experiment")])
-def test_a_new_plan_with_everything_uncommented_is_one_too(kind: Kind, other: str) -> None:
+OF_ONE_KIND = {
+    Kind.AB: "experiment",
+    Kind.SHADOW_FIRST: "shadow",
+    Kind.BLUE_GREEN: "blue_green",
+}
+
+
+@pytest.mark.parametrize("kind", list(OF_ONE_KIND))
+def test_a_new_plan_with_everything_uncommented_is_one_too(kind: Kind) -> None:
+    others = set(OF_ONE_KIND.values()) - {OF_ONE_KIND[kind]}
     lines = []
     for line in template("digits@2", kind).splitlines():
         bare = line.removeprefix("# ").removeprefix("#")
         name = bare.split(":")[0]
         nested = line.startswith("#   ")
-        uncommented = (name in RolloutPlan.model_fields and name != other) or nested
+        uncommented = (name in RolloutPlan.model_fields and name not in others) or nested
         lines.append(bare if uncommented else line)
     parse_plan(read_plan_text("\n".join(lines).encode(), "new").raw)
 
@@ -274,6 +290,7 @@ def test_the_schema_refuses_what_the_reader_refuses(path: str, value: Any) -> No
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(GOOD, schema)
     jsonschema.validate(SHADOWED, schema)
+    jsonschema.validate(BROUGHT, schema)
     as_text = value if isinstance(value, str) else json.dumps(value)
     if (path, as_text) in READER_ONLY or path in ("start_at", "deadline") or value == float("inf"):
         return

@@ -135,3 +135,14 @@ def test_a_shadow_ends_when_something_else_is_assigned(device: SimulatedDevice) 
     assert device.shadow is not None
     assert give(device, 3, None, 2000) == [Phase.CONFIRMED]
     assert device.shadow is None
+
+
+def test_what_is_to_lie_ready_is_switched_to_without_a_download(device: SimulatedDevice) -> None:
+    give(device, 1, A, 0)
+    device.due(1000)
+    assert give(device, 2, B, 1000, hold=True) == [Phase.DOWNLOADING]
+    assert phases(device.due(1012)) == [Phase.TRIAL, Phase.READY]
+    assert device.active is not None and device.active.bundle == A
+    assert give(device, 3, B, 1020) == [Phase.RECEIVED]
+    assert phases(device.due(1022)) == [Phase.TRIAL, Phase.CONFIRMED]
+    assert device.active.bundle == B

@@ -153,3 +153,12 @@ def test_what_errs_on_live_inputs_is_still_caught_after_the_switch() -> None:
     found = shadow_first(Defect(Kind.ERRORS, 0.5))
     assert (found.end, found.stage) == (End.HALTED, 0)
     assert 0 < found.exposed <= 6
+
+
+def test_a_blue_green_rollout_brings_first_and_exposes_nobody_to_what_crashes_there() -> None:
+    gates = {"error_rate": 0.02, "install_success": 0.9}
+    made = plan(gates, kind="blue-green", quorum=0.9)
+    found = replay(made, [QUIET], GOOD, np.random.default_rng(0))
+    assert (found.end, found.exposed, found.sent_bytes) == (End.COMPLETED, 120, 120 * QUIET.archive_bytes)
+    bad = replay(made, [QUIET], Defect(Kind.INSTALL, 1.0), np.random.default_rng(0))
+    assert (bad.end, bad.exposed, bad.stage) == (End.HALTED, 0, 0)
