@@ -138,8 +138,12 @@ class FleetRows:
             orders.note_progress(connection, device, progress, self.clock())
             values: dict[str, Any] = {"last_seen_ms": self.clock()}
             if phase is Told.CONFIRMED and row.bundle:
-                values["state"] = {"active": self.runs(row.bundle), "counter": 1}
+                values["state"] = self.state(row.bundle)
             connection.execute(update(schema.devices).where(schema.devices.c.id == device).values(**values))
+
+    def state(self, bundle: str) -> dict[str, Any]:
+        """What a device says of itself while it runs a bundle."""
+        return {"active": self.runs(bundle), "counter": 1, "agent": "0.1.0", "next_seq": 5}
 
     def runs(self, bundle: str) -> dict[str, Any]:
         """What a device says of a bundle that it runs."""
@@ -147,7 +151,7 @@ class FleetRows:
             query = select(schema.bundles.c.manifest).where(schema.bundles.c.digest == bundle)
             found = Manifest.model_validate_json(connection.execute(query).scalar_one())
         active = {"bundle": bundle, "name": found.name, "version": found.version}
-        return active | {"artifact": "int8", "runtime": "litert 2.3.0", "fallback": None}
+        return active | {"artifact": "int8", "runtime": "litert 2.3.0", "fallback": ""}
 
     def report(self, device: str, bundle: str, inferences: int = 400, **changes: Any) -> None:
         """A window of the device arrives."""

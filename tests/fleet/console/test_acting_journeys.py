@@ -1,0 +1,150 @@
+"""What people do on the pages that act, in a real browser: one rollout from plan to way back, two at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from browser import installed
+from fleet_rows import FleetRows, digest
+from fleet_server import Running
+from page_browser import person, started
+from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import update
+
+from edge_fleet import schema
+from edge_fleet.rollouts.members import load_members
+from edge_fleet.rollouts.operator import Operator
+from edge_fleet.rollouts.plan import parse_plan
+
+pytestmark = pytest.mark.skipif(installed() is None, reason="no chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with started() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def rows(fleet: Running) -> FleetRows:
+    """Three releases and eight devices that run the first."""
+    built = FleetRows(fleet.server.store, fleet.server.now_ms)
+    for version in ("1", "2", "3"):
+        built.publish(version)
+    built.enrol(*(f"cam-{n}" for n in range(4)), site="lab")
+    built.enrol(*(f"yard-{n}" for n in range(4)), site="yard")
+    with fleet.server.store.write() as connection:
+        connection.execute(update(schema.devices).values(state=built.state(digest("1"))))
+    return built
+
+
+def answer(fleet: Running, rows: FleetRows, rollout: str) -> None:
+    """Every device of a rollout that was given something confirms it, and reports."""
+    with fleet.server.store.read() as connection:
+        members = load_members(connection, rollout)
+    for one in members:
+        if one.state != "confirmed":
+            rows.say(one.device)
+        rows.report(one.device, rows.assigned(one.device).bundle)
+
+
+def phase(page: Page, word: str) -> None:
+    """Wait until the open page says by itself that the rollout is in a phase."""
+    expect(page.get_by_role("heading", level=1)).to_contain_text(word)
+
+
+def test_a_rollout_goes_from_its_plan_over_a_second_person_to_all_and_back(
+    fleet: Running, rows: FleetRows, browser: Browser
+) -> None:
+    fleet.admin.post("/api/v1/rollout-policy", json={"two_above_percent": 10}).raise_for_status()
+    with (
+        person(browser, fleet.url, fleet.token("operator", label="anna")) as anna,
+        person(browser, fleet.url, fleet.token("approver", label="bert")) as bert,
+    ):
+        page = anna.page
+        page.get_by_role("link", name="Rollouts", exact=True).click()
+        page.get_by_role("link", name="New rollout").click()
+        page.get_by_label("Release").select_option("digits@2")
+        page.get_by_label("Devices:").fill("site=lab")
+        page.get_by_label("Canaries:").fill("1")
+        page.get_by_role("button", name="Continue").click()
+        means = page.get_by_role("region", name="What it means today")
+        expect(means).to_contain_text("stage 1 reaches 1, stage 2 reaches 4 in all")
+        page.get_by_role("button", name="Make a draft").click()
+        phase(page, "draft")
+        rollout = page.url.rsplit("/", 1)[1]
+        expect(page.get_by_role("button", name="Start")).to_have_count(0)
+
+        bert.page.get_by_role("link", name="Approvals", exact=True).click()
+        bert.page.get_by_role("link", name=f"Approve {rollout}").click()
+        bert.page.get_by_label("Why").fill("tried on my desk")
+        bert.page.get_by_role("button", name="Approve").click()
+        expect(bert.page.get_by_text("tried on my desk")).to_be_visible()
+
+        page.get_by_role("button", name="Start").click()  # it came by itself
+        expect(page.locator("#devices tbody a[href^='/console/devices']")).to_have_count(1)
+        answer(fleet, rows, rollout)
+        phase(page, "baking")
+        gate = page.get_by_role("region", name="error_rate")
+        gate.get_by_text("The evidence").click()
+        expect(gate.get_by_text("Held against")).to_be_visible()
+        page.get_by_role("button", name="Advance").click()
+        expect(page.get_by_role("heading", name="Stage 2: 100%")).to_be_visible()
+        with_all = page.locator("#devices tbody tr")
+        expect(with_all).to_have_count(4)
+        answer(fleet, rows, rollout)
+        expect(page.locator("#devices").get_by_text("confirmed", exact=True)).to_have_count(4)
+
+        page.get_by_role("link", name="Roll back").click()
+        page.get_by_label("Why").fill("customers call")
+        page.get_by_role("button", name="Roll back").click()
+        phase(page, "rolling-back")
+        answer(fleet, rows, rollout)
+        phase(page, "rolled-back")
+        expect(page.get_by_role("region", name="The way back")).to_contain_text("4 devices")
+        expect(page.get_by_role("region", name="Timeline")).to_contain_text("customers call")
+        for one in (anna, bert):
+            assert one.complaints == []
+            assert one.elsewhere == []
+    fleet.admin.post("/api/v1/rollout-policy", json={"two_above_percent": None}).raise_for_status()
+
+
+def test_two_operators_at_once_see_each_other_and_a_stale_order_is_refused_kindly(
+    fleet: Running, rows: FleetRows, browser: Browser
+) -> None:
+    raw = {"format": "edgefleet.rollout/1", "release": "digits@3", "select": "site=yard"}
+    operator = Operator(fleet.server)
+    rollout = operator.create(parse_plan({**raw, "stages": ["2", "100%"], "bake_s": 3600}), "anna")
+    operator.start(rollout, "anna")
+    here = f"/console/rollouts/{rollout}"
+    with (
+        person(browser, fleet.url, fleet.token("operator", label="anna")) as anna,
+        person(browser, fleet.url, fleet.token("operator", label="carl")) as carl,
+    ):
+        for one in (anna, carl):
+            one.page.goto(here)
+            expect(one.page.get_by_role("button", name="Pause")).to_be_visible()
+        # what carl has in front of him stays as it is: the news are on their way
+        carl.page.route(
+            "**/console/rollouts/*", lambda route: route.abort() if is_read(route) else route.continue_()
+        )
+        anna.page.get_by_role("button", name="Pause").click()
+        phase(anna.page, "paused")
+        carl.page.get_by_role("button", name="Advance").click()
+        told = carl.page.get_by_role("alert")
+        expect(told).to_contain_text("nothing was done")
+        expect(told).to_contain_text("paused by anna")
+        carl.page.unroute_all()
+        expect(carl.page.get_by_role("button", name="Resume")).to_be_visible()  # the page of now
+        carl.page.get_by_role("button", name="Resume").focus()
+        carl.page.keyboard.press("Enter")
+        expect(anna.page.get_by_role("button", name="Pause")).to_be_visible()  # by itself
+        expect(anna.page.locator("#light")).to_have_text("live")
+        assert anna.complaints == [] and anna.elsewhere == [] and carl.elsewhere == []
+
+
+def is_read(route: object) -> bool:
+    """Whether a page reads itself again, as the script does: no navigation."""
+    request = route.request  # type: ignore[attr-defined]
+    return not request.is_navigation_request()
