@@ -11,6 +11,7 @@
 # make tflite        the agent on the older tflite-runtime with numpy 1 below .tflite/, for the tests that ask it, and
 #                    the contracts' tests in there
 # make installed     the agent as deploy/install.sh installs it, in a folder of its own, asked how it is
+# make fuzz          the server's API asked by a fuzzer for minutes, as everybody; FUZZ_EXAMPLES=1000 FUZZ_SEED=7
 # make walkthrough   every command of docs/deploy.md's walk-through: a TLS fleet of three devices, from nothing
 # make clean         remove what the others made
 
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := agent contracts converter device-profiles fleet-server tests examples benchmarks
 
-.PHONY: demo test test-postgres frameworks lint types benchmarks coverage arm test-arm tflite installed walkthrough clean
+.PHONY: demo test test-postgres frameworks lint types benchmarks coverage arm test-arm tflite installed walkthrough fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-fleet demo $(if $(KEEP),--keep)
@@ -93,6 +94,13 @@ installed: $(VENV)/pyvenv.cfg
 	ACCOUNT= PREFIX=$(CURDIR)/.installed/edgefleet EDGE_AGENT_HOME=$(CURDIR)/.installed/home PYTHON=$(CURDIR)/$(BIN)/python \
 	  PIP_ARGS="-c constraints.txt" sh deploy/install.sh .installed/wheel/*.whl
 	.installed/edgefleet/bin/edge-agent doctor --home .installed/home
+
+FUZZ_SEED ?= $(shell date +%s)
+FUZZ_EXAMPLES ?= 200
+fuzz: $(VENV)/.dev
+	@echo "seed $(FUZZ_SEED)"
+	EDGEFLEET_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) EDGEFLEET_FUZZ_SEED=$(FUZZ_SEED) \
+	  $(BIN)/python -m pytest tests/fleet/test_openapi.py $(PYTEST_ARGS)
 
 walkthrough: $(VENV)/.dev
 	BIN=$(CURDIR)/$(BIN) bash deploy/walkthrough.sh

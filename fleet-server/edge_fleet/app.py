@@ -35,6 +35,7 @@ from edge_fleet.api import (
     webhooks,
 )
 from edge_fleet.api.access import COOKIE, require_rights
+from edge_fleet.api.openapi import described
 from edge_fleet.console.routes import install
 from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge, TooManyAttempts
 from edge_fleet.lineage import report
@@ -84,6 +85,7 @@ def create_app(services: Server, budget: Budget | None = None) -> FastAPI:
         return {"status": "ok", "broker": "up" if services.link.is_up else "down"}
 
     require_rights(app.routes)
+    app.openapi = described(app)  # type: ignore[method-assign]
     return app
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys
+from edge_contracts.model import parse_object
 from edge_contracts.trust import KeyStatement, open_keys, sign_keys
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, Forbidden, NotFound
@@ -38,13 +39,13 @@ def say(
     """Make a statement with the director's key; returns its counter.
 
     Raises:
+        FormatInvalid: What is said is not the name of a key.
         NotFound: A key is not one of a publisher here.
         Conflict: It would leave no publisher, or says nothing new.
     """
     counter = _last_counter(connection, director.public.key_id) + 1
-    statement = KeyStatement(
-        fleet=fleet, counter=counter, retire=tuple(retire), revoke=tuple(revoke), stop=stop, reason=reason
-    )
+    stated = {"retire": list(retire), "revoke": list(revoke), "stop": stop, "reason": reason}
+    statement = parse_object(KeyStatement, {"fleet": fleet, "counter": counter, **stated}, "key statement")
     _keep(connection, statement, sign_keys(statement, director), director.public.key_id, actor, now_ms)
     return counter
 

@@ -12,6 +12,7 @@ from edge_fleet.access.audit_files import csv_lines, json_lines
 from edge_fleet.access.audit_find import Wanted, find
 from edge_fleet.access.audit_head import read_head
 from edge_fleet.api.access import Admin, Shared
+from edge_fleet.api.openapi import gives
 from edge_fleet.audit import entries
 from edge_fleet.services import Server
 
@@ -38,7 +39,7 @@ def list_audit(
         return find(connection, wanted, skip, most)[1]
 
 
-@router.get("/audit/export")
+@router.get("/audit/export", **gives("application/x-ndjson", "text/csv"))
 def export_audit(
     services: Shared, who: Admin, form: Literal["jsonl", "csv"] = Query("jsonl", alias="format")
 ) -> StreamingResponse:

@@ -14,6 +14,7 @@ from edge_contracts.keys import PublicKey
 from edge_contracts.model import Frozen, parse_object
 from edge_fleet.access.device_keys import former_of, signer_of
 from edge_fleet.api.access import Operator, Reader, Shared, refused
+from edge_fleet.api.openapi import gives
 from edge_fleet.datasets import retraining, rows
 from edge_fleet.datasets.export import Sample, as_npz, as_parquet
 from edge_fleet.datasets.review import Review, claimed_device, inputs_of, open_review
@@ -75,7 +76,7 @@ def label(
     return {"sample": sample, "label": body.label}
 
 
-@router.get("/datasets/export")
+@router.get("/datasets/export", **gives("application/octet-stream"))
 def export(
     services: Shared,
     who: Operator,

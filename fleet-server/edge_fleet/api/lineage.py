@@ -13,6 +13,7 @@ from pydantic import Field
 
 from edge_contracts.model import Frozen
 from edge_fleet.api.access import Admin, Approver, Publisher, Reader, Shared
+from edge_fleet.api.openapi import gives
 from edge_fleet.lineage import find, recall, report, rows, stages
 from edge_fleet.lineage.resolution import Need
 from edge_fleet.services import Server
@@ -107,7 +108,7 @@ def recalled(services: Shared, who: Reader, what: What) -> dict[str, Any]:
     }
 
 
-@router.get("/recall/proof")
+@router.get("/recall/proof", **gives("application/x-ndjson"))
 def recall_proof(services: Shared, who: Reader, what: What) -> StreamingResponse:
     """The signed envelopes that a recall rests on, one JSON object a line."""
     with services.store.read() as connection:

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from edge_contracts.digest import short
 from edge_fleet.api.access import Device, Publisher, Reader, Shared
+from edge_fleet.api.openapi import gives
 from edge_fleet.errors import NotFound, ReleaseInvalid
 from edge_fleet.registry import archive_path, examine, listed, publish, trusted_publishers
 from edge_fleet.schema import assignments, bundles
@@ -60,7 +61,7 @@ def publish_release(
     return release
 
 
-@router.get("/archives/{digest}")
+@router.get("/archives/{digest}", **gives("application/zip"))
 def download(digest: str, services: Shared, device: Device) -> FileResponse:
     """A bundle that was assigned to the device that asks; Range and If-Range are understood."""
     with services.store.read() as connection:

@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from edge_fleet.access.standing import CHECK_S, Standing
 from edge_fleet.api.access import Shared, Watching
+from edge_fleet.api.openapi import gives
 from edge_fleet.enrol import require_device
 from edge_fleet.events import News
 from edge_fleet.services import Server
@@ -25,7 +26,7 @@ POLL_S = 0.25
 KEEP_ALIVE_S = 15.0
 
 
-@router.get("/telemetry")
+@router.get("/telemetry", **gives("application/x-ndjson"))
 async def telemetry(
     services: Shared,
     standing: Watching,
@@ -46,7 +47,7 @@ async def telemetry(
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
-@router.get("/events")
+@router.get("/events", **gives("text/event-stream"))
 async def events(services: Shared, standing: Watching) -> StreamingResponse:
     """What changes from now on, as server-sent events; read the state again when one is `lost`.
 

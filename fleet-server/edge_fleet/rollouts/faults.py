@@ -6,13 +6,14 @@ The right form is the field's own description, so that refusals, schema and temp
 from __future__ import annotations
 
 import difflib
+import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.model import Frozen, first_fault
@@ -32,9 +33,13 @@ def parse(model: type[T], raw: Any, what: str, lines: Mapping[Path, int]) -> T:
         FormatInvalid: It does not fit.
     """
     try:
-        return model.model_validate(raw)
+        found = model.model_validate(raw)
     except ValidationError as error:
         raise FormatInvalid(_told(model, error, what, lines)) from None
+    for fault in _bent(model, raw, lines):
+        where = what if fault.line is None else f"{what} line {fault.line}"
+        raise FormatInvalid(f"{where}: {fault.field} {fault.told}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,50 @@ def every(model: type[BaseModel], raw: Any, lines: Mapping[Path, int]) -> tuple[
         # a field that may have several forms is refused once for each: the first says it
         by_field = {fault.field: fault for fault in reversed(faults)}
         return tuple(sorted(by_field.values(), key=lambda one: (one.line or 0, one.field)))
-    return ()
+    return tuple(_bent(model, raw, lines))
+
+
+def _bent(model: type[BaseModel], raw: Any, lines: Mapping[Path, int]) -> Iterator[Fault]:
+    """What pydantic takes for something else: true for 1, a number for a time. Whoever wrote that meant another."""
+    for path, value in _values(raw):
+        kinds = _kinds_at(model, path)
+        is_bent = kinds and bool not in kinds if isinstance(value, bool) else AwareDatetime in kinds
+        if is_bent and isinstance(value, bool | int | float):
+            told = f"is {json.dumps(value)}; expected {form(model, path)}"
+            yield Fault(_line(path, lines), ".".join(map(str, path)), told)
+
+
+def _values(raw: Any, at: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """What a document holds, besides lists and mappings, and where."""
+    if isinstance(raw, dict):
+        for name, inner in raw.items():
+            yield from _values(inner, (*at, name))
+    elif isinstance(raw, list | tuple):
+        for index, inner in enumerate(raw):
+            yield from _values(inner, (*at, index))
+    else:
+        yield at, raw
+
+
+def _kinds_at(model: type[BaseModel], path: Path) -> set[Any]:
+    """The types that the field at a place of the document may have; none where there is no field."""
+    current: type[BaseModel] | None = model
+    annotation: Any = None
+    for part in path:
+        if current is None or isinstance(part, int) or part not in current.model_fields:
+            continue  # an item of a list, or a name in a mapping
+        annotation = current.model_fields[part].annotation
+        current = _model_in(annotation)
+    return set(_leaves(annotation)) if current is None and annotation is not None else set()
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    parts = typing.get_args(annotation)
+    if not parts or typing.get_origin(annotation) is typing.Literal:
+        yield annotation
+        return
+    for part in parts:
+        yield from _leaves(part)
 
 
 def _fault(model: type[BaseModel], fault: Any, lines: Mapping[Path, int]) -> Fault:

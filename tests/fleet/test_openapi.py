@@ -1,0 +1,84 @@
+"""The API as its document says it: every answer is named there; a fuzzer led by it finds no fault of ours.
+
+EDGEFLEET_FUZZ_EXAMPLES and EDGEFLEET_FUZZ_SEED make it a long search: `make fuzz`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from api_fuzz import fuzz, people, things
+from fleet_server import Running, fleet_server
+
+from edge_fleet.api.access import every, stated_right
+from edge_fleet.app import create_app
+from edge_fleet.auth import Attempts
+
+EXAMPLES = int(os.environ.get("EDGEFLEET_FUZZ_EXAMPLES", "4"))
+SEED = int(os.environ.get("EDGEFLEET_FUZZ_SEED", "1"))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with (
+        fleet_server(tmp_path_factory.mktemp("server") / "home") as found,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(Attempts, "PER_MINUTE", 1 << 30)  # or nearly every answer were 429
+        yield found
+
+
+@pytest.fixture(scope="module")
+def document(fleet: Running) -> dict[str, Any]:
+    found: dict[str, Any] = fleet.http.get("/openapi.json").json()
+    return found
+
+
+def test_the_document_has_every_route_who_may_use_it_and_how_it_refuses(
+    fleet: Running, document: dict[str, Any]
+) -> None:
+    routes = [one for one in every(create_app(fleet.server).routes) if one.include_in_schema]
+    assert len(routes) > 70
+    for route in routes:
+        for method in route.methods or ():
+            operation = document["paths"][route.path_format][method.lower()]
+            right = stated_right(route)
+            assert operation.get("x-right") == (str(right) if right else None)
+            assert (operation["security"] == [{"token": []}]) == (right is not None)
+            for status in ("400", "404", "409", "413", "429", "503"):
+                assert status in operation["responses"]
+            assert {"401", "403"} <= set(operation["responses"]) or not operation["security"]
+            for status, answer in operation["responses"].items():
+                if status[0] == "4":
+                    schema = answer["content"]["application/json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/Refusal"}
+    device = document["paths"]["/api/v1/certificate"]["post"]["security"]
+    assert device == [{"token": [], "device": []}]
+
+
+def test_whatever_a_fuzzer_asks_is_answered_as_the_document_says(fleet: Running) -> None:
+    found = fuzz(fleet, people(fleet), things(fleet), EXAMPLES, SEED)
+    assert found.faults == {}
+    met = set().union(*found.statuses.values())
+    assert met >= {200, 201, 400, 401, 403, 404, 409, 422}
+    assert len(found.statuses) > 70
+    assert found.asked > 5 * len(found.statuses)
+    assert fleet.http.get("/ready").status_code == 200
+
+
+def test_the_fuzzer_finds_a_route_that_answers_otherwise_than_it_says(
+    fleet: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_connection: Any, _device: Any = None) -> list[Any]:
+        raise ZeroDivisionError
+
+    headers = {"admin": {"Authorization": f"Bearer {fleet.token('admin')}"}}
+    monkeypatch.setattr("edge_fleet.api.devices.describe", broken)
+    found = fuzz(fleet, headers, {}, 2, SEED, only="GET /api/v1/devices")
+    assert any(key.endswith(" 500") for key in found.faults), found
+    monkeypatch.setattr("edge_fleet.api.devices.describe", lambda *_: "not a list")
+    found = fuzz(fleet, headers, {}, 2, SEED, only="GET /api/v1/devices")
+    assert found.faults != {}
