@@ -142,7 +142,7 @@ def keep_report(
     return {"release": release, "digest": digest}
 
 
-@router.get("/report")
+@router.get("/report", **gives("text/html"))
 def show_report(services: Shared, who: Reader, release: Named) -> Response:
     """The report of a build as it was kept; a browser runs nothing of it."""
     with services.store.read() as connection:
