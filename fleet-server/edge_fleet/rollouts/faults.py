@@ -70,7 +70,7 @@ def every(model: type[BaseModel], raw: Any, lines: Mapping[Path, int]) -> tuple[
 
 
 def _bent(model: type[BaseModel], raw: Any, lines: Mapping[Path, int]) -> Iterator[Fault]:
-    """What pydantic takes for something else: true for 1, a number for a time. Whoever wrote that meant another."""
+    """What pydantic takes for something else: true for 1, a number for a time. It was not meant so."""
     for path, value in _values(raw):
         kinds = _kinds_at(model, path)
         is_bent = kinds and bool not in kinds if isinstance(value, bool) else AwareDatetime in kinds
