@@ -33,6 +33,7 @@ from edge_fleet import schema
 from edge_fleet.rollouts.decision import decide
 from edge_fleet.rollouts.looking import evidence_of, look
 from edge_fleet.rollouts.readings import SeenReadings
+from edge_fleet.rollouts.roster import Roster
 from edge_fleet.storage.bulk import insert_many
 from edge_fleet.storage.record_rows import WINDOW_COLUMNS, window_row
 
@@ -56,15 +57,15 @@ def measure(place: Path, devices: int, ticks: int) -> None:
     fleet = Fleet(file(place / "fleet.db"))
     rollout = furnish(fleet, devices)
     changed = max(1, devices // 100)
-    seen = SeenReadings()
-    first_s, _ = _timed(lambda: _look(fleet, rollout, seen))
+    known = Roster(), SeenReadings()
+    first_s, _ = _timed(lambda: _look(fleet, rollout, *known))
     again: list[dict[str, float]] = []
     for tick in range(ticks):
         fleet.now_ms += 1_000
         names = [f"device-{(tick * changed + n) % devices}" for n in range(changed)]
         report(fleet, names, digest("2"))
-        again.append(_look(fleet, rollout, seen))
-    idle_s, _ = _timed(lambda: _look(fleet, rollout, seen))
+        again.append(_look(fleet, rollout, *known))
+    idle_s, _ = _timed(lambda: _look(fleet, rollout, *known))
     parts = {name: statistics.median(one[name] for one in again) for name in again[0]}
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
@@ -75,12 +76,11 @@ def measure(place: Path, devices: int, ticks: int) -> None:
     fleet.store.close()
 
 
-def _look(fleet: Fleet, rollout: str, seen: SeenReadings) -> dict[str, float]:
+def _look(fleet: Fleet, rollout: str, roster: Roster, seen: SeenReadings) -> dict[str, float]:
     """What the conductor does for a look, in parts."""
     with fleet.store.read() as connection:
-        members_s, (found, view) = _timed(lambda: look(connection, rollout, fleet.now_ms))
-        reached = [row.member for row in view.counted]
-        evidence_s, evidence = _timed(lambda: evidence_of(connection, found, reached, seen))
+        members_s, (found, view) = _timed(lambda: look(connection, rollout, fleet.now_ms, roster))
+        evidence_s, evidence = _timed(lambda: evidence_of(connection, found, view.members, seen))
         gates_s, decision = _timed(lambda: decide(found.plan, found.position, evidence, fleet.now_ms / 1000))
     if decision.event is not None:
         raise SystemExit(f"the rollout does not bake: {decision.why}")

@@ -22,6 +22,7 @@ from edge_contracts.topics import Channel, topic
 from edge_fleet.access.key_statements import for_device
 from edge_fleet.assignment import OPEN, Event, State, step
 from edge_fleet.events import EventBus
+from edge_fleet.orders import NEXT_CHANGE
 from edge_fleet.resending import Resending
 from edge_fleet.schema import assignments, bundles, devices, releases
 from edge_fleet.storage.bulk import rows_of
@@ -158,7 +159,7 @@ _SENT = (
         assignments.c.number == bindparam("number_"),
         assignments.c.phase == State.PENDING,
     )
-    .values(phase=step(State.PENDING, Event.SENT), changed_ms=bindparam("changed_ms"))
+    .values(phase=step(State.PENDING, Event.SENT), changed_ms=bindparam("changed_ms"), change=NEXT_CHANGE)
 )
 
 _SAYS_MORE = or_(

@@ -19,6 +19,7 @@ from edge_contracts.messages import EnrolRequest, enrol_proof
 from edge_fleet.audit import record
 from edge_fleet.auth import Role, find_token
 from edge_fleet.errors import Conflict, Forbidden, NotFound, RequestInvalid, Unauthorized
+from edge_fleet.orders import mark_changed
 from edge_fleet.schema import device_keys, devices, tokens
 from edge_fleet.standings.due import touch
 
@@ -96,6 +97,7 @@ def revoke(connection: Connection, device: str, actor: str, now_ms: int) -> None
     """
     if require_device(connection, device).revoked_ms is None:
         connection.execute(update(devices).where(devices.c.id == device).values(revoked_ms=now_ms))
+        mark_changed(connection, device)
         touch(connection, device, now_ms)
         record(connection, actor, "device revoked", device, now_ms)
 

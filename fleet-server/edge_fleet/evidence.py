@@ -8,14 +8,16 @@ own clock may be wrong by years. `gathering.py` lays it out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from edge_contracts.sketch import Baseline, Drift, QuantileSketch, compare, merge_quantiles
-from edge_fleet.assignment import FAILED, SETTLED, State
+from edge_fleet.assignment import ANSWERED, FAILED, SETTLED, State
 from edge_fleet.panel import EMPTY, Panel
 from edge_fleet.sums import Numbers, Seen, Sums
 
@@ -217,6 +219,49 @@ class Group:
         return self.sums.sum("live", _live)
 
 
+class Standing:
+    """Where the devices of a rollout stand, counted once for as long as they stand so."""
+
+    def __init__(self, members: Iterable[Member]) -> None:
+        """Count them."""
+        self.states: Counter[State] = Counter()
+        self._stages: dict[int, list[Member]] = {}
+        self._answered: Counter[int] = Counter()
+        self.failed: tuple[Member, ...] = tuple(self._count(members))
+        self._unsettled: dict[int, tuple[Member, ...]] = {}
+        self._expected: dict[int, Set[str]] = {}
+
+    def _count(self, members: Iterable[Member]) -> Iterator[Member]:
+        for member in members:
+            self.states[member.state] += 1
+            self._stages.setdefault(member.stage, []).append(member)
+            self._answered[member.stage] += member.state in ANSWERED
+            if member.state in FAILED:
+                yield member
+
+    def of_stage(self, stage: int) -> Sequence[Member]:
+        """The devices that a stage added."""
+        return self._stages.get(stage, ())
+
+    def unsettled(self, stage: int) -> tuple[Member, ...]:
+        """Those of them that are still on their way."""
+        if stage not in self._unsettled:
+            found = (member for member in self.of_stage(stage) if member.state not in SETTLED)
+            self._unsettled[stage] = tuple(found)
+        return self._unsettled[stage]
+
+    def answered(self, stage: int) -> int:
+        """How many of them have said how it went."""
+        return self._answered[stage]
+
+    def expected(self, stage: int) -> Set[str]:
+        """Those of them that have not failed, by name."""
+        if stage not in self._expected:
+            found = (member.device for member in self.of_stage(stage) if member.state not in FAILED)
+            self._expected[stage] = frozenset(found)
+        return self._expected[stage]
+
+
 @dataclass(frozen=True)
 class StageEvidence:
     """Everything the gates may look at: this stage and all before it.
@@ -232,24 +277,39 @@ class StageEvidence:
     stage: int
     members: tuple[Member, ...]
     groups: tuple[Group, ...]
-    reporting: Collection[str]
+    reporting: Set[str]
     bundles: int = 1
-    comparing: Collection[str] = frozenset()
+    comparing: Set[str] = frozenset()
+
+    @cached_property
+    def standing(self) -> Standing:
+        """The devices, counted."""
+        return Standing(self.members)
 
     @property
-    def of_stage(self) -> tuple[Member, ...]:
+    def of_stage(self) -> Sequence[Member]:
         """The devices that this stage added."""
-        return tuple(member for member in self.members if member.stage == self.stage)
+        return self.standing.of_stage(self.stage)
 
     @property
     def unsettled(self) -> tuple[Member, ...]:
         """Devices of this stage that are still on their way."""
-        return tuple(member for member in self.of_stage if member.state not in SETTLED)
+        return self.standing.unsettled(self.stage)
+
+    @property
+    def answered(self) -> int:
+        """How many devices of this stage have said how it went."""
+        return self.standing.answered(self.stage)
+
+    @property
+    def expected(self) -> Set[str]:
+        """Devices of this stage that have not failed, by name."""
+        return self.standing.expected(self.stage)
 
     @property
     def failed(self) -> tuple[Member, ...]:
         """Devices reached that went back or refused."""
-        return tuple(member for member in self.members if member.state in FAILED)
+        return self.standing.failed
 
 
 def sum_up(readings: Iterable[Reading]) -> Exposure:

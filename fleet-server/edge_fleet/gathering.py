@@ -21,6 +21,7 @@ from edge_fleet.evidence import (
     Member,
     Reading,
     StageEvidence,
+    Standing,
     drifts_of,
     sum_up,
 )
@@ -59,7 +60,8 @@ class Gathering:
         """Know nothing yet."""
         self._groups: dict[str, _Group] = {}
         self._members: dict[str, Member] = {}
-        self._seen: Sequence[Member] = ()
+        self._seen: Sequence[Member] | None = None
+        self._standing = Standing(())
 
     def look(
         self,
@@ -83,20 +85,28 @@ class Gathering:
             changed |= {
                 device for device in self._members.keys() | known.keys() if self._moved(device, known)
             }
-            self._members, self._seen = known, members
-        by_bundle: dict[str, list[Member]] = {}
-        for member in members:
-            by_bundle.setdefault(member.bundle, []).append(member)
-        self._groups = {
-            bundle: self._groups.get(bundle) or _Group(facts[bundle]) for bundle in sorted(by_bundle)
-        }
-        for bundle, group in self._groups.items():
-            group.look(by_bundle[bundle], self._members, windows, changed, facts, started_s)
-        groups = tuple(group.found(by_bundle[bundle]) for bundle, group in self._groups.items())
-        reporting = set().union(*(group.reporting for group in self._groups.values()))
-        comparing = set().union(*(group.comparing for group in self._groups.values()))
-        counted = max(bundles, len(groups))
-        return StageEvidence(stage, tuple(members), groups, reporting, counted, comparing)
+            self._members, self._seen, self._standing = known, members, Standing(members)
+            by_bundle: dict[str, list[Member]] = {}
+            for member in members:
+                by_bundle.setdefault(member.bundle, []).append(member)
+            self._groups = {
+                bundle: self._groups.get(bundle) or _Group(facts[bundle]) for bundle in sorted(by_bundle)
+            }
+            for bundle, group in self._groups.items():
+                group.consist_of(tuple(by_bundle[bundle]))
+        for group in self._groups.values():
+            group.look(self._members, windows, changed, facts, started_s)
+        groups = tuple(group.found() for group in self._groups.values())
+        found = StageEvidence(
+            stage,
+            tuple(members),
+            groups,
+            _together([group.reporting for group in self._groups.values()]),
+            max(bundles, len(groups)),
+            _together([group.comparing for group in self._groups.values()]),
+        )
+        found.__dict__["standing"] = self._standing  # counted already
+        return found
 
     def _moved(self, device: str, now: Mapping[str, Member]) -> bool:
         """Whether it was reached, left, or reached again."""
@@ -112,12 +122,11 @@ class _Frame:
 
     Args:
         previous: What the group's devices had before.
-        begun: When each stage of the group first reached one of its devices.
+        begun: Stages of the group, and when each first reached one of its devices.
     """
 
     previous: frozenset[str]
-    stages: tuple[int, ...]
-    begun: tuple[float, ...]
+    begun: tuple[tuple[int, float], ...]
     started_s: float
 
 
@@ -159,14 +168,25 @@ class _Group:
     def __init__(self, fact: BundleFacts) -> None:
         self._fact = fact
         self._facts: Mapping[str, BundleFacts] = {}
+        self._members: tuple[Member, ...] = ()
+        self._previous: frozenset[str] = frozenset()
+        self._begun: tuple[tuple[int, float], ...] = ()
         self._frame: _Frame | None = None
         self._sums: Growing[_Own | _Other, Laid] = Growing(lambda parts: _lay((), parts))
         self.reporting: set[str] = set()
         self.comparing: set[str] = set()
 
+    def consist_of(self, members: tuple[Member, ...]) -> None:
+        """Its devices are these now."""
+        first: dict[int, float] = {}
+        for member in members:
+            first[member.stage] = min(first.get(member.stage, math.inf), member.assigned_s)
+        self._members, self._begun = members, tuple(sorted(first.items()))
+        had = {member.previous for member in members if member.previous}
+        self._previous = frozenset(had) - {self._fact.digest}
+
     def look(
         self,
-        members: Sequence[Member],
         everybody: Mapping[str, Member],
         windows: Windows,
         changed: Iterable[str],
@@ -174,15 +194,10 @@ class _Group:
         started_s: float,
     ) -> None:
         """Take in what changed."""
-        first: dict[int, float] = {}
-        for member in members:
-            first[member.stage] = min(first.get(member.stage, math.inf), member.assigned_s)
-        stages = tuple(sorted(first))
-        previous = frozenset(member.previous for member in members if member.previous)
-        begun = tuple(first[stage] for stage in stages)
-        frame = _Frame(previous - {self._fact.digest}, stages, begun, started_s)
+        frame = _Frame(self._previous, self._begun, started_s)
         if (frame, facts) != (self._frame, self._facts):
             self._frame, self._facts = frame, facts
+            stages = tuple(stage for stage, _ in frame.begun)
             self._sums, self.reporting = Growing(partial(_lay, stages)), set()
             self.comparing = set()
             changed = windows
@@ -199,10 +214,10 @@ class _Group:
                 self.comparing.discard(device)
         self._sums.look()
 
-    def found(self, members: Sequence[Member]) -> Group:
+    def found(self) -> Group:
         """The group as gates see it."""
         fact = self._fact
-        return Group(fact.digest, fact.profile, tuple(members), fact.latency_p95_ms, self._sums, self._facts)
+        return Group(fact.digest, fact.profile, self._members, fact.latency_p95_ms, self._sums, self._facts)
 
     def _part(
         self, device: str, member: Member | None, found: Sequence[Reading], frame: _Frame
@@ -236,7 +251,7 @@ class _Group:
         ]
         return _Other(
             _worked_up(device, beside),
-            tuple(rows_of(device, (r for r in beside if r.received_s >= first)) for first in frame.begun),
+            tuple(rows_of(device, (r for r in beside if r.received_s >= first)) for _, first in frame.begun),
             self._shadow(device, found),
         )
 
@@ -285,6 +300,11 @@ def _lay(stages: Sequence[int], parts: Mapping[str, _Own | _Other]) -> Laid:
         beside=tuple(assemble(one.from_stage[n] for one in others) for n in range(len(stages))),
         shadow=assemble(shadows),
     )
+
+
+def _together(names: Sequence[Set[str]]) -> Set[str]:
+    """The union; of one group as it is, for that is of every device."""
+    return names[0] if len(names) == 1 else frozenset().union(*names)
 
 
 def _worked_up(device: str, readings: Sequence[Reading]) -> _Windows:

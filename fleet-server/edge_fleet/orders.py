@@ -17,10 +17,23 @@ from edge_fleet.assignment import EVENT_OF, Event, State
 from edge_fleet.schema import assignments
 from edge_fleet.standings.due import touch
 
+# of a row that changes: numbers are in the order of commits, because there is one writer at a time (0080)
+NEXT_CHANGE = select(func.coalesce(func.max(assignments.c.change), 0) + 1).scalar_subquery()
+
 # built once: what a device says is looked up a thousand times a second, and building costs as much as asking
 _HERE = (assignments.c.device == bindparam("device_")) & (assignments.c.number == bindparam("number_"))
 _FIND = select(assignments.c.phase, assignments.c.code, assignments.c.detail).where(_HERE)
-_CHANGE = update(assignments).where(_HERE)
+_CHANGE = (
+    update(assignments)
+    .where(_HERE)
+    .values(
+        phase=bindparam("phase"),
+        code=bindparam("code"),
+        detail=bindparam("detail"),
+        changed_ms=bindparam("changed_ms"),
+        change=NEXT_CHANGE,
+    )
+)
 
 
 def issue(
@@ -62,10 +75,27 @@ def issue(
             phase=State.PENDING,
             created_ms=now_ms,
             changed_ms=now_ms,
+            change=NEXT_CHANGE,
         )
     )
     touch(connection, device, now_ms)
     return number
+
+
+def mark_changed(connection: Connection, device: str) -> None:
+    """Note that something about a device changed that rollouts look at, besides its assignments."""
+    connection.execute(update(assignments).where(assignments.c.device == device).values(change=NEXT_CHANGE))
+
+
+def last_change(connection: Connection) -> int:
+    """Number of the last change of any assignment."""
+    return int(connection.execute(select(func.max(assignments.c.change))).scalar() or 0)
+
+
+def changed_since(connection: Connection, change: int) -> list[str]:
+    """Devices whose assignments changed after that change."""
+    query = select(assignments.c.device).where(assignments.c.change > change).distinct()
+    return list(connection.execute(query).scalars())
 
 
 def newest(connection: Connection, device: str) -> Row[Any] | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fleet_rows import FleetRows
-from sqlalchemy import event, select, update
+from sqlalchemy import event, select
 
 from edge_fleet import schema
 from edge_fleet.assignment import State
+from edge_fleet.enrol import revoke
 from edge_fleet.events import EventBus
 from edge_fleet.rollouts import rows
 from edge_fleet.rollouts.conductor import Conductor
@@ -65,9 +66,7 @@ class Fleet(FleetRows):
 
     def revoke(self, device: str) -> None:
         with self.store.write() as connection:
-            connection.execute(
-                update(schema.devices).where(schema.devices.c.id == device).values(revoked_ms=self.now_ms)
-            )
+            revoke(connection, device, "anna", self.now_ms)
 
     def members(self, rollout: str) -> dict[str, Reached]:
         with self.store.read() as connection:
@@ -134,7 +133,8 @@ def everything(fleet: Fleet) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     with fleet.store.read() as connection:
         for table in tables:
-            found += [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
+            columns = [column for column in table.c if column.name != "change"]
+            found += [tuple(row) for row in connection.execute(select(*columns).order_by(*table.primary_key))]
         steps = schema.rollout_steps.c
         rows = connection.execute(select(steps.rollout, steps.event, steps.stage).order_by(steps.id))
         return found + [tuple(row) for row in rows]

@@ -150,7 +150,7 @@ def _device(
     with services.store.read() as connection:
         found = rows.load(connection, rollout)
         require_device(connection, device)
-        reached = load_members(connection, rollout, only=device)
+        reached = load_members(connection, rollout, [device])
         _, told = progress.page(connection, rollout, progress.Wanted(device=device), 0, 1)
         left_out = skipped(connection, rollout).get(device, "")
     phase = found.position.phase

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from edge_fleet.assignment import FAILED, State
+from edge_fleet.assignment import State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import betting
 from edge_fleet.gates.registry import HAVE_IT, stage_gate
@@ -32,17 +30,15 @@ def install_success(evidence: StageEvidence, allowed: GateLimit, budget: Budget)
     Devices on their way count as good in the test that fails the release: refusals come sooner than
     confirmations, so that those who answered first are not a fair sample.
     """
-    asked = [member for member in evidence.members if member.state is not State.UNREACHABLE]
-    failed = evidence.failed
-    kept = sum(member.state in HAVE_IT for member in evidence.members)
-    reached = len(evidence.members)
+    failed, states, reached = evidence.failed, evidence.standing.states, len(evidence.members)
+    asked, kept = reached - states[State.UNREACHABLE], sum(states[state] for state in HAVE_IT)
     found = f"{kept} of {reached} devices confirmed, {len(failed)} failed"
     fleet = surely = 0.0
     if failed:
-        fleet = betting.above(np.array([float(m.state in FAILED) for m in asked]), 1 - allowed.limit)
-        blamed = np.array([float(m.state in FAILED and m.code in RELEASE_FAULTS) for m in asked])
-        if blamed.any():
-            surely = betting.above(blamed, min(1.0, 2 * budget.stray))
+        fleet = betting.above_alike(len(failed), asked, 1 - allowed.limit)
+        blamed = sum(member.code in RELEASE_FAULTS for member in failed)
+        if blamed:
+            surely = betting.above_alike(blamed, asked, min(1.0, 2 * budget.stray))
     wealth = max(fleet, surely)
     numbers: dict[str, Number] = {
         "bad": len(failed),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,6 +21,7 @@ from edge_fleet.rollouts.engine import NOTHING, View, advance
 from edge_fleet.rollouts.looking import evidence_of, look, targets_of
 from edge_fleet.rollouts.phases import WATCHED
 from edge_fleet.rollouts.readings import SeenReadings
+from edge_fleet.rollouts.roster import Roster
 from edge_fleet.rollouts.rows import RolloutChanged
 from edge_fleet.rollouts.storing import announce, carry_out
 from edge_fleet.services import Services
@@ -31,13 +33,21 @@ TICK_S = 1.0
 IDLE_SHARE = 4  # rests four times as long as a tick took: at most a fifth of one core
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What the looks at one rollout found; a look takes in what changed since."""
+
+    roster: Roster = field(default_factory=Roster)
+    readings: SeenReadings = field(default_factory=SeenReadings)
+
+
 class Conductor:
     """Moves the rollouts of one server."""
 
     def __init__(self, services: Services) -> None:
         """Take the server's parts; `run` does the work, again and again."""
         self._services = services
-        self._seen: dict[str, SeenReadings] = {}  # by rollout
+        self._known: dict[str, _Known] = {}  # by rollout
         self.failures = 0  # rollouts, or rounds of all of them, that could not be looked at
 
     def run(self, stop: threading.Event) -> None:
@@ -57,7 +67,7 @@ class Conductor:
             self.failures += 1
             log.error("rollouts not looked at", extra={"reason": str(error)[:300]})
             return
-        self._seen = {rollout: self._seen.get(rollout, SeenReadings()) for rollout in watched}
+        self._known = {rollout: self._known.get(rollout, _Known()) for rollout in watched}
         for rollout in watched:
             try:
                 self.tick(rollout, now_ms)
@@ -76,14 +86,14 @@ class Conductor:
     def _look(self, rollout: str, now_ms: int) -> bool:
         """One look at one rollout; True when there may be more to find at once."""
         store = self._services.store
-        seen = self._seen.setdefault(rollout, SeenReadings())
+        known = self._known.setdefault(rollout, _Known())
         with store.read() as connection:
-            found, view = look(connection, rollout, now_ms)
+            found, view = look(connection, rollout, now_ms, known.roster)
             step = advance(
                 view,
                 now_ms / 1000,
                 lambda: targets_of(connection, found, now_ms),
-                lambda members: evidence_of(connection, found, members, seen),
+                lambda members: evidence_of(connection, found, members, known.readings),
             )
         self._send_pending(view)
         if step == NOTHING:
@@ -96,6 +106,8 @@ class Conductor:
 
     def _send_pending(self, view: View) -> None:
         """Send what was stored and not sent: the server stopped in between."""
-        pending = [row.device for row in view.counted if row.state is State.PENDING]
+        pending = view.company.once(
+            "pending", lambda: [row.device for row in view.counted if row.state is State.PENDING]
+        )
         if pending:
             self._services.dispatch.soon(pending)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_fleet.assignment import ANSWERED, FAILED, SETTLED, State
+from edge_fleet.assignment import SETTLED, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome, Verdict
 from edge_fleet.rollouts.parts import Part
@@ -123,7 +123,7 @@ def _settle(plan: RolloutPlan, evidence: StageEvidence, waits: Sequence[str]) ->
     stage, unsettled = evidence.of_stage, evidence.unsettled
     if unsettled:
         return None, f"{len(unsettled)} of {len(stage)} devices of the stage are on their way"
-    answered = sum(member.state in ANSWERED for member in stage)
+    answered = evidence.answered
     needed = math.ceil(plan.quorum * len(stage))
     if answered < needed:
         return None, f"{answered} of {len(stage)} devices of the stage have answered, {needed} needed"
@@ -171,8 +171,8 @@ def _compare(
     stage = evidence.of_stage
     if stage and now_s < position.since_s + (bake_s := plan.bake_of(position.stage, position.part)):
         return None, f"shadows are watched for {bake_s:g} s"
-    expected = [member for member in stage if member.state not in FAILED]
-    comparing = sum(member.device in evidence.comparing for member in expected)
+    expected = evidence.expected
+    comparing = len(expected & evidence.comparing)
     needed = math.ceil(plan.quorum * len(expected))
     if comparing < needed:
         return None, f"{comparing} of {len(expected)} devices report compared answers, {needed} needed"
@@ -197,8 +197,8 @@ def _bake(
     if stage and now_s < position.since_s + (bake_s := plan.bake_of(position.stage)):
         # without the seconds that are left: what is stored would change with every tick
         return None, f"baking for {bake_s:g} s"
-    expected = [member for member in stage if member.state not in FAILED]
-    reporting = sum(member.device in evidence.reporting for member in expected)
+    expected = evidence.expected
+    reporting = len(expected & evidence.reporting)
     needed = math.ceil(plan.quorum * len(expected))
     if reporting < needed:
         return None, f"{reporting} of {len(expected)} devices report inferences, {needed} needed"

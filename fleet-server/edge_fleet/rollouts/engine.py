@@ -9,13 +9,15 @@ then going back; then the deadline; then the gates; and only when no gate fails 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from edge_fleet.assignment import FAILED, SETTLED, State
+from edge_fleet.assignment import FAILED, State
 from edge_fleet.evidence import Member, StageEvidence
 from edge_fleet.gates import Verdict
 from edge_fleet.rollouts import targets
+from edge_fleet.rollouts.company import Company
 from edge_fleet.rollouts.decision import decide, decide_return
 from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import BEGINNING, ENDED, GUARDED, RETURNING, WATCHED, Event, Phase, Position
@@ -25,8 +27,7 @@ from edge_fleet.rollouts.retries import Cause
 from edge_fleet.rollouts.targets import Target
 from edge_fleet.rollouts.windows import closes_at
 
-# A device that speaks but does not get on with its assignment is given longer than a silent one.
-STALLED_FACTOR = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,43 @@ class View:
     why: str = ""
 
     @property
-    def counted(self) -> tuple[Reached, ...]:
-        """The devices that count."""
-        return tuple(row for row in self.reached if row.left is None)
+    def company(self) -> Company:
+        """Its devices, with what was worked out of them."""
+        return self.reached if isinstance(self.reached, Company) else Company(self.reached)
 
     @property
-    def members(self) -> list[Member]:
+    def counted(self) -> tuple[Reached, ...]:
+        """The devices that count."""
+        company = self.company
+        return company.once("counted", lambda: tuple(row for row in company if row.left is None))
+
+    @property
+    def members(self) -> tuple[Member, ...]:
         """The devices that count, as gates see them: one that is to be tried again has not failed yet."""
-        return [
-            row.member if self.again(row) is None else replace(row.member, state=State.PENDING)
-            for row in self.counted
-        ]
+        return self._once(
+            "members",
+            lambda: tuple(
+                row.member if self.again(row) is None else replace(row.member, state=State.PENDING)
+                for row in self.counted
+            ),
+        )
+
+    @property
+    def to_begin(self) -> list[tuple[Reached, tuple[Cause, Part] | None]]:
+        """Those of them that are to be switched, or may be tried again, with what `again` says."""
+        position = self.position
+
+        def found() -> Iterator[tuple[Reached, tuple[Cause, Part] | None]]:
+            for row in self.counted:
+                if row.prepared and (position.part is Part.SWITCH or row.member.stage < position.stage):
+                    yield row, None
+                elif (again := self.again(row)) is not None:
+                    yield row, again
+
+        return self._once("to begin", lambda: list(found()))
+
+    def _once(self, name: str, work: Callable[[], T]) -> T:
+        return self.company.once((name, self.position.stage, self.position.part), work)
 
     def again(self, row: Reached) -> tuple[Cause, Part] | None:
         """The budget from which a device may be tried again, and for what; None when it may not.
@@ -141,7 +168,8 @@ def advance(
         return NOTHING
     if phase is Phase.SCHEDULED:
         return _scheduled(view, now_s)
-    silent = tuple(row.device for row in view.reached if _is_silent(view, row, now_s))
+    silence_s = view.plan.silence_s
+    silent = tuple(row.device for row in view.company.to_suspect if row.silent_at_s(silence_s) < now_s)
     if silent:
         return Step(silent=silent)
     if phase in RETURNING:
@@ -220,14 +248,6 @@ def _expired(view: View, now_s: float) -> Step | None:
     )
 
 
-def _is_silent(view: View, row: Reached, now_s: float) -> bool:
-    if row.state in SETTLED or row.left is not None:
-        return False
-    now_ms, silence_ms = now_s * 1000, view.plan.silence_s * 1000
-    quiet_since = max(row.changed_ms, row.last_seen_ms or 0)
-    return now_ms - quiet_since > silence_ms or now_ms - row.changed_ms > STALLED_FACTOR * silence_ms
-
-
 def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _Begun:
     """Who may be begun: devices to be switched, or tried again, then those that the stage has still to reach.
 
@@ -238,14 +258,12 @@ def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _
     at_once: list[Begin] = []
     waits: list[str] = []
     direct = 0
-    for row in view.counted:
-        if row.prepared and (position.part is Part.SWITCH or row.member.stage < position.stage):
+    for row, again in view.to_begin:
+        if again is None:
             begin = Begin(row.device, row.member.bundle)
             if row.part is Part.READY:  # nothing is downloaded any more: one order to all
                 _admit(plan, begin, row.labels, now_s, at_once, waits)
                 continue
-        elif (again := view.again(row)) is None:
-            continue
         elif row.due_s(retries) > now_s:
             waits.append(f"a retry after {row.member.code}")
             continue

@@ -9,15 +9,21 @@ from sqlalchemy import Connection
 from edge_fleet.evidence import Member, StageEvidence
 from edge_fleet.rollouts import candidates, readings, rows
 from edge_fleet.rollouts.engine import View
-from edge_fleet.rollouts.members import begun_since, load_members
+from edge_fleet.rollouts.members import begun_since
 from edge_fleet.rollouts.pace import MINUTE_S
 from edge_fleet.rollouts.readings import SeenReadings
+from edge_fleet.rollouts.roster import Roster
 from edge_fleet.rollouts.rows import Rollout
 from edge_fleet.rollouts.targets import Target
 
 
-def look(connection: Connection, rollout: str, now_ms: int) -> tuple[Rollout, View]:
+def look(
+    connection: Connection, rollout: str, now_ms: int, roster: Roster | None = None
+) -> tuple[Rollout, View]:
     """A rollout as it is stored, and as the engine sees it.
+
+    Args:
+        roster: What the looks before found of its devices; without it all of them are read.
 
     Raises:
         NotFound: There is none.
@@ -26,7 +32,8 @@ def look(connection: Connection, rollout: str, now_ms: int) -> tuple[Rollout, Vi
     begun: tuple[float, ...] = ()
     if found.plan.rate is not None:
         begun = begun_since(connection, rollout, now_ms - round(MINUTE_S * 1000))
-    reached = tuple(load_members(connection, rollout))
+    roster = Roster() if roster is None else roster
+    reached = roster.look(connection, rollout, found.plan.silence_s, now_ms / 1000)
     return found, View(found.id, found.plan, found.position, reached, begun, found.why)
 
 
@@ -45,14 +52,13 @@ def evidence_of(
     """
     started_ms = rollout.started_ms
     assert started_ms is not None, f"rollout {rollout.id} has not been started"
-    digests = {member.bundle for member in members} | {m.previous for m in members if m.previous}
     seen = seen or SeenReadings()
     reported = seen.look(connection, members, started_ms)
     return seen.gathering.look(
         members,
         seen.by_device,
         reported,
-        readings.load_facts(connection, digests),
+        readings.load_facts(connection, seen.bundles),
         rollout.position.stage,
         started_ms / 1000,
         candidates.count_bundles(connection, rollout.counter),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
+from edge_fleet import orders
 from edge_fleet.assignment import State
 from edge_fleet.evidence import Member
 from edge_fleet.rollouts.parts import part_of
 from edge_fleet.rollouts.reached import Left, Reached
 from edge_fleet.schema import assignments, devices, rollout_members, rollout_skips
 from edge_fleet.store import upsert
+
+PORTION = 500  # below every SQLite's limit of variables
 
 
 def add(
@@ -43,6 +47,7 @@ def change(connection: Connection, rollout: str, device: str, **values: Any) -> 
         .where(rollout_members.c.rollout == rollout, rollout_members.c.device == device)
         .values(**values)
     )
+    orders.mark_changed(connection, device)
 
 
 def begun_since(connection: Connection, rollout: str, since_ms: int) -> tuple[float, ...]:
@@ -80,14 +85,17 @@ def skipped(connection: Connection, rollout: str) -> dict[str, str]:
     return {row.device: f"left out by {row.actor}" + (f": {row.why}" if row.why else "") for row in rows}
 
 
-def load_members(connection: Connection, rollout: str, only: str | None = None) -> list[Reached]:
+def load_members(connection: Connection, rollout: str, among: Sequence[str] | None = None) -> list[Reached]:
     """The devices that a rollout has reached, by stage and id.
 
     A revoked one takes no part any more: it can neither answer nor be sent back, and holds nothing up.
 
     Args:
-        only: This device alone, if it is among them.
+        among: Only those of these; None for all.
     """
+    if among is not None and len(among) > PORTION:
+        parts = (among[start : start + PORTION] for start in range(0, len(among), PORTION))
+        return [row for part in parts for row in load_members(connection, rollout, part)]
     forth, back = assignments.alias("forth"), assignments.alias("back")
     own = rollout_members.c
     rows = connection.execute(
@@ -110,7 +118,7 @@ def load_members(connection: Connection, rollout: str, only: str | None = None) 
         .where(
             own.rollout == rollout,
             devices.c.revoked_ms.is_(None),
-            *(() if only is None else (own.device == only,)),
+            *([] if among is None else [own.device.in_(among)]),
         )
         .order_by(own.stage, own.device)
     )

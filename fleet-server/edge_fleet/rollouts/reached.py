@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,9 @@ from edge_fleet.assignment import FAILED, SETTLED, State
 from edge_fleet.evidence import Member
 from edge_fleet.rollouts.parts import PREPARED, Part
 from edge_fleet.rollouts.retries import Cause, Retries
+
+# A device that speaks but does not get on with its assignment is given longer than a silent one.
+STALLED_FACTOR = 4
 
 
 class Left(StrEnum):
@@ -59,6 +63,13 @@ class Reached:
     def in_flight(self) -> bool:
         """Whether the release is on its way to it."""
         return self.back is None and self.left is None and self.member.state not in SETTLED
+
+    def silent_at_s(self, silence_s: float) -> float:
+        """When it counts as silent, if nothing more is heard of it; infinite when it is not waited for."""
+        if self.state in SETTLED or self.left is not None:
+            return math.inf
+        quiet_since = max(self.changed_ms, self.last_seen_ms or 0)
+        return min(quiet_since / 1000 + silence_s, self.changed_ms / 1000 + STALLED_FACTOR * silence_s)
 
     def cause(self, retries: Retries) -> Cause | None:
         """The budget from which it may be tried again; None when it did not fail, or may not."""

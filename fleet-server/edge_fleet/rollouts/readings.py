@@ -58,26 +58,35 @@ class SeenReadings:
         """Nothing was seen."""
         self.by_device: dict[str, list[Reading]] = {}
         self.gathering = Gathering()
+        self._members: Sequence[Member] | None = None
+        self._bundles: tuple[list[str], list[str]] = [], []
         self._asked: object = None
         self._last_id = 0
 
+    @property
+    def bundles(self) -> list[str]:
+        """Those that the last look asked for: new ones, and those before them."""
+        return [*self._bundles[0], *self._bundles[1]]
+
     def look(self, connection: Connection, members: Sequence[Member], started_ms: int) -> set[str]:
         """Take in what arrived since the last look; returns whose it is."""
-        asked = *_bundles(members), started_ms
+        if members is not self._members:
+            self._members, self._bundles = members, _bundles(members)
+        asked = *self._bundles, started_ms
         newest = connection.execute(select(func.max(windows.c.id))).scalar() or 0
         if asked != self._asked:
             found = load_readings(connection, members, started_ms)
             self.by_device, self.gathering, self._asked = {}, Gathering(), asked
         else:
-            found = self._since(connection, members, started_ms)
+            found = self._since(connection, started_ms)
         for reading in found:
             self.by_device.setdefault(reading.device, []).append(reading)
         self._last_id = newest
         return {reading.device for reading in found}
 
-    def _since(self, connection: Connection, members: Sequence[Member], started_ms: int) -> list[Reading]:
+    def _since(self, connection: Connection, started_ms: int) -> list[Reading]:
         """By row ids alone: an index of bundles would lead through all that is known already."""
-        new, old = map(set, _bundles(members))
+        new, old = self._bundles
         rows = connection.execute(select(windows).where(windows.c.id > self._last_id))
         since_ms = {bundle: started_ms - LOOKBACK_MS for bundle in old} | {
             bundle: started_ms for bundle in new

@@ -43,7 +43,7 @@ def carry_out(
         RolloutChanged: The rollout is no longer what the step rests on; nothing may be committed.
     """
     news = rows.explain(connection, rollout, found.why or rollout.why, found.verdicts)
-    by_id = {row.device: row for row in view.reached}
+    by_id = view.company.once("by id", lambda: {row.device: row for row in view.reached})
     for device in found.silent:
         row = by_id[device]
         number = row.number if row.back is None else row.back
