@@ -1,12 +1,13 @@
-"""One look of the conductor at a rollout that has reached everybody, when one device in a hundred reported.
+"""One look of the conductor at a rollout that has reached everybody, by devices and how many changed.
 
-    python benchmarks/tick_cost.py [--devices 1000,10000] [--ticks 5]
+    python benchmarks/tick_cost.py [--devices 1000,10000] [--ticks 5] [--changed 1%,100]
 
 A real SQLite database with a rollout that bakes: every device confirmed, one window of the release
-before and two of the new one each. "first look" is what a server that was started again pays once, and
-what each look took before looks remembered; "again" is a look after windows of one device in a hundred
-arrived, "nothing new" one without any. The parts of "again": reading members, reading new windows and
-working them up, and the gates. Processor seconds, medians over ticks.
+before and two of the new one each. "recount" is what a server that was started again pays once: everything
+read, summed and judged anew. The others are looks after some devices did something: "windows" when each
+reported a window, "states" when the assignment of each changed as well, "nothing" when none did. "members",
+"evidence" and "gates" are the parts of "windows": which devices, what they reported, what the gates make of
+it. Processor seconds, medians over ticks.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from sqlalchemy import update
 from edge_contracts.messages import ScalarCounts
 from edge_contracts.sketch import QuantileSketch
 from edge_fleet import schema
+from edge_fleet.orders import NEXT_CHANGE
+from edge_fleet.rollouts.conductor import Conductor
 from edge_fleet.rollouts.decision import decide
 from edge_fleet.rollouts.looking import evidence_of, look
 from edge_fleet.rollouts.readings import SeenReadings
@@ -45,46 +48,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--devices", default="1000,10000")
     parser.add_argument("--ticks", type=int, default=5)
+    parser.add_argument("--changed", default="1%,100", help="of the devices at each tick")
     options = parser.parse_args()
-    print("devices  changed  first look s   again s  members s  evidence s  gates s  nothing new s   RSS MB")
+    print("devices  changed  recount s  windows s  members  evidence  gates  states s  nothing s  RSS MB")
     for devices in map(int, options.devices.split(",")):
         with tempfile.TemporaryDirectory() as place:
-            measure(Path(place), devices, options.ticks)
+            measure(Path(place), devices, options.ticks, options.changed.split(","))
 
 
-def measure(place: Path, devices: int, ticks: int) -> None:
-    """Print one row."""
+def measure(place: Path, devices: int, ticks: int, changes: Sequence[str]) -> None:
+    """Print the rows of one size of fleet."""
     fleet = Fleet(file(place / "fleet.db"))
     rollout = furnish(fleet, devices)
-    changed = max(1, devices // 100)
     known = Roster(), SeenReadings()
-    first_s, _ = _timed(lambda: _look(fleet, rollout, *known))
-    again: list[dict[str, float]] = []
-    for tick in range(ticks):
-        fleet.now_ms += 1_000
-        names = [f"device-{(tick * changed + n) % devices}" for n in range(changed)]
-        report(fleet, names, digest("2"))
-        again.append(_look(fleet, rollout, *known))
-    idle_s, _ = _timed(lambda: _look(fleet, rollout, *known))
-    parts = {name: statistics.median(one[name] for one in again) for name in again[0]}
-    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{devices:7}{changed:9}{first_s:14.2f}{sum(parts.values()):10.2f}{parts['members']:11.2f}"
-        f"{parts['evidence']:12.2f}{parts['gates']:9.2f}{idle_s:15.2f}{memory_mb:9.0f}",
-        flush=True,
-    )
+    recount_s, _ = _timed(lambda: _look(fleet, rollout, *known))
+    for text in changes:
+        changed = max(1, devices * int(text[:-1]) // 100) if text.endswith("%") else min(devices, int(text))
+        windows: list[dict[str, float]] = []
+        states: list[float] = []
+        for tick in range(ticks):
+            fleet.now_ms += 1_000
+            names = [f"device-{(tick * changed + n) % devices}" for n in range(changed)]
+            report(fleet, names, digest("2"))
+            windows.append(_look(fleet, rollout, *known))
+            report(fleet, names, digest("2"))
+            change(fleet, names, f"tick {tick}")
+            states.append(sum(_look(fleet, rollout, *known).values()))
+        nothing_s, _ = _timed(lambda: _look(fleet, rollout, *known))
+        parts = {name: statistics.median(one[name] for one in windows) for name in windows[0]}
+        memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"{devices:7}{changed:9}{recount_s:11.2f}{sum(parts.values()):11.3f}{parts['members']:9.3f}"
+            f"{parts['evidence']:10.3f}{parts['gates']:7.3f}{statistics.median(states):10.3f}"
+            f"{nothing_s:11.3f}{memory_mb:8.0f}",
+            flush=True,
+        )
     fleet.store.close()
+
+
+def change(fleet: Fleet, names: Sequence[str], detail: str) -> None:
+    """The assignment of each device changes."""
+    here = schema.assignments.c
+    with fleet.store.write() as connection:
+        for name in names:
+            connection.execute(
+                update(schema.assignments)
+                .where(here.device == name)
+                .values(detail=detail, change=NEXT_CHANGE)
+            )
 
 
 def _look(fleet: Fleet, rollout: str, roster: Roster, seen: SeenReadings) -> dict[str, float]:
     """What the conductor does for a look, in parts."""
     with fleet.store.read() as connection:
         members_s, (found, view) = _timed(lambda: look(connection, rollout, fleet.now_ms, roster))
-        evidence_s, evidence = _timed(lambda: evidence_of(connection, found, view.members, seen))
-        gates_s, decision = _timed(lambda: decide(found.plan, found.position, evidence, fleet.now_ms / 1000))
+        known_s, members = _timed(lambda: view.members)
+        evidence_s, evidence = _timed(lambda: evidence_of(connection, found, members, seen))
+        now_s = fleet.now_ms / 1000
+        gates_s, decision = _timed(lambda: decide(found.plan, found.position, evidence, now_s))
     if decision.event is not None:
         raise SystemExit(f"the rollout does not bake: {decision.why}")
-    return {"members": members_s, "evidence": evidence_s, "gates": gates_s}
+    return {"members": members_s + known_s, "evidence": evidence_s, "gates": gates_s}
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -140,6 +164,7 @@ def furnish(fleet: Fleet, devices: int) -> str:
     fleet.now_ms -= 1_000
     report(fleet, names, digest("1"))
     fleet.now_ms += 2_000
+    fleet.conductor = Conductor(fleet.services)  # rows were written behind its back: as after a restart
     fleet.tick()  # everybody has settled: the stage bakes
     for _ in range(2):
         report(fleet, [*names, "first"], digest("2"))
