@@ -7,21 +7,22 @@ The place is kept every few seconds: after a crash what was told since is told a
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_contracts.verified import told, verified_topic
+from edge_fleet.giving_way import GivingWay, never
 from edge_fleet.schema import meta
 from edge_fleet.store import Store, upsert
-from edge_fleet.telemetry import last_id, page
+from edge_fleet.telemetry import last_id, records_of, stored
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +30,23 @@ POSITION_KEY = "republished"
 POLL_S = 0.25
 KEEP_S = 5.0
 RETRY_S = 2.0
+TOPICS = 10_000  # remembered, of about 300 bytes each
 
 
 class Republisher:
     """Tells verified records of one fleet."""
 
-    def __init__(self, store: Store, fleet: str, publish: Callable[[str, bytes], bool]) -> None:
+    def __init__(
+        self, store: Store, fleet: str, publish: Callable[[str, bytes], bool], way: GivingWay | None = None
+    ) -> None:
         """Take the parts.
 
         Args:
             publish: False when it could not be sent.
+            way: What it gives way to; None for nothing.
         """
-        self._store, self._fleet, self._publish = store, fleet, publish
+        self._store, self._publish, self._way = store, publish, way or never()
+        self._topic = lru_cache(TOPICS)(partial(verified_topic, fleet))
         self._done: int | None = None
         self._kept: int | None = None
         self.told = 0
@@ -55,8 +61,13 @@ class Republisher:
         """Follow what is stored until told to stop."""
         rest_s, kept_at = POLL_S, time.monotonic()
         while not stop.wait(rest_s):
+            self._way.rest(stop)
             try:
-                rest_s = 0.0 if self.step() else POLL_S
+                if self.step():
+                    rest_s = 0.0
+                else:
+                    self._way.up_to_date()
+                    rest_s = POLL_S
                 if time.monotonic() - kept_at > KEEP_S:
                     self.keep()
                     kept_at = time.monotonic()
@@ -72,11 +83,11 @@ class Republisher:
             self.begin()
         assert self._done is not None
         with self._store.read() as connection:
-            rows = page(connection, self._done)
+            rows = stored(connection, self._done)
         for row in rows:
             if not self._tell(row):
                 return False
-            self._done = row["id"]
+            self._done = row.id
         return bool(rows)
 
     def keep(self) -> None:
@@ -87,11 +98,11 @@ class Republisher:
             upsert(connection, meta, {"key": POSITION_KEY, "value": str(self._done)}, ("key",))
         self._kept = self._done
 
-    def _tell(self, row: Mapping[str, Any]) -> bool:
-        for index, record in enumerate(row["records"]):
-            message = told(row["device"], row["epoch"], row["seq"], row["received_ms"], index, record)
-            where = verified_topic(self._fleet, row["device"], record["kind"])
-            if not self._publish(where, json.dumps(message, separators=(",", ":")).encode()):
+    def _tell(self, row: Row[Any]) -> bool:
+        records = records_of(row.raw)
+        messages = told(row.device, row.epoch, row.seq, row.received_ms, records)
+        for record, message in zip(records, messages, strict=True):
+            if not self._publish(self._topic(row.device, record.kind), message):
                 return False
             self.told += 1
         return True

@@ -30,6 +30,7 @@ from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.dispatch import Dispatcher
 from edge_fleet.errors import BrokerFailed, HomeInvalid
 from edge_fleet.events import EventBus
+from edge_fleet.giving_way import GivingWay
 from edge_fleet.home import Home, announce, locked, making
 from edge_fleet.http_server import HttpServer, listening
 from edge_fleet.ingest import Ingest
@@ -169,10 +170,10 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         )
         sealer = Sealer(server, keys.director, home.audit_head)
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
-        housekeeper = Housekeeper(store, keep_raw_ms, now_ms)
+        housekeeper = Housekeeper(store, keep_raw_ms, now_ms, GivingWay(lambda: ingest.waiting))
         alerts = Watch(server, lambda: link.is_up)
         sender = Sender(server, keys.webhook_secret)
-        republisher = Republisher(store, config.fleet, link.publish)
+        republisher = Republisher(store, config.fleet, link.publish, GivingWay(lambda: ingest.waiting))
         works: tuple[Callable[[threading.Event], None], ...] = (
             Conductor(server).run,
             sealer.run,

@@ -1,7 +1,8 @@
 """The thread that keeps the database in shape: sums windows up, and deletes what is past its time.
 
 Each step is one short transaction, and it rests longer than a step took: ingest, which writes through the
-same door, goes first. What is not done when the server stops is done at the next start.
+same door, goes first, and while much waits this rests. What is not done when the server stops is done at the
+next start.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_fleet.errors import RequestInvalid
+from edge_fleet.giving_way import GivingWay, never
 from edge_fleet.rollouts.phases import WATCHED
 from edge_fleet.rollouts.readings import LOOKBACK_MS
 from edge_fleet.schema import rollouts
@@ -50,11 +52,19 @@ class Housekeeper:
 
     Args:
         keep_raw_ms: Age at which windows and envelopes go; None keeps them.
+        way: What it gives way to; None for nothing.
     """
 
-    def __init__(self, store: Store, keep_raw_ms: int | None, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keep_raw_ms: int | None,
+        now_ms: Callable[[], int],
+        way: GivingWay | None = None,
+    ) -> None:
         """Take the parts; `run` does the work."""
         self._store, self._keep_raw_ms, self._now_ms = store, keep_raw_ms, now_ms
+        self._way = way or never()
         self.failures = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -62,9 +72,12 @@ class Housekeeper:
         prune_at = time.monotonic()
         rest_s = 0.0
         while not stop.wait(rest_s):
+            self._way.rest(stop)
             begun = time.monotonic()
             try:
                 more = self.sum_up()
+                if not more:
+                    self._way.up_to_date()
                 if not more and self._keep_raw_ms is not None and begun >= prune_at:
                     self.prune(stop)
                     prune_at = time.monotonic() + PRUNE_EVERY_S

@@ -7,6 +7,7 @@ A device has no sums by minute: its windows are about a minute long, and are the
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,19 +26,24 @@ WINDOWS_PER_STEP = 1_000
 
 _POSITION = "rolled_up"  # in `meta`: id of the last window that was added
 _KEY = ("step_s", "start_ms", "device", "bundle")
-_SUMS = (
-    *("windows", "duration_ms", "inferences", "errors", "refused", "golden_total", "golden_agree"),
-    *("labelled", "correct", "uncertain", "drifting", "cpu_s"),
-)
-_LARGEST = ("rss_bytes", "temperature_c")
-_COLUMNS = (*_SUMS, *_LARGEST, "latency", "scalars")
+# columns that add up, with what they come from in `windows`, and in its column `lineup`
+_FROM_WINDOWS = {
+    "windows": "merged",
+    **{name: name for name in ("duration_ms", "inferences", "errors", "refused", "golden_total")},
+    **{name: name for name in ("golden_agree", "cpu_s")},
+}
+_FROM_LINEUP = ("labelled", "correct", "uncertain")
+_SUMS = (*_FROM_WINDOWS, *_FROM_LINEUP, "drifting")
+_COLUMNS = (*_SUMS, "rss_bytes", "temperature_c", "latency", "scalars")
 
 # JSON as text: parsed by orjson, and only where it is needed
+_OTHERS = ("device", "bundle", "received_ms", "epsilon", "temperature_c")
 _WINDOWS = select(
-    *(windows.c[name] for name in ("id", "device", "bundle", "received_ms", "merged", "duration_ms")),
-    *(windows.c[name] for name in ("inferences", "errors", "refused", "golden_total", "golden_agree")),
-    *(windows.c[name] for name in ("cpu_s", "rss_bytes", "child_rss_bytes", "temperature_c", "epsilon")),
+    windows.c.id,
+    *(windows.c[name] for name in _OTHERS),
     *(cast(windows.c[name], Text).label(name) for name in ("lineup", "drifting", "latency", "scalars")),
+    windows.c.rss_bytes + windows.c.child_rss_bytes,
+    *(windows.c[name] for name in _FROM_WINDOWS.values()),
 )
 
 Key = tuple[int, int, str, str]  # step_s, start_ms, device, bundle
@@ -45,41 +51,52 @@ Key = tuple[int, int, str, str]  # step_s, start_ms, device, bundle
 
 @dataclass
 class Sum:
-    """What some windows add up to."""
+    """What some windows add up to.
 
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_SUMS, 0))
-    largest: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(_LARGEST))
+    Args:
+        sums: In the order of _SUMS.
+        rss_bytes, temperature_c: The largest.
+    """
+
+    sums: Sequence[float] = (0,) * len(_SUMS)
+    rss_bytes: int = 0
+    temperature_c: float | None = None
     latency: dict[str, int] = field(default_factory=dict)
-    scalars: dict[str, list[int]] = field(default_factory=dict)
+    scalars: dict[str, Sequence[int]] = field(default_factory=dict)
 
     def add(
         self,
-        sums: Mapping[str, float],
-        largest: Mapping[str, float | None],
+        sums: Sequence[float],
+        rss_bytes: int,
+        temperature_c: float | None,
         latency: Mapping[str, int],
         scalars: Mapping[str, Sequence[int]],
     ) -> None:
         """Take more in."""
-        for name, value in sums.items():
-            self.sums[name] += value
-        for name, found in largest.items():
-            before = self.largest[name]
-            self.largest[name] = found if before is None else before if found is None else max(before, found)
+        self.sums = list(map(operator.add, self.sums, sums))
+        self.rss_bytes = max(self.rss_bytes, rss_bytes)
+        if temperature_c is not None:
+            before = self.temperature_c
+            self.temperature_c = temperature_c if before is None else max(before, temperature_c)
+        kept = self.latency
         for index, count in latency.items():
-            self.latency[index] = self.latency.get(index, 0) + count
+            kept[index] = kept.get(index, 0) + count
         for name, counts in scalars.items():
-            kept = self.scalars.get(name)
-            if kept is None:
-                self.scalars[name] = list(counts)
-            elif len(kept) == len(counts):
-                self.scalars[name] = [a + b for a, b in zip(kept, counts, strict=True)]
+            found = self.scalars.get(name)
+            if found is None:
+                self.scalars[name] = counts
+            elif len(found) == len(counts):
+                self.scalars[name] = list(map(operator.add, found, counts))
 
     def values(self) -> tuple[Any, ...]:
         """Of _COLUMNS."""
+        rounded = (
+            value if name == "cpu_s" else int(value) for name, value in zip(_SUMS, self.sums, strict=True)
+        )
         return (
-            *(int(self.sums[name]) if name != "cpu_s" else self.sums[name] for name in _SUMS),
-            int(self.largest["rss_bytes"] or 0),
-            self.largest["temperature_c"],
+            *rounded,
+            self.rss_bytes,
+            self.temperature_c,
             json_text(self.latency),
             json_text(self.scalars),
         )
@@ -142,50 +159,41 @@ def series(
     return connection.execute(query.order_by(own.start_ms, own.bundle)).all()
 
 
-def _sums(rows: Iterable[Row[Any]]) -> dict[Key, Sum]:
+def _sums(rows: Iterable[Sequence[Any]]) -> dict[Key, Sum]:
     """First by minute, device and bundle: each window is taken up once, all the rest comes from those."""
     finest: dict[tuple[int, str, str], Sum] = {}
     for row in rows:
-        lineup = orjson.loads(row.lineup) if row.lineup else {}
-        if lineup.get("role") == "second":  # it sees only what another model was unsure of
+        _, device, bundle, received_ms, epsilon, temperature_c, lineup, drifting, latency, scalars = row[:10]
+        counts = orjson.loads(lineup) if lineup else {}
+        if counts.get("role") == "second":  # it sees only what another model was unsure of
             continue
-        sums = {
-            "windows": row.merged,
-            "duration_ms": row.duration_ms,
-            "inferences": row.inferences,
-            "errors": row.errors,
-            "refused": row.refused,
-            "golden_total": row.golden_total,
-            "golden_agree": row.golden_agree,
-            "labelled": lineup.get("labelled", 0),
-            "correct": lineup.get("correct", 0),
-            "uncertain": lineup.get("uncertain", 0),
-            "drifting": int(row.drifting != "[]"),
-            "cpu_s": row.cpu_s,
-        }
-        largest = {"rss_bytes": row.rss_bytes + row.child_rss_bytes, "temperature_c": row.temperature_c}
-        scalars = {} if row.epsilon is not None else orjson.loads(row.scalars)
-        one = finest.setdefault((row.received_ms // 60_000, row.device, row.bundle), Sum())
-        one.add(sums, largest, orjson.loads(row.latency), scalars)
+        where = received_ms // 60_000, device, bundle
+        one = finest.get(where)
+        if one is None:
+            one = finest[where] = Sum()
+        one.add(
+            (*row[11:], *(counts.get(name, 0) for name in _FROM_LINEUP), int(drifting != "[]")),
+            row[10],
+            temperature_c,
+            orjson.loads(latency),
+            orjson.loads(scalars) if epsilon is None and scalars != "{}" else {},
+        )
     found: dict[Key, Sum] = {}
     for (minute, own, bundle), part in finest.items():
-        where = [(step_s, FLEET) for step_s in STEPS_S]
-        for step_s, device in (*where, (HOUR_S, own), (DAY_S, own)):
+        fleet = [(step_s, FLEET) for step_s in STEPS_S]
+        for step_s, device in (*fleet, (HOUR_S, own), (DAY_S, own)):
             start_ms = minute * 60_000 // (step_s * 1000) * (step_s * 1000)
-            one = found.setdefault((step_s, start_ms, device, bundle), Sum())
-            one.add(part.sums, part.largest, part.latency, part.scalars)
+            key = step_s, start_ms, device, bundle
+            if key not in found:
+                found[key] = Sum()
+            found[key].add(part.sums, part.rss_bytes, part.temperature_c, part.latency, part.scalars)
     return found
 
 
-def _stored(values: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
-    *numbers, latency, scalars = values
-    named = dict(zip((*_SUMS, *_LARGEST), numbers, strict=True))
-    return (
-        {name: named[name] for name in _SUMS},
-        {name: named[name] for name in _LARGEST},
-        _parsed(latency),
-        _parsed(scalars),
-    )
+def _stored(values: Sequence[Any]) -> tuple[Sequence[float], int, float | None, Any, Any]:
+    """Values of _COLUMNS as `Sum.add` takes them."""
+    *sums, rss_bytes, temperature_c, latency, scalars = values
+    return sums, rss_bytes, temperature_c, _parsed(latency), _parsed(scalars)
 
 
 def _parsed(value: Any) -> Any:
