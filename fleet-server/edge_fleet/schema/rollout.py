@@ -24,7 +24,7 @@ assignments = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("changed_ms", BigInteger, nullable=False),
     Column("terms", JSON(none_as_null=True)),  # {"shadow": lineup.ShadowTerms}; None: to run it
-    # since revision 0020: grows over all rows, with every change of any
+    # since revision 0021: grows over all rows, with every change of any
     Column("change", BigInteger, nullable=False, server_default="0"),
     Index("assignments_by_rollout", "rollout", "stage"),
     Index("assignments_by_change", "change"),
