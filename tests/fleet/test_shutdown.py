@@ -317,6 +317,21 @@ def test_a_server_with_a_certificate_of_its_own_serves_https(tmp_path: Path) -> 
         found.close()
 
 
+def test_health_waits_for_a_server_that_begins_and_not_longer_than_it_is_told(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("edge-fleet"))
+    ask = [program, "health", "--home", str(tmp_path / "home"), "--json"]
+    never = subprocess.run([*ask, "--wait", "1"], capture_output=True, text=True)
+    assert never.returncode == 1 and "no server runs with the home" in never.stderr
+    with subprocess.Popen([*ask, "--wait", "60"], stdout=subprocess.PIPE, text=True) as waiting:
+        found = Process(tmp_path)
+        try:
+            told, _ = waiting.communicate(timeout=WAIT_S)
+            assert waiting.returncode == 0 and json.loads(told)["status"] == "ok"
+        finally:
+            found.end()
+            found.close()
+
+
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
     for key, words in (("", "needs both"), ("b.pem", "cannot use a.pem and b.pem: No such file")):
         with pytest.raises(RequestInvalid, match=words):
