@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from edge_contracts.messages import CHAIN_START, DeviceState
 from edge_fleet.assignment import TransitionInvalid
@@ -14,19 +14,30 @@ from edge_fleet.schema import devices, streams
 from edge_fleet.standings.due import heard, touch
 from edge_fleet.store import insert_new
 
+# built once: they are run for every word of a device, and building one costs more than running it
+_NEWER = (
+    update(devices)
+    .where(devices.c.id == bindparam("device_"), devices.c.state_n < bindparam("n_"))
+    .values(
+        state=bindparam("state"),
+        state_n=bindparam("n_"),
+        last_seen_ms=bindparam("last_seen_ms"),
+        profile=bindparam("profile"),
+    )
+)
+_EPOCH = select(devices.c.epoch).where(devices.c.id == bindparam("device_"))
+
 
 def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool:
     """Store a verified snapshot; False when it is not newer than the one that is stored."""
-    changed = connection.execute(
-        update(devices)
-        .where(devices.c.id == state.device, devices.c.state_n < state.n)
-        .values(
-            state=state.model_dump(mode="json", exclude={"next_key"}),
-            state_n=state.n,
-            last_seen_ms=now_ms,
-            profile=list(state.profile),
-        )
-    )
+    told = {
+        "device_": state.device,
+        "n_": state.n,
+        "state": state.model_dump(mode="json", exclude={"next_key"}),
+        "last_seen_ms": now_ms,
+        "profile": list(state.profile),
+    }
+    changed = connection.execute(_NEWER, told)
     if changed.rowcount == 0:
         return False
     if state.type == "hello":
@@ -43,7 +54,7 @@ def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool
 
 def _announce_epoch(connection: Connection, state: DeviceState, now_ms: int) -> None:
     """Open the stream of a new epoch; a second one means that the device's memory was wiped."""
-    before = connection.execute(select(devices.c.epoch).where(devices.c.id == state.device)).scalar()
+    before = connection.execute(_EPOCH, {"device_": state.device}).scalar()
     if before == state.epoch:
         return
     row = {

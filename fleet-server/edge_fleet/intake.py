@@ -32,6 +32,7 @@ _AHEAD_PER_QUERY = 512
 _ENVELOPE_COLUMNS = ("device", "epoch", "seq", "received_ms", "prev", "chain", "raw")
 
 Stream = tuple[str, str]  # device and epoch
+NOTHING = Position()
 
 
 @dataclass
@@ -93,6 +94,9 @@ def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
     for verified in batch:
         if isinstance(verified.message, DeviceState):
             _take_state(connection, verified.message, verified, outcome)
+    if outcome.acks:
+        tails = _tails(connection, outcome.acks)
+        outcome.acks.update((stream, tail.position) for stream, tail in tails.items())
     items = [
         _Item(
             (v.device, v.message.epoch),
@@ -129,8 +133,7 @@ def _take_state(connection: Connection, state: DeviceState, verified: Verified, 
         bound(connection, state.device, verified.key, state.epoch, state.next_seq)
     if state.type == "hello":
         outcome.greeted.append(state.device)
-        stream = state.device, state.epoch
-        outcome.acks[stream] = _tails(connection, [stream])[stream].position
+        outcome.acks[state.device, state.epoch] = NOTHING  # how far it is stored is asked for all at once
 
 
 def _take_telemetry(connection: Connection, items: Sequence[_Item], outcome: Outcome) -> None:

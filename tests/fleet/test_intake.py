@@ -230,6 +230,16 @@ def test_a_hello_is_answered_with_the_position_of_its_epoch(device: Device) -> N
     assert outcome.greeted == ["d1"]
 
 
+def test_hellos_of_one_batch_are_each_answered_with_their_own_position(device: Device) -> None:
+    device.fill(1)
+    device.take(device.telemetry(0))
+    before, old = device.state(), device.outbox.epoch
+    device.outbox = Outbox("d1", "f", device.key)
+    outcome = device.take(before, device.state())
+    positions = {epoch: position.high for (_, epoch), position in outcome.acks.items()}
+    assert positions == {old: 0, device.outbox.epoch: -1}
+
+
 @pytest.mark.parametrize("number", [1, 0])
 def test_a_snapshot_that_is_not_newer_is_refused_and_changes_nothing(device: Device, number: int) -> None:
     outcome = device.take(device.state(n=number, counter=77))
