@@ -249,6 +249,8 @@ def _chosen_sentence(chosen: Tried, trials: Sequence[Trial], profile: DeviceProf
     if recipe.precision == profile.precisions[0]:
         return f"{recipe.precision} by recipe {chosen.candidate.name}{pruned}"
     failed = [t for t in trials if t.state is TrialState.FAILED]
+    if not failed:  # a recipe by name, or a search that took a float form for being better
+        return f"{recipe.precision} by recipe {chosen.candidate.name}{pruned}"
     failing = sorted({f.gate for t in failed for f in t.findings if f.verdict is Verdict.FAIL})
     return (
         f"fallback to {recipe.precision}{pruned}: all {len(failed)} candidates before it failed "
