@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,7 +36,7 @@ from edge_contracts.digest import Digest, short
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.lineup import Role
-from edge_contracts.manifest import Manifest
+from edge_contracts.manifest import Manifest, TensorSpec
 from edge_contracts.model import Frozen, canonical_json, parse_json
 from edge_contracts.signing import VerifiedManifest, verify
 
@@ -181,16 +181,20 @@ def require_same_contract(active: Manifest, other: Manifest) -> None:
 
 def differs(active: Manifest, other: Manifest) -> str:
     """In what an application could tell two models apart, found and expected; "" for nothing."""
-    for what, mine, others in (
-        ("task", active.task, other.task),
-        ("inputs", _inputs(active), _inputs(other)),
-        ("outputs", _outputs(active), _outputs(other)),
-        ("labels", active.labels, other.labels),
-        ("interpretation of the outputs", active.interpret, other.interpret),
-    ):
-        if mine != others:
-            shown = "" if what.startswith("inter") else f" {others!s:.120}, expected {mine!s:.120}"
-            return f"it has other {what}{shown}"
+    if active.task != other.task:
+        return f"its task is {other.task}, expected {active.task}"
+    if not _same_inputs(active.inputs, other.inputs):
+        return f"it has other inputs: {_named(other.inputs)}, expected {_named(active.inputs)}"
+    if any(mine.prepare != its.prepare for mine, its in zip(active.inputs, other.inputs, strict=True)):
+        return "its rule of how a file becomes an input is another"
+    if [(s.name, s.dtype, s.shape) for s in active.outputs] != [
+        (s.name, s.dtype, s.shape) for s in other.outputs
+    ]:
+        return f"it has other outputs: {_named(other.outputs)}, expected {_named(active.outputs)}"
+    if active.labels != other.labels:
+        return f"it has other labels: {_listed(other.labels)}, expected {_listed(active.labels)}"
+    if active.interpret != other.interpret:
+        return "its rule of how outputs become answers is another"
     return ""
 
 
@@ -265,9 +269,21 @@ def note_starts(home: Home, failed: int) -> None:
     write_durably(folder / "starts.json", canonical_json(Starts(failed=failed)))
 
 
-def _inputs(manifest: Manifest) -> tuple[object, ...]:
-    return tuple((s.name, s.dtype, s.shape, s.layout, s.color_order, s.prepare) for s in manifest.inputs)
+def _same_inputs(mine: Sequence[TensorSpec], others: Sequence[TensorSpec]) -> bool:
+    """Whether the same arrays fit: what one does not state (a dense net: no layout) contradicts nothing."""
+    return len(mine) == len(others) and all(
+        (one.name, one.dtype, one.shape) == (other.name, other.dtype, other.shape)
+        and (not one.layout or not other.layout or one.layout == other.layout)
+        and (not one.color_order or not other.color_order or one.color_order == other.color_order)
+        for one, other in zip(mine, others, strict=True)
+    )
 
 
-def _outputs(manifest: Manifest) -> tuple[object, ...]:
-    return tuple((s.name, s.dtype, s.shape) for s in manifest.outputs)
+def _named(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(
+        " ".join(filter(None, (s.name, s.dtype, str(s.shape), s.layout, s.color_order))) for s in specs
+    )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return f"{', '.join(labels):.100}" or "none"
