@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -56,9 +56,17 @@ class _Refusals(click.Group):
             return cast(click.Command, getattr(importlib.import_module(_ELSEWHERE[name]), name))
         return super().get_command(ctx, name)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:
+            _wrong_usage(error)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            _wrong_usage(error)
         except MissingExtra as error:
             _refuse(error, 2)
         except (AgentError, ContractError) as error:
@@ -71,7 +79,6 @@ class _Refusals(click.Group):
             _refuse(f"this command needs {error.name}; pip install 'edgefleet[agent]'", 2)
         except ImportError as error:  # it is there and does not load: no memory, or for another machine
             _refuse(f"a part of this program does not load: {str(error).strip().splitlines()[-1]}", 1)
-        return None
 
 
 @click.group(cls=_Refusals, context_settings={"help_option_names": ["-h", "--help"]})
@@ -244,6 +251,14 @@ def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
     return labels
 
 
-def _refuse(error: object, code: int) -> None:
+def _wrong_usage(error: click.UsageError) -> NoReturn:
+    """One line and where help is; a command without any argument shows its help, as ever."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # from click 8.2 on
+        raise error
+    where = error.ctx.command_path if error.ctx is not None else "edge-agent"
+    _refuse(f"{error.format_message()} (see {where} --help)", 2)
+
+
+def _refuse(error: object, code: int) -> NoReturn:
     click.echo(f"edge-agent: {' '.join(str(error).split())}", err=True)
     sys.exit(code)

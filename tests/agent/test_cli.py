@@ -214,6 +214,30 @@ def test_a_number_that_is_none_is_wrong_usage(device: Device, option: str) -> No
         assert device.run("run", option, value).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rum"],
+        ["run", "--once"],
+        ["run", "--rate", "x"],
+        ["infer"],
+        ["--what"],
+        ["review", "lis"],
+        ["run", "--inputs"],
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_where_help_is(words: list[str]) -> None:
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert result.output.startswith("edge-agent: ")
+    assert result.output.count("\n") == 1
+    assert result.output.endswith(" --help)\n")
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    assert "Commands:" in CliRunner().invoke(main, []).output
+
+
 def test_once_needs_inputs(device: Device) -> None:
     assert device.run("run", "--once").exit_code == 2
 

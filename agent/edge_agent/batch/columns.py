@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge_agent.batch.rows import Row, import_pyarrow
+from edge_agent.doubt.confidence import ConfidenceRule
 from edge_agent.errors import InferenceFailed, InputRefused
 from edge_agent.inference.session import Session
 from edge_agent.input.interpret import TOP_CLASS, interpret
@@ -17,7 +18,8 @@ def schema(manifest: Manifest) -> Any:
     """The Arrow schema of the answers of a bundle.
 
     `row`, `input`; `refused` and `detail` where there is no answer; `flagged`; for a classifier `label`,
-    `index`, `score` and the best classes in `top`, for a detector `boxes`; `output.NAME` flat.
+    `index`, `score` and the best classes in `top`, for a detector `boxes`; `confidence` and `uncertain` where
+    the bundle has a calibration; `output.NAME` flat.
     """
     arrow = import_pyarrow()
     fields = [
@@ -36,6 +38,8 @@ def schema(manifest: Manifest) -> Any:
         points = arrow.list_(arrow.list_(arrow.float64()))
         box = [*best, ("box", arrow.list_(arrow.float64())), ("keypoints", points)]
         fields += [("boxes", arrow.list_(arrow.struct(box)))]
+    if manifest.confidence:
+        fields += [("confidence", arrow.float64()), ("uncertain", arrow.bool_())]
     for spec in manifest.outputs:
         kind = arrow.bool_() if spec.dtype == "bool" else getattr(arrow, spec.dtype)()
         fields += [(f"output.{spec.name}", arrow.list_(kind))]
@@ -65,6 +69,9 @@ def answer(session: Session, number: int, row: Row) -> dict[str, Any]:
         if isinstance(rule, Classes) and meaning["top"]:
             best = meaning["top"][0]
             line |= {"label": best["class"], "index": best["index"], "score": best["score"]}
+    if (sure := ConfidenceRule.of(manifest, session.artifact.id)) is not None:
+        (confidence,) = sure(found.outputs)
+        line |= {"confidence": confidence, "uncertain": not sure.is_sure(confidence)}
     for name, values in found.outputs.items():
         line[f"output.{name}"] = values[0].reshape(-1)
     return line

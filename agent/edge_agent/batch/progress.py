@@ -35,6 +35,7 @@ class Plan:
         rows: How many there are.
         fingerprint: Of the set.
         part_rows: Rows of a part.
+        columns: Version of what `columns.py` writes.
     """
 
     bundle: str
@@ -42,6 +43,7 @@ class Plan:
     rows: int
     fingerprint: str
     part_rows: int
+    columns: int = 2
 
     @property
     def parts(self) -> int:

@@ -156,7 +156,8 @@ def _instead(active: dict[str, Any] | None, model: dict[str, Any] | None) -> str
     runs = f"{model['artifact']} in {runtime} on {device}"
     if (model["bundle"], runs) == (active["bundle"], active["runs"]):
         return ""
-    return f"{model['name']} {model['version']}, {runs}; {model['fallback']}"
+    why = f"; {model['fallback']}" if model["fallback"] else ""
+    return f"{model['name']} {model['version']}, {runs}{why}"
 
 
 def _answers(news: dict[str, Any]) -> str:

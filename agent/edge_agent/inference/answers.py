@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.doubt.confidence import ConfidenceRule
 from edge_agent.inference.oneshot import OneShot
 from edge_agent.input.interpret import interpret
 
@@ -54,6 +55,9 @@ def as_json(shot: OneShot) -> dict[str, Any]:
         },
         "flagged": dict(shot.flagged),
     }
+    confidence, uncertain = _doubt(shot)
+    if confidence is not None:
+        result |= {"confidence": list(confidence), "uncertain": list(uncertain)}
     if shot.manifest.interpret is not None:
         result["answers"] = interpret(shot.manifest, shot.outputs, shot.view)
     if shot.manifest.task == "classification":
@@ -68,17 +72,18 @@ def as_json(shot: OneShot) -> dict[str, Any]:
 def as_text(shot: OneShot) -> str:
     """What a person wants to know, a line for each of the first samples."""
     option, samples = shot.choice.option, int(shot.latency_ms.size)
+    _, uncertain = _doubt(shot)
     lines = [f"{shot.manifest.name} {shot.manifest.version}: {option.artifact} in {shot.runtime}"]
     if shot.choice.fallback:
         lines.append(f"fallback: {shot.choice.fallback}")
     if shot.manifest.interpret is not None:
         first_rows = {name: values[:ROWS] for name, values in shot.outputs.items()}
         for row, answer in enumerate(interpret(shot.manifest, first_rows, shot.view)):
-            lines += [f"{row:>6}  {line}" for line in _lines(answer)]
+            lines += [f"{row:>6}  {line}{_mark(uncertain[row])}" for line in _lines(answer)]
     elif shot.manifest.task == "classification":
         first = shot.outputs[shot.manifest.outputs[0].name]
         for row, (name, score) in enumerate(top_class(first[:ROWS], shot.manifest.labels)):
-            lines.append(f"{row:>6}  {name}  {score:.4f}")
+            lines.append(f"{row:>6}  {name}  {score:.4f}{_mark(uncertain[row])}")
     else:
         for name, values in shot.outputs.items():
             flat = values[:ROWS].reshape(min(samples, ROWS), -1)
@@ -88,11 +93,26 @@ def as_text(shot: OneShot) -> str:
                 lines.append(f"{row:>6}  {shown}{' ...' if numbers.size > 8 else ''}")
     if samples > ROWS:
         lines.append(f"        ... {samples - ROWS} more; --json or --output for all")
+    if unsure := sum(uncertain):
+        lines.append(f"warning: {unsure} of {samples} answers are uncertain, do not act on them as on others")
     for reason, count in shot.flagged.items():
         lines.append(f"warning: {count} of {samples} samples are {FLAGGED.get(reason, reason)}")
     median, p95 = np.median(shot.latency_ms), np.quantile(shot.latency_ms, 0.95)
     lines.append(f"latency of one inference: median {median:.3g} ms, p95 {p95:.3g} ms over {samples}")
     return "\n".join(lines)
+
+
+def _doubt(shot: OneShot) -> tuple[tuple[float, ...] | None, tuple[bool, ...]]:
+    """The confidence of each sample, where the bundle has a calibration, and whether it is too small."""
+    rule = ConfidenceRule.of(shot.manifest, shot.choice.option.artifact)
+    if rule is None:
+        return None, (False,) * int(shot.latency_ms.size)
+    confidence = rule(shot.outputs)
+    return confidence, tuple(not rule.is_sure(one) for one in confidence)
+
+
+def _mark(is_uncertain: bool) -> str:
+    return "  uncertain" if is_uncertain else ""
 
 
 def _lines(answer: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from edge_agent.device.config import read_config, trusted_publishers
 from edge_agent.device.home import Home, default_home
+from edge_agent.doubt.confidence import ConfidenceRule
 from edge_agent.errors import InferenceFailed, InputRefused, NoModel
 from edge_agent.inference.contract import ONLY_INPUT
 from edge_agent.inference.session import Answer, Session
@@ -36,14 +38,38 @@ log = logging.getLogger(__name__)
 AnyPath = str | PathLike[str]
 
 
+@dataclass(frozen=True, eq=False)
+class ModelAnswer(Answer):
+    """An answer that can tell how sure it is; worked out when it is asked, and so free for who does not ask.
+
+    Args:
+        rule: The calibration of the artifact that answered, where its bundle has one.
+    """
+
+    rule: ConfidenceRule | None = None
+
+    @property
+    def confidence(self) -> tuple[float, ...] | None:
+        """How likely each sample's answer is right, 0 to 1; None where the bundle has no calibration."""
+        return None if self.rule is None else self.rule(self.outputs)
+
+    @property
+    def uncertain(self) -> tuple[bool, ...]:
+        """Whether each sample's answer had better not be acted on: the bundle's threshold is not reached."""
+        if self.rule is None:
+            return (False,) * self.samples
+        return tuple(not self.rule.is_sure(confidence) for confidence in self.rule(self.outputs))
+
+
 class Model:
     """A bundle that answers. Threads may share it: they take turns.
 
     Example:
         >>> with Model("digits-1.0.0-raspberry-pi-5.bundle", trust="keys/public.pem") as model:
-        ...     scores = model(np.zeros((1, 64), np.float32))  # shape (1, 10)
-        ...     answer = model.infer({"x": np.zeros((8, 64), np.float32)})
+        ...     scores = model(np.zeros((1, 1, 8, 8), np.float32))  # shape (1, 10)
+        ...     answer = model.infer({"image": np.zeros((8, 1, 8, 8), np.float32)})
         ...     answer.outputs["scores"], answer.flagged, answer.latency_ms
+        ...     answer.confidence, answer.uncertain  # of each sample, where the bundle has a calibration
 
     Args:
         bundle: A .bundle file; None opens the model that is installed on this device.
@@ -94,6 +120,7 @@ class Model:
         manifest = self._session.manifest
         self._input, self._output = manifest.inputs[0].name, manifest.outputs[0].name
         self._is_plain = len(manifest.inputs) == len(manifest.outputs) == 1
+        self._rule = ConfidenceRule.of(manifest, self._session.artifact.id)
         self._is_open = True
 
     @property
@@ -140,10 +167,10 @@ class Model:
             raise InputRefused(
                 "names", f"{self.name} has inputs {inputs} and outputs {outputs}: use infer with a mapping"
             )
-        return self.infer({self._input: values}).outputs[self._output]
+        return self._answer({self._input: values}).outputs[self._output]
 
-    def infer(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> Answer:
-        """Answer a batch, with latency and what is suspicious about its samples.
+    def infer(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> ModelAnswer:
+        """Answer a batch, with latency, confidence and what is suspicious about its samples.
 
         Args:
             inputs: By tensor name, shape (n, ...); an array is the model's only input.
@@ -152,7 +179,15 @@ class Model:
             InputRefused: The contract does not allow it.
             InferenceFailed: The runtime reported an error, or the model is closed.
         """
+        answer = self._answer(inputs)
+        return ModelAnswer(
+            answer.inputs, answer.outputs, answer.latency_ms, answer.flagged, answer.moments, self._rule
+        )
+
+    def _answer(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> Answer:
         by_name = {ONLY_INPUT: inputs} if isinstance(inputs, np.ndarray) else inputs
+        if by_name is inputs:
+            _require_arrays(by_name)
         with self._lock:
             if not self._is_open:
                 raise InferenceFailed(f"{self.name} is closed")
@@ -175,6 +210,23 @@ class Model:
     def __repr__(self) -> str:
         """Name, version, digest and runtime."""
         return f"<Model {self.name} {self.version} {self.bundle[:19]} in {self.runtime}>"
+
+
+def _require_arrays(inputs: object) -> None:
+    """See that what came is arrays by name; what they hold is the contract's to check.
+
+    Raises:
+        InputRefused: "dtype".
+    """
+    if not isinstance(inputs, Mapping):
+        raise InputRefused(
+            "dtype", f"the input is a {type(inputs).__name__}, expected a numpy array, or arrays by name"
+        )
+    for name, values in inputs.items():
+        if not isinstance(values, np.ndarray):
+            raise InputRefused(
+                "dtype", f"input {name!r} is a {type(values).__name__}, expected a numpy array"
+            )
 
 
 def _open_installed(place: Home, threads: int) -> tuple[Session, str, str]:

@@ -53,7 +53,9 @@ def from_bytes(payload: bytes, rule: Picture, spec: TensorSpec) -> tuple[NDArray
     except pillow.DecompressionBombError as error:
         raise InputRefused("too-large", f"a picture is refused: {error}") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        text = " ".join(str(error).split())[:200]
+        # that it knows no such format Pillow says with the address of an object, which tells nobody anything
+        unknown = isinstance(error, pillow.UnidentifiedImageError)
+        text = f"{len(payload)} bytes that are neither" if unknown else " ".join(str(error).split())[:200]
         raise InputRefused("damaged", f"not a whole JPEG or PNG picture: {text}") from None
     return _made(picture, rule, spec)
 

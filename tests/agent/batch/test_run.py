@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import agent_bundles
+import lineup_models
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -79,6 +80,21 @@ def test_bad_rows_are_refused_with_their_reason_and_the_others_answered(place: P
     assert found[40]["flagged"] == "out-of-range"
     assert found[40]["refused"] is None
     assert all(line["label"] for i, line in enumerate(found) if i != 3)
+
+
+def test_a_bundle_with_a_calibration_says_of_each_row_how_sure_it_is(place: Path) -> None:
+    (place / "tiny.bundle").write_bytes(lineup_models.bundle(below=0.5))
+    bad = X.copy()
+    bad[3, 1] = np.nan
+    (place / "x.npz").write_bytes(write_npz({"x": bad}))
+    run_batch(batch(place), silent)
+    found = lines(place / "out.parquet")
+    assert (found[3]["confidence"], found[3]["uncertain"]) == (None, None)
+    best = agent_bundles.reference(X).max(axis=1)
+    assert {best[i] < 0.5 for i in range(60)} == {True, False}
+    for i in set(range(60)) - {3}:
+        assert found[i]["confidence"] == pytest.approx(best[i], abs=1e-5)
+        assert found[i]["uncertain"] == (best[i] < 0.5)
 
 
 def test_a_folder_of_pictures_is_answered_file_by_file(place: Path) -> None:

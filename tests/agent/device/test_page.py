@@ -164,3 +164,6 @@ def test_what_answers_in_the_place_of_what_should_is_named_with_the_reason() -> 
     assert "answers now" not in as_text(status(active=active, news__model=model), NOW_S)
     model["bundle"] = "sha256:" + "9" * 64
     assert "answers now" in as_text(status(active=active, news__model=model), NOW_S)
+    model["fallback"] = ""
+    page = as_text(status(active=active, news__model=model), NOW_S)
+    assert "answers now  digits 2.0.0, int8 in edgetpu on EDGETPU\n" in page

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import agent_bundles
+import lineup_models
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -185,6 +186,24 @@ def test_without_an_input_file_the_usage_is_shown(place: Path) -> None:
     result = CliRunner().invoke(infer, [str(place / "tiny.bundle")])
     assert result.exit_code == 2
     assert "--input" in result.stderr
+
+
+def test_an_answer_that_is_not_sure_enough_is_marked(place: Path) -> None:
+    (place / "tiny.bundle").write_bytes(lineup_models.bundle(below=0.5))
+    (place / "x.npz").write_bytes(
+        write_npz({"x": np.concatenate([lineup_models.SURE_X, lineup_models.UNSURE_X])})
+    )
+    told = json.loads(run(place, "--json").stdout)
+    assert told["confidence"] == pytest.approx([lineup_models.SURE, lineup_models.UNSURE], abs=1e-5)
+    assert told["uncertain"] == [False, True]
+    lines = run(place).stdout.splitlines()
+    assert [line.endswith("  uncertain") for line in lines[1:3]] == [False, True]
+    assert lines[3].startswith("warning: 1 of 2 answers are uncertain")
+
+
+def test_without_a_calibration_nothing_is_said_of_confidence(place: Path) -> None:
+    assert not {"confidence", "uncertain"} & json.loads(run(place, "--json").stdout).keys()
+    assert "uncertain" not in run(place).stdout
 
 
 def test_a_refusal_is_one_line_and_exit_code_1(place: Path) -> None:

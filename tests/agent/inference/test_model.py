@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import lineup_models
 import numpy as np
 import pytest
 from agent_bundles import GOLDEN_X, KEY, build, reference
@@ -72,6 +73,31 @@ def test_what_the_contract_refuses_is_refused(bundle: Path, key: Path, home: Pat
             model(np.full((1, 4), np.nan, np.float32))
         with pytest.raises(InputRefused, match=r"expected \(n, 4\)"):
             model(np.zeros(4, np.float32))
+
+
+def test_what_is_no_array_is_refused_with_a_code(bundle: Path, key: Path, home: Path) -> None:
+    with Model(bundle, trust=key, home=home) as model:
+        for bad in (None, "photo.jpg", [1.0, 2.0, 3.0, 4.0], {"x": [[1.0, 2.0, 3.0, 4.0]]}, {"x": None}):
+            for ask in (model, model.infer):
+                with pytest.raises(InputRefused, match="expected a numpy array") as error:
+                    ask(bad)  # type: ignore[arg-type]
+                assert error.value.code == "dtype"
+
+
+def test_an_answer_tells_how_sure_it_is(tmp_path: Path, key: Path, home: Path) -> None:
+    archive = tmp_path / "calibrated.bundle"
+    archive.write_bytes(lineup_models.bundle(below=0.5))
+    with Model(archive, trust=key, home=home) as model:
+        answer = model.infer(np.concatenate([lineup_models.SURE_X, lineup_models.UNSURE_X]))
+    assert answer.confidence == pytest.approx((lineup_models.SURE, lineup_models.UNSURE), abs=1e-5)
+    assert answer.uncertain == (False, True)
+
+
+def test_an_answer_without_a_calibration_is_marked_nothing(bundle: Path, key: Path, home: Path) -> None:
+    with Model(bundle, trust=key, home=home) as model:
+        answer = model.infer(GOLDEN_X)
+    assert answer.confidence is None
+    assert answer.uncertain == (False,) * 16
 
 
 def test_a_bundle_that_no_trusted_key_has_signed_is_not_opened(

@@ -199,6 +199,11 @@ def test_bytes_that_are_no_picture_are_damaged() -> None:
     assert refused(contract(), encoded(picture(32, 24), "GIF")) == "damaged"
 
 
+def test_what_is_said_of_damage_names_no_object_of_ours() -> None:
+    with pytest.raises(InputRefused, match=r"not a whole JPEG or PNG picture: 5 bytes that are neither$"):
+        prepare(contract(), "x", b"hello", "image/jpeg")
+
+
 @pytest.mark.parametrize("flips", range(20))
 def test_a_picture_with_changed_bytes_is_read_or_refused(flips: int) -> None:
     rng = np.random.default_rng(flips)
