@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from edge_agent import sealed
 from edge_agent.cli import main
 from edge_agent.device.home import Home
-from edge_agent.errors import HomeInvalid
+from edge_agent.errors import AgentError, HomeInvalid
 from edge_agent.inference.session import Session
 from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.updates import installer
@@ -71,6 +71,32 @@ def test_every_runtime_opens_what_is_encrypted_and_answers_as_ever(home: Home, k
     assert np.abs(answer.outputs["scores"] - reference(GOLDEN_X)).max() < 0.05
     stored = everything_below(home.folder)
     assert not [piece for piece in secrets_of(BUNDLE) if piece in stored], "a plain file was written"
+
+
+@pytest.mark.parametrize("kind", ["int8", "openvino"])
+def test_a_child_that_stays_opens_what_is_encrypted(home: Home, kind: str) -> None:
+    folder = unpacked(home)
+    choice = Choice(Option(kind, KINDS[kind], "CPU"))
+    session = Session.open(folder, BUNDLE.manifest, choice, isolate=True)
+    answer = session.infer({"x": GOLDEN_X})
+    session.close()
+    assert np.abs(answer.outputs["scores"] - reference(GOLDEN_X)).max() < 0.05
+    stored = everything_below(home.folder)
+    assert not [piece for piece in secrets_of(BUNDLE) if piece in stored], "a plain file was written"
+
+
+def test_a_child_that_stays_refuses_another_content_and_none(home: Home) -> None:
+    folder = unpacked(home, open_bundle(build("int8")))
+    (file,) = folder.glob("artifacts/*" + sealed.SUFFIX)
+    name = f"artifacts/{file.name.removesuffix(sealed.SUFFIX)}"
+    file.unlink()
+    with pytest.raises(AgentError, match="cannot be read: No such file") as missing:
+        Session.open(folder, BUNDLE.manifest, Choice(Option("int8", "litert", "CPU")), isolate=True)
+    assert missing.value.code == "digest-mismatch"
+    file.write_bytes(b"".join(sealed._encrypted(b"other weights", sealed.find_key(folder) or b"", name)))
+    with pytest.raises(AgentError, match="the manifest says") as other:
+        Session.open(folder, BUNDLE.manifest, Choice(Option("int8", "litert", "CPU")), isolate=True)
+    assert other.value.code == "digest-mismatch"
 
 
 def test_a_trial_in_a_child_process_writes_nothing_plain(home: Home) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from edge_agent import sealed
 from edge_agent.errors import AgentError, InferenceFailed
 from edge_agent.guard import channel
 from edge_agent.runtimes import registry
 from edge_agent.runtimes.base import OpenModel
 from edge_agent.runtimes.choice import Option
-from edge_contracts.digest import digest_of_file
+from edge_contracts.digest import digest_of, digest_of_file
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.manifest import Artifact
 from edge_contracts.model import parse_object
@@ -52,10 +53,25 @@ def _open(job: Mapping[str, Any]) -> OpenModel:
     folder, option = Path(job["folder"]), Option(**job["option"])
     artifact = parse_object(Artifact, job["artifact"], "the artifact's part of the manifest")
     for file in artifact.files:
-        found = digest_of_file(folder / file.path)
+        found = _digest(folder, file.path)
         if found != file.digest:
             raise DigestMismatch(f"{file.path} has digest {found}, the manifest says {file.digest}")
     return registry.load(option.runtime).open(folder, artifact, option.device, job["threads"])
+
+
+def _digest(folder: Path, name: str) -> str:
+    """Of the plain content, whether the file is encrypted or not.
+
+    Raises:
+        DigestMismatch: It cannot be read; that is no fault of the runtime's.
+        BundleInvalid, HomeInvalid: It cannot be decrypted.
+    """
+    try:
+        if sealed.is_sealed(folder, name):
+            return digest_of(sealed.read(folder, name))
+        return digest_of_file(folder / name)
+    except OSError as error:
+        raise DigestMismatch(f"{name} cannot be read: {error.strerror}") from None
 
 
 def _answer(model: OpenModel, link: socket.socket) -> None:
