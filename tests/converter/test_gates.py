@@ -127,6 +127,11 @@ def test_a_difference_below_the_floor_is_not_the_models() -> None:
     assert gates.latency([0.02] * 7, source, "LiteRT", LIMITS).verdict is Verdict.FAIL
 
 
+def test_who_asks_for_a_gain_is_not_told_that_little_is_lost() -> None:
+    finding = gates.latency([0.0014] * 7, [0.002] * 7, "LiteRT", Limits(max_latency_ratio=0.5))
+    assert finding.verdict is Verdict.FAIL and finding.found == pytest.approx(0.7)
+
+
 def test_the_latency_gate_can_be_switched_off_and_needs_rounds() -> None:
     assert gates.latency([9.0] * 7, CALM, "LiteRT", Limits(latency="off")).verdict is Verdict.NOT_JUDGED
     assert gates.latency(CALM[:4], CALM[:4], "LiteRT", LIMITS).verdict is Verdict.NOT_JUDGED
