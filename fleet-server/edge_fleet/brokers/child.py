@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -33,6 +34,7 @@ STOP_TIMEOUT_S = 5.0
 # one line per refused login: a stranger can fill a disk, so it rotates
 LOG_BYTES, LOG_FILES = 2 << 20, 2
 MOST_CONNECTIONS, OTHER_FILES = 100_000, 64
+OWN_PORTS = range(20_000, 32_768)
 
 
 class Child:
@@ -208,7 +210,17 @@ def most_connections() -> int:
 
 
 def free_loopback_port() -> int:
-    """A port of 127.0.0.1 that nobody holds now."""
+    """A port of 127.0.0.1 that nobody holds now.
+
+    Below those that Linux gives outgoing connections by itself: such a one could be taken before it is used.
+    """
+    for port in random.SystemRandom().sample(OWN_PORTS, 100):
+        with socket.socket() as trial:
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])
