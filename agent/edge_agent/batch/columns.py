@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from edge_agent.batch.rows import Row, import_pyarrow
@@ -44,6 +46,13 @@ def schema(manifest: Manifest) -> Any:
         kind = arrow.bool_() if spec.dtype == "bool" else getattr(arrow, spec.dtype)()
         fields += [(f"output.{spec.name}", arrow.list_(kind))]
     return arrow.schema(fields)
+
+
+def refusals(output: Path) -> dict[str, int]:
+    """How many rows of a file of answers have none, by reason, the most frequent first."""
+    parquet = import_pyarrow("pyarrow.parquet")
+    reasons = parquet.read_table(output, columns=["refused"]).column(0).drop_null().to_pylist()
+    return dict(Counter(reasons).most_common())
 
 
 def answer(session: Session, number: int, row: Row) -> dict[str, Any]:

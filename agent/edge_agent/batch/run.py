@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
@@ -51,12 +51,12 @@ class Done:
 
     Args:
         resumed: Rows that an earlier run had answered.
-        refused: Rows without an answer, in this run's parts.
+        refused: Rows without an answer, by reason.
     """
 
     rows: int
     resumed: int
-    refused: int
+    refused: Mapping[str, int]
     signed_by: str | None
     choice: Choice
 
@@ -78,7 +78,6 @@ def run_batch(batch: Batch, begin: Callable[[int, int], Callable[[int], None]]) 
     rows = open_rows(batch.inputs, opened.manifest)
     plan = Plan(opened.digest, str(choice.option), rows.count, rows.fingerprint, batch.part_rows)
     del rows  # an .npz may be large, and the workers read it
-    refused = 0
     with progress.progress_of(batch.output, plan) as parts, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         opened.extract(folder)
@@ -97,9 +96,8 @@ def run_batch(batch: Batch, begin: Callable[[int, int], Callable[[int], None]]) 
         if len(there) < plan.parts:
             for told in _work([job | {"worker": number} for number in range(batch.jobs)]):
                 advance(told["rows"])
-                refused += told["refused"]
         progress.assemble(parts, plan, batch.output, columns.schema(opened.manifest))
-    return Done(plan.rows, resumed, refused, signed_by, choice)
+    return Done(plan.rows, resumed, columns.refusals(batch.output), signed_by, choice)
 
 
 def _work(jobs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -61,8 +61,7 @@ def _work(job: dict[str, Any]) -> Any:
             for number, row in zip(range(start, stop), rows.take(start, stop), strict=True)
         ]
         progress.write_part(parts, part, arrow.Table.from_pylist(lines, schema=schema))
-        refused = sum("refused" in line for line in lines)
-        yield {"part": part, "rows": len(lines), "refused": refused}
+        yield {"part": part, "rows": len(lines)}
     session.close()
 
 

@@ -126,7 +126,8 @@ def _batch(batch: Batch, as_json: bool) -> None:
     told = {
         "rows": done.rows,
         "resumed": done.resumed,
-        "refused": done.refused,
+        "refused": sum(done.refused.values()),
+        "reasons": dict(done.refused),
         "artifact": done.choice.option.artifact,
         "fallback": done.choice.fallback,
         "output": str(batch.output),
@@ -135,8 +136,11 @@ def _batch(batch: Batch, as_json: bool) -> None:
     if done.resumed:
         text += f"; {done.resumed} of them from an earlier run"
     if done.refused:
-        text += f"; {done.refused} refused in this run, see the column refused"
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in done.refused.items())
+        text += f"; {sum(done.refused.values())} refused ({reasons}), see the column detail"
     click.echo(json.dumps(told) if as_json else text)
+    if done.rows and sum(done.refused.values()) == done.rows:
+        raise AgentError(f"no row of {batch.inputs} could be answered; {batch.output} says why of each")
 
 
 def _write(shot: OneShot, output: Path) -> None:

@@ -63,7 +63,7 @@ def check(found: list[dict[str, Any]], x: Any = X) -> None:
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_every_row_is_answered_in_order_on_as_many_processes_as_given(place: Path, jobs: int) -> None:
     done = run_batch(batch(place, jobs=jobs), silent)
-    assert (done.rows, done.resumed, done.refused) == (60, 0, 0)
+    assert (done.rows, done.resumed, done.refused) == (60, 0, {})
     check(lines(place / "out.parquet"))
     assert sorted(p.name for p in place.iterdir()) == ["out.parquet", "tiny.bundle", "x.npz"]
 
@@ -73,7 +73,7 @@ def test_bad_rows_are_refused_with_their_reason_and_the_others_answered(place: P
     bad[3, 1] = np.nan
     bad[40, 0] = 1e6
     (place / "x.npz").write_bytes(write_npz({"x": bad}))
-    assert run_batch(batch(place), silent).refused == 1
+    assert run_batch(batch(place), silent).refused == {"not-finite": 1}
     found = lines(place / "out.parquet")
     assert (found[3]["refused"], found[3]["label"], found[3]["output.scores"]) == ("not-finite", None, None)
     assert "NaN" in found[3]["detail"]
@@ -133,7 +133,7 @@ def test_columns_of_parquet_are_lists_a_table_or_bytes(place: Path, kind: str) -
     if kind == "pictures":
         assert [line["refused"] for line in found] == [None, None, None, "dtype"]
     else:
-        assert done.refused == 0
+        assert done.refused == {}
         check(found)
 
 
@@ -289,6 +289,20 @@ def test_the_command_line_tells_what_it_did(place: Path) -> None:
     assert (told["rows"], told["resumed"], told["refused"]) == (60, 0, 0)
     assert "signature not checked" in result.stderr
     assert "60 rows in" in run(place, "--input", data, "--output", out).stdout
+
+
+def test_refusals_are_counted_by_reason_and_a_set_without_any_answer_fails(place: Path) -> None:
+    bad = X.copy()
+    bad[7:] = np.nan
+    (place / "x.npz").write_bytes(write_npz({"x": bad}))
+    data, out = str(place / "x.npz"), str(place / "out.parquet")
+    some = run(place, "--input", data, "--output", out)
+    assert some.exit_code == 0 and "53 refused (not-finite: 53)" in some.stdout
+    again = run(place, "--input", data, "--output", out, "--json")
+    assert json.loads(again.stdout)["reasons"] == {"not-finite": 53}, "those of an earlier run too"
+    (place / "x.npz").write_bytes(write_npz({"x": np.full_like(X, np.nan)}))
+    none = run(place, "--input", data, "--output", str(place / "none.parquet"))
+    assert none.exit_code == 1 and "no row of" in none.stderr
 
 
 def test_a_folder_without_a_parquet_output_is_wrong_usage(place: Path) -> None:
