@@ -180,7 +180,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             housekeeper.run,
             alerts.run,
             sender.run,
-            Standings(server).run,
+            Standings(server, GivingWay(lambda: ingest.waiting)).run,
         )
         if config.verified == "on":
             republisher.begin()

@@ -3,8 +3,9 @@
 Who writes something that changes how a device stands says so in the same transaction (`due.py`). New windows
 are read by their ids, narrowly: only those that say something bad, or come from a device that was not well,
 make a device be looked at at once; others are looked at when they are due. A look at a few hundred devices
-is one short transaction, and the thread rests twice as long as it took: ingest goes first. In a fleet that is
-too large for that, figures are older than RECHECK_MS; what happened to a device still comes first.
+is one short transaction, the thread rests twice as long as it took, and longer while messages wait: ingest
+goes first. In a fleet that is too large for that, figures are older than RECHECK_MS; what happened to a
+device still comes first.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_contracts.errors import ContractError
+from edge_fleet.giving_way import GivingWay, never
 from edge_fleet.schema import devices, meta, standings, windows
 from edge_fleet.services import Services
 from edge_fleet.standings.due import reported
@@ -37,11 +39,16 @@ _COLUMNS = tuple(column.name for column in standings.c if column.name != "device
 
 
 class Standings:
-    """Keeps the table of one server."""
+    """Keeps the table of one server.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        way: What it gives way to; None for nothing.
+    """
+
+    def __init__(self, services: Services, way: GivingWay | None = None) -> None:
         """Take the server's parts; `run` does the work."""
         self._services = services
+        self._way = way or never()
         self._baselines = Baselines()
         self.failures = 0
 
@@ -49,10 +56,13 @@ class Standings:
         """Work until told to stop."""
         rest_s = 0.0
         while not stop.wait(rest_s):
+            self._way.rest(stop)
             begun = time.monotonic()
             more = False
             try:
                 more = self.round(self._services.now_ms())
+                if not more:
+                    self._way.up_to_date()
             except (SQLAlchemyError, ContractError) as error:
                 # away, or a row that this release cannot read: what is due stays due
                 self.failures += 1

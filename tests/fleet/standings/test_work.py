@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from edge_contracts.messages import Phase as Told
 from edge_fleet import orders, schema
 from edge_fleet.enrol import revoke
 from edge_fleet.events import EventBus
+from edge_fleet.giving_way import GivingWay
 from edge_fleet.services import Services
 from edge_fleet.standings.condition import SILENT_AFTER_S
 from edge_fleet.standings.due import RECHECK_MS
@@ -186,3 +188,22 @@ def test_windows_of_a_second_model_do_not_count(fleet: Fleet) -> None:
     fleet.now_ms += 31_000
     fleet.report(errors=500, lineup={"role": "second"})
     assert fleet.settled().health == "ok"
+
+
+def test_before_each_round_the_work_gives_way_to_messages_that_wait(fleet: Fleet) -> None:
+    stop, told = threading.Event(), list[str]()
+
+    class Way(GivingWay):
+        def rest(self, stop: threading.Event) -> None:
+            told.append(f"rests before {fleet.row()}")
+            stop.set()
+
+        def up_to_date(self) -> None:
+            told.append("up to date")
+
+    services = Services(fleet.store, EventBus(), NobodyWaits(), lambda: fleet.now_ms)
+    Standings(services, Way(lambda: 0)).run(stop)
+    assert told[0] == "rests before None"
+    assert fleet.row() is not None
+    Standings(services, Way(lambda: 0)).run(stop)
+    assert told[-1] == "up to date"
