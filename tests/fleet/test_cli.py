@@ -125,7 +125,8 @@ def test_what_was_refused_is_counted_for_the_operator(home: Path, device: FleetD
 
 
 def test_telemetry_tail_follows_until_it_is_interrupted(home: Path, device: FleetDevice) -> None:
-    command = [*PROGRAM, "telemetry", "tail", "--json", "--home", str(home)]
+    # whoever runs these tests in the background ignores the interrupt, and children inherit that
+    command = ["env", "--default-signal=INT", *PROGRAM, "telemetry", "tail", "--json", "--home", str(home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
         assert tail.stdout is not None and tail.stderr is not None
         assert [json.loads(tail.stdout.readline())["seq"] for _ in range(3)] == [0, 1, 2]
