@@ -27,8 +27,8 @@ from edge_agent.drift.watch import DriftWatch
 from edge_agent.errors import ModelHung, NotEnrolled
 from edge_agent.guard.steward import Steward, Terms, Ties
 from edge_agent.inbox import Inbox, Item
-from edge_agent.inference.engine import Engine, Source
-from edge_agent.inference.source import Sample
+from edge_agent.inference.engine import Engine
+from edge_agent.inference.source import Sample, Source
 from edge_agent.known_by import KnownBy, rotate
 from edge_agent.settings import Settings
 from edge_agent.snapshot import agent_version, device_state, facts

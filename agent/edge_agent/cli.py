@@ -17,6 +17,7 @@ import click
 from edge_agent.device.address_space import require_address_space
 from edge_agent.device.home import Home, default_home
 from edge_agent.errors import AgentError, HomeLocked
+from edge_agent.examples import taught
 from edge_contracts.errors import ContractError, MissingExtra
 
 _HOME = click.option(
@@ -53,7 +54,8 @@ class _Refusals(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in _ELSEWHERE:
-            return cast(click.Command, getattr(importlib.import_module(_ELSEWHERE[name]), name))
+            found = cast(click.Command, getattr(importlib.import_module(_ELSEWHERE[name]), name))
+            return taught(found, name)
         return super().get_command(ctx, name)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
@@ -225,6 +227,9 @@ def doctor(home: Path | None, as_json: bool) -> None:
     click.echo(json.dumps([vars(f) for f in findings]) if as_json else as_text(findings))
     if any(finding.is_wrong for finding in findings):
         sys.exit(1)
+
+
+taught(main, "")
 
 
 def _place(home: Path | None) -> Home:

@@ -24,6 +24,7 @@ AgentError                       every refusal; its text is one line: found, exp
  +- ModelHung                    a model does not end an inference; the process must end
  +- TrialFailed                  a new model did not pass its trial (`code` says which question)
  +- SourceMissing                the folder, video or pipe that inputs should come from is not there
+ +- NothingAnswered              a run over given inputs that could answer none of them
  +- StreamLost                   a camera, video or pipe that cannot be opened, or breaks off
  +- NotQuarantined               what should be lifted is not in quarantine
  +- AddressSpaceTooSmall         a limit of this process leaves no room for a model
@@ -245,6 +246,12 @@ class SourceMissing(AgentError):
     """The folder, video or pipe that inputs should come from is not there."""
 
     code = "source-missing"
+
+
+class NothingAnswered(AgentError):
+    """A run over given inputs that could answer none of them."""
+
+    code = "nothing-answered"
 
 
 class StreamLost(AgentError):

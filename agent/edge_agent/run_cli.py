@@ -29,7 +29,7 @@ from edge_agent.telemetry.reporting import Reporting, reporting_options
 )
 @click.option("--rate", type=Finite(min=0, min_open=True), help="At most so many inputs a second.")
 @click.option("--loop", is_flag=True, help="Begin again when all inputs are answered.")
-@click.option("--once", is_flag=True, help="Stop when all inputs are answered.")
+@click.option("--once", is_flag=True, help="Stop when all inputs are answered; exit code 1 if none could be.")
 @click.option(
     "--answers", type=click.Path(path_type=Path, dir_okay=False), help="Append answers, one JSON a line."
 )
@@ -213,9 +213,9 @@ def run(
     from edge_agent.agent import Agent
     from edge_agent.device.service import Service
     from edge_agent.inference.answer_log import AnswerLog
-    from edge_agent.inference.engine import Source
     from edge_agent.inference.request_queue import QueueLimits
-    from edge_agent.inference.source import FolderSource
+    from edge_agent.inference.source import FolderSource, Source
+    from edge_agent.inference.tally import Tally
     from edge_agent.input.sources import is_live, opened_source
     from edge_agent.logs import set_up
     from edge_agent.settings import Settings
@@ -252,6 +252,9 @@ def run(
         if stream is not None:
             source = doors.enter_context(opened_source(stream, loop, rate))
         answered = answer_log.write if answer_log else None
+        tally = Tally(source, str(inputs or stream), answered) if once and source is not None else None
+        if tally is not None:
+            source, answered = tally, tally.answered
         agent = Agent(place, settings, source, answered, service=Service.here())
         if serve_cert or place.serve_tls.exists():
             from edge_agent.serving.tls import note_served
@@ -274,6 +277,8 @@ def run(
             doors.enter_context(mqtt_opened(broker, mqtt_inference_prefix, agent.engine))
         agent.stop_on_signals()
         agent.run()
+        if tally is not None:
+            tally.require_answers()
 
 
 def _bytes(megabytes: float | None) -> int | None:

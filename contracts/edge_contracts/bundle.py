@@ -119,7 +119,8 @@ def open_bundle(source: Path | bytes, name: str = "") -> Bundle:
     except zipfile.BadZipFile as error:
         raise BundleInvalid(f"{name} is not a bundle, or is damaged: {error}") from None
     except OSError as error:
-        raise BundleInvalid(f"cannot read {name}: {error.strerror or error}") from None
+        where = source if isinstance(source, Path) else name  # the name alone does not say which of its kind
+        raise BundleInvalid(f"cannot read {where}: {error.strerror or error}") from None
     except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise BundleInvalid(f"{name} is damaged: {error}") from None
 

@@ -330,6 +330,31 @@ def test_every_command_is_listed_and_helps() -> None:
         assert (helped.exit_code, helped.output.split()[:3]) == (0, ["Usage:", "main", name])
 
 
+def test_a_run_over_inputs_that_answers_none_of_them_says_so_and_fails(device: Device) -> None:
+    assert device.install("1").exit_code == 0
+    inputs = device.folder / "in"
+    inputs.mkdir()
+    (inputs / "a.npz").write_bytes(write_npz({"x": np.full((2, 9), 7, np.float32)}))
+    result = device.run("run", "--input", str(inputs), "--once")
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("edge-agent: none of the 2 inputs of") and str(inputs) in last
+    assert "input not answered" in result.stderr  # and why
+    (inputs / "b.npz").write_bytes(write_npz({"x": np.ones((1, 4), np.float32)}))
+    assert device.run("run", "--input", str(inputs), "--once").exit_code == 0  # one that could be
+
+
+def test_an_address_that_nothing_may_leave_to_is_named_by_its_option(device: Device) -> None:
+    for address in ("nonsense", "http://collector.example/x", "https://", "https://a:b:c", "https://[x"):
+        refused(device.run("review", "set", "--upload-to", address), "--upload-to", repr(address))
+
+
+def test_what_cannot_be_read_as_a_bundle_is_named_with_its_folder(device: Device) -> None:
+    folder = device.folder / "some" / "tmp"
+    folder.mkdir(parents=True)
+    refused(device.run("install", str(folder), "--trust", str(device.key)), str(folder), "directory")
+
+
 def test_a_command_that_is_not_there_is_wrong_usage() -> None:
     result = CliRunner().invoke(main, ["rum"])
     assert result.exit_code == 2

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from agent_bundles import KEY, build
 
 HEAVY = (
@@ -37,7 +38,7 @@ def loaded(folder: Path, *more: str) -> set[str]:
     (folder / "tiny.bundle").write_bytes(build("float32"))
     (folder / "key.pem").write_bytes(KEY.public.pem)
     (folder / "in").mkdir()
-    (folder / "in" / "x.csv").write_text("x0,x1,x2,x3\n")
+    np.save(folder / "in" / "x.npy", np.ones((1, 4), np.float32))
     home = ["--home", str(folder / "home")]
     entry = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
     install = ["install", str(folder / "tiny.bundle"), "--trust", str(folder / "key.pem"), *home]

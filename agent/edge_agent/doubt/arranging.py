@@ -146,6 +146,11 @@ def settle_review(home: Home, changes: Mapping[str, Any]) -> ReviewSettings:
         SettingRefused: They cannot be.
         HomeInvalid: The document cannot be read or written.
     """
+    if (address := str(changes.get("upload_to", ""))) and not settings.may_receive(address):
+        raise SettingRefused(
+            f"--upload-to {address!r:.200} is no address that inputs may leave to: it must be "
+            "https://HOST/..., or http to this machine itself (127.0.0.1)"
+        )
     home.make()
     with settings.alone(home):
         stored = settings.read_review(home)

@@ -55,9 +55,7 @@ class ReviewSettings(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> ReviewSettings:
-        parts = urlsplit(self.upload_to)
-        local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-        if self.upload_to and not (local or (parts.scheme == "https" and parts.hostname)):
+        if self.upload_to and not may_receive(self.upload_to):
             raise ValueError("inputs leave over https only (http to this machine itself)")
         return self
 
@@ -133,6 +131,17 @@ class OrderedShadow(Frozen):
     assignment: int = Field(ge=0)
     shadow: ShadowSettings
     choice: ChoiceSettings
+
+
+def may_receive(address: str) -> bool:
+    """Whether inputs may leave to an address: over https, or to this machine itself."""
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    local = parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost")
+    return local or (parts.scheme == "https" and bool(host))
 
 
 S = TypeVar("S", ReviewSettings, LineupSettings)

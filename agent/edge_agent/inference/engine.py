@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from time import monotonic
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 from edge_agent.doubt.lineup import Lineup, Members, Settled
 from edge_agent.errors import AgentError, DeadlinePassed, InferenceFailed, InputRefused, ModelHung, NoModel
 from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.request_queue import QueueLimits, RequestQueue, Waiting
 from edge_agent.inference.serving import Serving, Totals
-from edge_agent.inference.source import BadFile, Frame, Item, Missed, Nothing, Sample
+from edge_agent.inference.source import Announcing, BadFile, Frame, Missed, Nothing, Sample, Source
 from edge_agent.inference.turn import Turn
 from edge_agent.input.framing import framed
 from edge_agent.updates import health
@@ -35,21 +35,6 @@ DIED = "the inference thread has died"
 SOURCE = "source"  # the client in whose name the source asks
 QUICK_S = 0.01  # a model that takes longer is the inference thread's alone: nothing is gained beside it
 NO_MODEL_S = 0.5  # inputs are left where they are until there is a model to answer them
-
-
-class Source(Protocol):
-    """Where inputs come from; see `source.FolderSource` and `input/stream.py`."""
-
-    def next(self, now_s: float) -> Item:
-        """What there is now."""
-
-
-@runtime_checkable
-class Announcing(Protocol):
-    """A source that says when there is something, so that nobody has to ask."""
-
-    def announce(self, wake: Callable[[], None]) -> None:
-        """Call this, from any thread, when something has come."""
 
 
 class Engine:
@@ -78,6 +63,7 @@ class Engine:
         self._requests: deque[Callable[[], None]] = deque()
         self._spare: deque[tuple[float, Callable[[], None]]] = deque()  # until when it may wait
         self._no_model = NO_MODEL
+        self._said = ""  # why the source's last input was not answered, by code
         self._turn = Turn()
         self._took_s: float | None = None  # by the last request that was answered
         self._is_broken = False
@@ -356,8 +342,12 @@ class Engine:
             return 0.0
         try:
             settled = self._lineup.answer(serving, Request(sample.inputs, SOURCE, origin=sample.origin))
-        except (InputRefused, InferenceFailed):
+        except (InputRefused, InferenceFailed) as error:
+            if error.code != self._said:  # a lens that stays covered is told of once
+                log.warning("input not answered", extra={"input": sample.origin, "reason": str(error)})
+            self._said = error.code
             return 0.0
+        self._said = ""
         if self._answered is not None:
             self._answered(settled, sample)
         return 0.0

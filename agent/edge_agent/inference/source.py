@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,24 @@ class Nothing:
 
     wait_s: float
     idle: bool = True
+
+
+Item = Sample | Frame | BadFile | Missed | Nothing
+
+
+class Source(Protocol):
+    """Where inputs come from: `FolderSource`, `input/stream.py`."""
+
+    def next(self, now_s: float) -> Item:
+        """What there is now."""
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A source that says when there is something, so that nobody has to ask."""
+
+    def announce(self, wake: Callable[[], None]) -> None:
+        """Call this, from any thread, when something has come."""
 
 
 @dataclass(frozen=True)
@@ -210,9 +228,6 @@ class FolderSource:
         self._done[version] = True
         self._open = (version.name, arrays, 0, rows)
         return None
-
-
-Item = Sample | Frame | BadFile | Missed | Nothing
 
 
 def read_payload(path: Path) -> bytes:

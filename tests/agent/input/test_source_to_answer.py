@@ -13,9 +13,9 @@ from agent_fleet import until
 from input_bundles import encoded, opened, picture, picture_bundle, video
 
 from edge_agent.inference.answer_log import AnswerLog
-from edge_agent.inference.engine import Engine, Source
+from edge_agent.inference.engine import Engine
 from edge_agent.inference.serving import Serving
-from edge_agent.inference.source import BadFile, FolderSource, Missed, Nothing
+from edge_agent.inference.source import BadFile, FolderSource, Missed, Nothing, Source
 from edge_agent.input.sources import opened_source
 from edge_contracts.messages import Window
 
