@@ -131,10 +131,13 @@ def main() -> None:
     """The console script."""
     try:
         _add_groups()
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="edge-fleet", standalone_mode=False)
     except click.UsageError as error:
-        error.show()
-        sys.exit(2)
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # from click 8.2 on
+            error.show()
+            sys.exit(2)
+        where = error.ctx.command_path if error.ctx is not None else "edge-fleet"
+        _die(2, f"{' '.join(error.format_message().split())} (see {where} --help)")
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.Abort:
