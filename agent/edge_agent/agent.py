@@ -233,7 +233,7 @@ class Agent:
     def serve(self, slot: Slot | None) -> Finding | None:
         """Answer with what a slot holds from the next input on."""
         if slot is None or self._updater.slots.bundle_in(slot) is None:
-            self._steward.serve_nothing()
+            self._steward.serve_nothing(self._updater.slots.emptied)
             return None
         return self._steward.serve(slot, self._updater.slots.phase is Phase.TRIAL)
 
@@ -328,6 +328,8 @@ class Agent:
             self._known_by.heard(assignment)
         for envelope in assignment.keys:
             self._allegiance.follow(envelope)
+        if assignment.withdrawn is not None and not self._stopping:
+            self._updater.withdraw(assignment.withdrawn)
         if not self._stopping:
             self._updater.assigned(assignment, _now_ms())
 

@@ -70,6 +70,7 @@ def device_state(
             "time_ms": now_ms,
             "knows": tuple(Knows),
             "next_key": next_key,
+            "withdrawn": slots.withdrawn.n if slots.withdrawn is not None else 0,
         }
     )
 

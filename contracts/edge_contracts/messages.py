@@ -25,6 +25,7 @@ from edge_contracts.model import Frozen, Identifier, VersionName, first_fault, l
 from edge_contracts.sketch import QuantileSketch
 from edge_contracts.succession import NextKey
 from edge_contracts.trust import MAX_STATEMENT_BYTES, KeyName
+from edge_contracts.withdrawal import Withdrawn
 
 VERSION = 1
 Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
@@ -56,6 +57,7 @@ class Knows(StrEnum):
     SHADOW = "shadow"  # `Assignment.shadow`
     HOLD = "hold"  # `Assignment.hold`
     KEYS = "keys"  # `Assignment.known_key` and `change_key`
+    WITHDRAWN = "withdrawn"  # `Assignment.withdrawn`
 
 
 class Progress(Frozen):
@@ -103,6 +105,7 @@ class DeviceState(Frozen):
         time_ms: The device's clock, Unix milliseconds; not trusted, shown.
         knows: Of `Knows`: what may be asked of it.
         next_key: Of a status: the key that it wants to be known by (`succession`).
+        withdrawn: `Withdrawn.n` of the last word that it took; 0 for none.
     """
 
     v: Literal[1] = 1
@@ -119,6 +122,7 @@ class DeviceState(Frozen):
     time_ms: int = Field(ge=0)
     knows: Annotated[tuple[Identifier, ...], Field(max_length=32)] = later(())
     next_key: NextKey | None = later(None)
+    withdrawn: Annotated[int, Field(ge=0)] = later(0)
 
 
 class ScalarCounts(Frozen):
@@ -280,6 +284,7 @@ class Assignment(Frozen):
         known_key: Id of the key that the device is known by, once that has changed (`Knows.KEYS`).
         change_key: Id of the key that the device is to change; an order for another key is an old one.
         shadow: Run the bundle beside what answers, on these terms, and switch nothing (`Knows.SHADOW`).
+        withdrawn: Bundles that must not answer any more, to follow before the rest (`Knows.WITHDRAWN`).
     """
 
     v: Literal[1] = 1
@@ -299,6 +304,7 @@ class Assignment(Frozen):
     hold: bool = later(False)
     known_key: KeyName | Literal[""] = later("")
     change_key: KeyName | Literal[""] = later("")
+    withdrawn: Withdrawn | None = later(None)
 
 
 Message = TypeVar("Message", bound=DeviceState | Telemetry | Ack | Assignment)

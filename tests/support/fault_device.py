@@ -44,6 +44,7 @@ from edge_contracts.messages import Ack, Assignment, EnrolAnswer, Event, Record,
 from edge_contracts.model import canonical_json
 from edge_contracts.profile import lineage, load_profile
 from edge_contracts.trust import KeyStatement, sign_keys
+from edge_contracts.withdrawal import Withdrawn
 
 HEALTHY = Finding(Verdict.HEALTHY)
 LIMITS = Limits(records=40)
@@ -191,6 +192,7 @@ class Device:
             active=self.open,
             pinned=slots.bundle_in(slots.last_good),
             shadow=told_shadow(self.life.home, slots),
+            withdrawn=list(slots.withdrawn.bundles) if slots.withdrawn is not None else [],
         )
 
     def keep(self, records: list[Record]) -> None:
@@ -293,6 +295,15 @@ def ready_dropped(device: Device) -> None:
     """Another one lies ready, and is called off."""
     device.assign(12, "2", 12, hold=True)
     device.keep_what_it_has(13)
+
+
+def withdrawn(device: Device) -> None:
+    """What answers is withdrawn, and the one before it with it; then another comes."""
+    both = tuple(device.life.digest(name) for name in ("1", "2"))
+    device.updater.withdraw(Withdrawn(n=1, bundles=both, reason="they see ghosts"))
+    assert device.open is None
+    device.assign(20, "3", 20)
+    device.updater.judged(HEALTHY)
 
 
 def telemetry(device: Device) -> None:
@@ -404,6 +415,7 @@ STEPS: dict[str, Callable[[Device], None]] = {
     "shadow": shadow,
     "shadow-switched": shadow_switched,
     "shadow-dropped": shadow_dropped,
+    "withdrawn": withdrawn,
     "telemetry": telemetry,
     "revoked": revoked,
 }

@@ -304,6 +304,7 @@ def judge(life: Life, case: Case, home: Home, answers: list[dict[str, Any]]) -> 
     _judge_bundle(life, home, case, answers, outcome)
     _judge_pinned(home, case, outcome)
     _judge_keys(home, case, outcome)
+    _judge_withdrawn(home, case, answers, outcome)
     outcome.untrue += fault_shadow.faults_of(home, case.known, case.ahead)
     _judge_counters(home, case, outcome)
     _judge_outbox(home, case, outcome)
@@ -374,6 +375,15 @@ def _judge_keys(home: Home, case: Case, outcome: Outcome) -> None:
     for mark in case.known:
         if "revoked" in mark and mark["revoked"] in trusted.keys:
             outcome.lost.append(f"the revocation of key {mark['revoked']}")
+
+
+def _judge_withdrawn(home: Home, case: Case, answers: list[dict[str, Any]], outcome: Outcome) -> None:
+    """Whether anything answers, or is kept, that the device has said it parts from."""
+    gone = {bundle for mark in case.known for bundle in mark.get("withdrawn", ())}
+    held = {held.bundle for held in Store(home).slots.held.values()}
+    outcome.lost += [f"withdrawn {bundle} is held" for bundle in sorted(gone & held)]
+    said = {answer["bundle"] for answer in answers}
+    outcome.lost += [f"withdrawn {bundle} answers" for bundle in sorted(gone & said)]
 
 
 def _judge_pinned(home: Home, case: Case, outcome: Outcome) -> None:

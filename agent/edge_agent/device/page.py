@@ -52,7 +52,9 @@ def find_troubles(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, s
     if running and news and now_s - news["time_ms"] / 1000 > STALE_S:
         ago = _ago(now_s - news["time_ms"] / 1000)
         yield f"the agent has written nothing for {ago}", "look at its log; restart it if it hangs"
-    if status["active"] is None:
+    if status["active"] is None and status["emptied"]:
+        yield f"no answers: the model was {status['emptied']}", "wait for the fleet to assign another"
+    elif status["active"] is None:
         do = "wait for the fleet to assign one" if status["device"] else "edge-agent install BUNDLE"
         yield "no model is installed", do
     elif running and news and news["model"] is None:

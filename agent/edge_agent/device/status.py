@@ -60,6 +60,7 @@ def read_status(home: Home) -> dict[str, Any]:
         "last_good": _bundle(home, slots, slots.last_good),
         "beside": described_in(home),
         "counter": slots.floor,
+        "emptied": slots.emptied if slots.active is None else "",
         "assignment": slots.progress.model_dump(mode="json") if slots.progress else None,
         "downloads": _downloads(home),
         "outbox": vars(depth) if depth else None,

@@ -33,7 +33,8 @@ from edge_agent.errors import AgentError, HomeInvalid
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.serving import Serving
 from edge_agent.runtimes.choice import Choice, choose, options
-from edge_agent.updates.slots import Slots, Tell
+from edge_agent.updates.slots import WITHDRAWN, Slots, Tell
+from edge_agent.updates.withdrawing import require_standing
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.lineup import Role
@@ -104,6 +105,7 @@ class Keeper:
         self._lasts_at_s: float | None = None
         self._alone = False
         self._ordered: OrderedShadow | None = None
+        self._slots = Slots()
         self._to_settle = True
         self.gave_up: Callable[[str, str], None] = lambda code, detail: None  # of the assigned shadow
 
@@ -138,7 +140,9 @@ class Keeper:
             settings.stamp(settings.ordered_path(self._home)),
             slots.number,
             slots.progress,
+            slots.withdrawn,
         )
+        self._slots = slots
         if self._to_settle:
             self._to_settle = not self._orders.settle(slots)
         if seen != self._seen:
@@ -211,7 +215,8 @@ class Keeper:
         opened: dict[Role, Serving] = {}
         for seat in () if self._alone else seats:
             serving = kept.get((seat.role, seat.digest, seat.experiment))
-            if serving is None or not self._fits(serving.session.manifest):  # another one may be active now
+            # another one may be active now, and this one withdrawn
+            if serving is None or slots.is_withdrawn(seat.digest) or not self._fits(serving.session.manifest):
                 serving = self._open(seat)
             if serving is not None:
                 opened[seat.role] = serving
@@ -224,6 +229,10 @@ class Keeper:
         ordered = self._ordered.shadow if self._ordered is not None else None
         wanted, active = ordered or self._settings.shadow, self._active  # a person's waits meanwhile
         if active is None or (wanted is not None and wanted.bundle == active.bundle):
+            wanted = None
+        if wanted is not None and self._slots.is_withdrawn(wanted.bundle):
+            if ordered is not None:
+                self.gave_up(WITHDRAWN, self._slots.why_withdrawn)
             wanted = None
         shadow = self._shadow
         if shadow is not None and wanted == self._shadowed and self._fits(shadow.candidate.verified.manifest):
@@ -296,6 +305,7 @@ class Keeper:
     def _open(self, seat: Seat) -> Serving | None:
         active = self._active
         try:
+            require_standing(self._slots, seat.digest)
             verified = members.verify_folder(seat.folder, seat.digest, self._trusted().standing)
             if active is not None:
                 members.require_same_contract(active.session.manifest, verified.manifest)

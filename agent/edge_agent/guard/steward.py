@@ -146,10 +146,14 @@ class Steward:
             return None
         return self._not_served(slot, outcome.code, outcome.detail, outcome.code == DAMAGED)
 
-    def serve_nothing(self) -> None:
-        """Answer no more: there is nothing to answer with, or the agent ends."""
+    def serve_nothing(self, why: str = "") -> None:
+        """Answer no more: there is nothing to answer with, or the agent ends.
+
+        Args:
+            why: What to say to those who ask for answers, where there is more to say.
+        """
         self._warden.forget()
-        self._switch(None)
+        self._switch(None, f"no model answers on this device: {why}" if why else NO_MODEL)
 
     def confirmed(self) -> None:
         """What was on trial is not any more."""

@@ -135,6 +135,11 @@ class Engine:
         """What answers now. Its session is the inference thread's; its manifest and names are anybody's."""
         return self._serving
 
+    @property
+    def why_none(self) -> str:
+        """What to tell who asks while nothing does."""
+        return self._no_model
+
     def switch(self, serving: Serving | None, why_none: str = NO_MODEL) -> Window | None:
         """Answer with another model from the next input on; gives the last window of the one before.
 

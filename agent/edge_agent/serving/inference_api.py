@@ -12,7 +12,6 @@ from time import monotonic
 from typing import Any, Protocol
 
 from edge_agent.errors import CallRefused, NoModel
-from edge_agent.inference.engine import NO_MODEL
 from edge_agent.inference.request import Reply, Request
 from edge_agent.inference.serving import Serving
 from edge_agent.serving.datatypes import datatype_of, refuse
@@ -41,6 +40,10 @@ class Answers(Protocol):
     @property
     def serving(self) -> Serving | None:
         """What is open."""
+
+    @property
+    def why_none(self) -> str:
+        """What to tell who asks while nothing is."""
 
     @property
     def has_died(self) -> bool:
@@ -95,7 +98,7 @@ class InferenceApi:
 
     def _ready(self, asked: Asked) -> Response:
         if self._engine.serving is None:
-            raise NoModel(NO_MODEL)
+            raise NoModel(self._engine.why_none)
         return self._live(asked)
 
     def _server(self, _asked: Asked) -> Response:
@@ -131,7 +134,7 @@ def open_model(engine: Answers, asked: Asked) -> Serving:
     """
     serving = engine.serving
     if serving is None:
-        raise NoModel(NO_MODEL)
+        raise NoModel(engine.why_none)
     require_named(serving, asked.names["model"], asked.names.get("version"))
     return serving
 

@@ -25,7 +25,6 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.errors import AgentError, CallRefused, NoModel, no_memory
-from edge_agent.inference.engine import NO_MODEL
 from edge_agent.inference.request import Reply
 from edge_agent.serving.doors import parse_address
 from edge_agent.serving.handed import Question, again, ask, tell
@@ -187,7 +186,7 @@ class MqttDoor:
             self._topics.reply_to(asked)
             serving = self._engine.serving
             if serving is None:
-                raise NoModel(NO_MODEL)
+                raise NoModel(self._engine.why_none)
             named = self._topics.names(asked.topic)
             if named is None:
                 raise CallRefused(404, "not-found", f"{asked.topic!r:.80} is no topic for requests")

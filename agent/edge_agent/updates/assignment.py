@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_agent.updates.slots import Held, Slot, Slots
+from edge_agent.updates.slots import WITHDRAWN, Held, Slot, Slots
 from edge_contracts.messages import FINAL_PHASES, Assignment
 
 
@@ -80,6 +80,8 @@ def decide(assignment: Assignment, slots: Slots, now_ms: int, busy: bool) -> Dec
         return Ignore("under way")
     if assignment.bundle is None or assignment.archive is None:
         return Keep()
+    if slots.is_withdrawn(assignment.bundle):
+        return Refuse(WITHDRAWN, slots.why_withdrawn)
     if assignment.counter < slots.floor and not assignment.permit_downgrade:
         return Refuse(
             "downgrade",

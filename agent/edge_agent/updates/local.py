@@ -23,6 +23,7 @@ from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.slots import Event, Held, Phase, Slot, Slots, Tell
 from edge_agent.updates.store import Store
 from edge_agent.updates.updater import Updater
+from edge_agent.updates.withdrawing import require_standing
 from edge_agent.worker import Then, Work
 from edge_contracts.bundle import Bundle
 from edge_contracts.errors import ContractError
@@ -51,6 +52,7 @@ def install(home: Home, archive: Path, trusted: TrustedKeys | None = None) -> Sl
     here.told.clear()
     if here.updater.slots.bundle_in(here.updater.slots.active) == bundle.digest:
         return here.updater.slots
+    require_standing(here.updater.slots, bundle.digest)
     here.updater.stage(bundle, Held(bundle.digest))
     here.settle()
     return here.updater.slots

@@ -25,6 +25,7 @@ from edge_agent.errors import AgentError, Downgrade, HomeInvalid, InstallRefused
 from edge_agent.updates import installer
 from edge_agent.updates.slots import Held, Tell
 from edge_agent.updates.updater import Updater
+from edge_agent.updates.withdrawing import require_standing
 from edge_contracts.bundle import SUFFIX, Bundle
 from edge_contracts.digest import Digest, short
 from edge_contracts.errors import BundleInvalid, ContractError, FormatInvalid
@@ -129,6 +130,7 @@ class Media:
             slots = self._updater.slots
             if note.bundle in (slots.bundle_in(slots.active), *read_done(self._home)):
                 return False
+            require_standing(slots, note.bundle)
             self._require_wanted(note)
         except (AgentError, ContractError) as error:
             log.warning("not installed from media", extra={"file": path.name, "reason": str(error)})

@@ -16,6 +16,7 @@ from edge_agent.updates import orders
 from edge_agent.updates.local import open_for, require_last_good
 from edge_agent.updates.slots import Event, Held, Tell
 from edge_agent.updates.updater import Updater
+from edge_agent.updates.withdrawing import require_standing
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PublicKey
 
@@ -114,6 +115,7 @@ class OrderCounter:
         slots = self._updater.slots
         if slots.bundle_in(slots.active) == bundle.digest:
             return "it is the bundle that runs already"
+        require_standing(slots, bundle.digest)
         self._installing = (name, bundle.digest)
         self._updater.stage(bundle, Held(bundle.digest))
         return ""

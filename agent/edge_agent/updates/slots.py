@@ -19,8 +19,10 @@ from typing import TypeVar
 from edge_agent.runtimes.choice import Choice
 from edge_contracts.messages import Phase as Report
 from edge_contracts.messages import Progress
+from edge_contracts.withdrawal import Withdrawn
 
 T = TypeVar("T")
+WITHDRAWN = "withdrawn"  # code of what becomes of a bundle that is
 MAX_CHECKS = 3  # a bundle whose check takes the whole device down must not be checked for ever
 
 
@@ -62,6 +64,8 @@ class Event(StrEnum):
     UNHEALTHY = "unhealthy"
     ROLLBACK = "rollback"  # a person at the device wants the last good one
     DAMAGED = "damaged"  # what a slot holds does not verify any more
+    BARRED = "barred"  # the fleet says which bundles are withdrawn
+    WITHDRAWN = "withdrawn"  # what a slot holds is one of them
     SHADOWED = "shadowed"  # the assigned bundle runs as a shadow; no slot holds it
     SHADOW_STOPPED = "shadow-stopped"  # it was stopped: over its terms, failing, or gone
     STOPPED = "stopped"  # the agent ends in good order
@@ -92,6 +96,9 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.TRIAL, Event.ROLLBACK): Phase.IDLE,
     (Phase.IDLE, Event.DAMAGED): Phase.IDLE,
     (Phase.STAGED, Event.DAMAGED): Phase.STAGED,  # of the slot that answers; a candidate fails its check
+    (Phase.TRIAL, Event.DAMAGED): Phase.TRIAL,  # of the last good one; a candidate fails its trial
+    **{(phase, Event.BARRED): phase for phase in Phase},
+    **{(phase, Event.WITHDRAWN): phase for phase in Phase},  # as with damage, a candidate fails
     (Phase.IDLE, Event.STOPPED): Phase.IDLE,
     (Phase.STAGED, Event.STOPPED): Phase.STAGED,
     (Phase.TRIAL, Event.STOPPED): Phase.STAGED,  # nobody's fault: it is tried again
@@ -133,6 +140,8 @@ class Slots:
         floor: Largest release counter that was ever confirmed here.
         number: Highest assignment number seen, -1 for none.
         progress: What the server is told about that assignment.
+        withdrawn: What the fleet has withdrawn, by its last word; None when it never said a word.
+        emptied: Why nothing answers since the last bundle was withdrawn; "" when that is not why.
     """
 
     phase: Phase = Phase.IDLE
@@ -144,6 +153,8 @@ class Slots:
     floor: int = 0
     number: int = -1
     progress: Progress | None = None
+    withdrawn: Withdrawn | None = None
+    emptied: str = ""
 
     @property
     def spare(self) -> Slot:
@@ -154,6 +165,16 @@ class Slots:
         """Digest of what a slot holds."""
         held = self.held.get(slot) if slot is not None else None
         return held.bundle if held is not None else None
+
+    def is_withdrawn(self, bundle: str | None) -> bool:
+        """Whether the fleet has withdrawn a bundle."""
+        return self.withdrawn is not None and bundle in self.withdrawn.bundles
+
+    @property
+    def why_withdrawn(self) -> str:
+        """What to say of a bundle that is."""
+        reason = self.withdrawn.reason if self.withdrawn is not None else ""
+        return "withdrawn by the fleet" + (f": {reason}" if reason else "")
 
 
 @dataclass(frozen=True)
@@ -210,6 +231,7 @@ class Fact:
         held: What was staged (STAGED).
         slot: Which slot is damaged (DAMAGED).
         choice: What the check settled on (CHECKED).
+        withdrawn: All that is withdrawn (BARRED).
         code, detail: The reason, for everything that goes wrong.
     """
 
@@ -217,6 +239,7 @@ class Fact:
     held: Held | None = None
     slot: Slot | None = None
     choice: Choice | None = None
+    withdrawn: Withdrawn | None = None
     code: str = ""
     detail: str = ""
 
@@ -320,7 +343,7 @@ def _staged(slots: Slots, fact: Fact) -> Step:
 def _checked(slots: Slots, fact: Fact) -> Step:
     slot, held = _candidate(slots)
     held = replace(held, choice=fact.choice)
-    after = replace(slots, active=slot, last_good=slots.active, held={**slots.held, slot: held})
+    after = replace(slots, active=slot, last_good=slots.active, held={**slots.held, slot: held}, emptied="")
     if held.assignment is not None:
         after = _report(after, Report.TRIAL, Fact(detail="answers live inputs"))
     return after, (Serve(slot), Tell("trial-started", held.bundle, held.assignment))
@@ -355,6 +378,8 @@ def _unhealthy(slots: Slots, fact: Fact) -> Step:
     slot, held = _candidate(slots)
     back = slots.last_good
     after = _forget(_without_candidate(slots, back), slot)
+    if fact.code == WITHDRAWN and back is None:
+        after = replace(after, emptied=fact.detail)
     if held.assignment is not None:
         after = _report(after, Report.ROLLED_BACK, fact)
     tell = Tell("rolled-back", held.bundle, held.assignment, fact.code, fact.detail)
@@ -397,6 +422,28 @@ def _damaged(slots: Slots, fact: Fact) -> Step:
     return after, (Serve(after.active), Erase(slot), tell)
 
 
+def _barred(slots: Slots, fact: Fact) -> Step:
+    return replace(slots, withdrawn=_needed(fact.withdrawn, "what is withdrawn was not said")), ()
+
+
+def _withdrawn(slots: Slots, fact: Fact) -> Step:
+    slot = _needed(fact.slot, "which slot holds a withdrawn bundle was not said")
+    held = _needed(slots.held.get(slot), f"slot {slot} holds nothing that could be withdrawn")
+    if slot is slots.candidate:
+        raise TransitionInvalid("a withdrawn candidate fails its check or its trial")
+    after, why = _forget(slots, slot), Fact(code=WITHDRAWN, detail=fact.detail)
+    is_newest = held.assignment is not None and held.assignment == slots.number
+    if slot is slots.active:
+        after = replace(after, active=slots.last_good, last_good=None)
+        after = replace(after, emptied=fact.detail if after.active is None else "")
+        if is_newest and slots.phase is Phase.IDLE:
+            after = _report(after, Report.ROLLED_BACK, why)
+    elif _is_ready(slots, slot):
+        after = _report(after, Report.REFUSED, why)
+    tell = Tell("withdrawn", held.bundle, held.assignment, WITHDRAWN, fact.detail)
+    return after, (Serve(after.active), Erase(slot), tell)
+
+
 def _stopped(slots: Slots, fact: Fact) -> Step:
     after = replace(slots, checks=0)
     if slots.phase is Phase.TRIAL:
@@ -431,6 +478,8 @@ _EFFECTS: dict[Event, Callable[[Slots, Fact], Step]] = {
     Event.UNHEALTHY: _unhealthy,
     Event.ROLLBACK: _rollback,
     Event.DAMAGED: _damaged,
+    Event.BARRED: _barred,
+    Event.WITHDRAWN: _withdrawn,
     Event.STOPPED: _stopped,
     Event.RESTARTED: _restarted,
 }

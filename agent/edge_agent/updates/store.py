@@ -28,6 +28,7 @@ from edge_contracts.digest import Digest, digest_of
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.messages import Progress
 from edge_contracts.model import Frozen, canonical_json, later, parse_json
+from edge_contracts.withdrawal import Withdrawn
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,8 @@ class StateRecord(Frozen):
     number: int = Field(ge=-1)
     progress: Progress | None
     snapshots_below: int = Field(ge=0)
+    withdrawn: Withdrawn | None = later(None)
+    emptied: str = later("")
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,8 @@ def _record(slots: Slots, snapshots_below: int) -> StateRecord:
         number=slots.number,
         progress=slots.progress,
         snapshots_below=snapshots_below,
+        withdrawn=slots.withdrawn,
+        emptied=slots.emptied,
     )
 
 
@@ -214,6 +219,8 @@ def _slots(record: StateRecord) -> Slots:
         floor=record.floor,
         number=record.number,
         progress=record.progress,
+        withdrawn=record.withdrawn,
+        emptied=record.emptied,
     )
 
 

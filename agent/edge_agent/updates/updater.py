@@ -49,14 +49,16 @@ from edge_agent.updates.slots import (
 )
 from edge_agent.updates.store import Store
 from edge_agent.updates.trial import Limits, TrialReport, run_trial
+from edge_agent.updates.withdrawing import is_newer, next_parting, require_standing
 from edge_agent.worker import Then, Work
 from edge_contracts.bundle import Bundle
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.lineup import ShadowTerms
-from edge_contracts.messages import Assignment
+from edge_contracts.messages import FINAL_PHASES, Assignment
 from edge_contracts.profile import DeviceProfile
 from edge_contracts.signing import verify
+from edge_contracts.withdrawal import Withdrawn
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +166,7 @@ class Updater:
                 self.advance(Event.DAMAGED, Fact(slot=slot, code=error.code, detail=str(error)))
             except HomeInvalid as error:  # its key is missing, and may come back
                 log.error("slot cannot be read", extra={"slot": slot, "reason": str(error)})
+        self._part_from_withdrawn()
         self.advance(*beginning(self.slots))
         self._part_from_revoked()
 
@@ -199,6 +202,7 @@ class Updater:
     def tick(self, now_s: float) -> None:
         """Try again what is due."""
         self._drain()
+        self._part_from_withdrawn()
         if self._again is not None and now_s >= self._again[0]:
             _, assignment, held = self._again
             self._again = None
@@ -232,6 +236,9 @@ class Updater:
             self._again = None
             self._attempts = self._refusals = 0
             self.advance(Event.ASSIGNED, Fact(number=assignment.number))
+        if self._brings_withdrawn(assignment):
+            self._worker.cancel()
+            self._again = None
         busy = self._worker.busy or self._again is not None or self.is_stuck
         decision = decide(assignment, self.slots, now_ms, busy)
         if isinstance(decision, Ignore):
@@ -248,6 +255,13 @@ class Updater:
             self.advance(Event.DOWNLOADING)
             if not self.is_stuck:
                 self._fetch(assignment, decision.held)
+
+    def withdraw(self, word: Withdrawn) -> None:
+        """Part from what the fleet has withdrawn: stored first, then done, whatever is under way."""
+        if self.is_stuck or not is_newer(word, self.slots):
+            return  # the server says it again until it reads that it was stored
+        self.advance(Event.BARRED, Fact(withdrawn=word))
+        self._part_from_withdrawn()
 
     def judged(self, finding: Finding) -> None:
         """The health of the bundle on trial is known."""
@@ -283,6 +297,19 @@ class Updater:
             lambda _: installer.place(self._home, bundle, spare),
             lambda future: self._placed(future, held, archive),
         )
+
+    def _part_from_withdrawn(self) -> None:
+        """See that nothing withdrawn answers, is tried or kept."""
+        while not self.is_stuck and (parting := next_parting(self.slots)) is not None:
+            if parting[0] is Event.CHECK_FAILED:
+                self._worker.cancel()
+            self.advance(*parting)
+
+    def _brings_withdrawn(self, assignment: Assignment) -> bool:
+        """Whether the assignment that is being worked on names a withdrawn bundle."""
+        told = self.slots.progress
+        is_open = told is not None and told.assignment == assignment.number and told.phase not in FINAL_PHASES
+        return is_open and self.slots.is_withdrawn(assignment.bundle)
 
     def _part_from_revoked(self) -> None:
         """See that nothing of a revoked key is tried or kept, nor answers while there is something else.
@@ -496,6 +523,7 @@ class Updater:
             archive.unlink(missing_ok=True)
         try:
             future.result()
+            require_standing(self.slots, held.bundle)  # it may have been withdrawn meanwhile
         except AgentError as error:
             if held.assignment is not None:
                 self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))

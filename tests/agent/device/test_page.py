@@ -56,6 +56,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "active": BUNDLE,
         "candidate": None,
         "last_good": {**BUNDLE, "version": "1.0.0"},
+        "emptied": "",
         "beside": [],
         "assignment": {"assignment": 4, "phase": "rolled_back", "code": "crash", "detail": "died on trial"},
         "downloads": {"day_bytes": 0, "month_bytes": 0, "part_bytes": 0},
@@ -93,6 +94,11 @@ def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
     [
         ({"agent_process": None}, "not running", "systemctl start"),
         ({"active": None}, "no model", "wait for the fleet"),
+        (
+            {"active": None, "emptied": "withdrawn by the fleet: ghosts"},
+            "withdrawn by the fleet: gh",
+            "another",
+        ),
         ({"active": None, "device": None}, "no model", "edge-agent install"),
         ({"news__model": None}, "cannot be opened", "edge-agent doctor"),
         ({"news__golden_agrees": False}, "wrong answers", "edge-agent rollback"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey
 from edge_contracts.lineup import ShadowCounts
 from edge_contracts.messages import Window
+from edge_contracts.withdrawal import Withdrawn
 
 ACTIVE = bundle(0.6)
 
@@ -382,3 +384,23 @@ def test_upload_begins_when_the_document_allows_it_on_a_device_of_a_fleet(device
     settings.store_review(device.home, allowed)
     device.tick()
     assert device.events() == [("review-upload-allowed", "")]
+
+
+def test_what_the_fleet_withdraws_is_closed_wherever_it_stands_beside_what_answers(
+    device: Device,
+) -> None:
+    second, arm_b, shadow = (bundle(0.3, version=version) for version in ("2", "3", "4"))
+    device.seat(second, arm_b, shadow=shadow)
+    device.tick()
+    assert {event for event, _ in device.events()} == {"lineup-opened", "shadow-started"}
+    store = Store(device.home)
+    gone = tuple(open_bundle(archive).digest for archive in (second, arm_b, shadow))
+    store.save(replace(store.slots, withdrawn=Withdrawn(n=1, bundles=gone)))
+    device.tick()
+    assert device.events() == [("lineup-refused", "install-refused")] * 2
+    assert device.keeper.lineup.cut_others() == []
+    reply = device.ask()
+    assert (reply.version, reply.uncertain) == ("1", True)
+    store.save(replace(store.slots, withdrawn=Withdrawn(n=2)))
+    device.tick()
+    assert {event for event, _ in device.events()} == {"lineup-opened", "shadow-started"}

@@ -141,6 +141,16 @@ def test_a_candidate_on_trial_goes_back(home: Home) -> None:
     assert BAD.digest not in {held.bundle for held in made.slots.held.values()}
 
 
+def test_the_last_good_bundle_is_parted_from_while_another_is_on_trial(home: Home) -> None:
+    made = installed(home, BAD)
+    made.stage(GOOD, Held(GOOD.digest))
+    assert (made.slots.phase, made.slots.bundle_in(made.slots.last_good)) == (Phase.TRIAL, BAD.digest)
+    made.trust(REVOKED)
+    assert (made.slots.phase, answers(made)) == (Phase.TRIAL, GOOD.digest)
+    assert made.slots.last_good is None
+    assert not home.slot(Slot.A).exists(), "a bundle of a stolen key is kept"
+
+
 def test_a_candidate_that_is_being_checked_is_refused(home: Home) -> None:
     installed(home, GOOD)
     host = Host()

@@ -26,6 +26,7 @@ from edge_agent.updates.slots import (
 )
 from edge_contracts.messages import Phase as Report
 from edge_contracts.messages import Progress
+from edge_contracts.withdrawal import Withdrawn
 
 OLD = Held("sha256:" + "1" * 64, counter=1, assignment=1)
 NEW = Held("sha256:" + "2" * 64, counter=2, assignment=2)
@@ -52,7 +53,8 @@ STAGED = Slots(
 ON_TRIAL = replace(STAGED, phase=Phase.TRIAL, active=Slot.B, last_good=Slot.A)
 IN_PHASE = {Phase.IDLE: IDLE, Phase.STAGED: STAGED, Phase.TRIAL: ON_TRIAL}
 # enough for any event: each reads only what it needs
-FACT = Fact(number=3, held=NEW, slot=Slot.A, code="because", detail="of a test")
+WORD = Withdrawn(n=1, bundles=(OLD.bundle,), reason="it sees ghosts")
+FACT = Fact(number=3, held=NEW, slot=Slot.A, withdrawn=WORD, code="because", detail="of a test")
 
 
 @pytest.mark.parametrize(("phase", "event"), list(itertools.product(Phase, Event)))
