@@ -326,17 +326,15 @@ class Agent:
         self._reporter.heard(monotonic())
         if self._known_by is not None:
             self._known_by.heard(assignment)
-        for envelope in assignment.keys:
-            self._allegiance.follow(envelope)
         if assignment.withdrawn is not None and not self._stopping:
-            self._updater.withdraw(assignment.withdrawn)
+            self._updater.withdraw(assignment.withdrawn, self._allegiance.era)
         if not self._stopping:
-            self._updater.assigned(assignment, _now_ms())
+            self._updater.assigned(assignment, _now_ms(), self._allegiance.era)
 
     def _keys_changed(self) -> None:
         config = self._allegiance.config
         if config is not None and self._reporter is not None:
-            self._reporter.obey(config.director)
+            self._reporter.obey(config.director, monotonic())
         self._updater.trust(self._allegiance.trusted)
 
     def _judge_trial(self, now_s: float) -> None:

@@ -13,11 +13,14 @@ from edge_agent.device.config import follow, read_config, trusted_publishers
 from edge_agent.device.home import Home
 from edge_agent.errors import AgentError
 from edge_agent.updates.slots import Tell
-from edge_contracts.errors import ContractError
-from edge_contracts.messages import Assignment, unseal
+from edge_contracts.digest import digest_of
+from edge_contracts.errors import ContractError, KeyUnknown
+from edge_contracts.messages import Assignment, enclosed_statements, unseal
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)
+
+REMEMBERED = 100  # as many as a server sends
 
 
 class Allegiance:
@@ -30,6 +33,7 @@ class Allegiance:
     Attributes:
         config: Of the fleet, None for a device that belongs to none.
         trusted: Whose bundles may be installed.
+        stranger: Id of a key that has signed the last assignment and is not the director's, else "".
     """
 
     def __init__(self, home: Home, tell: Callable[[Tell], None], changed: Callable[[], None]) -> None:
@@ -41,29 +45,65 @@ class Allegiance:
         self._home, self._tell, self._changed = home, tell, changed
         self.config = read_config(home)
         self.trusted = trusted_publishers(home, self.config)
+        self.stranger = ""
+        self._refused: tuple[str, ...] = ()  # told of already
+
+    @property
+    def obeyed(self) -> str:
+        """Id of the director's key; "" without a fleet."""
+        return self.config.director.key_id if self.config is not None else ""
+
+    @property
+    def era(self) -> int:
+        """How often a publisher has said who directs: assignments are numbered anew with each."""
+        return self.config.era if self.config is not None else 0
 
     def read(self, payload: bytes) -> Assignment | None:
-        """An assignment as the director signed it for this device, or None: the refusal is logged."""
+        """An assignment as the director signed it for this device, or None: the refusal is logged.
+
+        The statements in it are followed first, whoever the message is by: each is signed itself. So a device
+        that was away is led from its director to the next, and what a former one says besides is not obeyed.
+        """
+        signer, statements = _enclosed(payload)
+        for envelope in statements:
+            self.follow(envelope)
         config = self.config
         if config is None:
             raise AssertionError("an assignment without a fleet")
         where = topic(config.fleet, config.device, Channel.ASSIGNMENT)
         try:
             assignment = unseal(Assignment, payload, where, config.director)
+        except KeyUnknown as error:
+            log.warning("assignment refused", extra={"reason": str(error)})
+            self._not_ours(signer)
+            return None
         except ContractError as error:
             log.warning("assignment refused", extra={"reason": str(error)})
             return None
         if assignment.device != config.device:
             log.warning("assignment refused", extra={"reason": f"it is for {assignment.device}"})
             return None
+        self.stranger = ""
         return assignment
+
+    def _not_ours(self, signer: str) -> None:
+        """Say once that somebody else assigns; what runs goes on."""
+        if self.stranger:
+            return
+        self.stranger = signer
+        detail = f"an assignment by {signer:.80}; this device obeys {self.obeyed}"
+        self._tell(Tell("director-unknown", code="director-unknown", detail=detail))
 
     def follow(self, envelope: bytes) -> None:
         """Follow a statement about keys that came with an assignment; most are known already."""
         try:
             statement = follow(self._home, self.config, envelope)
         except (AgentError, ContractError) as error:
-            log.warning("statement about keys refused", extra={"reason": str(error)})
+            # those of a former director, or of a publisher that was retired since, come with every assignment
+            said = digest_of(envelope)
+            if said not in self._refused:
+                self._refused = (*self._refused, said)[-REMEMBERED:]
+                log.warning("statement about keys refused", extra={"reason": str(error)})
             return
         if statement is not None:
             self._tell(Tell("keys-changed", detail=statement.reason))
@@ -71,6 +111,18 @@ class Allegiance:
 
     def refresh(self) -> None:
         """Take what is stored now: a statement may name another director, a person another publisher."""
+        before = self.obeyed
         self.config = read_config(self._home)
         self.trusted = trusted_publishers(self._home, self.config)
         self._changed()
+        if before and self.obeyed != before:
+            log.warning("director changed", extra={"before": before, "after": self.obeyed})
+            self._tell(Tell("director-changed", detail=self.obeyed))
+
+
+def _enclosed(payload: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """What an assignment of whoever says to be by, and the statements in it; nothing where it is none."""
+    try:
+        return enclosed_statements(payload)
+    except ContractError:
+        return "", ()

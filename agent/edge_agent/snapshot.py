@@ -70,7 +70,9 @@ def device_state(
             "time_ms": now_ms,
             "knows": tuple(Knows),
             "next_key": next_key,
-            "withdrawn": slots.withdrawn.n if slots.withdrawn is not None else 0,
+            # what a director said that a publisher has replaced since is heard no longer
+            "withdrawn": slots.withdrawn.n if slots.withdrawn and slots.era == config.era else 0,
+            "obeys": config.obeys,
         }
     )
 

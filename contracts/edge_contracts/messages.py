@@ -58,6 +58,7 @@ class Knows(StrEnum):
     HOLD = "hold"  # `Assignment.hold`
     KEYS = "keys"  # `Assignment.known_key` and `change_key`
     WITHDRAWN = "withdrawn"  # `Assignment.withdrawn`
+    DIRECTOR = "director"  # to follow statements in an envelope of any director, and to say whom it obeys
 
 
 class Progress(Frozen):
@@ -106,6 +107,7 @@ class DeviceState(Frozen):
         knows: Of `Knows`: what may be asked of it.
         next_key: Of a status: the key that it wants to be known by (`succession`).
         withdrawn: `Withdrawn.n` of the last word that it took; 0 for none.
+        obeys: Id of the director's key that it obeys, once that is another than at its enrolment.
     """
 
     v: Literal[1] = 1
@@ -123,6 +125,7 @@ class DeviceState(Frozen):
     knows: Annotated[tuple[Identifier, ...], Field(max_length=32)] = later(())
     next_key: NextKey | None = later(None)
     withdrawn: Annotated[int, Field(ge=0)] = later(0)
+    obeys: KeyName | Literal[""] = later("")
 
 
 class ScalarCounts(Frozen):
@@ -366,6 +369,19 @@ def unseal(kind: type[Message], envelope: bytes, topic: str, key: PublicKey) -> 
         KeyUnknown, SignatureInvalid: See `cose.verify`.
     """
     return parse_payload(kind, cose.verify(envelope, topic, key))
+
+
+def enclosed_statements(envelope: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """Who says to have signed an assignment, and the statements about keys in it; nothing is verified.
+
+    A statement is signed itself (`trust.open_keys`): so a device that obeys an older director is led to the
+    one of today, by whichever of them the message is.
+
+    Raises:
+        FormatInvalid, FormatTooNew: As `unseal`.
+    """
+    parsed = cose.parse(envelope)
+    return parsed.key_id, parse_payload(Assignment, parsed.payload).keys
 
 
 def parse_payload(kind: type[Message], payload: bytes) -> Message:

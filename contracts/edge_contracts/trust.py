@@ -10,6 +10,9 @@ release counter has passed the one that it names.
     retire or revoke a publisher    yes                     yes
     another director                yes                     yes
 
+A publisher's word on who directs stands above the director's, even that of a publisher which only a director
+has retired or revoked: who holds the director's key cannot silence the one that replaces it (decision 103).
+
 A retired key signs nothing new, what it signed before stays. A revoked one (stolen) counts for nothing.
 """
 
@@ -41,7 +44,7 @@ class KeyStatement(Frozen):
 
     Args:
         fleet: Whose devices it is for; None for every device that trusts who signed it.
-        counter: Grows with each statement of publishers, and with each of directors.
+        counter: Grows with each statement of publishers, and with each of a director.
         add: Publishers to trust from now on: raw, base64.
         retire: Ids of publishers that sign nothing new.
         revoke: Ids of publishers that count for nothing.

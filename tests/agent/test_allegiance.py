@@ -23,7 +23,7 @@ from edge_contracts.profile import load_profile
 from edge_contracts.topics import Channel, topic
 from edge_contracts.trust import KeyStatement, sign_keys
 
-DIRECTOR, OTHER, PUBLISHER = (PrivateKey.generate() for _ in range(3))
+DIRECTOR, OTHER, PUBLISHER, THIRD = (PrivateKey.generate() for _ in range(4))
 WHERE = topic("plant", "cam-1", Channel.ASSIGNMENT)
 GOOD = Assignment(device="cam-1", number=3)
 ENVELOPE = seal(GOOD, WHERE, DIRECTOR)
@@ -34,6 +34,7 @@ class Held:
     """An allegiance and what it said."""
 
     def __init__(self, folder: Path) -> None:
+        self.home = folder
         home = Home(folder)
         home.make()
         config = DeviceConfig.model_validate(
@@ -126,6 +127,52 @@ def test_what_the_director_signs_and_is_no_assignment_is_no_crash_either(
 def test_another_director_counts_from_the_statement_on(held: Held) -> None:
     statement = KeyStatement(fleet="plant", counter=1, director=OTHER.public.base64, reason="moved")
     held.allegiance.follow(sign_keys(statement, DIRECTOR))
-    assert [tell.event for tell in held.told] == ["keys-changed"]
+    assert [tell.event for tell in held.told] == ["keys-changed", "director-changed"]
     assert held.changes == 1
     assert held.allegiance.read(seal(GOOD, WHERE, OTHER)) == GOOD
+
+
+def _names(director: PrivateKey, by: PrivateKey, counter: int = 1) -> bytes:
+    statement = KeyStatement(fleet="plant", counter=counter, director=director.public.base64)
+    return sign_keys(statement, by)
+
+
+def test_a_device_that_was_away_is_led_along_the_chain_of_directors(held: Held) -> None:
+    chain = (_names(OTHER, DIRECTOR), _names(THIRD, OTHER, 2))
+    read = held.allegiance.read(seal(GOOD.model_copy(update={"keys": chain}), WHERE, THIRD))
+    assert read is not None and read.number == GOOD.number
+    assert held.allegiance.obeyed == THIRD.public.key_id
+    again = Allegiance(Home(held.home), held.told.append, held.changed)
+    assert again.obeyed == THIRD.public.key_id, "obeyed before it was stored"
+
+
+def test_what_comes_with_a_broken_chain_is_not_obeyed_and_said_once(held: Held) -> None:
+    message = GOOD.model_copy(update={"keys": (_names(THIRD, OTHER, 2),)})
+    for _ in range(2):
+        assert held.allegiance.read(seal(message, WHERE, THIRD)) is None
+    assert [(tell.event, tell.code) for tell in held.told] == [("director-unknown", "director-unknown")]
+    assert THIRD.public.key_id in held.told[0].detail
+    assert held.allegiance.read(ENVELOPE) == GOOD, "its own director is obeyed no longer"
+    assert held.allegiance.read(seal(message, WHERE, THIRD)) is None
+    assert len(held.told) == 2, "what begins anew is not said anew"
+
+
+def test_what_a_director_says_in_the_message_that_replaces_it_is_not_obeyed(held: Held) -> None:
+    """A thief could put the owner's statement and an order of its own into one message."""
+    last = GOOD.model_copy(update={"number": 1 << 62, "keys": (_names(THIRD, PUBLISHER),)})
+    assert held.allegiance.read(seal(last, WHERE, DIRECTOR)) is None
+    assert held.allegiance.obeyed == THIRD.public.key_id
+    assert held.allegiance.era == 1
+
+
+def test_a_publisher_replaces_a_director_that_has_named_its_thief(held: Held) -> None:
+    thief = PrivateKey.generate()
+    held.allegiance.follow(_names(thief, DIRECTOR, 1 << 62))
+    assert held.allegiance.obeyed == thief.public.key_id
+    message = GOOD.model_copy(update={"keys": (_names(THIRD, PUBLISHER),)})
+    assert held.allegiance.read(seal(message, WHERE, THIRD)) is not None
+    for void in (_names(thief, DIRECTOR, (1 << 62) + 1), _names(thief, thief, (1 << 62) + 1)):
+        held.allegiance.follow(void)
+    assert held.allegiance.obeyed == THIRD.public.key_id
+    held.allegiance.follow(_names(OTHER, THIRD, 0))
+    assert held.allegiance.obeyed == OTHER.public.key_id, "the thief's counter holds up the one after"

@@ -49,6 +49,7 @@ RULES = {
     "assignment-shadow": "assignment",
     "status-next-key": "device-state",
     "assignment-keys": "assignment",
+    "hello-obeys": "device-state",
 }
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from agent_bundles import build, reference
+from fault_director import redirected
 from fault_shadow import shadow, shadow_dropped, shadow_switched, told_shadow
 
 from edge_agent.device.config import DeviceConfig, follow, read_config, read_device_key, trusted_publishers
@@ -71,7 +72,8 @@ class Life:
         self.inputs.mkdir()
         self.root.mkdir()
         self.home.make()
-        keys = {name: PrivateKey.generate() for name in ("director", "publisher", "device", "person", "next")}
+        names = ("director", "publisher", "device", "person", "next", "second", "third")
+        keys = {name: PrivateKey.generate() for name in names}
         for name, key in keys.items():
             write_private(key, self.home.key if name == "device" else self.folder / f"{name}.key")
         wrong = np.roll(reference(np.zeros((16, 4), np.float32)), 1, axis=1)
@@ -188,6 +190,7 @@ class Device:
             snapshot=number,
             floor=slots.floor,
             number=slots.number,
+            era=slots.era,
             phase=slots.phase,
             active=self.open,
             pinned=slots.bundle_in(slots.last_good),
@@ -224,11 +227,18 @@ class Device:
             counter=counter,
             **fields,
         )
-        self.updater.assigned(assignment, NOW_MS)
+        self.updater.assigned(assignment, NOW_MS, self.era)
+
+    @property
+    def era(self) -> int:
+        """How often a publisher has said who directs."""
+        config = read_config(self.life.home)
+        assert config is not None
+        return config.era
 
     def keep_what_it_has(self, number: int) -> None:
         """The server wants nothing any more."""
-        self.updater.assigned(Assignment(device="cam-1", number=number), NOW_MS)
+        self.updater.assigned(Assignment(device="cam-1", number=number), NOW_MS, self.era)
 
 
 def first(device: Device) -> None:
@@ -417,6 +427,7 @@ STEPS: dict[str, Callable[[Device], None]] = {
     "shadow-dropped": shadow_dropped,
     "withdrawn": withdrawn,
     "telemetry": telemetry,
+    "redirected": redirected,
     "revoked": revoked,
 }
 BY_HAND: dict[str, Callable[[Life], None]] = {"by-hand": by_hand, "joined": joined}

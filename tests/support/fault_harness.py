@@ -370,8 +370,13 @@ def _judge_bundle(
 
 
 def _judge_keys(home: Home, case: Case, outcome: Outcome) -> None:
-    """Whether a key that was revoked counts again."""
-    trusted = trusted_publishers(home, read_config(home))
+    """Whether a key that was revoked counts again, or a director of before is obeyed again."""
+    config = read_config(home)
+    trusted = trusted_publishers(home, config)
+    told = [mark["obeys"] for mark in case.known if "obeys" in mark][-1:]
+    coming = {mark["obeys"] for mark in case.ahead if "obeys" in mark}
+    if told and config is not None and config.director.key_id not in {*told, *coming}:
+        outcome.lost.append(f"director {config.director.key_id} is obeyed, {told[0]} was")
     for mark in case.known:
         if "revoked" in mark and mark["revoked"] in trusted.keys:
             outcome.lost.append(f"the revocation of key {mark['revoked']}")
@@ -403,10 +408,13 @@ def _judge_pinned(home: Home, case: Case, outcome: Outcome) -> None:
 def _judge_counters(home: Home, case: Case, outcome: Outcome) -> None:
     """Whether a number that was given out can be given out again, or an old order count as new."""
     store = Store(home)
-    for name, found in (("floor", store.slots.floor), ("number", store.slots.number)):
-        promised = max((mark[name] for mark in case.known if name in mark), default=-1)
-        if found < promised:
-            outcome.lost.append(f"{name} is {found}, it was {promised}")
+    floor = max((mark["floor"] for mark in case.known if "floor" in mark), default=-1)
+    if store.slots.floor < floor:
+        outcome.lost.append(f"floor is {store.slots.floor}, it was {floor}")
+    # numbers begin anew in each era
+    number = max(((mark["era"], mark["number"]) for mark in case.known if "number" in mark), default=(0, -1))
+    if (store.slots.era, store.slots.number) < number:
+        outcome.lost.append(f"number is {store.slots.number} of era {store.slots.era}, it was {number}")
     given = max((mark["snapshot"] for mark in case.known if "snapshot" in mark), default=-1)
     if store.next_snapshot(0) <= given:
         outcome.lost.append(f"snapshot {given} would be given out twice")

@@ -196,4 +196,20 @@ EXAMPLES: dict[str, tuple[Channel, DeviceState | Telemetry | Ack | Assignment]] 
         Channel.ASSIGNMENT,
         Assignment(device="d1", number=0, known_key="0" * 32, change_key="f" * 32),
     ),
+    "hello-obeys": (
+        Channel.HELLO,
+        DeviceState(
+            type="hello",
+            device="d1",
+            n=15,
+            epoch=EPOCH,
+            next_seq=9,
+            agent="0.1.0",
+            profile=("arm-cpu",),
+            counter=3,
+            time_ms=1_700_000_000_000,
+            knows=("keys", "director"),
+            obeys="0" * 31 + "1",
+        ),
+    ),
 }

@@ -38,6 +38,7 @@ class DeviceConfig(Frozen):
         public_key: What the server knows the device by; `device.key` must be its other half.
         enrolled_director: Who was director at the enrolment, where a statement has named another since;
             never written.
+        era: How often a publisher has said who directs; never written.
     """
 
     format: Literal["edgefleet.device/1"] = "edgefleet.device/1"
@@ -60,11 +61,20 @@ class DeviceConfig(Frozen):
     mqtt_certificate: str = later("")
     mqtt_certificate_renew_ms: int = later(0)
     enrolled_director: str = later("")
+    era: int = later(0)
 
     @property
     def director(self) -> PublicKey:
         """Whose assignments and acks count."""
         return PublicKey.from_base64(self.director_key)
+
+    @property
+    def obeys(self) -> str:
+        """What a snapshot says of the director; "" as long as it is the one of the enrolment.
+
+        A server of before never changes it, and would refuse a message that says so.
+        """
+        return self.director.key_id if self.enrolled_director else ""
 
 
 def read_config(home: Home) -> DeviceConfig | None:
@@ -84,7 +94,9 @@ def read_config(home: Home) -> DeviceConfig | None:
         config = parse_json(DeviceConfig, content, str(home.config), FORMAT)
     except ContractError as error:
         raise HomeInvalid(f"{error}; enrol again with edge-agent enroll --force") from None
-    now = trusting.director(_enrolled(config), read_trust(home))
+    enrolled, known = _enrolled(config), read_trust(home)
+    config = config.model_copy(update={"era": trusting.era(enrolled, known)})
+    now = trusting.director(enrolled, known)
     if now == config.director_key:
         return config
     return config.model_copy(update={"director_key": now, "enrolled_director": config.director_key})

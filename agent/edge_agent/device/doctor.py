@@ -99,6 +99,8 @@ def _identity(home: Home, config: DeviceConfig) -> Iterator[Finding]:
         yield Finding("key", Grade.GOOD, f"{key.public.key_id}")
     except AgentError as error:
         yield Finding("key", Grade.WRONG, str(error))
+    since = "" if not config.enrolled_director else ", named by a statement since the enrolment"
+    yield Finding("director", Grade.GOOD, f"{config.director.key_id}{since}")
     publishers = trusted_publishers(home, config).keys
     if publishers:
         yield Finding("publishers", Grade.GOOD, f"{len(publishers)} trusted: {', '.join(sorted(publishers))}")

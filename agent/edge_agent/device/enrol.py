@@ -173,4 +173,4 @@ def _fresh_key(home: Home) -> Path:
 def _counted_anew(slots: Slots) -> Slots:
     """The same bundles, but no assignment and no counter of any fleet."""
     held = {slot: replace(what, counter=0, assignment=None) for slot, what in slots.held.items()}
-    return replace(slots, held=held, floor=0, number=-1, progress=None)
+    return replace(slots, held=held, floor=0, number=-1, progress=None, era=0)

@@ -7,8 +7,9 @@ by statements counts for the enrolment that it came under and for no other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -18,6 +19,19 @@ from edge_contracts.model import Frozen, later
 from edge_contracts.trust import KeyName, KeyStatement, RawKey
 
 FORMAT = "edgefleet.trust/1"
+FORMER = 64  # a thief may name one director after the other; the file stays small
+
+
+class Former(Frozen):
+    """Who has directed before.
+
+    Args:
+        key: Raw, base64.
+        counter: Of its last statement.
+    """
+
+    key: RawKey
+    counter: int = Field(ge=-1)
 
 
 class FleetTrust(Frozen):
@@ -26,7 +40,11 @@ class FleetTrust(Frozen):
     Args:
         scope: The director's key at the enrolment, raw, base64: which enrolment this is about.
         director: Who assigns now, "" for who did at the enrolment.
-        publisher_counter, director_counter: Of the last statement of each.
+        publisher_counter, director_counter: Of the last statement of publishers, and of who directs now.
+        former: Who has directed before, the last ones; counted on from there, should one be named again.
+        muted: Publishers that only a director has retired or revoked, with the counter of their last
+            statement since: they may still say who directs, and nothing else.
+        era: How often a publisher has said who directs: numbers of assignments begin anew with each.
     """
 
     scope: RawKey
@@ -37,6 +55,9 @@ class FleetTrust(Frozen):
     director: str = ""
     publisher_counter: int = Field(default=-1, ge=-1)
     director_counter: int = Field(default=-1, ge=-1)
+    former: tuple[Former, ...] = later(())
+    muted: Mapping[KeyName, int] = later({})
+    era: int = later(0)
 
 
 class Trust(Frozen):
@@ -88,11 +109,19 @@ def director(enrolled: Enrolled, trust: Trust) -> str:
     return _fleet(enrolled, trust).director or enrolled.director
 
 
+def era(enrolled: Enrolled, trust: Trust) -> int:
+    """How often a publisher has said who directs."""
+    return _fleet(enrolled, trust).era
+
+
 def signers(enrolled: Enrolled, trust: Trust) -> TrustedKeys:
-    """Whose statements about keys are listened to: publishers that are neither retired nor revoked,
-    and the director.
+    """Whose statements about keys are listened to: publishers that are neither retired nor revoked, or only
+    by a director; and the director.
     """
-    keys = publishers(enrolled, trust)
+    keys, fleet = publishers(enrolled, trust), _fleet(enrolled, trust)
+    for key in {**keys.retired, **keys.revoked}.values():
+        if _is_muted(fleet, trust, key.key_id):
+            keys = keys.plus(key)
     found = director(enrolled, trust)
     return keys.plus(PublicKey.from_base64(found)) if found else keys
 
@@ -126,12 +155,18 @@ def stated(enrolled: Enrolled, trust: Trust, statement: KeyStatement, signer: st
         )
     before = _fleet(enrolled, trust)
     by_publisher = signer in publishers(enrolled, trust).keys
-    field = "publisher_counter" if by_publisher else "director_counter"
-    if statement.counter <= getattr(before, field):
+    muted = not by_publisher and _is_muted(before, trust, signer)
+    if statement.counter <= _counter(before, signer, by_publisher, muted):
         return None
+    directs = not by_publisher and not muted
+    changes = bool(statement.add or statement.retire or statement.revoke)
+    if muted and (changes or not statement.director):
+        raise KeyChangeRefused(
+            f"publisher {signer} was retired or revoked by a director: it may say who directs, and only that"
+        )
     if statement.add and not by_publisher:
         raise KeyChangeRefused("the director may not add publishers; a publisher's key must sign that")
-    if not enrolled.director and (statement.director or not by_publisher):
+    if not enrolled.director and (statement.director or directs):
         raise KeyChangeRefused("this device has no fleet, and so no director that could change")
     names = {PublicKey.from_base64(text).key_id for text in statement.add}
     # what a person trusted before is told by the fleet now; a person may trust it again afterwards
@@ -140,16 +175,21 @@ def stated(enrolled: Enrolled, trust: Trust, statement: KeyStatement, signer: st
     revoked = _with(
         before.revoked, statement.revoke
     )  # for ever: a stolen key does not come back by statement
+    standing = publishers(enrolled, trust).keys
+    silenced = {name: -1 for name in against if directs and name in standing}
+    kept_quiet = {n: c for n, c in before.muted.items() if not (by_publisher and n in against | names)}
     after = before.model_copy(
         update={
             "keys": _with(before.keys, (*statement.add, *moved)),
             "retired": tuple(n for n in _with(before.retired, statement.retire) if n not in names),
             "revoked": revoked,
             "stopped": _with(before.stopped, statement.revoke if statement.stop else ()),
-            "director": statement.director or before.director,
-            field: statement.counter,
+            "muted": {**kept_quiet, **silenced} | ({signer: statement.counter} if muted else {}),
+            **({} if muted else {_field(by_publisher): statement.counter}),
         }
     )
+    if statement.director:
+        after = after.model_copy(update=_directed(enrolled, after, statement.director, not directs))
     kept = tuple(text for text in trust.keys if text not in moved)
     changed = trust.model_copy(update={"fleet": after, "keys": kept})
     if not publishers(enrolled, changed).keys:
@@ -164,6 +204,42 @@ def _fleet(enrolled: Enrolled, trust: Trust) -> FleetTrust:
     found = trust.fleet
     scope = enrolled.director or NOBODY
     return found if found is not None and found.scope == scope else FleetTrust(scope=scope)
+
+
+def _directed(enrolled: Enrolled, fleet: FleetTrust, key: str, by_publisher: bool) -> dict[str, Any]:
+    """What changes with who directs.
+
+    A director that hands over is believed to its last word, numbers of assignments too. Where a publisher
+    says who directs, nothing that a director has counted holds.
+    """
+    now = fleet.director or enrolled.director
+    changed: dict[str, Any] = {"era": fleet.era + 1} if by_publisher else {}
+    if key != now:
+        former = (*fleet.former, Former(key=now, counter=fleet.director_counter))
+        counter = next((one.counter for one in former if one.key == key), -1)
+        kept = tuple(one for one in former if one.key != key)[-FORMER:]
+        changed |= {"director": key, "director_counter": counter, "former": kept}
+    return changed
+
+
+def _counter(fleet: FleetTrust, signer: str, by_publisher: bool, muted: bool) -> int:
+    """Of the last statement that a signer is held to."""
+    if muted:
+        return fleet.muted[signer]
+    return fleet.publisher_counter if by_publisher else fleet.director_counter
+
+
+def _field(by_publisher: bool) -> str:
+    return "publisher_counter" if by_publisher else "director_counter"
+
+
+def _is_muted(fleet: FleetTrust, trust: Trust, name: str) -> bool:
+    """Whether only a director is against a publisher; what a person is against is not listened to."""
+    return name in fleet.muted and all(_key_id(text) != name for text in trust.revoked)
+
+
+def _key_id(text: str) -> str:
+    return PublicKey.from_base64(text).key_id if text else ""
 
 
 def _with(before: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:

@@ -115,9 +115,13 @@ class Reporter:
         if self._link.is_up:
             self.hello(now_s)
 
-    def obey(self, director: PublicKey) -> None:
-        """Go by another director's acks from now on."""
+    def obey(self, director: PublicKey, now_s: float) -> None:
+        """Go by this director's acks from now on; say so when it is another, for it is asked what to run."""
+        if director == self.outbox.identity.director:
+            return
         self.outbox.identity = replace(self.outbox.identity, director=director)
+        if self._link.is_up:
+            self.hello(now_s)
 
     def status(self) -> None:
         """Say where the device stands, if anybody can hear it; the next hello says it anyway."""

@@ -56,8 +56,15 @@ class Fetch:
 Decision = Ignore | Keep | Refuse | Satisfied | Reuse | Fetch
 
 
-def is_news(assignment: Assignment, slots: Slots) -> bool:
-    """Whether the number is higher than every one before."""
+def is_news(assignment: Assignment, slots: Slots, era: int = 0) -> bool:
+    """Whether the number is higher than every one before.
+
+    Args:
+        era: How often a publisher has said who directs. With each the numbers begin anew, whatever they are:
+            a thief of the key of before may have given the highest there is.
+    """
+    if era != slots.era:
+        return True
     if assignment.bundle is None and slots.number < 0:
         return False  # "you have none" is no news to a device that never had one
     return assignment.number > slots.number

@@ -139,6 +139,7 @@ class Slots:
         checks: How often the candidate's check was begun.
         floor: Largest release counter that was ever confirmed here.
         number: Highest assignment number seen, -1 for none.
+        era: Within which that is so: how often a publisher has said who directs.
         progress: What the server is told about that assignment.
         withdrawn: What the fleet has withdrawn, by its last word; None when it never said a word.
         emptied: Why nothing answers since the last bundle was withdrawn; "" when that is not why.
@@ -155,6 +156,7 @@ class Slots:
     progress: Progress | None = None
     withdrawn: Withdrawn | None = None
     emptied: str = ""
+    era: int = 0
 
     @property
     def spare(self) -> Slot:
@@ -227,15 +229,16 @@ class Fact:
     """What an event brings with it; each event reads only what it needs.
 
     Args:
-        number: Of the assignment (ASSIGNED).
+        number, era: Of the assignment (ASSIGNED).
         held: What was staged (STAGED).
         slot: Which slot is damaged (DAMAGED).
         choice: What the check settled on (CHECKED).
-        withdrawn: All that is withdrawn (BARRED).
+        withdrawn: All that is withdrawn (BARRED; ASSIGNED where another era begins).
         code, detail: The reason, for everything that goes wrong.
     """
 
     number: int | None = None
+    era: int = 0
     held: Held | None = None
     slot: Slot | None = None
     choice: Choice | None = None
@@ -270,7 +273,10 @@ def _assigned(slots: Slots, fact: Fact) -> Step:
     back = slots.last_good if slots.phase is Phase.TRIAL else slots.active
     # the candidate stays in its slot: the new assignment may name the same bundle again
     after = _without_candidate(slots, back)
-    after = replace(after, number=number, progress=Progress(assignment=number, phase=Report.RECEIVED))
+    progress = Progress(assignment=number, phase=Report.RECEIVED)
+    if fact.era != slots.era:  # what a director of before has withdrawn is withdrawn no longer
+        after = replace(after, withdrawn=fact.withdrawn)
+    after = replace(after, number=number, era=fact.era, progress=progress)
     return after, (Serve(back), Tell("assigned", assignment=number))
 
 

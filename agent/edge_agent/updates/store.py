@@ -77,6 +77,7 @@ class StateRecord(Frozen):
     snapshots_below: int = Field(ge=0)
     withdrawn: Withdrawn | None = later(None)
     emptied: str = later("")
+    era: int = later(0)
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,7 @@ def _record(slots: Slots, snapshots_below: int) -> StateRecord:
         checks=slots.checks,
         floor=slots.floor,
         number=slots.number,
+        era=slots.era,
         progress=slots.progress,
         snapshots_below=snapshots_below,
         withdrawn=slots.withdrawn,
@@ -218,6 +220,7 @@ def _slots(record: StateRecord) -> Slots:
         checks=record.checks,
         floor=record.floor,
         number=record.number,
+        era=record.era,
         progress=record.progress,
         withdrawn=record.withdrawn,
         emptied=record.emptied,

@@ -227,15 +227,21 @@ class Updater:
         finally:
             self._acting = False
 
-    def assigned(self, assignment: Assignment, now_ms: int) -> None:
-        """Take note of an assignment that the director signed for this device."""
+    def assigned(self, assignment: Assignment, now_ms: int, era: int = 0) -> None:
+        """Take note of an assignment that the director signed for this device.
+
+        Args:
+            era: How often a publisher has said who directs.
+        """
         if self.is_stuck:
             return  # the server says it again
-        if is_news(assignment, self.slots):
+        if is_news(assignment, self.slots, era):
             self._worker.cancel()
             self._again = None
             self._attempts = self._refusals = 0
-            self.advance(Event.ASSIGNED, Fact(number=assignment.number))
+            anew = assignment.withdrawn if era != self.slots.era else None
+            self.advance(Event.ASSIGNED, Fact(number=assignment.number, era=era, withdrawn=anew))
+            self._part_from_withdrawn()
         if self._brings_withdrawn(assignment):
             self._worker.cancel()
             self._again = None
@@ -256,8 +262,10 @@ class Updater:
             if not self.is_stuck:
                 self._fetch(assignment, decision.held)
 
-    def withdraw(self, word: Withdrawn) -> None:
+    def withdraw(self, word: Withdrawn, era: int = 0) -> None:
         """Part from what the fleet has withdrawn: stored first, then done, whatever is under way."""
+        if era != self.slots.era:
+            return  # of a director that a publisher has named since: `assigned` takes it with the number
         if self.is_stuck or not is_newer(word, self.slots):
             return  # the server says it again until it reads that it was stored
         self.advance(Event.BARRED, Fact(withdrawn=word))

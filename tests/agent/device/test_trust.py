@@ -8,7 +8,18 @@ import pytest
 
 from edge_agent.device import config as device_config
 from edge_agent.device.home import Home
-from edge_agent.device.trust import Enrolled, Trust, added, director, publishers, removed, signers, stated
+from edge_agent.device.trust import (
+    FORMER,
+    Enrolled,
+    Trust,
+    added,
+    director,
+    era,
+    publishers,
+    removed,
+    signers,
+    stated,
+)
 from edge_agent.errors import HomeInvalid, KeyChangeRefused
 from edge_contracts.errors import KeyUnknown
 from edge_contracts.keys import PrivateKey
@@ -104,6 +115,57 @@ def test_a_person_has_the_last_word_and_a_later_statement_the_one_after() -> Non
     assert P2.public.key_id in names(anew)
     assert names(removed(anew, P1.public)) == {P2.public.key_id}
     assert names(added(removed(anew, P1.public), P1.public)) == {BY_P1, P2.public.key_id}
+
+
+def test_a_publisher_that_only_a_director_is_against_may_still_say_who_directs() -> None:
+    two = Enrolled("plant", D1.public.base64, (P1.public.base64, P2.public.base64))
+    gone = stated(two, Trust(), says(7, revoke=(BY_P1,)), BY_D1)
+    assert gone is not None and names(gone, two) == {P2.public.key_id}
+    assert BY_P1 in signers(two, gone).keys
+    for more in ({"add": (P3.public.base64,)}, {"revoke": (P2.public.key_id,)}, {"director": ""}):
+        with pytest.raises(KeyChangeRefused, match="who directs, and only that"):
+            stated(two, gone, says(1, **{"director": D2.public.base64, **more}), BY_P1)
+    back = stated(two, gone, says(1 << 62, director=D2.public.base64), BY_P1)
+    assert back is not None and director(two, back) == D2.public.base64
+    assert names(back, two) == {P2.public.key_id}, "it publishes again"
+    assert stated(two, back, says(1 << 62, director=D1.public.base64), BY_P1) is None, "heard twice"
+    final = stated(two, back, says(1, revoke=(BY_P1,), director=D1.public.base64), P2.public.key_id)
+    assert final is not None, "the number of the one that was revoked holds up another publisher"
+    assert BY_P1 not in signers(two, final).keys, "revoked by a publisher, and it still speaks"
+
+
+@pytest.mark.parametrize("by", [BY_P1, P2.public.key_id])
+def test_whom_a_publisher_or_a_person_is_against_says_nothing_more(by: str) -> None:
+    two = Enrolled("plant", D1.public.base64, (P1.public.base64, P2.public.base64))
+    muted = stated(two, Trust(), says(1, retire=(by,)), BY_D1)
+    assert muted is not None and by in signers(two, muted).keys
+    against = P1 if by == BY_P1 else P2
+    assert by not in signers(two, removed(muted, against.public)).keys
+    other = P2.public.key_id if by == BY_P1 else BY_P1
+    silent = stated(two, muted, says(1, retire=(by,)), other)
+    assert silent is not None and by not in signers(two, silent).keys
+
+
+def test_a_director_that_comes_back_counts_on_so_that_nothing_old_is_new() -> None:
+    handed = after(says(5, director=D2.public.base64), BY_D1)
+    back = stated(ENROLLED, handed, says(1, director=D1.public.base64), D2.public.key_id)
+    assert back is not None and director(ENROLLED, back) == D1.public.base64
+    assert stated(ENROLLED, back, says(5, director=D2.public.base64), BY_D1) is None
+
+
+def test_assignments_are_numbered_anew_only_where_a_publisher_says_who_directs() -> None:
+    assert era(ENROLLED, after(says(director=D2.public.base64), BY_D1)) == 0
+    assert era(ENROLLED, after(says(director=D2.public.base64), BY_P1)) == 1
+    assert era(ENROLLED, after(says(director=D1.public.base64), BY_P1)) == 1, "the one that is, confirmed"
+
+
+def test_who_names_one_director_after_the_other_does_not_fill_the_disk() -> None:
+    trust, signer = Trust(), D1
+    for _ in range(FORMER + 5):
+        following = PrivateKey.generate()
+        trust = after(says(1, director=following.public.base64), signer.public.key_id, trust)
+        signer = following
+    assert trust.fleet is not None and len(trust.fleet.former) == FORMER
 
 
 def test_a_device_without_a_fleet_follows_its_publishers_and_has_no_director() -> None:

@@ -60,6 +60,15 @@ def test_no_assignment_is_no_news_to_a_device_that_never_had_one() -> None:
     assert is_news(Assignment(device="cam-1", number=8), RECEIVED)
 
 
+@pytest.mark.parametrize("bundle", [NEW, None])
+def test_numbers_begin_anew_where_a_publisher_has_said_who_directs(bundle: str | None) -> None:
+    told = assignment(number=3, bundle=bundle)
+    held_up = replace(RECEIVED, number=1 << 62)
+    assert not is_news(told, held_up)
+    assert is_news(told, held_up, era=1)
+    assert not is_news(told, replace(held_up, era=1), era=1)
+
+
 def test_an_old_number_is_a_replay() -> None:
     assert isinstance(decide(assignment(number=6), RECEIVED, NOW_MS, busy=False), Ignore)
 

@@ -271,3 +271,11 @@ def test_what_lies_ready_and_is_damaged_or_gives_way_is_told_and_fetched_again()
         assert after.progress is not None
         assert (after.progress.phase, after.progress.code) == (Report.RECEIVED, code)
         assert (after.active, Slot.B in after.held) == (Slot.A, False)
+
+
+def test_what_a_stolen_director_has_withdrawn_is_not_withdrawn_in_the_next_era() -> None:
+    barred = Slots(number=1 << 62, withdrawn=Withdrawn(n=1 << 62, bundles=(NEW.bundle,)))
+    same, _ = step(barred, Event.ASSIGNED, Fact(number=1))
+    assert same.is_withdrawn(NEW.bundle)
+    anew, _ = step(barred, Event.ASSIGNED, Fact(number=1, era=1, withdrawn=WORD))
+    assert (anew.number, anew.era, anew.withdrawn) == (1, 1, WORD)
