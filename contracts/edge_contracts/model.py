@@ -29,6 +29,11 @@ def later(default: Any) -> Any:
     It is optional, and left out of the written form at its default: the documents of before keep
     their one canonical form, and so their digest, which is what names a bundle.
     """
+    if (
+        default == {}
+    ):  # pydantic copies a default that can be changed, at a microsecond for each field of each record
+        extra: dict[str, Any] = {"default": {}}  # for the schema all the same
+        return Field(default_factory=dict, exclude_if=lambda value: value == {}, json_schema_extra=extra)
     return Field(default=default, exclude_if=lambda value: value == default)
 
 

@@ -83,6 +83,11 @@ class Accounts:
             *(self.subscriber(token) for token in subscribers),
         ]
 
+    @property
+    def may_subscribe(self) -> bool:
+        """Whether the broker may let in anybody besides devices and the server; never too late a yes."""
+        return bool(self._subscribers) or not self._broker.managed
+
     def expire(self) -> None:
         """Take the accounts of subscribers whose time is over from the broker; call it now and then."""
         with self._store.read() as connection:

@@ -2,7 +2,7 @@
 
 A device holds what is not acknowledged, in memory that is small; the server's sums and what it tells again
 are read from the database and lose nothing by being late. But not for ever: after a while they are
-done under load too.
+done under load too. How much waits is counted in bytes: an envelope may hold one record or a hundred.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-PRESSURE = 64  # messages that wait: fewer are work on its way
+PRESSURE = 64 << 10  # bytes that wait, about as many as 64 records by themselves: fewer are work on its way
 POLL_S = 0.05
 LATE_S = 30.0
 
@@ -20,7 +20,7 @@ class GivingWay:
     """How one kind of work rests.
 
     Args:
-        waiting: How many messages wait to be stored.
+        waiting: How many bytes of messages wait to be stored, or are being stored.
         late_s: It rests no longer than this after it was last up to date.
     """
 

@@ -81,6 +81,11 @@ class Inbox(Generic[Item]):
         return self._count
 
     @property
+    def size_bytes(self) -> int:
+        """How many bytes wait, with what each item takes besides its own."""
+        return self._size_bytes
+
+    @property
     def closed(self) -> bool:
         """Whether nothing is taken in any more."""
         return self._closed

@@ -84,6 +84,7 @@ class Ingest:
         self.counters = Counters()
         self.failing = ""  # why nothing can be stored at the moment
         self._stopping = threading.Event()
+        self._at_work_bytes = 0  # of the batch that is being stored
         self._deadline = float("inf")  # monotonic, of `stop`
         self._thread = threading.Thread(target=self._work, name="ingest", daemon=True)
 
@@ -113,6 +114,11 @@ class Ingest:
     def waiting(self) -> int:
         """Messages that arrived and are not worked on yet."""
         return self._inbox.count
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of messages that arrived and are not acknowledged yet: what other work gives way to."""
+        return self._inbox.size_bytes + self._at_work_bytes
 
     def received(self, topic_name: str, payload: bytes) -> None:
         """Take a message in; called in the network thread."""
@@ -210,9 +216,11 @@ class Ingest:
         while not (self._inbox.closed and (not self._inbox.count or time.monotonic() > self._deadline)):
             arrivals = self._inbox.take(BATCH, IDLE_S)
             if arrivals:
+                self._at_work_bytes = sum(len(arrival.payload) for arrival in arrivals)
                 verified = self._insist(partial(self._verified, arrivals))
                 if verified:
                     self._insist(partial(self._store_and_answer, verified))
+                self._at_work_bytes = 0
             elif self.refusals.pending:
                 self._insist(partial(self._store_all, []))
         if self.refusals.pending:

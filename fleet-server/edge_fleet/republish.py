@@ -3,6 +3,7 @@
 Rows are read back from the database, so that nothing is told that is not stored, and ingest is not held up.
 The place is kept every few seconds: after a crash what was told since is told again (`epoch`, `seq` and
 `index` name a record for ever), and what was stored while the broker was away is told when it is back.
+While nobody has an account to hear it, nothing is told: that would cost more than storing it did.
 """
 
 from __future__ import annotations
@@ -37,15 +38,22 @@ class Republisher:
     """Tells verified records of one fleet."""
 
     def __init__(
-        self, store: Store, fleet: str, publish: Callable[[str, bytes], bool], way: GivingWay | None = None
+        self,
+        store: Store,
+        fleet: str,
+        publish: Callable[[str, bytes], bool],
+        way: GivingWay | None = None,
+        may_hear: Callable[[], bool] = lambda: True,
     ) -> None:
         """Take the parts.
 
         Args:
             publish: False when it could not be sent.
             way: What it gives way to; None for nothing.
+            may_hear: Whether anybody could be subscribed; true before the first of them can be.
         """
         self._store, self._publish, self._way = store, publish, way or never()
+        self._may_hear = may_hear
         self._topic = lru_cache(TOPICS)(partial(verified_topic, fleet))
         self._done: int | None = None
         self._kept: int | None = None
@@ -82,6 +90,8 @@ class Republisher:
         if self._done is None:
             self.begin()
         assert self._done is not None
+        if self._passed_over():
+            return False
         with self._store.read() as connection:
             rows = stored(connection, self._done)
         for row in rows:
@@ -97,6 +107,15 @@ class Republisher:
         with self._store.write() as connection:
             upsert(connection, meta, {"key": POSITION_KEY, "value": str(self._done)}, ("key",))
         self._kept = self._done
+
+    def _passed_over(self) -> bool:
+        """Go to the end when nobody can hear."""
+        with self._store.read() as connection:
+            end = last_id(connection)
+        if self._may_hear():  # asked after: whoever may hear by now may have been there for the last of these
+            return False
+        self._done = end
+        return True
 
     def _tell(self, row: Row[Any]) -> bool:
         records = records_of(row.raw)

@@ -26,6 +26,7 @@ from edge_fleet.app import create_app
 from edge_fleet.auth import Attempts, Role, is_known, make_token
 from edge_fleet.brokers.choose import choose_broker, device_door, is_managed
 from edge_fleet.brokers.external import ExternalBroker
+from edge_fleet.collector import settle
 from edge_fleet.config import Address, ServerConfig, parse_address
 from edge_fleet.dispatch import Dispatcher
 from edge_fleet.errors import BrokerFailed, HomeInvalid
@@ -170,17 +171,23 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         )
         sealer = Sealer(server, keys.director, home.audit_head)
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
-        housekeeper = Housekeeper(store, keep_raw_ms, now_ms, GivingWay(lambda: ingest.waiting))
+        housekeeper = Housekeeper(store, keep_raw_ms, now_ms, GivingWay(lambda: ingest.waiting_bytes))
         alerts = Watch(server, lambda: link.is_up)
         sender = Sender(server, keys.webhook_secret)
-        republisher = Republisher(store, config.fleet, link.publish, GivingWay(lambda: ingest.waiting))
+        republisher = Republisher(
+            store,
+            config.fleet,
+            link.publish,
+            GivingWay(lambda: ingest.waiting_bytes),
+            lambda: accounts.may_subscribe,
+        )
         works: tuple[Callable[[threading.Event], None], ...] = (
             Conductor(server).run,
             sealer.run,
             housekeeper.run,
             alerts.run,
             sender.run,
-            Standings(server, GivingWay(lambda: ingest.waiting)).run,
+            Standings(server, GivingWay(lambda: ingest.waiting_bytes)).run,
         )
         if config.verified == "on":
             republisher.begin()
@@ -221,6 +228,7 @@ def serve(home: Home, config: ServerConfig, ready: Callable[[str], None]) -> Non
         supervisor = Supervisor()
 
         def started() -> None:
+            settle()
             announce(home, url, tls.ca if tls else "")
             supervisor.ready(f"serves {url}")
             ready(url)

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -147,7 +148,9 @@ def _engine(url: str) -> Engine:
             )
         # read committed is enough for writers: there is one at a time
         network = _POSTGRES_NETWORK if parsed.get_backend_name() == "postgresql" else {}
-        engine = create_engine(parsed, pool_pre_ping=True, connect_args=network)
+        engine = create_engine(
+            parsed, pool_pre_ping=True, connect_args=network, json_deserializer=orjson.loads
+        )
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise DatabaseUnreachable(
             "--database is not a database URL; give sqlite:////path or postgresql://user:password@host/name"

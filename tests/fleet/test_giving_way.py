@@ -18,7 +18,7 @@ class Stop(threading.Event):
         return self.is_set()
 
 
-def test_it_rests_until_few_messages_wait() -> None:
+def test_it_rests_until_little_waits() -> None:
     waiting, stop = [PRESSURE, PRESSURE + 1, PRESSURE + 9], Stop()
     GivingWay(waiting.pop, late_s=1e9).rest(stop)
     assert stop.rests == 2 and not waiting

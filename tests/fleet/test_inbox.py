@@ -34,6 +34,9 @@ def test_the_size_of_an_item_counts() -> None:
     assert inbox.offer("a", 1, 9_000)
     assert not inbox.offer("a", 2, 9_000)
     assert not inbox.offer("b", 3, 10_000)
+    assert inbox.size_bytes == 9_000 + ITEM_BYTES
+    inbox.take(1, 0)
+    assert inbox.size_bytes == 0
 
 
 def test_many_empty_messages_are_bounded_too() -> None:

@@ -60,6 +60,74 @@ def test_a_subscriber_without_cose_gets_what_the_device_signed_and_no_forgery(fl
         validator().validate({**heard[0][1], "seq": -1})
 
 
+def test_without_an_account_to_hear_it_nothing_is_told_and_then_all_from_there_on(fleet: Running) -> None:
+    device = enrol(fleet.http, fleet.token())
+    device.connect()
+    device.hello()
+    sent, may_hear = list[int](), [False]
+
+    def publish(_topic: str, payload: bytes) -> bool:
+        sent.append(json.loads(payload)["seq"])
+        return True
+
+    def send() -> None:
+        device.send(Channel.TELEMETRY, device.outbox.add())
+        device.wait_ack(device.outbox.next_seq - 1)
+
+    telling = Republisher(fleet.server.store, "f", publish, may_hear=lambda: may_hear[0])
+    telling.begin()
+    send()
+    assert not telling.step() and sent == []
+    may_hear[0] = True
+    send()
+    assert telling.step() and sent == [1]
+    may_hear[0] = False
+    send()
+    telling.step()
+    may_hear[0] = True
+    send()
+    telling.step()
+    device.close()
+    assert sent == [1, 3]
+
+
+def test_what_is_stored_just_as_the_first_account_is_made_is_told(fleet: Running) -> None:
+    device = enrol(fleet.http, fleet.token())
+    device.connect()
+    device.hello()
+    sent = list[bytes]()
+
+    def account_is_made() -> bool:  # and its owner hears at once: what comes now must not be passed over
+        if device.outbox.next_seq == 0:
+            device.send(Channel.TELEMETRY, device.outbox.add())
+            device.wait_ack(0)
+            return False
+        return True
+
+    def publish(_topic: str, payload: bytes) -> bool:
+        sent.append(payload)
+        return True
+
+    telling = Republisher(fleet.server.store, "f", publish, may_hear=account_is_made)
+    telling.begin()
+    telling.step()
+    telling.step()
+    device.close()
+    assert [json.loads(message)["seq"] for message in sent] == [0]
+
+
+def test_whether_anybody_may_subscribe_is_known_from_the_brokers_accounts(fleet: Running) -> None:
+    accounts = fleet.server.accounts
+    for token in fleet.admin.get("/api/v1/tokens").json():
+        if token["role"] == "subscriber":
+            fleet.admin.post(f"/api/v1/tokens/{token['id']}/revoke")
+    assert not accounts.may_subscribe
+    made = fleet.admin.post("/api/v1/tokens", json={"role": "subscriber"}).json()
+    assert accounts.may_subscribe
+    assert fleet.admin.post(f"/api/v1/tokens/{made['id']}/revoke").is_success
+    assert not accounts.may_subscribe
+
+
 def test_what_was_stored_while_nobody_could_be_told_is_told_later_once(fleet: Running) -> None:
     device = enrol(fleet.http, fleet.token())
     device.connect()
