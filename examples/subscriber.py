@@ -45,7 +45,7 @@ def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) 
 
 
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-client.username_pw_set(user, password)
+client.username_pw_set(user, None if folder else password)
 if folder:
     names = ("broker-ca.pem", "subscriber.pem", "subscriber.key")
     client.tls_set(*(str(Path(folder[0]) / name) for name in names))

@@ -7,9 +7,10 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from edge_fleet.auth import Role
 from edge_fleet.brokers.base import (
@@ -21,7 +22,7 @@ from edge_fleet.brokers.base import (
     subscriber_account,
 )
 from edge_fleet.keys import ServerKeys
-from edge_fleet.schema import devices, tokens
+from edge_fleet.schema import device_keys, devices, tokens
 from edge_fleet.store import Store
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,17 @@ class Accounts:
         broker: Broker,
         now_ms: Callable[[], int],
         prepare: Callable[[], None] = lambda: None,
+        certificates: Callable[[Connection], Mapping[str, tuple[str, ...]]] = lambda connection: {},
     ) -> None:
         """Take the parts; `listed` is what to start the broker with.
 
         Args:
             prepare: What else the broker reads with its accounts; called before each change.
+            certificates: Serials of those that count, by device and by token; see `certificates.counting`.
         """
-        self._prepare, self._now_ms = prepare, now_ms
+        self._prepare, self._certificates, self._now_ms = prepare, certificates, now_ms
         self._subscribers: frozenset[str] = frozenset()  # that were listed last
+        self._left = 0  # keys of devices that had been left then
         self._store, self._keys, self._fleet, self._broker = store, keys, fleet, broker
         self._lock, self._counting = threading.Lock(), threading.Lock()
         self._asked = self._applied = 0
@@ -58,14 +62,16 @@ class Accounts:
         user = server_account(self._fleet, "").user
         return server_account(self._fleet, self._keys.password(user, SERVER_SALT))
 
-    def device(self, device: str, credential: str) -> Account:
+    def device(self, device: str, credential: str, certificates: tuple[str, ...] = ()) -> Account:
         """A device's account."""
-        return device_account(self._fleet, device, self._keys.password(device, credential))
+        made = device_account(self._fleet, device, self._keys.password(device, credential))
+        return replace(made, certificates=certificates) if certificates else made
 
-    def subscriber(self, token_id: str) -> Account:
+    def subscriber(self, token_id: str, certificates: tuple[str, ...] = ()) -> Account:
         """A subscriber's account; the token's id is its salt, since ids are never used again."""
         user = subscriber_account(self._fleet, token_id, "").user
-        return subscriber_account(self._fleet, token_id, self._keys.password(user, token_id))
+        made = subscriber_account(self._fleet, token_id, self._keys.password(user, token_id))
+        return replace(made, certificates=certificates)
 
     def listed(self) -> list[Account]:
         """Every account: the server's, of devices that are not revoked, of subscribers in their time."""
@@ -76,11 +82,12 @@ class Accounts:
                 .order_by(devices.c.id)
             ).all()
             subscribers = self._in_time(connection)
+            shown, self._left = self._certificates(connection), self._left_keys(connection)
         self._subscribers = frozenset(subscribers)
         return [
             self.server(),
-            *(self.device(row.id, row.credential) for row in device_rows),
-            *(self.subscriber(token) for token in subscribers),
+            *(self.device(row.id, row.credential, shown.get(row.id, ())) for row in device_rows),
+            *(self.subscriber(token, shown.get(token, ())) for token in subscribers),
         ]
 
     @property
@@ -89,11 +96,19 @@ class Accounts:
         return bool(self._subscribers) or not self._broker.managed
 
     def expire(self) -> None:
-        """Take the accounts of subscribers whose time is over from the broker; call it now and then."""
+        """Take from the broker what has come to its end by itself; call it now and then.
+
+        Accounts of subscribers whose time is over, certificates for keys that their devices have left.
+        """
         with self._store.read() as connection:
-            subscribers = frozenset(self._in_time(connection))
-        if not subscribers >= self._subscribers:
+            subscribers, left = frozenset(self._in_time(connection)), self._left_keys(connection)
+        if not subscribers >= self._subscribers or left != self._left:
             self.apply()
+
+    def _left_keys(self, connection: Connection) -> int:
+        """How many keys their devices have left, ever."""
+        gone = device_keys.c.below_seq.is_not(None)
+        return connection.execute(select(func.count()).select_from(device_keys).where(gone)).scalar_one()
 
     def _in_time(self, connection: Connection) -> list[str]:
         query = select(tokens.c.id).where(
@@ -123,9 +138,10 @@ class Accounts:
                 self._applied = asked
         if wanted is None or not self._broker.keeps_accounts:
             return True
+        trial = self._broker.trial(wanted)
         deadline = time.monotonic() + IN_EFFECT_TIMEOUT_S
         while time.monotonic() < deadline:
-            if lets_in(self._broker.door, wanted):
+            if lets_in(*trial):
                 return True
             time.sleep(0.02)
         log.warning("account not in effect yet", extra={"user": wanted.user})

@@ -63,7 +63,7 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--client-certificates/--no-client-certificates",
             default=None,
-            help="Devices need a certificate of our own authority (mosquitto).",
+            help="Devices need a certificate of our own authority.",
         ),
         click.option(
             "--oidc", metavar="FILE", help="How people log in at an identity provider (docs/access.md)."

@@ -33,7 +33,7 @@ class ServerConfig(Frozen):
         verified: Whether verified telemetry is published again as JSON: "on" or "off".
         tls_cert, tls_key: PEM files of the device port, or "" for plain MQTT.
         tls_ca: PEM file of the CA that devices check the port with; "" means tls_cert itself.
-        client_certificates: Whether the device port asks for a certificate of our own authority (mosquitto).
+        client_certificates: Whether the device port asks for a certificate of our own authority.
         oidc: File that says how people log in at an identity provider; "" for by password alone.
         tls_hosts: Further names and addresses of the device port in the certificate that we make for it.
         https: Whether the API and the console speak TLS with a certificate of our own authority.

@@ -14,10 +14,11 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from edge_fleet.access.audit_head import Sealer
-from edge_fleet.access.certificates import broker_tls, revoked, write_revocations
+from edge_fleet.access.certificates import broker_tls, counting, revoked, write_revocations
 from edge_fleet.access.https import http_tls
 from edge_fleet.access.logins import Patience
 from edge_fleet.accounts import Accounts
@@ -120,7 +121,10 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
                     serials = revoked(connection, now_ms())
                 write_revocations(Path(tls.crl), authority, serials, now_ms())
 
-        accounts = Accounts(store, keys, config.fleet, broker, now_ms, list_revoked)
+        def listed(connection: Connection) -> dict[str, tuple[str, ...]]:
+            return {} if authority is None else counting(connection, now_ms())
+
+        accounts = Accounts(store, keys, config.fleet, broker, now_ms, list_revoked, listed)
         list_revoked()
         broker.start(accounts.listed())
         stack.callback(broker.stop)

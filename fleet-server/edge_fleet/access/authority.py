@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from edge_fleet.brokers.base import certificate_name
 from edge_fleet.errors import HomeInvalid, RequestInvalid
 from edge_fleet.keys import write_secret
 
@@ -57,16 +58,8 @@ class Authority:
         self, device: str, public_key: bytes, now_ms: int, days: float = DEVICE_DAYS
     ) -> Issued:
         """A certificate for a device's Ed25519 key; its common name is the device, and so its MQTT user."""
-        begin = _time(now_ms)
-        end = begin + timedelta(days=days)
-        made = (
-            self._builder(device, begin, end)
-            .public_key(Ed25519PublicKey.from_public_bytes(public_key))
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(device)]), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
-        return Issued(f"{made.serial_number:x}", _pem(made), round(end.timestamp() * 1000))
+        end_ms = now_ms // 1000 * 1000 + round(timedelta(days=days).total_seconds() * 1000)
+        return self._certify_client(device, Ed25519PublicKey.from_public_bytes(public_key), now_ms, end_ms)
 
     def certify_subscriber(self, user: str, request: str, now_ms: int, expires_ms: int) -> Issued:
         """A certificate for the key of a request (RFC 2986, PEM); its common name is the MQTT user.
@@ -76,14 +69,37 @@ class Authority:
         Raises:
             RequestInvalid: It is not one, is not signed with its own key, or the key is weak.
         """
-        key = _requested_key(request)
+        return self._certify_client(user, _requested_key(request), now_ms, expires_ms)
+
+    def certify_own(self, serial: str, now_ms: int) -> bytes:
+        """A certificate of the server's own that counts as the one of a serial, and its key; PEM.
+
+        For the server at its own broker: as itself, and to try whether somebody's would be let in.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        end_ms = now_ms + SERVER_DAYS * 86_400_000
+        made = self._certify_client("edgefleet server", key.public_key(), now_ms, end_ms, serial)
+        return made.pem.encode() + _private_pem(key)
+
+    def _certify_client(
+        self,
+        name: str,
+        key: ec.EllipticCurvePublicKey | Ed25519PublicKey | rsa.RSAPublicKey,
+        now_ms: int,
+        expires_ms: int,
+        counts_as: str = "",
+    ) -> Issued:
+        number = x509.random_serial_number()
+        serial = f"{number:x}"
+        uri = x509.UniformResourceIdentifier(certificate_name(counts_as or serial))
         made = (
-            self._builder(user, _time(now_ms), _time(expires_ms))
+            self._builder(name, _time(now_ms), _time(expires_ms), number)
             .public_key(key)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        return Issued(f"{made.serial_number:x}", _pem(made), expires_ms)
+        return Issued(serial, _pem(made), expires_ms)
 
     def certify_server(self, hosts: Sequence[str], now_ms: int) -> tuple[str, bytes]:
         """A certificate for the broker under these names and addresses, and its key; PEM."""
@@ -112,12 +128,14 @@ class Authority:
             builder = builder.add_revoked_certificate(revoked.build())
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    def _builder(self, name: str, begin: datetime, end: datetime) -> x509.CertificateBuilder:
+    def _builder(
+        self, name: str, begin: datetime, end: datetime, number: int | None = None
+    ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(_name(name))
             .issuer_name(self.certificate.subject)
-            .serial_number(x509.random_serial_number())
+            .serial_number(number or x509.random_serial_number())
             .not_valid_before(begin - _SKEW)
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

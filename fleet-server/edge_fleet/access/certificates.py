@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, func, insert, or_, select
 
-from edge_fleet.access.authority import DEVICE_DAYS, RENEW_SHARE, Authority, open_authority
+from edge_fleet.access.authority import DEVICE_DAYS, RENEW_SHARE, Authority, Issued, open_authority
 from edge_fleet.audit import record
 from edge_fleet.auth import NewToken
 from edge_fleet.brokers.base import DeviceTls
@@ -25,21 +27,36 @@ SERVER_CERTIFICATE, SERVER_KEY = "server.pem", "server.key"
 _RESERVE_MS = round(DEVICE_DAYS * (1 - RENEW_SHARE)) * DAY_MS
 
 
-def current(connection: Connection, authority: Authority, device: str, now_ms: int) -> tuple[str, int]:
-    """A device's certificate, and when it should ask again; a new one when the last is near its end.
+@dataclass(frozen=True)
+class Held:
+    """The certificate that a device should show.
+
+    Args:
+        renew_ms: When it should ask again.
+        is_new: Whether it was made just now, so that the broker may not know it yet.
+    """
+
+    serial: str
+    pem: str
+    renew_ms: int
+    is_new: bool
+
+
+def current(connection: Connection, authority: Authority, device: str, now_ms: int) -> Held:
+    """A device's certificate; a new one when the last is near its end.
 
     Asking often makes no more of them. The device is in the fleet: the caller has seen to that.
     """
     since_ms = select(func.coalesce(devices.c.key_since_ms, 0)).where(devices.c.id == device)
     last = connection.execute(
-        select(certificates.c.pem, certificates.c.expires_ms)
+        select(certificates.c.serial, certificates.c.pem, certificates.c.expires_ms)
         # one that was made for a key of before is not for the one that counts
         .where(certificates.c.device == device, certificates.c.issued_ms >= since_ms.scalar_subquery())
         .order_by(certificates.c.expires_ms.desc())
         .limit(1)
     ).first()
     if last is not None and now_ms < last.expires_ms - _RESERVE_MS:
-        return last.pem, last.expires_ms - _RESERVE_MS
+        return Held(last.serial, last.pem, last.expires_ms - _RESERVE_MS, False)
     key = connection.execute(select(devices.c.public_key).where(devices.c.id == device)).scalar_one()
     issued = authority.certify_device(device, key, now_ms)
     connection.execute(
@@ -52,7 +69,7 @@ def current(connection: Connection, authority: Authority, device: str, now_ms: i
         )
     )
     record(connection, f"device/{device}", "certificate issued", device, now_ms, serial=issued.serial)
-    return issued.pem, issued.expires_ms - _RESERVE_MS
+    return Held(issued.serial, issued.pem, issued.expires_ms - _RESERVE_MS, True)
 
 
 def certify_subscriber(
@@ -63,7 +80,7 @@ def certify_subscriber(
     request: str,
     actor: str,
     now_ms: int,
-) -> str:
+) -> Issued:
     """A certificate for the key of a subscriber's request, for as long as its token.
 
     Args:
@@ -85,7 +102,20 @@ def certify_subscriber(
         )
     )
     record(connection, actor, "certificate issued", token.id, now_ms, serial=issued.serial)
-    return issued.pem
+    return issued
+
+
+def counting(connection: Connection, now_ms: int) -> dict[str, tuple[str, ...]]:
+    """Serials in their time and not revoked, the oldest first; by device, or by the id of the token."""
+    gone = set(revoked(connection, now_ms))
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    theirs = subscriber_certificates
+    for table, holder in ((certificates, certificates.c.device), (theirs, theirs.c.token)):
+        query = select(table.c.serial, holder).where(table.c.expires_ms > now_ms).order_by(table.c.expires_ms)
+        for serial, name in connection.execute(query):
+            if serial not in gone:
+                found[name].append(serial)
+    return {name: tuple(serials) for name, serials in found.items()}
 
 
 def revoked(connection: Connection, now_ms: int) -> list[str]:
@@ -141,7 +171,13 @@ def broker_tls(config: ServerConfig, home: Home, now_ms: int) -> tuple[DeviceTls
             given = _copied(given, folder)
     except OSError as error:
         raise HomeInvalid(f"cannot write the broker's certificates in {folder}: {error.strerror}") from None
-    return replace(given, client_ca=str(ours), crl=str(crl)), authority
+    certified = replace(
+        given,
+        client_ca=str(ours),
+        crl=str(crl),
+        certify=lambda serial: authority.certify_own(serial, time.time_ns() // 1_000_000),
+    )
+    return certified, authority
 
 
 def _names(config: ServerConfig) -> list[str]:

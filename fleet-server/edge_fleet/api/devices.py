@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Row, func, select
 
 from edge_contracts.messages import CertificateAnswer, EnrolAnswer, EnrolRequest
 from edge_fleet.access import device_keys
-from edge_fleet.access.certificates import current
+from edge_fleet.access.certificates import Held, current
 from edge_fleet.api.access import Device, Operator, Reader, Shared, refused
 from edge_fleet.brokers.choose import device_door
 from edge_fleet.brokers.external import ExternalBroker
-from edge_fleet.enrol import Enrolled, enrol, revoke
+from edge_fleet.enrol import Enrolled, enrol, require_device, revoke
 from edge_fleet.errors import Conflict, Forbidden, NotFound, Unauthorized
 from edge_fleet.registry import trusted_publishers
 from edge_fleet.schema import assignments, bundles, devices, envelopes, events, gaps, releases, streams
@@ -32,15 +32,14 @@ def enrol_device(body: EnrolRequest, request: Request, services: Shared) -> Enro
         with services.store.write() as connection:
             enrolled = enrol(connection, body, services.now_ms())
             publishers = trusted_publishers(connection)
-            certificate = _certificate(services, connection, enrolled.device)
+            held = _certificate(services, connection, enrolled.device)
     except (Unauthorized, Forbidden, Conflict) as error:
         raise refused(request, services, error) from None
-    account = services.accounts.device(enrolled.device, enrolled.credential)
+    shown = (held.serial,) if held else ()
+    account = services.accounts.device(enrolled.device, enrolled.credential, shown)
     services.accounts.apply(account)
     services.bus.publish("device", device=enrolled.device)
-    return _answer(
-        services, enrolled, account.password, [k.base64 for k in publishers.keys.values()], certificate
-    )
+    return _answer(services, enrolled, account.password, [k.base64 for k in publishers.keys.values()], held)
 
 
 @router.get("/devices")
@@ -197,14 +196,18 @@ def renew_certificate(services: Shared, device: Device) -> CertificateAnswer:
     if services.authority is None:
         raise NotFound("this server's broker asks for no certificates")
     with services.store.write() as connection:
-        return _certificate(services, connection, device)
+        held = _certificate(services, connection, device)
+        credential = require_device(connection, device).credential
+    assert held is not None
+    if held.is_new:  # the device connects with it next
+        services.accounts.apply(services.accounts.device(device, credential, (held.serial,)))
+    return CertificateAnswer(certificate=held.pem, renew_ms=held.renew_ms)
 
 
-def _certificate(services: Server, connection: Connection, device: str) -> CertificateAnswer:
+def _certificate(services: Server, connection: Connection, device: str) -> Held | None:
     if services.authority is None:
-        return CertificateAnswer(certificate="", renew_ms=0)
-    pem, renew_ms = current(connection, services.authority, device, services.now_ms())
-    return CertificateAnswer(certificate=pem, renew_ms=renew_ms)
+        return None
+    return current(connection, services.authority, device, services.now_ms())
 
 
 def _answer(
@@ -212,7 +215,7 @@ def _answer(
     enrolled: Enrolled,
     password: str,
     publisher_keys: list[str],
-    certificate: CertificateAnswer,
+    held: Held | None,
 ) -> EnrolAnswer:
     config = services.config
     address, broker = device_door(config), services.broker
@@ -232,6 +235,6 @@ def _answer(
         mqtt_password=password,
         director_key=services.keys.director.public.base64,
         publisher_keys=tuple(publisher_keys),
-        mqtt_certificate=certificate.certificate,
-        mqtt_certificate_renew_ms=certificate.renew_ms,
+        mqtt_certificate=held.pem if held else "",
+        mqtt_certificate_renew_ms=held.renew_ms if held else 0,
     )

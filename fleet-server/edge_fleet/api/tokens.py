@@ -70,6 +70,7 @@ def create_token(body: TokenRequest, request: Request, services: Shared, who: Op
         body.role, CERTIFIED_TTL_S if certified else None
     )
     expires_ms = now_ms + 1000 * lifetime_s if lifetime_s else None
+    issued = None
     with services.store.write() as connection:
         if body.user is not None:
             users.require(connection, body.user)
@@ -94,19 +95,19 @@ def create_token(body: TokenRequest, request: Request, services: Shared, who: Op
             **{name: value for name, value in (("scopes", body.scopes), ("user", body.user)) if value},
         )
         if certified and services.authority is not None:
-            account, request_pem = services.accounts.subscriber(token.id), body.certificate_request or ""
-            certificate = certify_subscriber(
-                connection, services.authority, token, account.user, request_pem, who.name, now_ms
+            user, request_pem = services.accounts.subscriber(token.id).user, body.certificate_request or ""
+            issued = certify_subscriber(
+                connection, services.authority, token, user, request_pem, who.name, now_ms
             )
     answer = {"id": token.id, "role": token.role, "expires_ms": token.expires_ms}
     if body.role is not Role.SUBSCRIBER:
         return {**answer, "token": token.secret}
-    account = services.accounts.subscriber(token.id)
+    account = services.accounts.subscriber(token.id, (issued.serial,) if issued else ())
     services.accounts.apply(account)
     address = device_door(services.config)
     proof = {"password": account.password}
-    if certified and services.tls is not None:
-        proof = {"certificate": certificate, "ca": services.tls.ca}
+    if issued is not None and services.tls is not None:
+        proof = {"certificate": issued.pem, "ca": services.tls.ca}
     return {
         **answer,
         "user": account.user,

@@ -7,8 +7,10 @@ keeps the first two running. Nothing relies on what a broker remembers.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Protocol
 
 from edge_contracts.cose import MAX_ENVELOPE_BYTES
@@ -30,12 +32,14 @@ class Account:
     Args:
         password: 256 random bits in base64url; brokers need no slow hash for it.
         publish, subscribe: MQTT filters.
+        certificates: Serials of those that count for it, where the device port asks for one.
     """
 
     user: str
     password: str = field(repr=False)
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    certificates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class DeviceTls:
     Args:
         client_ca: File of whom clients' certificates must come from; "" asks for none.
         crl: File of those that were revoked.
+        certify: Makes a certificate that counts as the one of a serial, and its key, PEM: with it the
+            server comes to a port that lets nobody in without one.
     """
 
     cert: str
@@ -64,16 +70,31 @@ class DeviceTls:
     ca: str
     client_ca: str = ""
     crl: str = ""
+    certify: Callable[[str], bytes] | None = field(default=None, repr=False, compare=False)
 
 
-def tls_of_own_child(tls: DeviceTls) -> ssl.SSLContext:
+def tls_of_own_child(tls: DeviceTls, serial: str = "") -> ssl.SSLContext:
     """How the server checks the device port of its own child, which it reaches by a loopback address.
 
     The certificate names the host that devices use, so its name is not compared; it must be ours.
+
+    Args:
+        serial: What the server shows counts as the certificate of this serial; "" shows none.
     """
     context = ssl.create_default_context(cadata=tls.ca)
     context.check_hostname = False
+    if serial and tls.certify is not None:
+        # OpenSSL reads a chain from a file only; of the owner, and gone at once
+        with NamedTemporaryFile(dir=Path(tls.client_ca).parent) as shown:
+            shown.write(tls.certify(serial))
+            shown.flush()
+            context.load_cert_chain(shown.name)
     return context
+
+
+def certificate_name(serial: str) -> str:
+    """The URI by which a certificate says which one it is, to a broker that lets in those it is told of."""
+    return f"edgefleet:certificate/{serial}"
 
 
 class Broker(Protocol):
@@ -98,6 +119,9 @@ class Broker(Protocol):
     @property
     def door(self) -> Door:
         """Where the server itself connects."""
+
+    def trial(self, account: Account) -> tuple[Door, Account]:
+        """Where, showing what, and with which password the server can try whether an account is let in."""
 
     def start(self, accounts: Sequence[Account]) -> None:
         """Start it with these accounts, and give it back running.

@@ -65,13 +65,8 @@ def device_tls(config: ServerConfig) -> DeviceTls | None:
 
     Raises:
         RequestInvalid: One of two is missing, they are not a certificate and its key, or client certificates
-            are asked for of a broker that has no list of revoked ones.
+            are asked for of a broker that reads nothing of ours.
     """
-    if config.client_certificates and config.broker == "nats":
-        raise RequestInvalid(
-            "--client-certificates need --broker mosquitto, found 'nats': "
-            "nats-server has no list of revoked ones"
-        )
     if config.client_certificates and not is_managed(config) and not config.broker_files:
         raise RequestInvalid(
             "--client-certificates with a broker by URL need --broker-files: the folder where it reads them"

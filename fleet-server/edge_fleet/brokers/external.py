@@ -42,6 +42,10 @@ class ExternalBroker:
         """Whether what we write of accounts comes into effect by itself."""
         return self.files is not None
 
+    def trial(self, account: Account) -> tuple[Door, Account]:
+        """At the server's own door: there a name and a password decide."""
+        return self.door, account
+
     @property
     def pid(self) -> int | None:
         """None: it is not ours."""

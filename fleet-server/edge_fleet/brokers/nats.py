@@ -4,18 +4,32 @@ Traps that shape the configuration, all measured: an empty `allow` list allows e
 subscriptions need `$MQTT.sub.>`; every account must be limited to MQTT, or its password also opens the
 NATS port; a full JetStream store locks everybody out, so the store is small and wiped at every start;
 every QoS 1 subscription is one of 1,000 consumers, so the server and the agents subscribe with QoS 0.
+
+It reads no list of revoked certificates, but maps a certificate to the user that one of its names is:
+where the port asks for certificates the users are named after those that count (docs/decisions/0104).
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from edge_fleet.brokers.base import MAX_PACKET_BYTES, Account, DeviceTls, Door, tls_of_own_child
+from edge_fleet.brokers.base import (
+    MAX_PACKET_BYTES,
+    SERVER_USER,
+    Account,
+    DeviceTls,
+    Door,
+    certificate_name,
+    is_device,
+    tls_of_own_child,
+)
 from edge_fleet.brokers.child import Child, ManagedBroker, free_loopback_port, most_connections
 from edge_fleet.config import Address
 from edge_fleet.errors import BrokerFailed
@@ -59,12 +73,23 @@ class NatsBroker(ManagedBroker):
             exited: Called when it ended without being asked to.
         """
         self._folder, self._listen, self._tls = folder, listen, tls
+        # no certificate's serial: those that earlier runs of the server made for themselves count no more
+        self._own = secrets.token_hex(20) if tls and tls.client_ca else ""
         super().__init__(Child("nats-server", self._prepare, (listen,), folder / "log", exited))
 
     @property
     def door(self) -> Door:
         """The device port: the server is one of its clients."""
-        return Door(self._listen, tls_of_own_child(self._tls) if self._tls else None)
+        return self._door(self._own)
+
+    def trial(self, account: Account) -> tuple[Door, Account]:
+        """At the device port, with a certificate that counts as the account's newest."""
+        if not self._own:
+            return self.door, account
+        return self._door(account.certificates[-1] if account.certificates else ""), _as_certified(account)
+
+    def _door(self, serial: str) -> Door:
+        return Door(self._listen, tls_of_own_child(self._tls, serial) if self._tls else None)
 
     def start(self, accounts: Sequence[Account]) -> None:
         """Write the files and run it."""
@@ -94,8 +119,21 @@ class NatsBroker(ManagedBroker):
 
     def _write_users(self, accounts: Sequence[Account]) -> None:
         lines = ["users: ["]
-        lines += [f"  {_user(account)}" for account in accounts]
+        lines += [f"  {user}" for account in accounts for user in self._users(account)]
         write_secret(self._folder / "users.conf", "\n".join([*lines, "]", ""]).encode())
+
+    def _users(self, account: Account) -> list[str]:
+        """An account as nats-server knows it: by its name, or one user for each of its certificates."""
+        if not self._own:
+            return [_user(account, account.user, account.password)]
+        serials = (self._own,) if account.user == SERVER_USER else account.certificates
+        password = _as_certified(account).password
+        return [_user(account, certificate_name(serial), password) for serial in serials]
+
+
+def _as_certified(account: Account) -> Account:
+    """An account where certificates count: its password is compared too, and a subscriber was told none."""
+    return account if is_device(account) or account.user == SERVER_USER else replace(account, password="")
 
 
 def subject(mqtt_filter: str) -> str:
@@ -111,14 +149,14 @@ def subject(mqtt_filter: str) -> str:
     return ".".join("*" if level == "+" else level for level in levels)
 
 
-def _user(account: Account) -> str:
+def _user(account: Account, name: str, password: str) -> str:
     publish = {"allow": [subject(f) for f in account.publish]} if account.publish else {"deny": [">"]}
     allowed = [subject(f) for f in account.subscribe] + ["$MQTT.sub.>"]
     # JSON is a subset of the configuration's language, and quotes what must be quoted
     return json.dumps(
         {
-            "user": account.user,
-            "password": account.password,
+            "user": name,
+            "password": password,
             "allowed_connection_types": ["MQTT"],
             "permissions": {"publish": publish, "subscribe": {"allow": allowed}},
         }
@@ -129,7 +167,8 @@ def _tls_block(tls: DeviceTls | None) -> str:
     if tls is None:
         return ""
     cert, key = json.dumps(tls.cert), json.dumps(tls.key)
-    return f"tls {{ cert_file: {cert}, key_file: {key}, timeout: 5 }}"
+    clients = f"ca_file: {json.dumps(tls.client_ca)}, verify_and_map: true, " if tls.client_ca else ""
+    return f"tls {{ cert_file: {cert}, key_file: {key}, {clients}timeout: 5 }}"
 
 
 def _executable() -> str:

@@ -1,4 +1,4 @@
-"""Subscribers with certificates at a real mosquitto: what they read, and each way of more that was tried."""
+"""Subscribers with certificates at each real broker: what they read, and each way of more that was tried."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from edge_contracts.messages import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_fleet.access.authority import make_authority
 from edge_fleet.access.subscriber_files import CA, CERTIFICATE, KEY, make_request
 from edge_fleet.accounts import lets_in
+from edge_fleet.brokers.base import certificate_name
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.fleet_cli import token as commands
 from edge_fleet.schema import tokens
@@ -33,6 +34,7 @@ from edge_fleet.schema import tokens
 DAY_MS = 86_400_000
 WANTED = (
     "edge/v1/f/+/telemetry",
+    "edge/v1/f/+/verified/+",
     "edge/v1/f/+/verified/#",
     "edge/v1/f/d1/ack",
     "edge/v1/f/d1/assignment",
@@ -41,11 +43,11 @@ WANTED = (
 )
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    require_broker("mosquitto")
+@pytest.fixture(scope="module", params=["nats", "mosquitto"])
+def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    require_broker(request.param)
     root = tmp_path_factory.mktemp("server") / "home"
-    with fleet_server(root, broker="mosquitto", client_certificates=True) as found:
+    with fleet_server(root, broker=request.param, client_certificates=True) as found:
         yield found
 
 
@@ -75,10 +77,12 @@ class Subscriber:
 class Session:
     """A connection; `got` are topics that something came from."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, user: str) -> None:
+    def __init__(
+        self, port: int, context: ssl.SSLContext, user: str | None, password: str | None = None
+    ) -> None:
         self.got: list[str] = []
         self.granted = self.down = False
-        self.client = mqtt_client(user, "x")
+        self.client = mqtt_client(user, password)
         self.client.tls_set_context(context)
         self.client.on_connect = lambda client, *_: client.subscribe([(f, 0) for f in WANTED])
         self.client.on_subscribe = self._subscribed
@@ -211,7 +215,9 @@ def test_names_and_powers_that_a_request_asks_for_are_not_given(
     made = x509.load_pem_x509_certificate(answer.json()["certificate"].encode())
     assert [str(a.value) for a in made.subject] == [answer.json()["user"]]
     assert made.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
-    assert len(made.extensions) == 3, "constraints, issuer, and for clients alone"
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [n.value for n in names] == [certificate_name(f"{made.serial_number:x}")]
+    assert len(made.extensions) == 4, "constraints, issuer, which one it is, and for clients alone"
     assert made.not_valid_after_utc.timestamp() * 1000 <= answer.json()["expires_ms"]
 
 
@@ -341,7 +347,10 @@ def test_the_example_reads_with_a_certificate(fleet: Running, one: Subscriber, t
     words = ["localhost", str(port), one.answer["user"], "-", "f", str(tmp_path / "devices.json")]
     command = [sys.executable, str(program), *words, str(one.folder)]
     enrolled, context = _device(fleet, tmp_path)
-    with (tmp_path / "said").open("w") as said, Session(port, context, "cam") as device:
+    with (
+        (tmp_path / "said").open("w") as said,
+        Session(port, context, "cam", enrolled.mqtt_password) as device,
+    ):
         reader = subprocess.Popen(command, stdout=said, stderr=said)
         try:
             assert device.comes_in()
