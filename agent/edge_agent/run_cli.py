@@ -91,7 +91,8 @@ from edge_agent.telemetry.reporting import Reporting, reporting_options
 @click.option(
     "--max-rate",
     type=Finite(min=0, min_open=True),
-    help="Requests a second of one client; beyond, they are refused (rate-limited).",
+    help="Requests a second of one client (a user at the socket, an address elsewhere, or a name under it); "
+    "beyond, they are refused (rate-limited).",
 )
 @click.option(
     "--window",

@@ -17,6 +17,36 @@ from edge_contracts.manifest import Manifest
 Arrays = Mapping[str, NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class Payer:
+    """Whose rate a request is counted at.
+
+    Args:
+        account: What the client cannot choose: its user at a Unix socket, its address elsewhere.
+        name: What it calls itself; "" for the account as a whole.
+    """
+
+    account: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is at the other end of a connection.
+
+    Args:
+        client: Whose turn it is: the process, the address, or the name that it gives itself.
+    """
+
+    client: str
+    payer: Payer
+
+    def calling_itself(self, name: str) -> Caller:
+        """The same under a name; "" for none."""
+        name = name[:64]
+        return Caller(name, Payer(self.payer.account, name)) if name else self
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """One question to the model.
@@ -24,12 +54,13 @@ class Request:
     Args:
         inputs: By tensor name (or "x" for the only one), shape (n, ...) in the contract's space. The
             arrays must not change until the reply is there: they are not copied.
-        client: Who asks; turns and rates are per client.
+        client: Who asks; turns are per client.
         deadline_s: By the monotonic clock; not run when that has passed. None never expires.
         origin: What the client calls it, for logs and for the label that may come later (`feedback`).
         routing_key: What decides between two models that share the traffic: the same key, the same model.
             "" for what the request is called, or else for the client's name.
         parameters: What else the client said, by name; nothing here reads it.
+        payer: Whose rate it is counted at; None for the client's own.
     """
 
     inputs: Arrays
@@ -38,6 +69,7 @@ class Request:
     origin: str = ""
     routing_key: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    payer: Payer | None = None
 
     @property
     def size_bytes(self) -> int:

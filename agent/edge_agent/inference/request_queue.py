@@ -14,8 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from edge_agent.errors import DeadlinePassed, NoModel, QueueFull, RateLimited, RequestRefused
-from edge_agent.inference.request import Reply, Request
+from edge_agent.inference.request import Payer, Reply, Request
 
+MAX_NAMES = 8  # under one account, each with a rate of its own at a time; more share the account's
 MAX_BUCKETS = 1024  # clients whose rate is remembered; beyond, the one that has been quiet for longest is not
 
 
@@ -53,7 +54,7 @@ class RequestQueue:
         self._per_client = max(1, self._limits.requests // 2)
         self._lock = threading.Lock()
         self._clients: OrderedDict[str, deque[Waiting]] = OrderedDict()  # in the order of their turns
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, at what time
+        self._buckets: OrderedDict[Payer, tuple[float, float]] = OrderedDict()  # tokens, at what time
         self._waiting = 0
         self._bytes = 0
         self._closed = ""
@@ -158,15 +159,24 @@ class RequestQueue:
                 f"with {size_bytes} more they are above {limits.size_bytes} bytes; try again later"
             )
         if limits.rate_per_s is not None:
-            self._spend(request.client, limits.rate_per_s, now_s)
+            self._spend(request.payer or Payer(request.client), limits.rate_per_s, now_s)
 
-    def _spend(self, client: str, rate_per_s: float, now_s: float) -> None:
-        """Take a token from the client's bucket, which fills at its rate."""
+    def _spend(self, payer: Payer, rate_per_s: float, now_s: float) -> None:
+        """Take a token from the payer's bucket, which fills at its rate."""
         burst = float(self._limits.burst or max(1.0, rate_per_s))
-        tokens, at_s = self._buckets.pop(client, (burst, now_s))
+        if payer.name and payer not in self._buckets:
+            # whoever calls itself something else each time gets no more than so many rates
+            names = sum(
+                other.account == payer.account
+                and other.name != ""
+                and left + (now_s - at_s) * rate_per_s < burst
+                for other, (left, at_s) in self._buckets.items()
+            )
+            payer = payer if names < MAX_NAMES else Payer(payer.account)
+        tokens, at_s = self._buckets.pop(payer, (burst, now_s))
         tokens = min(burst, tokens + (now_s - at_s) * rate_per_s)
         allowed = tokens >= 1.0
-        self._buckets[client] = (tokens - 1.0 if allowed else tokens, now_s)
+        self._buckets[payer] = (tokens - 1.0 if allowed else tokens, now_s)
         if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
         if not allowed:

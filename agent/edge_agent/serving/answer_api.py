@@ -49,12 +49,12 @@ class AnswerApi:
     def _answer(self, asked: Asked) -> Response:
         serving = open_model(self._engine, asked)
         headers = asked.head.headers
-        client = headers.get("edge-client", "")[:64] or asked.client
+        caller = asked.caller.calling_itself(headers.get("edge-client", ""))
         deadline_s = monotonic() + LONGEST_S
         handed = Handed(
             bytes(asked.body),
             headers.get("content-type", ""),
-            client,
+            caller,
             deadline_s,
             headers.get("edge-request-id", ""),
         )

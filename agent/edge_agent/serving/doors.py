@@ -22,8 +22,8 @@ from edge_agent.serving.listener import (
     ListenerLimits,
     listen_tcp,
     listen_unix,
-    tcp_client,
-    unix_client,
+    tcp_caller,
+    unix_caller,
 )
 from edge_agent.serving.openapi import route_of_document
 from edge_agent.serving.routes import Route, Routes
@@ -117,11 +117,11 @@ def _listeners(doors: Doors, routes: Sequence[Route]) -> Iterator[Listener]:
         token = read_or_make_token(doors.token)
         log.info("HTTP needs a bearer token", extra={"file": str(doors.token)})
         yield Listener(
-            listen_tcp(host, port), Routes(routes, token, body_bytes), tcp_client, doors.limits, tls
+            listen_tcp(host, port), Routes(routes, token, body_bytes), tcp_caller, doors.limits, tls
         )
     if doors.socket is not None:
         sock = listen_unix(doors.socket, group=_group(doors.group))
-        yield Listener(sock, Routes(routes, None, body_bytes), unix_client, doors.limits)
+        yield Listener(sock, Routes(routes, None, body_bytes), unix_caller, doors.limits)
 
 
 def _group(name: str) -> int | None:

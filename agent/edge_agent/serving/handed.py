@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.errors import CallRefused, InputRefused, NoModel, no_memory
-from edge_agent.inference.request import Reply, Request
+from edge_agent.inference.request import Caller, Reply, Request
 from edge_agent.inference.serving import Serving
 from edge_agent.input.interpret import interpret
 from edge_agent.input.prepare import Prepared, prepare, prepares_alike
@@ -36,7 +36,7 @@ class Handed:
 
     payload: bytes
     media_type: str
-    client: str
+    caller: Caller
     deadline_s: float
     id: str = ""
 
@@ -73,7 +73,10 @@ def ask(engine: Answers, serving: Serving, handed: Handed, times: int = 1) -> Qu
         raise CallRefused(503, "missing-extra", str(error)) from None
     except MemoryError:
         raise no_memory() from None
-    request = Request(prepared.inputs, handed.client, handed.deadline_s, handed.id, handed.id)
+    caller = handed.caller
+    request = Request(
+        prepared.inputs, caller.client, handed.deadline_s, handed.id, handed.id, payer=caller.payer
+    )
     return Question(handed, serving, prepared, engine.submit(request), times)
 
 

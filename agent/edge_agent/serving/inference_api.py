@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from edge_agent.errors import CallRefused, NoModel
-from edge_agent.inference.request import Reply, Request
+from edge_agent.inference.request import Caller, Reply, Request
 from edge_agent.inference.serving import Serving
 from edge_agent.serving.datatypes import datatype_of, refuse
 from edge_agent.serving.openapi import operation, reference
@@ -117,8 +117,8 @@ class InferenceApi:
         if stated is not None and not (stated.isascii() and stated.isdigit() and len(stated) < 16):
             raise refuse(f"Inference-Header-Content-Length must be a number, found {stated!r:.40}")
         call = read_call(asked.body, None if stated is None else int(stated))
-        client = asked.head.headers.get("edge-client", "")[:64] or asked.client
-        message = answer_call(self._engine, call, client)
+        caller = asked.caller.calling_itself(asked.head.headers.get("edge-client", ""))
+        message = answer_call(self._engine, call, caller)
         if message.json_bytes is None:
             return Response(message.content)
         size = str(message.json_bytes)
@@ -154,13 +154,13 @@ def require_named(serving: Serving, model: str, version: str | None) -> None:
         )
 
 
-def answer_call(engine: Answers, call: Call, client: str) -> Message:
+def answer_call(engine: Answers, call: Call, caller: Caller) -> Message:
     """Have a call answered, and wait for it.
 
     Raises:
         AgentError: Whatever the engine or the contract refuse, or CallRefused for an unknown output.
     """
-    return write_reply(call, engine.ask(request_of(call, client), allowed_s(call)))
+    return write_reply(call, engine.ask(request_of(call, caller), allowed_s(call)))
 
 
 def allowed_s(call: Call, expiry_s: float | None = None) -> float:
@@ -169,12 +169,12 @@ def allowed_s(call: Call, expiry_s: float | None = None) -> float:
     return min([LONGEST_S, *stated])
 
 
-def request_of(call: Call, client: str, expiry_s: float | None = None) -> Request:
+def request_of(call: Call, caller: Caller, expiry_s: float | None = None) -> Request:
     """What the engine is asked for a call that came now."""
     stated = call.parameters.get(ROUTING_KEY)
     key = stated if isinstance(stated, str) else call.id
     deadline_s = monotonic() + allowed_s(call, expiry_s)
-    return Request(call.inputs, client, deadline_s, call.id, key, call.parameters)
+    return Request(call.inputs, caller.client, deadline_s, call.id, key, call.parameters, caller.payer)
 
 
 def describe(serving: Serving) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import CallRefused, ListenRefused, no_memory
+from edge_agent.inference.request import Caller, Payer
 from edge_agent.serving.routes import Response, Routes, refusal
 from edge_agent.serving.wire import Hung, Wire, WireLimits, head_of_answer
 
@@ -48,7 +49,7 @@ class Listener:
     Args:
         sock: Bound; this closes it.
         routes: What is answered.
-        client_of: Who is at the other end, for turns and rates.
+        caller_of: Who is at the other end, for turns and rates.
         tls: For a port whose clients speak it.
     """
 
@@ -56,12 +57,12 @@ class Listener:
         self,
         sock: socket.socket,
         routes: Routes,
-        client_of: Callable[[socket.socket], str],
+        caller_of: Callable[[socket.socket], Caller],
         limits: ListenerLimits | None = None,
         tls: Tls | None = None,
     ) -> None:
         """Take the parts; `start` begins to accept."""
-        self._sock, self._routes, self._client_of = sock, routes, client_of
+        self._sock, self._routes, self._caller_of = sock, routes, caller_of
         self._limits = limits or ListenerLimits()
         self._tls = tls
         self._places = threading.BoundedSemaphore(self._limits.connections)
@@ -155,7 +156,7 @@ class Listener:
             self._places.release()
 
     def _converse(self, sock: socket.socket, wire: Wire) -> None:
-        client = self._client_of(sock)
+        caller = self._caller_of(sock)
         while not self._stopping:
             try:
                 head = wire.read_head()
@@ -169,7 +170,7 @@ class Listener:
                 _send(wire, refusal(error), False)
                 _linger(sock)
                 return
-            response = self._routes.answer(route, head, names, body, client)
+            response = self._routes.answer(route, head, names, body, caller)
             keep_alive = head.keep_alive and not self._stopping
             _send(wire, response, keep_alive)
             if not keep_alive:
@@ -221,15 +222,18 @@ def listen_unix(path: Path, mode: int = 0o660, group: int | None = None) -> sock
     return sock
 
 
-def tcp_client(sock: socket.socket) -> str:
+def tcp_caller(sock: socket.socket) -> Caller:
     """The address at the other end."""
-    return str(sock.getpeername()[0])
+    address = str(sock.getpeername()[0])
+    return Caller(address, Payer(address))
 
 
-def unix_client(sock: socket.socket) -> str:
-    """The process at the other end."""
-    pid, _, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return f"process {pid}"
+def unix_caller(sock: socket.socket) -> Caller:
+    """The process at the other end, and its user: a process is soon another one, a user is not."""
+    pid, user, _ = _CREDENTIALS.unpack(
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return Caller(f"process {pid}", Payer(f"user {user}"))
 
 
 def _clear(path: Path) -> None:

@@ -25,7 +25,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.errors import AgentError, CallRefused, NoModel, no_memory
-from edge_agent.inference.request import Reply
+from edge_agent.inference.request import Caller, Payer, Reply
 from edge_agent.serving.doors import parse_address
 from edge_agent.serving.handed import Question, again, ask, tell
 from edge_agent.serving.inference_api import Answers, request_of, require_named
@@ -40,6 +40,7 @@ PORT = 1883
 KEEPALIVE_S = 30
 CONNECT_TIMEOUT_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+ANYBODY = Caller("mqtt", Payer("mqtt"))  # a broker does not say who has published
 MAX_UNSENT = 256  # replies that a slow broker has not taken; more are dropped
 
 
@@ -190,9 +191,9 @@ class MqttDoor:
             named = self._topics.names(asked.topic)
             if named is None:
                 raise CallRefused(404, "not-found", f"{asked.topic!r:.80} is no topic for requests")
-            client = asked.properties.get(CLIENT, "")[:64] or "mqtt"
+            caller = ANYBODY.calling_itself(asked.properties.get(CLIENT, ""))
             if named.what == ANSWER:
-                handed = read_handed(asked, named, client)
+                handed = read_handed(asked, named, caller)
                 told = _Told(asked, told.future, handed.id)
                 require_named(serving, named.model, named.version)
                 self._pass_on(asked, ask(self._engine, serving, handed))
@@ -200,7 +201,7 @@ class MqttDoor:
             call = read_asked(asked)
             told = _Told(asked, told.future, call.id, call)
             require_named(serving, named.model, named.version)
-            told = replace(told, future=self._engine.submit(request_of(call, client, asked.expiry_s)))
+            told = replace(told, future=self._engine.submit(request_of(call, caller, asked.expiry_s)))
         except AgentError as error:
             told.future.set_exception(error)
         except MemoryError:

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 from edge_agent.errors import AgentError, CallRefused
+from edge_agent.inference.request import Caller
 from edge_agent.serving.datatypes import refuse
 from edge_agent.serving.handed import Handed
 from edge_agent.serving.inference_api import LONGEST_S
@@ -145,7 +146,7 @@ def read_asked(asked: Asked) -> Call:
     return read_call(memoryview(asked.payload), json_bytes)
 
 
-def read_handed(asked: Asked, named: Named, client: str) -> Handed:
+def read_handed(asked: Asked, named: Named, caller: Caller) -> Handed:
     """The bytes that a message hands over.
 
     Raises:
@@ -156,7 +157,7 @@ def read_handed(asked: Asked, named: Named, client: str) -> Handed:
     stated = named.media_type or asked.content_type or asked.properties.get(CONTENT_TYPE, "")
     allowed_s = LONGEST_S if asked.expiry_s is None else min(LONGEST_S, asked.expiry_s)
     identity = asked.properties.get(REQUEST_ID, "")
-    return Handed(asked.payload, stated, client, monotonic() + allowed_s, identity)
+    return Handed(asked.payload, stated, caller, monotonic() + allowed_s, identity)
 
 
 def write_refusal(error: AgentError, identity: str = "") -> tuple[bytes, int]:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from edge_agent.errors import AgentError, CallRefused, no_memory
+from edge_agent.inference.request import Caller
 from edge_agent.serving.protocol import write_error
 from edge_agent.serving.wire import Head
 
@@ -57,13 +58,13 @@ class Asked:
     Args:
         names: What the path's {braces} matched.
         body: As sent, already unpacked.
-        client: Who asks, for turns and rates.
+        caller: Who asks, for turns and rates.
     """
 
     head: Head
     names: Mapping[str, str]
     body: memoryview
-    client: str
+    caller: Caller
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,14 @@ class Routes:
         raise CallRefused(404, "not-found", f"nothing is served at {head.path!r:.200}; see /v2")
 
     def answer(
-        self, route: Route, head: Head, names: Mapping[str, str], body: memoryview, client: str
+        self, route: Route, head: Head, names: Mapping[str, str], body: memoryview, caller: Caller
     ) -> Response:
         """Answer a request that `find` has let in; every refusal of ours is a response too."""
         try:
             encoding = head.headers.get("content-encoding", "identity").strip().lower()
             if encoding != "identity":
                 body = unpack(body, encoding, self._body_bytes)
-            return route.answer(Asked(head, names, body, client))
+            return route.answer(Asked(head, names, body, caller))
         except AgentError as error:
             return refusal(error)
         except MemoryError:

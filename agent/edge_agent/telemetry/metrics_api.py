@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edge_agent.errors import ListenRefused
 from edge_agent.serving.doors import is_loopback, parse_address
-from edge_agent.serving.listener import Listener, ListenerLimits, listen_tcp, tcp_client
+from edge_agent.serving.listener import Listener, ListenerLimits, listen_tcp, tcp_caller
 from edge_agent.serving.openapi import operation
 from edge_agent.serving.routes import Asked, Response, Route, Routes
 from edge_agent.telemetry.exposition import CONTENT_TYPE
@@ -46,4 +46,4 @@ def metrics_listener(address: str, render: Callable[[], str]) -> Listener:
             "give 127.0.0.1, or put a proxy that asks for one before it"
         )
     routes = Routes([metrics_route(render, open_to_all=True)], None, 0)
-    return Listener(listen_tcp(host, port), routes, tcp_client, ListenerLimits(connections=CONNECTIONS))
+    return Listener(listen_tcp(host, port), routes, tcp_caller, ListenerLimits(connections=CONNECTIONS))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import DeadlinePassed, NoModel, QueueFull, RateLimited
-from edge_agent.inference.request import Request
+from edge_agent.inference.request import Payer, Request
 from edge_agent.inference.request_queue import QueueLimits, RequestQueue
 
 ROW = {"x": np.zeros((1, 4), np.float32)}  # 16 bytes
@@ -80,6 +80,32 @@ def test_a_client_that_was_quiet_saves_up_no_more_than_its_burst() -> None:
     queue.put(ask("a"), 1e6)
     with pytest.raises(RateLimited):
         queue.put(ask("a"), 1e6)
+
+
+def asks(client: str, account: str, name: str = "") -> Request:
+    return Request(ROW, client, payer=Payer(account, name))
+
+
+def test_another_process_of_the_same_user_has_not_another_rate_but_a_turn_of_its_own() -> None:
+    queue = RequestQueue(QueueLimits(rate_per_s=2))
+    for process in ("process 1", "process 2"):
+        queue.put(asks(process, "user 7"), 0.0)
+    with pytest.raises(RateLimited):
+        queue.put(asks("process 3", "user 7"), 0.0)
+    queue.put(asks("process 4", "user 8"), 0.0)
+    assert len(queue.take_round()) == 3
+
+
+def test_a_name_has_a_rate_of_its_own_and_a_new_name_each_time_does_not_help() -> None:
+    queue = RequestQueue(QueueLimits(rate_per_s=1, requests=1000))
+    for number in range(8):
+        queue.put(asks(f"n{number}", "user 7", f"n{number}"), 0.0)
+    queue.put(asks("n8", "user 7", "n8"), 0.0)  # at the account's own rate
+    for number in range(9, 20):
+        with pytest.raises(RateLimited):
+            queue.put(asks(f"n{number}", "user 7", f"n{number}"), 0.0)
+    queue.put(asks("n8", "user 8", "n8"), 0.0)
+    queue.put(asks("n21", "user 7", "n21"), 1.0)  # the others have been quiet for long enough
 
 
 def test_clients_that_come_once_take_no_memory_for_ever() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -201,6 +203,30 @@ def test_a_full_queue_and_a_rate_are_told_with_when_to_come_again(tmp_path: Path
         assert told[2].document["code"] == "rate-limited"
         other = up.ask("POST", INFER, json.dumps(ASK), {"Edge-Client": "another"})
         assert other.status == 200
+
+
+ONCE = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(sys.argv[1])
+    client.sendall(sys.argv[2].encode())
+    print(client.recv(65536).split(b" ")[1].decode())
+"""
+
+
+def test_a_process_that_is_started_anew_for_each_request_has_the_rate_of_its_user(tmp_path: Path) -> None:
+    body = json.dumps(ASK)
+    head = f"POST {INFER} HTTP/1.1\r\nHost: e\r\nContent-Length: {len(body)}\r\n"
+    with served(tmp_path, queue=QueueLimits(rate_per_s=0.001, burst=2)) as up:
+
+        def once(more: str = "") -> str:
+            command = [sys.executable, "-c", ONCE, str(up.path), f"{head}{more}\r\n{body}"]
+            return subprocess.run(
+                command, check=True, capture_output=True, text=True, timeout=30
+            ).stdout.strip()
+
+        assert [once() for _ in range(3)] == ["200", "200", "429"]
+        assert once("Edge-Client: another\r\n") == "200"
 
 
 def test_without_a_model_it_lives_and_is_not_ready(tmp_path: Path) -> None:
