@@ -4,19 +4,24 @@
 //     node examples/subscriber.mjs DEVICES.json
 //
 // USER and PASSWORD come from edge-fleet token create --role subscriber, DEVICES.json from
-// edge-fleet devices --json. Each line of the input is a topic and an envelope in hex. What is not signed
+// edge-fleet devices --json; it is read again when it has changed and something does not verify, so that
+// devices that came later and keys that have changed are known too. Each line of the input is a topic and an envelope in hex. What is not signed
 // by the device that its topic names is refused; so is another history under a number that is taken, and
 // an envelope that does not follow from the one before. Holes in the numbers are told.
 // The messages are described by contracts/edge_contracts/schemas/messages.cddl.
 
 import { createHash, createPublicKey, verify } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 const EDDSA = -8n;
+const DEPTH = 16; // ours are 6 deep; what is deeper would only use the stack up
+const REMEMBERED = 10000; // numbers of one device; a week at one envelope a minute
 
 /** One CBOR item (RFC 8949) of those that our envelopes are made of, and where it ends. */
-function decode(bytes, start = 0) {
+function decode(bytes, start = 0, depth = 0) {
+  if (start >= bytes.length) throw new Error("cut short");
+  if (depth > DEPTH) throw new Error("too deep");
   const major = bytes[start] >> 5;
   const info = bytes[start] & 31;
   let at = start + 1;
@@ -39,20 +44,20 @@ function decode(bytes, start = 0) {
     case 3: return [take(Number(value)).toString("utf8"), at];
     case 4: {
       const items = [];
-      for (let n = 0; n < value; n++) { const [item, next] = decode(bytes, at); items.push(item); at = next; }
+      for (let n = 0; n < value; n++) { const [item, next] = decode(bytes, at, depth + 1); items.push(item); at = next; }
       return [items, at];
     }
     case 5: {
       const map = new Map();
       for (let n = 0; n < value; n++) {
-        const [key, next] = decode(bytes, at);
-        const [item, end] = decode(bytes, next);
+        const [key, next] = decode(bytes, at, depth + 1);
+        const [item, end] = decode(bytes, next, depth + 1);
         map.set(key, item);
         at = end;
       }
       return [map, at];
     }
-    case 6: { const [item, next] = decode(bytes, at); return [{ tag: Number(value), item }, next]; }
+    case 6: { const [item, next] = decode(bytes, at, depth + 1); return [{ tag: Number(value), item }, next]; }
     default:
       if (info === 20 || info === 21) return [info === 21, at];
       if (info === 22) return [null, at];
@@ -96,7 +101,28 @@ const plain = (item) =>
   : item instanceof Map ? Object.fromEntries([...item].map(([key, value]) => [String(key), plain(value)]))
   : item;
 
-const keys = new Map(JSON.parse(readFileSync(process.argv[2])).map((d) => [d.id, Buffer.from(d.public_key, "base64")]));
+const file = process.argv[2];
+if (file === undefined) {
+  console.error("usage: node subscriber.mjs DEVICES.json, with topics and envelopes in hex on the standard input");
+  process.exit(2);
+}
+let keys = new Map();
+let readAt = NaN;
+
+/** Whether the file of the devices has changed since it was read; then it is read. */
+function readAgain() {
+  const changed = statSync(file).mtimeMs;
+  if (changed === readAt) return false;
+  keys = new Map(JSON.parse(readFileSync(file)).map((d) => [d.id, Buffer.from(d.public_key, "base64")]));
+  readAt = changed;
+  return true;
+}
+readAgain();
+
+function opened(envelope, topic, device) {
+  if (!keys.has(device)) throw new Error("nobody knows this device");
+  return open(envelope, topic, keys.get(device));
+}
 const streams = new Map(); // device and epoch -> chain value by number, and the numbers owned up to
 
 function judge(device, message, chain) {
@@ -105,11 +131,13 @@ function judge(device, message, chain) {
   streams.set(name, seen);
   const seq = message.get("seq");
   const prev = message.get("prev").toString("hex");
+  if (seen.size === REMEMBERED && seq < seen.keys().next().value) return "older than what is remembered";
   if (seen.has(seq)) return seen.get(seq) === chain ? "duplicate" : "REFUSED: another history under this number";
   const before = seq === 0n ? "0".repeat(32) : seen.get(seq - 1n);
   if (before !== undefined && before !== prev) return "REFUSED: does not follow from the one before";
   const hole = seen.size > 0 && before === undefined;
   seen.set(seq, chain);
+  if (seen.size > REMEMBERED) seen.delete(seen.keys().next().value);
   return hole ? "after a hole" : "ok";
 }
 
@@ -117,9 +145,13 @@ for await (const line of createInterface({ input: process.stdin })) {
   const [topic, hex] = line.split(" ");
   const device = topic.split("/")[3];
   try {
-    if (!keys.has(device)) throw new Error("nobody knows this device");
     const envelope = Buffer.from(hex ?? "", "hex");
-    const message = open(envelope, topic, keys.get(device));
+    let message;
+    try { message = opened(envelope, topic, device); }
+    catch (error) {
+      if (!readAgain()) throw error;
+      message = opened(envelope, topic, device);
+    }
     const chain = createHash("sha256").update(envelope).digest("hex").slice(0, 32);
     console.log(JSON.stringify({ device, chain: judge(device, message, chain), ...plain(message) }));
   } catch (error) {

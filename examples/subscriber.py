@@ -18,6 +18,8 @@ import paho.mqtt.client as mqtt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+if len(sys.argv) < 7:
+    sys.exit(__doc__)
 host, port, user, password, fleet, devices, *folder = sys.argv[1:]
 keys = {d["id"]: base64.b64decode(d["public_key"]) for d in json.loads(Path(devices).read_text())}
 
@@ -31,6 +33,7 @@ def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) 
         signed = cbor2.dumps(["Signature1", protected, message.topic.encode(), payload])
         Ed25519PublicKey.from_public_bytes(keys[device]).verify(signature, signed)
     except (
+        ArithmeticError,  # a decimal fraction that is out of all bounds
         InvalidSignature,
         cbor2.CBORError,
         AssertionError,
@@ -44,12 +47,19 @@ def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) 
     print(device, cbor2.loads(payload), flush=True)
 
 
+def on_connect(client: mqtt.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    """Subscribe, or end with the reason why the broker does not let us in."""
+    if reason.is_failure:
+        sys.exit(f"{host}:{port} does not let {user} in: {reason}")
+    client.subscribe(f"edge/v1/{fleet}/+/telemetry", qos=1)
+
+
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
 client.username_pw_set(user, None if folder else password)
 if folder:
     names = ("broker-ca.pem", "subscriber.pem", "subscriber.key")
     client.tls_set(*(str(Path(folder[0]) / name) for name in names))
 client.on_message = on_message
-client.on_connect = lambda c, *_: c.subscribe(f"edge/v1/{fleet}/+/telemetry", qos=1)
+client.on_connect = on_connect
 client.connect(host, int(port))
 client.loop_forever()

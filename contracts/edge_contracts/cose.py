@@ -13,9 +13,11 @@ import cbor2
 
 from edge_contracts.errors import FormatInvalid, KeyUnknown, SignatureInvalid
 from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.plain_cbor import has_tag
 
 MAX_ENVELOPE_BYTES = 256 << 10  # under the brokers' packet limits; a full telemetry envelope is about 10 kB
 _TAG_SIGN1 = 18
+_SIGN1_HEAD = bytes([6 << 5 | _TAG_SIGN1])
 _ALG, _KID = 1, 4
 _EDDSA = -8
 
@@ -56,10 +58,9 @@ def parse(message: bytes, most_bytes: int = MAX_ENVELOPE_BYTES) -> Envelope:
     """
     if len(message) > most_bytes:
         raise FormatInvalid(f"an envelope of {len(message)} bytes, at most {most_bytes} are read")
-    tagged = decode(message, "an envelope")
-    if not isinstance(tagged, cbor2.CBORTag) or tagged.tag != _TAG_SIGN1:
+    if message[:1] != _SIGN1_HEAD:
         raise FormatInvalid("a message is not a COSE_Sign1 (CBOR tag 18)")
-    parts = tagged.value
+    parts = decode(message[1:], "an envelope")
     if not (isinstance(parts, list | tuple) and len(parts) == 4):
         raise FormatInvalid("a COSE_Sign1 does not have four parts")
     protected, _, payload, signature = parts
@@ -95,11 +96,13 @@ def verify(message: bytes, topic: str, key: PublicKey, most_bytes: int = MAX_ENV
 
 
 def decode(content: bytes, what: str) -> object:
-    """One CBOR item and nothing after it.
+    """One CBOR item without tags and nothing after it.
 
     Raises:
         FormatInvalid: It is not that.
     """
+    if has_tag(content):
+        raise FormatInvalid(f"{what} has a CBOR tag inside, which no message has, or is not CBOR")
     stream = io.BytesIO(content)
     try:
         item: object = cbor2.CBORDecoder(stream).decode()
@@ -107,7 +110,8 @@ def decode(content: bytes, what: str) -> object:
         cbor2.CBORDecodeError,
         ValueError,
         TypeError,
-        OverflowError,
+        ArithmeticError,
+        LookupError,
         RecursionError,
         MemoryError,
         EOFError,

@@ -23,7 +23,7 @@ from pycose.headers import KID, Algorithm
 from pycose.keys import OKPKey
 from pycose.messages import Sign1Message
 
-from edge_contracts import cose, topics
+from edge_contracts import cose, messages, topics
 from edge_contracts.errors import FormatInvalid, KeyUnknown, SignatureInvalid
 from edge_contracts.keys import PrivateKey
 
@@ -167,3 +167,24 @@ def sign1(protected: object, payload: object = b"p", signature: object = b"s", t
 def test_what_is_not_an_envelope_is_refused(message: bytes) -> None:
     with pytest.raises(FormatInvalid):
         cose.parse(message)
+
+
+NUMBER = b"\xc2\x5a" + (100_000).to_bytes(4, "big") + b"\xfd" * 100_000
+HOSTILE = {  # what a decoder that obeys tags spends its time on, or ends with
+    "a decimal fraction out of all bounds": bytes.fromhex("c4821b7fffffffffffffff01"),
+    "a float out of all bounds": bytes.fromhex("c5821b7fffffffffffffff01"),
+    "a decimal fraction of 240,000 digits": b"\xc4\x82\x01" + NUMBER,
+    "a fraction of two such numbers": b"\xd8\x1e\x82" + NUMBER + NUMBER,
+    "a number with 240,000 digits": NUMBER,
+}
+
+
+@pytest.mark.parametrize("item", HOSTILE.values(), ids=HOSTILE)
+def test_what_a_tag_asks_for_is_not_done(item: bytes) -> None:
+    signed = b"\xa1\x61v" + item  # {"v": ...}, by a device that has been taken over
+    parts = (item, b"\xd2" + item, b"\xd2\x84\x40\xa0\x40" + item, cose.sign(signed, TOPIC, samples.KEY))
+    for message in parts:
+        with pytest.raises(FormatInvalid):
+            messages.unseal(messages.Telemetry, message, TOPIC, samples.KEY.public)
+    with pytest.raises(FormatInvalid):
+        cose.parse(sign1({1: -8, 4: b"k"})[:4] + item)

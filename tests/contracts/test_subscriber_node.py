@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -84,3 +85,50 @@ def test_it_refuses_what_the_device_has_not_signed_for_the_topic(tmp_path: Path)
         (WHERE, envelope),
     )
     assert [one["chain"].startswith("REFUSED") for one in told] == [True] * 7 + [False]
+
+
+ENDLESS = {
+    "a map of 2^64": b"\xbb" + b"\xff" * 8,
+    "a list of 2^64": b"\x9b" + b"\xff" * 8,
+    "bytes of 2^64": b"\x5b" + b"\xff" * 8,
+    "lists in lists": b"\x81" * 100_000,
+    "tags on tags": b"\xd2" * 100_000,
+    "a tag of nothing": b"\xd2",
+}
+
+
+@pytest.mark.parametrize("content", ENDLESS.values(), ids=ENDLESS)
+def test_what_says_that_it_is_endless_ends_at_once_and_the_next_is_heard(
+    content: bytes, tmp_path: Path
+) -> None:
+    (envelope,) = history(1)
+    told = heard(tmp_path, (WHERE, content), (WHERE, envelope))
+    assert [one["chain"] for one in told][1] == "ok"
+    assert told[0]["chain"] in ("REFUSED: cut short", "REFUSED: too deep")
+
+
+def test_a_device_that_came_later_is_known_when_the_file_is_written_again(tmp_path: Path) -> None:
+    (envelope,) = history(1)
+    devices = tmp_path / "devices.json"
+    devices.write_text("[]")
+    with subprocess.Popen(
+        [str(NODE), str(SUBSCRIBER), str(devices)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as node:
+        assert node.stdin is not None and node.stdout is not None
+
+        def told() -> str:
+            assert node.stdin is not None and node.stdout is not None
+            node.stdin.write(f"{WHERE} {envelope.hex()}\n")
+            node.stdin.flush()
+            return str(json.loads(node.stdout.readline())["chain"])
+
+        assert told() == "REFUSED: nobody knows this device"
+        devices.write_text(json.dumps([{"id": "d1", "public_key": samples.KEY.public.base64}]))
+        os.utime(devices, (1, 1))  # another time, however coarse the disk's clock
+        assert told() == "ok"
+        node.stdin.close()
+
+
+def test_without_a_file_it_says_how_it_is_used() -> None:
+    told = subprocess.run([str(NODE), str(SUBSCRIBER)], capture_output=True, text=True, timeout=60)
+    assert told.returncode == 2 and told.stderr.startswith("usage: ") and told.stderr.count("\n") == 1

@@ -68,5 +68,16 @@ def test_the_example_prints_no_forgery(device: FleetDevice, output: Path) -> Non
     device.send(Channel.TELEMETRY, device.outbox.add(window()))
     eventually(lambda: "REFUSED" in output.read_text(), "the forgery is refused")
     device.send(Channel.TELEMETRY, b"not even an envelope")
-    eventually(lambda: output.read_text().count("REFUSED") == 2, "garbage is refused, and the next one heard")
+    device.send(Channel.TELEMETRY, bytes.fromhex("c4821b7fffffffffffffff01"))  # 1e9223372036854775807
+    eventually(lambda: output.read_text().count("REFUSED") == 3, "garbage is refused, and the next one heard")
     assert f"'seq': {forged}," not in output.read_text()
+
+
+def test_the_example_says_why_it_is_not_let_in_and_how_it_is_used(fleet: Running, tmp_path: Path) -> None:
+    made = fleet.admin.post("/api/v1/tokens", json={"role": "subscriber"}).json()
+    (tmp_path / "devices.json").write_text("[]")
+    words = [made["host"], str(made["port"]), made["user"], "wrong", "f", str(tmp_path / "devices.json")]
+    for arguments, said in ((words, "does not let"), ([], "subscriber.py HOST PORT")):
+        command = [sys.executable, str(EXAMPLE), *arguments]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert told.returncode == 1 and said in told.stderr and "Traceback" not in told.stderr

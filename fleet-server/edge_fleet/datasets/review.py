@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import cbor2
 import numpy as np
 from pydantic import Field
 
@@ -80,7 +79,7 @@ def open_review(envelope: bytes, fleet: str, device: str, key: PublicKey) -> Rev
         KeyUnknown, SignatureInvalid: Another has signed it.
     """
     payload = cose.verify(envelope, f"{PREFIX}/{fleet}/{device}/review", key, MAX_BYTES)
-    review = parse_object(Review, cbor2.loads(payload), "a kept input")
+    review = parse_object(Review, cose.decode(payload, "a kept input"), "a kept input")
     if review.device != device:
         raise FormatInvalid(f"a kept input of {review.device} is signed by {device}")
     inputs_of(review)
