@@ -80,6 +80,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 ANSWERED = frozenset({State.CONFIRMED, State.ROLLED_BACK, State.REFUSED, State.SHADOW, State.READY})
 FAILED = frozenset({State.ROLLED_BACK, State.REFUSED})
+WITHDRAWN = "withdrawn"  # code of a device that was told to part from it: it has done as it was told
 SETTLED = ANSWERED | {State.UNREACHABLE}
 
 EVENT_OF: dict[messages.Phase, Event] = {

@@ -22,6 +22,7 @@ from edge_contracts.topics import Channel, topic
 from edge_fleet.access.key_statements import for_device
 from edge_fleet.assignment import OPEN, Event, State, step
 from edge_fleet.events import EventBus
+from edge_fleet.lineage.withdrawn import words
 from edge_fleet.orders import NEXT_CHANGE
 from edge_fleet.resending import Resending
 from edge_fleet.schema import assignments, bundles, devices, releases
@@ -92,11 +93,12 @@ class Dispatcher:
             return
         with self._store.read() as connection:
             found = [(d, newest(connection, d), for_device(connection, d)) for d in devices]
+            withdrawn = words(connection, devices)
         sent = []
         for device, row, keys in found:
             if row is None or (row.terms and not row.terms.keys() <= set((row.state or {}).get("knows", ()))):
                 continue  # an agent of before would refuse the whole message: it counts as silent
-            said = {"keys": keys, **_of_its_key(row)}
+            said = {"keys": keys, "withdrawn": withdrawn.get(device), **_of_its_key(row)}
             message = as_message(device, row).model_copy(update=said)
             where = topic(self._fleet, device, Channel.ASSIGNMENT)
             if not self._publish(where, seal(message, where, self._director)):

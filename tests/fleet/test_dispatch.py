@@ -8,13 +8,15 @@ from contextlib import contextmanager
 import pytest
 from fleet_device import eventually
 from fleet_rows import FleetRows, digest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import Assignment, Phase, Progress, unseal
-from edge_fleet import orders
+from edge_contracts.withdrawal import Withdrawn
+from edge_fleet import orders, schema
 from edge_fleet.dispatch import Dispatcher
 from edge_fleet.events import EventBus
+from edge_fleet.lineage import stages
 from edge_fleet.resending import Resending
 from edge_fleet.store import Store
 
@@ -75,6 +77,31 @@ def test_a_device_that_answered_is_left_alone_and_one_that_never_does_not_for_ev
         dispatch.soon(["answers"])  # a hello
         eventually(lambda: len(wire.arrived) == 6, "the answer to the hello")
     assert [one.device for one in wire.arrived] == ["answers", *["never"] * 4, "answers"]
+
+
+def test_what_is_withdrawn_is_said_with_the_assignment_until_the_device_has_stored_it(store: Store) -> None:
+    rows = FleetRows(store, lambda: 1000)
+    rows.enrol("knows", "with-none", knows=("withdrawn",))
+    rows.enrol("older", knows=("shadow",))
+    rows.publish("1")
+    with store.write() as connection:
+        for device in ("knows", "older"):
+            orders.issue(connection, device, digest("1"), 1000)
+        stages.note(connection, 1, stages.Event.WITHDRAWN, "ada", 1000, "it sees ghosts")
+    wire = Wire()
+    dispatch = Dispatcher(store, EventBus(), DIRECTOR, "f", wire.publish, lambda: 1000)
+    dispatch.send(["knows", "with-none", "older"])
+    said = {one.device: one.withdrawn for one in wire.arrived}
+    word = Withdrawn(n=1000, bundles=(digest("1"),), reason="digits 1: it sees ghosts")
+    assert said == {"knows": word, "with-none": word, "older": None}
+    with store.write() as connection:
+        connection.execute(
+            update(schema.devices)
+            .where(schema.devices.c.id == "knows")
+            .values(state={"counter": 0, "knows": ["withdrawn"], "withdrawn": 1000})
+        )
+    dispatch.send(["knows"])
+    assert wire.arrived[-1].withdrawn is None
 
 
 def test_what_could_not_be_sent_while_the_table_was_away_is_sent_when_it_is_back(

@@ -12,10 +12,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from edge_contracts.model import Frozen
-from edge_fleet.api.access import Admin, Approver, Publisher, Reader, Shared
+from edge_fleet.api.access import Admin, Approver, Operator, Publisher, Reader, Shared
 from edge_fleet.api.openapi import gives
 from edge_fleet.lineage import find, recall, report, rows, stages
 from edge_fleet.lineage.resolution import Need
+from edge_fleet.rollouts import withdrawing
 from edge_fleet.services import Server
 
 router = APIRouter(prefix="/api/v1/lineage", tags=["lineage"])
@@ -163,9 +164,17 @@ def retire(body: StageRequest, services: Shared, who: Approver) -> dict[str, Any
     return _note(services, body, stages.Event.RETIRED, who.name)
 
 
+@router.post("/withdraw")
+def withdraw(body: StageRequest, services: Shared, who: Operator) -> dict[str, Any]:
+    """Have every device stop answering with it, and abort the rollouts of it; until it is reopened."""
+    withdrawing.withdraw(services, body.release, who.name, body.why)
+    with services.store.read() as connection:
+        return rows.shown(connection, body.release)
+
+
 @router.post("/reopen")
 def reopen(body: StageRequest, services: Shared, who: Approver) -> dict[str, Any]:
-    """Make a retired release a candidate again."""
+    """Make a retired or withdrawn release a candidate again."""
     return _note(services, body, stages.Event.REOPENED, who.name)
 
 

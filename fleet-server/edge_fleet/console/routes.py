@@ -26,6 +26,7 @@ from edge_fleet.console import (
     settings_tokens,
     settings_users,
     settings_webhooks,
+    withdraw,
 )
 
 # a page is added here, and in `navigation.py` where it has a place in the navigation
@@ -35,6 +36,7 @@ PAGES: tuple[APIRouter, ...] = (
     overview.router,
     fleet.router,
     device.router,
+    withdraw.router,  # before the steps of a release: it is none of them
     models.router,
     new_rollout.router,  # before the pages of one rollout: "new" is none
     rollouts.router,

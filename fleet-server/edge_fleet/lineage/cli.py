@@ -16,6 +16,7 @@ import click
 
 from edge_contracts.digest import short
 from edge_fleet.errors import RequestInvalid
+from edge_fleet.lineage import withdraw_cli
 from edge_fleet.release_cli import release
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import ago, table
@@ -40,6 +41,8 @@ def show(wanted: str, home_path: Path | None, url: str | None, token: str | None
     click.echo(f"{found['name']} {found['version']} (counter {found['counter']}): {found['stage']}")
     if found["refusal"]:
         click.echo(f"  no rollout: {found['refusal']}")
+    if found["withdrawal"]:
+        withdraw_cli.say(found["withdrawal"])
     for step in found["history"]:
         click.echo(f"  {step['event']} by {step['actor']}, {ago(step['at_ms'])}" + _after(step["why"]))
     for bundle in found["bundles"]:
@@ -194,7 +197,7 @@ def _stage_command(word: str, said: str) -> Callable[..., None]:
 
 approve = _stage_command("approve", "Approve a candidate.")
 retire = _stage_command("retire", "Let no rollout of it begin any more; devices keep what they run.")
-reopen = _stage_command("reopen", "Make a retired release a candidate again.")
+reopen = _stage_command("reopen", "Make a retired or withdrawn release a candidate again.")
 
 
 @release.command("policy")

@@ -13,7 +13,7 @@ from edge_contracts.manifest import Manifest
 from edge_contracts.sketch import QuantileSketch, merge_quantiles
 from edge_fleet.audit import record
 from edge_fleet.errors import NotFound
-from edge_fleet.lineage import stages
+from edge_fleet.lineage import stages, withdrawn
 from edge_fleet.lineage.compare import Change, Measured, compare
 from edge_fleet.lineage.find import manifest_of, require_release
 from edge_fleet.lineage.resolution import Facts, Need, Offer, Resolution, resolve
@@ -37,11 +37,13 @@ def shown(connection: Connection, text: str) -> dict[str, Any]:
     wanted = stages.policy(connection)
     name = f"{release['name']}@{release['version']}"
     manifests = _manifests(connection, counter)
+    found = withdrawn.standing(connection, counter)
     return {
         **release,
         "history": [asdict(step) for step in steps],
         "policy": wanted,
         "refusal": stages.refusal(stages.stage_of(steps), steps, wanted, name),
+        "withdrawal": None if found is None else asdict(found),
         "bundles": [
             {
                 **bundle,

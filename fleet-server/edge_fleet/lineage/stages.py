@@ -1,4 +1,4 @@
-"""How far a release has come: candidate, approved, retired; and who may say so.
+"""How far a release has come: candidate, approved, retired, withdrawn; and who may say so.
 
 The stage is the last row of a history that only grows. What a fleet asks of a release before it may be
 rolled out is its policy: nothing, an approval, or an approval by somebody who published none of it.
@@ -26,6 +26,7 @@ class Stage(StrEnum):
     CANDIDATE = "candidate"
     APPROVED = "approved"
     RETIRED = "retired"
+    WITHDRAWN = "withdrawn"  # no device may answer with it; see `withdrawn.py`
 
 
 class Policy(StrEnum):
@@ -42,6 +43,7 @@ class Event(StrEnum):
     PUBLISHED = "published"  # made, or given a further bundle
     APPROVED = "approved"
     RETIRED = "retired"
+    WITHDRAWN = "withdrawn"
     REOPENED = "reopened"
 
 
@@ -54,6 +56,9 @@ TRANSITIONS: dict[tuple[Stage, Event], Stage] = {
     (Stage.APPROVED, Event.RETIRED): Stage.RETIRED,
     (Stage.RETIRED, Event.PUBLISHED): Stage.RETIRED,
     (Stage.RETIRED, Event.REOPENED): Stage.CANDIDATE,
+    **{(stage, Event.WITHDRAWN): Stage.WITHDRAWN for stage in Stage if stage is not Stage.WITHDRAWN},
+    (Stage.WITHDRAWN, Event.PUBLISHED): Stage.WITHDRAWN,
+    (Stage.WITHDRAWN, Event.REOPENED): Stage.CANDIDATE,
 }
 
 
@@ -120,6 +125,9 @@ def note(connection: Connection, counter: int, event: Event, actor: str, now_ms:
     alone = event is Event.APPROVED and not may_approve(steps, actor)
     if alone and policy(connection) is Policy.SECOND_PERSON:
         raise Forbidden(f"{actor} published {name}; somebody else must approve it")
+    if Stage.WITHDRAWN in (before, after):
+        # its time is the number of what devices are told, which grows whatever the clock does
+        now_ms = max(now_ms, last_word(connection) + 1)
     connection.execute(
         insert(release_steps).values(
             counter=counter, at_ms=now_ms, event=event, stage=after, actor=actor[:64], why=why[:500]
@@ -128,6 +136,17 @@ def note(connection: Connection, counter: int, event: Event, actor: str, now_ms:
     if event is not Event.PUBLISHED:  # publishing has an entry of its own
         record(connection, actor, f"release {event}", name, now_ms, before=before, after=after, why=why)
     return after
+
+
+# of every step after which devices are to be told something else
+_LAST_WORD = select(func.max(release_steps.c.at_ms)).where(
+    (release_steps.c.stage == Stage.WITHDRAWN) | (release_steps.c.event == Event.REOPENED)
+)
+
+
+def last_word(connection: Connection) -> int:
+    """Number of the newest word about withdrawn releases; 0 when none was ever withdrawn or reopened."""
+    return int(connection.execute(_LAST_WORD).scalar() or 0)
 
 
 def may_approve(steps: list[Step], actor: str) -> bool:
@@ -150,9 +169,9 @@ def set_policy(connection: Connection, wanted: Policy, actor: str, now_ms: int) 
 
 def refusal(stage: Stage, steps: list[Step], wanted: Policy, name: str) -> str:
     """Why a release may not be rolled out; "" when it may. Pure."""
-    if stage is Stage.RETIRED:
+    if stage in (Stage.RETIRED, Stage.WITHDRAWN):
         why = f": {steps[-1].why}" if steps and steps[-1].why else ""
-        return f"release {name} is retired{why}; edge-fleet release reopen {name} makes it a candidate again"
+        return f"release {name} is {stage}{why}; edge-fleet release reopen {name} makes it a candidate again"
     if wanted is Policy.NONE or (stage is Stage.APPROVED and wanted is Policy.APPROVED):
         return ""
     if stage is not Stage.APPROVED:
@@ -169,7 +188,7 @@ def require_rollable(connection: Connection, counter: int) -> None:
     """Refuse a rollout that the policy does not allow.
 
     Raises:
-        Conflict: The release is retired, or not approved as the policy asks.
+        Conflict: The release is retired or withdrawn, or not approved as the policy asks.
     """
     why = missing(connection, counter)
     if why:

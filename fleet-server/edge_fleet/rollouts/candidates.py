@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from edge_contracts.messages import Knows
-from edge_fleet.assignment import FAILED
+from edge_fleet.assignment import FAILED, WITHDRAWN
 from edge_fleet.errors import NotFound
 from edge_fleet.lineage.rows import unfit_for
 from edge_fleet.rollouts import selector, targets
@@ -164,16 +164,16 @@ def _claimed(device: targets.Device, before: list[tuple[str, selector.Selector]]
 
 
 def _newest_phases(connection: Connection) -> dict[str, str]:
-    """Where the newest assignment of each device stands."""
+    """Where the newest assignment of each device stands, but for what was withdrawn."""
     last = (
         select(assignments.c.device, func.max(assignments.c.number).label("number"))
         .group_by(assignments.c.device)
         .subquery()
     )
     rows = connection.execute(
-        select(assignments.c.device, assignments.c.phase).join(
-            last, (last.c.device == assignments.c.device) & (last.c.number == assignments.c.number)
-        )
+        select(assignments.c.device, assignments.c.phase)
+        .join(last, (last.c.device == assignments.c.device) & (last.c.number == assignments.c.number))
+        .where(assignments.c.code != WITHDRAWN)
     )
     return {row.device: row.phase for row in rows}
 

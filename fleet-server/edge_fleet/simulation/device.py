@@ -36,6 +36,7 @@ from edge_contracts.messages import (
 )
 from edge_contracts.sketch import QuantileSketch, bin_index
 from edge_contracts.topics import TO_DEVICE, Channel, topic
+from edge_contracts.withdrawal import Withdrawn
 from edge_fleet.simulation.memory import Memory
 
 AGENT = "0.1.0"
@@ -119,6 +120,7 @@ class SimulatedDevice:
         self.active, self.last_good, self.counter = active, None, counter
         self.shadow: Assignment | None = None
         self.brought: str | None = None  # lies ready in the spare slot
+        self.withdrawn: Withdrawn | None = None
         self.assignment: Assignment | None = None
         self.progress: Progress | None = None
         self.refused = 0  # messages that were not the director's, or not for this device
@@ -177,12 +179,14 @@ class SimulatedDevice:
             progress=self.progress,
             active=self.active,
             last_good=self.last_good,
+            withdrawn=self.withdrawn,
         )
 
     def _recall(self, memory: Memory) -> None:
         self._epoch, self._seq, self._prev = memory.epoch, memory.next_seq, base64.b64decode(memory.prev)
         self._unacked = {n: _Waiting(base64.b64decode(e), 0.0) for n, e in memory.unacknowledged.items()}
         self.counter, self.active, self.last_good = memory.counter, memory.active, memory.last_good
+        self.withdrawn = memory.withdrawn
         if memory.progress is not None and memory.progress.phase in FINAL_PHASES:
             # an installation that was under way begins again with the answer to its hello
             self.assignment, self.progress = memory.assignment, memory.progress
@@ -203,7 +207,8 @@ class SimulatedDevice:
         if assignment.device != self.id:
             self.refused += 1
             return []
-        return self._assigned(assignment, now_s)
+        parted = [] if assignment.withdrawn is None else self._withdraw(assignment.withdrawn, now_s)
+        return parted + self._assigned(assignment, now_s)
 
     def due(self, now_s: float) -> list[Outgoing]:
         """What is to be said by now."""
@@ -276,6 +281,24 @@ class SimulatedDevice:
             if made_s:
                 self.lags_s.append(now_s - made_s)
 
+    def _withdraw(self, word: Withdrawn, now_s: float) -> list[Outgoing]:
+        """Part from what the fleet has withdrawn."""
+        if self.withdrawn is not None and word.n <= self.withdrawn.n:
+            return []  # an old word
+        self.withdrawn = word
+        if self.last_good is not None and self.last_good.bundle in word.bundles:
+            self.last_good = None
+        if self.active is not None and self.active.bundle in word.bundles:
+            self.active, self.last_good = self.last_good, None
+        if self.brought in word.bundles:
+            self.brought = None
+        assigned = self.assignment
+        if assigned is not None and assigned.bundle in word.bundles and self.progress is not None:
+            self._later = []
+            done = self.progress.phase in (Phase.CONFIRMED, Phase.SHADOW)
+            return [self._tell(Phase.ROLLED_BACK if done else Phase.REFUSED, "withdrawn", now_s)]
+        return [self._state("status", now_s)]
+
     def _assigned(self, assignment: Assignment, now_s: float) -> list[Outgoing]:
         highest = -1 if self.assignment is None else self.assignment.number
         if assignment.number < highest:
@@ -290,6 +313,8 @@ class SimulatedDevice:
             return [self._tell(Phase.CONFIRMED, "", now_s)] if assignment.number else []
         if self.active is not None and self.active.bundle == assignment.bundle:
             return [self._tell(Phase.CONFIRMED, "", now_s)]
+        if self.withdrawn is not None and assignment.bundle in self.withdrawn.bundles:
+            return [self._tell(Phase.REFUSED, "withdrawn", now_s)]
         if assignment.counter < self.counter and not assignment.permit_downgrade:
             return [self._tell(Phase.REFUSED, "downgrade", now_s)]
         if assignment.shadow is not None and self.active is None:
@@ -347,7 +372,8 @@ class SimulatedDevice:
                 "active": self.active,
                 "progress": self.progress,
                 "time_ms": round(now_s * 1000),
-                "knows": (Knows.SHADOW, Knows.HOLD),
+                "knows": (Knows.SHADOW, Knows.HOLD, Knows.WITHDRAWN),
+                "withdrawn": self.withdrawn.n if self.withdrawn is not None else 0,
             }
         )
         return Outgoing(where, seal(state, where, self.key))

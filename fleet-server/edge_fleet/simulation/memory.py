@@ -23,7 +23,8 @@ from pydantic import Field
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import ActiveModel, Assignment, EnrolAnswer, Epoch, Progress
-from edge_contracts.model import Frozen, Identifier, parse_json
+from edge_contracts.model import Frozen, Identifier, later, parse_json
+from edge_contracts.withdrawal import Withdrawn
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.keys import write_secret
 
@@ -73,6 +74,7 @@ class Memory(Frozen):
     progress: Progress | None = None
     active: ActiveModel | None = None
     last_good: ActiveModel | None = None
+    withdrawn: Withdrawn | None = later(None)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from edge_contracts.sketch import Drift
-from edge_fleet.assignment import State
+from edge_fleet.assignment import WITHDRAWN, State
 from edge_fleet.evidence import BundleFacts, Exposure, Reading, drifts_of, sum_up
+from edge_fleet.lineage.withdrawn import told
 from edge_fleet.rollouts.readings import load_facts, reading_of
 from edge_fleet.schema import assignments, devices, windows
 from edge_fleet.standings.condition import ORDER, SILENT_AFTER_S, Condition, Health, condition
@@ -141,21 +142,19 @@ def _judged(
     own: list[Reading] = [reading_of(window) for window in found if window.bundle == bundle]
     recent = sum_up(own)
     drifts = drifts_of(facts[bundle].baseline, own) if bundle in facts else ()
-    told = next((window.drifting for window in reversed(found) if window.bundle == bundle), ())
-    return Judgement(
-        row.id,
-        condition(
-            now_ms / 1000,
-            None if row.last_seen_ms is None else row.last_seen_ms / 1000,
-            row.revoked_ms is not None,
-            phase,
-            recent,
-            drifts,
-            told,
-        ),
+    drifted = next((window.drifting for window in reversed(found) if window.bundle == bundle), ())
+    found_so = condition(
+        now_ms / 1000,
+        None if row.last_seen_ms is None else row.last_seen_ms / 1000,
+        row.revoked_ms is not None,
+        phase,
         recent,
         drifts,
+        drifted,
     )
+    if found_so.health is Health.IDLE and not bundle and told(row.state):
+        found_so = Condition(Health.IDLE, "no model answers: what ran here was withdrawn")
+    return Judgement(row.id, found_so, recent, drifts)
 
 
 def _phases(connection: Connection, names: Sequence[str]) -> dict[str, State]:
@@ -170,7 +169,8 @@ def _phases(connection: Connection, names: Sequence[str]) -> dict[str, State]:
     rows = connection.execute(
         select(own.device, own.phase)
         .join(last, (own.device == last.c.device) & (own.number == last.c.number))
-        .where(own.bundle.is_not(None))
+        # one whose model was withdrawn has done as it was told
+        .where(own.bundle.is_not(None), own.code != WITHDRAWN)
     )
     return {row.device: State(row.phase) for row in rows}
 

@@ -131,7 +131,7 @@ def _rollouts(fleet: Running, deeds: Deeds) -> None:
 
 
 def _releases_alerts_and_data(fleet: Running, deeds: Deeds) -> None:
-    for step in ("approve", "retire", "reopen"):
+    for step in ("approve", "retire", "reopen", "withdraw"):
         deeds(f"/api/v1/lineage/{step}", {"release": "digits@2", "why": "w"})
     page = {"report": ("report.html", b"<!doctype html><html><body>x</body></html>", "text/html")}
     deeds("/api/v1/lineage/report", {"release": "digits@2"}, upload=page)

@@ -144,6 +144,36 @@ def test_two_operators_at_once_see_each_other_and_a_stale_order_is_refused_kindl
         assert anna.complaints == [] and anna.elsewhere == [] and carl.elsewhere == []
 
 
+def test_a_version_is_switched_off_from_its_page(fleet: Running, rows: FleetRows, browser: Browser) -> None:
+    rows.publish("4")
+    operator = Operator(fleet.server)
+    raw = {
+        "format": "edgefleet.rollout/1",
+        "release": "digits@4",
+        "select": "device=cam-0",
+        "stages": ["100%"],
+    }
+    rollout = operator.create(parse_plan(raw), "anna")
+    operator.start(rollout, "anna")
+    answer(fleet, rows, rollout)
+    with person(browser, fleet.url, fleet.token("operator", label="anna")) as anna:
+        page = anna.page
+        page.goto("/console/models/digits@4")
+        page.get_by_role("link", name="Withdraw").click()
+        expect(page.get_by_text("answer nothing until they are given another release")).to_be_visible()
+        expect(page.get_by_role("link", name=rollout, exact=True)).to_be_visible()
+        page.get_by_label("Why").fill("it sees ghosts")
+        page.get_by_role("button", name="Switch it off").click()
+        off = page.get_by_role("region", name="Withdrawn")
+        expect(off).to_contain_text("it sees ghosts")
+        expect(off).to_contain_text("0 of 1 device that had it have stopped")
+        expect(off.get_by_role("row", name="cam-0")).to_contain_text("too old to be told")
+        expect(page.get_by_role("link", name="Withdraw")).to_have_count(0)
+        page.goto(f"/console/rollouts/{rollout}")
+        phase(page, "aborted")
+        assert anna.complaints == [] and anna.elsewhere == []
+
+
 def is_read(route: object) -> bool:
     """Whether a page reads itself again, as the script does: no navigation."""
     request = route.request  # type: ignore[attr-defined]

@@ -86,6 +86,30 @@ def test_the_stage_is_changed_by_who_may_and_by_nobody_else(
         assert approver.post("/console/models/digits@2/burn", data={"csrf": csrf(after)}).status_code == 404
 
 
+def test_a_release_is_withdrawn_by_an_operator_with_a_reason_and_by_nobody_without_the_right(
+    fleet: Running, operator: httpx.Client, rows: FleetRows
+) -> None:
+    path = "/console/models/digits@3/withdraw"
+    rows.publish("3")
+    with visitor(fleet, fleet.token("viewer")) as viewer:
+        page = viewer.get("/console/models/digits@3").text
+        assert 'id="withdraw"' not in page
+        assert viewer.post(path, data={"csrf": csrf(page), "why": "x"}).status_code == 403
+    page = operator.get("/console/models/digits@3").text
+    assert f'href="{path.replace("@", "%40")}"' in page or f'href="{path}"' in page
+    asked = operator.get(path).text
+    assert "the others answer nothing until they are given another release" in asked
+    refused = operator.post(path, data={"csrf": csrf(asked), "why": "  "})
+    assert (refused.status_code, "a reason is needed" in refused.text) == (400, True)
+    done = operator.post(path, data={"csrf": csrf(asked), "why": "it sees ghosts"})
+    assert done.status_code == 303, done.text
+    after = operator.get("/console/models/digits@3").text
+    assert "it sees ghosts" in after and 'id="withdraw"' not in after
+    assert "0 of 0 devices that had it have stopped" in after
+    again = operator.post(path, data={"csrf": csrf(after), "why": "twice"})
+    assert (again.status_code, "that is withdrawn cannot be withdrawn" in again.text) == (409, True)
+
+
 REPORT = b"<!doctype html><title>digits 1</title><script>alert(1)</script><h1>Converted</h1>"
 
 

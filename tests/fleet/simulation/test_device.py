@@ -19,6 +19,7 @@ from edge_contracts.messages import (
     unseal,
 )
 from edge_contracts.topics import Channel, topic
+from edge_contracts.withdrawal import Withdrawn
 from edge_fleet.simulation.device import Behaviour, Outgoing, SimulatedDevice
 
 DIRECTOR, KEY = PrivateKey.generate(), PrivateKey.generate()
@@ -146,3 +147,27 @@ def test_what_is_to_lie_ready_is_switched_to_without_a_download(device: Simulate
     assert give(device, 3, B, 1020) == [Phase.RECEIVED]
     assert phases(device.due(1022)) == [Phase.TRIAL, Phase.CONFIRMED]
     assert device.active.bundle == B
+
+
+def test_it_parts_from_what_is_withdrawn_and_takes_it_from_nobody(device: SimulatedDevice) -> None:
+    give(device, 1, A, 100)
+    device.due(200)
+    word = Withdrawn(n=3, bundles=(A,))
+    assert give(device, 1, A, 201, withdrawn=word)[0] is Phase.ROLLED_BACK
+    assert (device.active, device.progress and device.progress.code) == (None, "withdrawn")
+    assert give(device, 2, A, 202) == [Phase.REFUSED]
+    assert give(device, 3, B, 203, withdrawn=Withdrawn(n=2)) == [Phase.DOWNLOADING]
+    device.due(300)
+    assert device.active is not None and device.active.bundle == B
+    assert give(device, 4, A, 301, withdrawn=Withdrawn(n=4), permit_downgrade=True)[-1] is Phase.DOWNLOADING
+
+
+def test_it_goes_back_to_the_one_before_and_remembers_the_word(device: SimulatedDevice) -> None:
+    for number, bundle in ((1, A), (2, B)):
+        give(device, number, bundle, 100 * number)
+        device.due(100 * number + 50)
+    give(device, 2, B, 300, withdrawn=Withdrawn(n=1, bundles=(B,)))
+    assert device.active is not None and device.active.bundle == A
+    memory = device.memory()
+    again = SimulatedDevice("cam-1", "f", KEY, DIRECTOR.public, ("arm-cpu",), memory=memory)
+    assert state(again.hello(400)).withdrawn == 1
