@@ -88,7 +88,8 @@ def listening(address: Address) -> Iterator[socket.socket]:
         AddressInUse: Somebody else listens there, or the address is not of this machine.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    # the protocol by name: asyncio sets TCP_NODELAY on none of another, and every answer waits 40 ms
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((address.host, address.port))
