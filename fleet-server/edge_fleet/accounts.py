@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, func, select
 
@@ -18,17 +18,35 @@ from edge_fleet.brokers.base import (
     Broker,
     Door,
     device_account,
+    is_device,
     server_account,
     subscriber_account,
 )
 from edge_fleet.keys import ServerKeys
 from edge_fleet.schema import device_keys, devices, tokens
+from edge_fleet.storage.bulk import rows_of
 from edge_fleet.store import Store
 
 log = logging.getLogger(__name__)
 
 SERVER_SALT = "server"
 IN_EFFECT_TIMEOUT_S = 5.0
+# mosquitto reads all its accounts again at each change, 100,000 in 0.2 s, and serves nobody meanwhile: it
+# gets as long to serve
+REST_S_PER_ACCOUNT = 4e-6
+
+
+@dataclass
+class _Waiting:
+    """What the broker has not been given yet.
+
+    Args:
+        whole: More than devices that came and went.
+    """
+
+    added: dict[str, Account] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    whole: bool = False
 
 
 class Accounts:
@@ -56,6 +74,8 @@ class Accounts:
         self._store, self._keys, self._fleet, self._broker = store, keys, fleet, broker
         self._lock, self._counting = threading.Lock(), threading.Lock()
         self._asked = self._applied = 0
+        self._waiting = _Waiting()
+        self._count, self._next_at = 0, 0.0  # accounts that it has; when it may get others, monotonic
 
     def server(self) -> Account:
         """The server's own account."""
@@ -84,6 +104,7 @@ class Accounts:
             subscribers = self._in_time(connection)
             shown, self._left = self._certificates(connection), self._left_keys(connection)
         self._subscribers = frozenset(subscribers)
+        self._count = len(device_rows)
         return [
             self.server(),
             *(self.device(row.id, row.credential, shown.get(row.id, ())) for row in device_rows),
@@ -118,11 +139,16 @@ class Accounts:
         )
         return list(connection.execute(query.order_by(tokens.c.id)).scalars())
 
-    def apply(self, wanted: Account | None = None) -> bool:
+    def apply(self, wanted: Account | None = None, gone: str = "") -> bool:
         """Give the broker the accounts as they are now.
 
+        Those who come together are given together, and a broker that takes long to read its accounts gets
+        time to serve in between. A device that came or went is a change of that one; whatever else makes the
+        whole list anew.
+
         Args:
-            wanted: Wait until the broker lets this one in.
+            wanted: The one that came: wait until the broker lets it in.
+            gone: The device that was put out.
 
         Returns:
             False when it did not in time (a broker that is down reads them when it starts).
@@ -130,12 +156,16 @@ class Accounts:
         with self._counting:
             self._asked += 1
             mine = self._asked
+            if wanted is not None and is_device(wanted):
+                self._waiting.added[wanted.user] = wanted
+            elif gone:
+                self._waiting.removed.add(gone)
+            else:
+                self._waiting.whole = True
         with self._lock:  # an older list must not overwrite a newer one
             if self._applied < mine:  # else one who came later has taken our change along
-                asked = self._asked
-                self._prepare()
-                self._broker.update(self.listed())
-                self._applied = asked
+                time.sleep(max(0.0, self._next_at - time.monotonic()))
+                self._give()
         if wanted is None or not self._broker.keeps_accounts:
             return True
         trial = self._broker.trial(wanted)
@@ -146,6 +176,29 @@ class Accounts:
             time.sleep(0.02)
         log.warning("account not in effect yet", extra={"user": wanted.user})
         return False
+
+    def _give(self) -> None:
+        """Hand over what waits."""
+        with self._counting:
+            asked, waiting = self._asked, self._waiting
+            self._waiting = _Waiting()
+        try:
+            self._prepare()
+            if waiting.whole or not self._broker.change(self._enrolled(waiting.added), waiting.removed):
+                self._broker.update(self.listed())
+        except BaseException:
+            with self._counting:
+                self._waiting.whole = True  # nobody knows how far it came
+            raise
+        self._count += len(waiting.added)
+        self._applied, self._next_at = asked, time.monotonic() + self._count * REST_S_PER_ACCOUNT
+
+    def _enrolled(self, added: Mapping[str, Account]) -> list[Account]:
+        """Those that were not put out since they came."""
+        names = [(name,) for name in added]
+        with self._store.read() as connection:
+            rows = rows_of(connection, devices, ("id",), names, ("id", "revoked_ms"))
+        return [added[row[0]] for row in rows if row[1] is None]
 
 
 def lets_in(door: Door, account: Account, timeout_s: float = 2.0) -> bool:

@@ -22,7 +22,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from edge_contracts.topics import FROM_DEVICE
 from edge_fleet.accounts import connect_packet, lets_in
 from edge_fleet.brokers import tether
-from edge_fleet.brokers.account_files import password_line, rights
+from edge_fleet.brokers.account_files import AccountFiles, password_line, rights
 from edge_fleet.brokers.base import (
     MAX_PACKET_BYTES,
     Account,
@@ -308,6 +308,65 @@ def test_accounts_come_and_go_without_cutting_the_others(running: Running) -> No
         eventually(lambda: d1.got, "a message on the connection that stayed")
     running.broker.update(ACCOUNTS)
     eventually(lambda: lets_in(running.broker.door, D2), "the account again")
+
+
+def test_single_accounts_come_and_go_as_well_as_all(running: Running) -> None:
+    added = [device_account("f", f"e{n}", f"secret{n}") for n in range(3)]
+    with running.client(D1, ["edge/v1/f/d1/ack"]) as d1, running.client(D2) as d2:
+        for account in added:
+            assert running.broker.change([account, account], set())
+            eventually(lambda: lets_in(running.broker.door, account), "the new account")  # noqa: B023
+        with running.client(added[0], ["edge/v1/f/e0/ack", "edge/v1/f/d1/ack"]) as one:
+            assert running.link.publish("edge/v1/f/e0/ack", b"mine")
+            running.probe()
+            eventually(lambda: one.got, "its own message")
+            running.heard.clear()
+            one.client.publish("edge/v1/f/e0/hello", b"x", qos=1).wait_for_publish(5)
+            one.client.publish("edge/v1/f/d1/hello", b"forged", qos=1)
+            eventually(lambda: running.heard, "its word")
+            running.probe()
+            assert [topic for topic, _ in running.heard if "hello" in topic] == ["edge/v1/f/e0/hello"]
+        assert not lets_in(running.broker.door, device_account("f", "e1", "secret2"))
+        if not running.broker.change([], {"d2", "e1"}):
+            running.broker.update([SERVER, D1, SUBSCRIBER, added[0], added[2]])
+        eventually(lambda: not lets_in(running.broker.door, added[1]), "the end of an account")
+        eventually(lambda: not d2.client.is_connected(), "the end of its connection")
+        assert lets_in(running.broker.door, added[2])
+        assert d1.client.is_connected() and running.link.is_up
+    # a subscriber's rights are its own: the list is made anew
+    assert running.kind == "nats" or not running.broker.change([subscriber_account("f", "s2", "x")], set())
+    running.broker.update(ACCOUNTS)
+    eventually(lambda: lets_in(running.broker.door, D2), "the account again")
+
+
+def test_a_list_of_users_that_was_written_by_another_is_made_anew(tmp_path: Path) -> None:
+    broker = NatsBroker(tmp_path, Address("127.0.0.1", free_loopback_port()), None, lambda: None)
+    assert not broker.change([D1], set())  # nothing was written yet
+    broker.update([SERVER])
+    assert broker.change([D1], set())
+    assert not broker.change([], {"d1"})
+    (tmp_path / "users.conf").write_text("users: []")
+    assert not broker.change([D2], set())
+
+
+def test_files_without_shared_rights_are_written_whole(tmp_path: Path) -> None:
+    files = AccountFiles(tmp_path, by_pattern=False)
+    files.write([SERVER, D1])
+    assert not files.change([D2], set())
+    shared = AccountFiles(tmp_path, by_pattern=True)
+    shared.write([SERVER])
+    assert not shared.change([D1], set()), "no device yet: nobody knows what all of them may"
+    shared.write([SERVER, D1])
+    assert not shared.change([device_account("other", "d2", "two")], set())
+    before = (tmp_path / "passwords").read_text()
+    assert shared.change([D2, D1], set())
+    after = (tmp_path / "passwords").read_text()
+    assert after.startswith(before) and [line.split(":")[0] for line in after.splitlines()][2:] == ["d2"]
+    assert shared.change([], {"d1"})
+    assert [line.split(":")[0] for line in (tmp_path / "passwords").read_text().splitlines()] == [
+        SERVER.user,
+        "d2",
+    ]
 
 
 def test_a_broker_that_is_killed_comes_back_empty_and_the_link_with_it(running: Running) -> None:

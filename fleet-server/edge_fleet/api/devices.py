@@ -68,7 +68,7 @@ def revoke_device(device: str, services: Shared, who: Operator) -> dict[str, Any
     """Put a device out of the fleet: its messages are refused, its connection is cut."""
     with services.store.write() as connection:
         revoke(connection, device, who.name, services.now_ms())
-    services.accounts.apply()
+    services.accounts.apply(gone=device)
     services.bus.publish("device", device=device)
     return {"device": device, "revoked": True}
 

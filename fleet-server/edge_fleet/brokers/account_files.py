@@ -10,14 +10,17 @@ import base64
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
-from edge_fleet.brokers.base import Account, is_device
+from edge_fleet.brokers.base import Account, is_device, is_name_of_device
 from edge_fleet.errors import BrokerFailed
 from edge_fleet.keys import write_secret
 
 PASSWORDS, RIGHTS = "passwords", "acl"
+_Rights: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]  # filters to publish and to subscribe, with %u
 # the passwords are 256 random bits, which no number of rounds could improve; and at every change of
 # accounts mosquitto, in its only thread, computes the hash of every client that is connected again
 _ROUNDS = 1
@@ -35,6 +38,7 @@ class AccountFiles:
         """Describe the files."""
         self.folder, self._by_pattern = folder, by_pattern
         self._lines: dict[tuple[str, str], str] = {}  # by user and password
+        self._shared: _Rights | None = None  # of every device, by the file that was written
 
     def write(self, accounts: Sequence[Account]) -> None:
         """Replace both, each all or nothing.
@@ -48,10 +52,48 @@ class AccountFiles:
             self._lines = {(a.user, a.password): before[a.user] for a in accounts if _is_of(a, before)}
         users = [(account.user, account.password) for account in accounts]
         self._lines = {one: self._lines.get(one) or password_line(*one) for one in users}
-        try:
+        self._shared = shared_rights(accounts) if self._by_pattern else None
+        with self._writing():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_secret(self.folder / RIGHTS, rights(accounts, self._by_pattern).encode())
-            write_secret(self.folder / PASSWORDS, "".join(self._lines.values()).encode())
+            self._write_passwords()
+
+    def change(self, added: Sequence[Account], removed: Collection[str]) -> bool:
+        """Add devices that share the rights of all, or take some away: the passwords are all that changes.
+
+        Returns:
+            False when it is not such a change; nothing was written.
+
+        Raises:
+            BrokerFailed: The folder cannot be written.
+        """
+        if self._shared is None or any(not is_name_of_device(user) for user in removed):
+            return False
+        if any(not is_device(account) or _pattern(account) != self._shared for account in added):
+            return False
+        new = {(account.user, account.password) for account in added} - self._lines.keys()
+        lines = {one: password_line(*one) for one in sorted(new)}
+        gone = set(removed)
+        with self._writing():
+            if gone:
+                kept = {one: line for one, line in self._lines.items() if one[0] not in gone}
+                self._lines = {**kept, **{one: line for one, line in lines.items() if one[0] not in gone}}
+                self._write_passwords()
+            elif lines:
+                # in one write; who reads it in between is told to read again
+                with (self.folder / PASSWORDS).open("ab", buffering=0) as stream:
+                    stream.write("".join(lines.values()).encode())
+                    os.fsync(stream.fileno())
+                self._lines.update(lines)
+        return True
+
+    def _write_passwords(self) -> None:
+        write_secret(self.folder / PASSWORDS, "".join(self._lines.values()).encode())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise BrokerFailed(
                 f"cannot write the broker's accounts in {self.folder}: {error.strerror}"
@@ -91,16 +133,22 @@ def rights(accounts: Sequence[Account], by_pattern: bool) -> str:
         by_pattern: Whether devices may share theirs. Not where certificates let a client in: one that was
             revoked must have no rights left, and the list of passwords does not keep it out.
     """
-    shared = {_pattern(account) for account in accounts if is_device(account)} if by_pattern else set()
-    if len(shared) != 1:
+    shared = shared_rights(accounts) if by_pattern else None
+    if shared is None:
         return "\n".join(_lines(account, ()) for account in accounts)
-    ((publish, subscribe),) = shared
+    publish, subscribe = shared
     others = (_lines(a, (*publish, *subscribe)) for a in accounts if not is_device(a))
     patterns = [f"pattern write {one}" for one in publish] + [f"pattern read {one}" for one in subscribe]
     return "\n".join([*others, *patterns, ""])
 
 
-def _pattern(account: Account) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def shared_rights(accounts: Sequence[Account]) -> _Rights | None:
+    """What all devices may, each under its own name; None when that differs, or there is none."""
+    found = {_pattern(account) for account in accounts if is_device(account)}
+    return found.pop() if len(found) == 1 else None
+
+
+def _pattern(account: Account) -> _Rights:
     """A device's rights with its name left open: mosquitto puts the user's in."""
     name = f"/{account.user}/"
     publish, subscribe = (

@@ -7,7 +7,7 @@ keeps the first two running. Nothing relies on what a broker remembers.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -134,6 +134,13 @@ class Broker(Protocol):
     def update(self, accounts: Sequence[Account]) -> None:
         """Replace the accounts; those that stay keep their connections, others are cut."""
 
+    def change(self, added: Sequence[Account], removed: Collection[str]) -> bool:
+        """Add accounts, and take users away, at the cost of those alone.
+
+        Returns:
+            False when it cannot be done so, and nothing was changed: `update` does it.
+        """
+
     def outage(self, seconds: float) -> None:
         """Kill it and keep it down: a rehearsal."""
 
@@ -172,7 +179,12 @@ def device_account(fleet: str, device: str, password: str) -> Account:
 
 def is_device(account: Account) -> bool:
     """Whether an account is a device's, by its name."""
-    return "." not in account.user
+    return is_name_of_device(account.user)
+
+
+def is_name_of_device(user: str) -> bool:
+    """Whether a user is a device."""
+    return "." not in user
 
 
 def subscriber_account(fleet: str, token_id: str, password: str) -> Account:

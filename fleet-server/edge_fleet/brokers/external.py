@@ -8,7 +8,7 @@ or, where a mosquitto shares a folder with the server (`--broker-files`), from t
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -64,6 +64,10 @@ class ExternalBroker:
         """Write the accounts, or nothing: its operator keeps them."""
         if self.files is not None:
             self.files.write(accounts)
+
+    def change(self, added: Sequence[Account], removed: Collection[str]) -> bool:
+        """Write what changed of the accounts, or nothing."""
+        return self.files is None or self.files.change(added, removed)
 
     def outage(self, seconds: float) -> None:
         """Refuse: it is not ours to kill."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from edge_fleet.brokers.account_files import AccountFiles
@@ -91,6 +91,13 @@ class MosquittoBroker(ManagedBroker):
         """Replace the accounts: SIGHUP reads them again."""
         self._accounts.write(accounts)
         self._child.signal(signal.SIGHUP)
+
+    def change(self, added: Sequence[Account], removed: Collection[str]) -> bool:
+        """Write the lines that change; SIGHUP reads all of them again."""
+        done = self._accounts.change(added, removed)
+        if done:
+            self._child.signal(signal.SIGHUP)
+        return done
 
     def _prepare(self) -> list[str]:
         config = _CONFIG.format(

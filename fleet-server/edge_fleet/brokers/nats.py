@@ -12,11 +12,12 @@ where the port asks for certificates the users are named after those that count 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,9 @@ authorization {{
 """
 
 
+_USERS, _END = "users.conf", "]\n"
+
+
 class NatsBroker(ManagedBroker):
     """One nats-server."""
 
@@ -73,6 +77,7 @@ class NatsBroker(ManagedBroker):
             exited: Called when it ended without being asked to.
         """
         self._folder, self._listen, self._tls = folder, listen, tls
+        self._listed: set[str] = set()  # accounts that are in the file
         # no certificate's serial: those that earlier runs of the server made for themselves count no more
         self._own = secrets.token_hex(20) if tls and tls.client_ca else ""
         super().__init__(Child("nats-server", self._prepare, (listen,), folder / "log", exited))
@@ -103,6 +108,17 @@ class NatsBroker(ManagedBroker):
         self._write_users(accounts)
         self._child.signal(signal.SIGHUP)
 
+    def change(self, added: Sequence[Account], removed: Collection[str]) -> bool:
+        """Add users to the end of the list; a list from which one is taken is written anew."""
+        new = {account.user: account for account in added if account.user not in self._listed}
+        if removed or not self._listed or self._own:  # certificates make several users of one
+            return False
+        if new and not _append(self._folder / _USERS, [_user(a, a.user, a.password) for a in new.values()]):
+            return False
+        self._listed |= new.keys()
+        self._child.signal(signal.SIGHUP)
+        return True
+
     def _prepare(self) -> list[str]:
         store = self._folder / "store"
         shutil.rmtree(store, ignore_errors=True)
@@ -120,7 +136,8 @@ class NatsBroker(ManagedBroker):
     def _write_users(self, accounts: Sequence[Account]) -> None:
         lines = ["users: ["]
         lines += [f"  {user}" for account in accounts for user in self._users(account)]
-        write_secret(self._folder / "users.conf", "\n".join([*lines, "]", ""]).encode())
+        write_secret(self._folder / _USERS, "\n".join([*lines, _END]).encode())
+        self._listed = {account.user for account in accounts}
 
     def _users(self, account: Account) -> list[str]:
         """An account as nats-server knows it: by its name, or one user for each of its certificates."""
@@ -147,6 +164,22 @@ def subject(mqtt_filter: str) -> str:
         if level != "+" and (not level or set(level) & set(".*>#+ \t\r\n")):
             raise ValueError(f"{mqtt_filter!r} has a level that a NATS subject cannot hold")
     return ".".join("*" if level == "+" else level for level in levels)
+
+
+def _append(path: Path, users: Sequence[str]) -> bool:
+    """Put users before the end of the list, in one write; False when the file does not end as we left it.
+
+    A reload in between may find it half written: nats-server keeps what it has, and is told to read again.
+    """
+    with path.open("r+b") as stream:
+        stream.seek(-len(_END), os.SEEK_END)
+        if stream.read() != _END.encode():
+            return False
+        stream.seek(-len(_END), os.SEEK_END)
+        stream.write(("".join(f"  {user}\n" for user in users) + _END).encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    return True
 
 
 def _user(account: Account, name: str, password: str) -> str:
