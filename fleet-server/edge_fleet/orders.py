@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from edge_contracts.messages import Progress
 from edge_fleet import assignment
 from edge_fleet.assignment import EVENT_OF, Event, State
+from edge_fleet.rollouts.standing import stand
 from edge_fleet.schema import assignments
 from edge_fleet.standings.due import touch
 
@@ -84,6 +85,7 @@ def issue(
 
 def mark_changed(connection: Connection, device: str) -> None:
     """Note that something about a device changed that rollouts look at, besides its assignments."""
+    stand(connection, device)
     connection.execute(update(assignments).where(assignments.c.device == device).values(change=NEXT_CHANGE))
 
 
@@ -132,6 +134,7 @@ def note(
     if (state, code, detail) != (row.phase, row.code, row.detail):
         told = {"phase": state, "code": code, "detail": detail, "changed_ms": now_ms}
         connection.execute(_CHANGE, {"device_": device, "number_": number, **told})
+        stand(connection, device)
         touch(connection, device, now_ms)
     return state
 

@@ -7,12 +7,15 @@ import json
 from typing import Any
 
 from fleet_rows import FITS, WRONG, FleetRows, digest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 
 from edge_contracts.messages import CHAIN_START
 from edge_contracts.sketch import bin_index
 from edge_fleet import schema
+from edge_fleet.audit import record
+from edge_fleet.migrations.versions.r0022_rollouts_are_counted import _STANDING
 from edge_fleet.storage.bulk import insert_many
+from edge_fleet.storage.rollups import roll_up
 from edge_fleet.store import Store, upsert
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -23,6 +26,7 @@ PORTION = 10_000
 _WINDOW = ("device", "epoch", "seq", "received_ms", "bundle", "artifact", "runtime", "start_ms", "end_ms",
            "duration_ms", "inferences", "errors", "refused", "reasons", "latency", "scalars", "golden_total",
            "golden_agree", "cpu_s", "rss_bytes", "temperature_c", "trial", "drifting")  # fmt: skip
+_MEMBER = ("rollout", "device", "stage", "bundle", "previous", "number", "back")
 _ASSIGNMENT = ("device", "number", "bundle", "rollout", "stage", "permit_downgrade", "expires_ms", "phase",
                "code", "detail", "created_ms", "changed_ms")  # fmt: skip
 
@@ -188,3 +192,91 @@ def _window(n: int, k: int, now_ms: int) -> tuple[Any, ...]:
         at - MINUTE_MS, at, MINUTE_MS, 400, int(n % 50 == 0), 0, "{}", json.dumps(latency),
         json.dumps({"input:x:mean": counts}), 0, 0, 1.0, 90 << 20, 50.0, False, "[]",
     )  # fmt: skip
+
+
+def roll_out(store: Store, devices: int, now_ms: int) -> None:
+    """Rollouts to a fleet of `enlarge`: r1 over, r2 taken back, r3 paused at a tenth of it, r4 a draft."""
+    made = [
+        ("r1", "2", "completed", 2, ("1%", "10%", "100%"), 1.0),
+        ("r2", "3", "rolled-back", 1, ("10%", "100%"), 1.0),
+        ("r3", "3", "paused", 1, ("1%", "10%", "100%"), 0.1),
+        ("r4", "3", "draft", -1, ("50%", "100%"), 0.0),
+    ]
+    for number, (rollout, version, phase, stage, shares, reach) in enumerate(made):
+        plan: dict[str, Any] = {
+            "format": "edgefleet.rollout/1",
+            "release": f"digits@{version}",
+            "stages": list(shares),
+        }
+        if phase == "paused":  # a server that looks at it lets it be
+            plan["gates"] = {}
+        if rollout == "r4":
+            plan["select"] = "site=yard|lab,profile=arm-cpu"
+        began = now_ms - (4 - number) * HOUR_MS
+        with store.write() as connection:
+            row = {
+                "id": rollout, "plan": plan, "counter": int(version), "phase": phase, "stage": stage,
+                "since_ms": began, "started_ms": began, "why": "as planned", "created_ms": began,
+                "created_by": "anna",
+            }  # fmt: skip
+            connection.execute(insert(schema.rollouts).values(row))
+            for index in range(stage + 1):
+                told = {"rollout": rollout, "stage": index, "begun_ms": began, "verdicts": []}
+                connection.execute(insert(schema.rollout_stages).values(told))
+            for step in range(stage + 2):
+                event = "failed" if phase == "rolled-back" and step > stage else "advanced"
+                was = "rolling-back" if event == "failed" else "running"
+                told = {"rollout": rollout, "at_ms": began, "event": event, "phase": was, "stage": stage,
+                        "actor": "conductor", "why": "as planned"}  # fmt: skip
+                connection.execute(insert(schema.rollout_steps).values(told))
+        _reach(store, rollout, version, round(reach * devices), 2 + 2 * number, began, stage, phase)
+    with store.write() as connection:
+        connection.execute(text(_STANDING))
+
+
+def furnish(store: Store, devices: int, now_ms: int) -> None:
+    """Alerts of a thousandth of the devices, a log of what people did, and the sums of all windows."""
+    with store.write() as connection:
+        rows = [
+            (rule, name_of(n), "warning", phase, 5.0, "nothing for 5 minutes", "{}", now_ms, now_ms, now_ms)
+            for phase, share in (("firing", 1000), ("resolved", 100))
+            for rule in ("silence",)
+            for n in range(0, devices, share)
+        ]
+        columns = ("rule", "subject", "level", "phase", "value", "why", "evidence", "since_ms", "fired_ms",
+                   "changed_ms")  # fmt: skip
+        insert_many(connection, schema.alerts, columns, rows)
+        for n in range(0, devices, 20):
+            record(connection, "token/enrol", "device enrolled", name_of(n), now_ms - 1000)
+    while True:
+        with store.write() as connection:
+            if not roll_up(connection, 20_000):
+                return
+
+
+def _reach(
+    store: Store, rollout: str, version: str, reached: int, number: int, at_ms: int, stage: int, phase: str
+) -> None:
+    """Every device of a rollout with its assignment, and the one that takes it back."""
+    undone = phase == "rolled-back"
+    for begin in range(0, reached, PORTION):
+        some = range(begin, min(begin + PORTION, reached))
+        given, members = [], []
+        for n in some:
+            where = 0 if n * 10 < reached else stage
+            bundle, before = digest(version, _profile(n)), digest("1", _profile(n))
+            state = _phase(n)
+            code = "golden-disagrees" if state == "refused" else ""
+            told = (rollout, where, False, 0)
+            given.append((name_of(n), number, bundle, *told, state, code, "", at_ms, at_ms))
+            if undone:
+                back = "unreachable" if _silent(n) else "confirmed"
+                given.append(
+                    (name_of(n), number + 1, before, *told, back, "", "", at_ms, at_ms + 100 * (n % 97))
+                )
+            members.append(
+                (rollout, name_of(n), where, bundle, before, number, number + 1 if undone else None)
+            )
+        with store.write() as connection:
+            insert_many(connection, schema.assignments, _ASSIGNMENT, given)
+            insert_many(connection, schema.rollout_members, _MEMBER, members)

@@ -13,10 +13,9 @@ from sqlalchemy import Connection, func, insert, select
 
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, Forbidden
-from edge_fleet.rollouts import candidates
+from edge_fleet.rollouts.outlook import outlook
 from edge_fleet.rollouts.phases import Phase
 from edge_fleet.rollouts.rows import Rollout, load
-from edge_fleet.rollouts.targets import goal
 from edge_fleet.schema import devices, meta, rollout_approvals
 from edge_fleet.store import upsert
 
@@ -69,8 +68,7 @@ def missing(connection: Connection, rollout: Rollout, now_ms: int) -> str:
     above = rule(connection)
     if above is None:
         return ""
-    targets = candidates.load_targets(connection, rollout, now_ms)
-    reaches = goal(rollout.id, rollout.plan.stages[-1], (), targets)
+    reaches = outlook(connection, rollout, now_ms).stages[-1]
     fleet = connection.execute(
         select(func.count()).select_from(devices).where(devices.c.revoked_ms.is_(None))
     ).scalar_one()

@@ -201,7 +201,7 @@ def model_page(connection: Connection, text: str) -> dict[str, Any]:
     Raises:
         NotFound: It has not been published.
     """
-    release = rows.shown(connection, text)
+    release = rows.shown(connection, text, devices=False)
     wanted = [bundle["digest"] for bundle in release["bundles"]]
     manifests: dict[str, Manifest] = {
         row.digest: manifest_of(row.manifest)

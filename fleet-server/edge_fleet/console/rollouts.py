@@ -13,17 +13,16 @@ from edge_fleet.console import charts, evidence
 from edge_fleet.console.forms import PAGE, Paged, offset, tell
 from edge_fleet.console.page import Visitor, answer, make_router
 from edge_fleet.console.session import Session
-from edge_fleet.rollouts import listing, progress, rows
+from edge_fleet.rollouts import listing, outlook, progress, rows
 from edge_fleet.rollouts.approvals import asked
-from edge_fleet.rollouts.candidates import load_targets
-from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.operator import Operator
 from edge_fleet.rollouts.phases import ENDED, RETURNING, TRANSITIONS, Event, Phase
 from edge_fleet.rollouts.plan_text import described
-from edge_fleet.rollouts.progress import Counts, Standing, Wanted
+from edge_fleet.rollouts.progress import Counts, Wanted
 from edge_fleet.rollouts.rows import Rollout
-from edge_fleet.rollouts.safety import as_json, time_to_safe
 from edge_fleet.rollouts.seen import Seen
+from edge_fleet.rollouts.standing import Standing
+from edge_fleet.rollouts.targets import Target
 from edge_fleet.schema import rollout_stages, rollout_steps
 from edge_fleet.services import Server
 
@@ -40,6 +39,7 @@ ORDERS: dict[str, tuple[Event, Callable[..., None]]] = {
 }
 # those that cannot be taken back are asked for on a page of their own, with a reason
 GRAVE = frozenset({"abort", "rollback"})
+REASONS = 20  # why devices are without a release, the most frequent
 RECENT = 30  # lines of the history that are shown unasked
 
 
@@ -91,22 +91,21 @@ def left_out(
     with services.store.read() as connection:
         found = rows.load(connection, rollout)
         ended = found.position.phase in ENDED | RETURNING
-        reached = {row.device for row in load_members(connection, rollout)}
-        targets = () if ended else load_targets(connection, found, now_ms)
-    without = [t for t in targets if t.device not in reached and (t.bundle is None or t.wait)]
-    by_reason: dict[str, int] = {}
-    for target in without:
-        told = target.reason or f"waits for {target.wait}"
-        by_reason[told] = by_reason.get(told, 0) + 1
+        reasons: list[tuple[str, int]] = []
+        without: list[Target] = []
+        if not ended:
+            seen, without = outlook.left_out(connection, found, now_ms, offset(page), PAGE)
+            reasons = seen.reasons
     return answer(
         visitor,
         "left_out.html",
         now_ms,
         rollout=found,
         ended=ended,
-        targets=without[offset(page) : offset(page) + PAGE],
-        reasons=sorted(by_reason.items(), key=lambda item: -item[1])[:20],
-        paged=Paged(page, len(without), {}),
+        targets=without,
+        reasons=reasons[:REASONS],
+        further=len(reasons) - REASONS,
+        paged=Paged(page, sum(count for _, count in reasons), {}),
     )
 
 
@@ -161,7 +160,7 @@ def overview(connection: Connection, found: Rollout, now_ms: int) -> dict[str, A
     phase = found.position.phase
     safety = None
     if counts.total[Standing.GOING_BACK] or counts.total[Standing.BACK] or counts.total[Standing.NOT_BACK]:
-        safety = as_json(time_to_safe(connection, found.id, load_members(connection, found.id)))
+        safety = progress.way_back(connection, found.id)
     return {
         "counts": counts,
         "stages": _stages(connection, found, counts),
@@ -215,9 +214,8 @@ def _stages(connection: Connection, found: Rollout, counts: Counts) -> list[dict
 
 def _draft(connection: Connection, found: Rollout, now_ms: int) -> dict[str, int]:
     """Whom a draft would reach."""
-    targets = load_targets(connection, found, now_ms)
-    reaches = sum(target.bundle is not None for target in targets)
-    return {"selected": len(targets), "reaches": reaches}
+    seen = outlook.outlook(connection, found, now_ms)
+    return {"selected": seen.selected, "reaches": seen.reaches}
 
 
 def _history(connection: Connection, rollout: str, most: int | None) -> tuple[int, list[Any]]:

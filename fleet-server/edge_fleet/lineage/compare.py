@@ -21,7 +21,6 @@ _HIGHER_IS_BETTER = frozenset({"agreement", "sqnr_db", "artifact"})
 class Measured:
     """What devices measured of one bundle, over all windows that they sent."""
 
-    devices: int
     inferences: int
     errors: int
     latency_p50_ms: float | None

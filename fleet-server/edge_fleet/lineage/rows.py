@@ -23,10 +23,14 @@ from edge_fleet.storage.rollups import DAY_S, FLEET, rolled_up_to
 from edge_fleet.store import upsert
 
 NEEDS_KEY = "software_needs"
+NOT_SUMMED_UP = 1_000  # of the newest windows, those that are read one by one
 
 
-def shown(connection: Connection, text: str) -> dict[str, Any]:
+def shown(connection: Connection, text: str, devices: bool = True) -> dict[str, Any]:
     """A release with everything that is known of it: stage and history, and what each bundle promises.
+
+    Args:
+        devices: Whether to count those that measured it, which takes the longer the more reported.
 
     Raises:
         NotFound: It has not been published.
@@ -48,7 +52,7 @@ def shown(connection: Connection, text: str) -> dict[str, Any]:
             {
                 **bundle,
                 **_promised(manifests[bundle["digest"]]),
-                "measured": _as_dict(connection, bundle["digest"]),
+                "measured": _as_dict(connection, bundle["digest"], devices),
             }
             for bundle in release["bundles"]
         ],
@@ -77,16 +81,24 @@ def _promised(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _as_dict(connection: Connection, digest: str) -> dict[str, Any] | None:
+def _as_dict(connection: Connection, digest: str, devices: bool) -> dict[str, Any] | None:
     found = measured(connection, digest)
-    return None if found is None else asdict(found)
+    if found is None:
+        return None
+    return {**asdict(found), **({"devices": reporting(connection, digest)} if devices else {})}
+
+
+def reporting(connection: Connection, digest: str) -> int:
+    """How many devices reported a bundle in windows that are still there."""
+    counted = select(func.count(windows.c.device.distinct())).where(windows.c.bundle == digest)
+    return int(connection.execute(counted).scalar_one())
 
 
 def measured(connection: Connection, digest: str) -> Measured | None:
     """What devices measured of a bundle; None when none has reported it.
 
-    Days that are over, and windows that were deleted after their time, are in the sums by day; only windows
-    that are in no sum yet are read one by one.
+    All windows are in the sums by day, but for the last that came: some of those are read one by one, so that
+    a small fleet sees what it has just measured. A large one sees it when it has been summed up.
     """
     own, day = windows.c, rollups.c
     of_days = connection.execute(
@@ -94,9 +106,10 @@ def measured(connection: Connection, digest: str) -> Measured | None:
             day.step_s == DAY_S, day.device == FLEET, day.bundle == digest
         )
     ).all()
+    newest = select(own.id).order_by(own.id.desc()).limit(NOT_SUMMED_UP)
     beyond = connection.execute(
         select(own.inferences, own.errors, own.latency).where(
-            own.bundle == digest, own.id > rolled_up_to(connection)
+            own.id > rolled_up_to(connection), own.id.in_(newest), own.bundle == digest
         )
     ).all()
     rows = [*of_days, *beyond]
@@ -106,9 +119,6 @@ def measured(connection: Connection, digest: str) -> Measured | None:
         QuantileSketch(bins={int(k): n for k, n in row.latency.items()}) for row in rows
     )
     return Measured(
-        devices=connection.execute(
-            select(func.count(own.device.distinct())).where(own.bundle == digest)
-        ).scalar_one(),
         inferences=sum(int(row.inferences) for row in rows),
         errors=sum(int(row.errors) for row in rows),
         latency_p50_ms=latency.quantile(0.5),

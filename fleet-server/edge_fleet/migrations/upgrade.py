@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from edge_fleet import schema
 from edge_fleet.errors import DatabaseMixed, DatabaseTooNew, MigrationFailed
+from edge_fleet.schema.choice import add_choice, drop_choice
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
                 schema.meta.insert().values(key=NUMBER_KEY, value=str(MANAGED_NUMBER)),
             )
             command.stamp(config_for(connection), newest)
+            add_choice(connection)
             return None, newest
         if found != newest:
             _run(connection, found, newest)
@@ -66,6 +68,7 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
                 f"the database says that it has revision {found}, but {faults[0]}{more}; "
                 "restore a backup, nothing was changed"
             )
+        add_choice(connection)
     return found, newest
 
 
@@ -93,6 +96,7 @@ def fill_empty(engine: Engine, revision: str, fill: Callable[[Connection], None]
         faults = differences(connection)
         if faults:
             raise DatabaseMixed(f"after the upgrade of the backup {faults[0]}; nothing was changed")
+        add_choice(connection)
 
 
 def found_revision(connection: Connection) -> str | None:
@@ -163,6 +167,7 @@ def _run(connection: Connection, found: str, newest: str) -> None:
     config = config_for(connection)
     try:
         command.stamp(config, found)
+        drop_choice(connection)
         command.upgrade(config, newest)
         _mark_managed(connection)
         if connection.dialect.name == "sqlite":

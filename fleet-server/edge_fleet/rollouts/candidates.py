@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, func, select
 
 from edge_contracts.messages import Knows
 from edge_fleet.assignment import FAILED, WITHDRAWN
@@ -23,7 +23,7 @@ PORTION = 500  # below every SQLite's limit of variables
 
 
 @dataclass(frozen=True)
-class _Claim:
+class Claim:
     """What another rollout at work names."""
 
     rollout: str
@@ -87,10 +87,15 @@ def load_devices(
             active=active_bundle(row.state),
             busy=busy.get(row.id),
             skipped=left_out.get(row.id, ""),
-            health=_health(row, phases.get(row.id), now_ms),
+            health=health_of(
+                phases.get(row.id) in FAILED,
+                row.last_seen_ms is None or now_ms - row.last_seen_ms > SILENT_AFTER_MS,
+                active_bundle(row.state),
+                bool(((row.state or {}).get("active") or {}).get("fallback")),
+            ),
             enrolled_s=row.enrolled_ms / 1000,
-            unable=_unable(row.state, published),
-            unready=_unready(row.state),
+            unable=unable((row.state or {}).get("knows") or (), active_bundle(row.state), published),
+            unready=unready((row.state or {}).get("knows") or ()),
         )
         for row in rows
     ]
@@ -115,47 +120,30 @@ def load_targets(connection: Connection, rollout: Rollout, now_ms: int) -> tuple
     )
 
 
-def overlap(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[str, str] | None:
-    """A device that another rollout of the same priority at work names too, and that rollout."""
-    mine = selector.parse(rollout.plan.select)
-    others = [
-        (claim.rollout, claim.named)
-        for claim in _claims(connection, rollout)
-        if claim.priority == rollout.plan.priority
-    ]
-    for device in load_devices(connection, rollout, now_ms) if others else ():
-        where = (device.id, device.profile, device.labels, device.health)
-        if mine.matches(*where):
-            for other_id, theirs in others:
-                if theirs.matches(*where):
-                    return device.id, other_id
-    return None
-
-
 def _ahead(connection: Connection, rollout: Rollout) -> list[tuple[str, selector.Selector]]:
     """The rollouts at work that come before this one, with what they name."""
     return [
         (claim.rollout, claim.named)
-        for claim in _claims(connection, rollout)
+        for claim in claims(connection, rollout)
         if claim.priority > rollout.plan.priority
     ]
 
 
-def _claims(connection: Connection, rollout: Rollout) -> list[_Claim]:
+def claims(connection: Connection, rollout: Rollout) -> list[Claim]:
     """What the other rollouts at work name; a plan of a later release is read as far as it can be."""
     rows = connection.execute(
         select(rollouts.c.id, rollouts.c.plan)
         .where(rollouts.c.phase.in_(list(WATCHED)), rollouts.c.id != rollout.id)
         .order_by(rollouts.c.created_ms, rollouts.c.id)
     )
-    claims = []
+    found = []
     for row in rows:
         try:
             named = selector.parse(str(row.plan.get("select", selector.ALL)))
-            claims.append(_Claim(row.id, named, int(row.plan.get("priority", 0))))
+            found.append(Claim(row.id, named, int(row.plan.get("priority", 0))))
         except ValueError:
             continue  # the look at that rollout reports it
-    return claims
+    return found
 
 
 def _claimed(device: targets.Device, before: list[tuple[str, selector.Selector]]) -> str | None:
@@ -178,30 +166,29 @@ def _newest_phases(connection: Connection) -> dict[str, str]:
     return {row.device: row.phase for row in rows}
 
 
-def _health(row: Row[Any], phase: str | None, now_ms: int) -> targets.Health:
-    if phase in FAILED:
+def health_of(failing: bool, silent: bool, active: str | None, degraded: bool) -> targets.Health:
+    """How a device does, as `select` may ask."""
+    if failing:
         return targets.Health.FAILING
-    if row.last_seen_ms is None or now_ms - row.last_seen_ms > SILENT_AFTER_MS:
+    if silent:
         return targets.Health.SILENT
-    if active_bundle(row.state) is None:
+    if active is None:
         return targets.Health.EMPTY
-    return targets.Health.DEGRADED if row.state["active"].get("fallback") else targets.Health.OK
+    return targets.Health.DEGRADED if degraded else targets.Health.OK
 
 
-def _unable(state: Mapping[str, Any] | None, published: frozenset[str]) -> str:
+def unable(knows: Collection[str], active: str | None, published: frozenset[str]) -> str:
     """Why a device cannot run a release as a shadow; "" when it can."""
-    if Knows.SHADOW not in ((state or {}).get("knows") or ()):
+    if Knows.SHADOW not in knows:
         return "its agent does not know shadows that are assigned"
-    active = active_bundle(state)
     if active is None:
         return "nothing answers there that it could run beside"
     return "" if active in published else "what answers there was not published here"
 
 
-def _unready(state: Mapping[str, Any] | None) -> str:
+def unready(knows: Collection[str]) -> str:
     """Why a device cannot have a release wait in its spare slot; "" when it can."""
-    knows = Knows.HOLD in ((state or {}).get("knows") or ())
-    return "" if knows else "its agent does not know how to wait with a release"
+    return "" if Knows.HOLD in knows else "its agent does not know how to wait with a release"
 
 
 def active_bundle(state: Mapping[str, Any] | None) -> str | None:

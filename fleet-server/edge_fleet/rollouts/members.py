@@ -82,7 +82,12 @@ def unskip(connection: Connection, rollout: str, device: str) -> None:
 def skipped(connection: Connection, rollout: str) -> dict[str, str]:
     """Devices that operators left out, with the reason for people."""
     rows = connection.execute(select(rollout_skips).where(rollout_skips.c.rollout == rollout))
-    return {row.device: f"left out by {row.actor}" + (f": {row.why}" if row.why else "") for row in rows}
+    return {row.device: told_of_skip(row.actor, row.why) for row in rows}
+
+
+def told_of_skip(actor: str, why: str) -> str:
+    """That an operator leaves a device out, for people."""
+    return f"left out by {actor}" + (f": {why}" if why else "")
 
 
 def load_members(connection: Connection, rollout: str, among: Sequence[str] | None = None) -> list[Reached]:

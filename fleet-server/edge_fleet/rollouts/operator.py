@@ -19,6 +19,7 @@ from edge_fleet.rollouts import candidates, rows
 from edge_fleet.rollouts.decision import decide, passes
 from edge_fleet.rollouts.engine import View
 from edge_fleet.rollouts.looking import evidence_of, look
+from edge_fleet.rollouts.outlook import left_out, overlap
 from edge_fleet.rollouts.phases import Event, Phase, TransitionInvalid, step
 from edge_fleet.rollouts.plan import RolloutPlan, at_s
 from edge_fleet.rollouts.rows import Rollout, RolloutChanged
@@ -199,16 +200,16 @@ def _always(event: Event) -> Meaning:
 
 def _require_free(connection: Connection, rollout: Rollout, now_ms: int) -> None:
     """See that it would reach somebody, and that none of its own priority is at work on its devices."""
-    chosen = candidates.load_targets(connection, rollout, now_ms)
-    other = candidates.overlap(connection, rollout, now_ms)
+    other = overlap(connection, rollout, now_ms)
     if other is not None:
         device, other_rollout = other
         raise Conflict(
             f"rollout {other_rollout} is at work on {device}, which {rollout.plan.select!r} names too; "
             "a device takes part in one rollout at a time (another priority would settle who comes first)"
         )
-    if not any(target.bundle for target in chosen):
-        reasons = "; ".join(f"{t.device}: {t.reason}" for t in chosen[:3])
+    seen, without = left_out(connection, rollout, now_ms, 0, 3)
+    if not seen.reaches:
+        reasons = "; ".join(f"{t.device}: {t.reason}" for t in without)
         raise Conflict(
             f"rollout {rollout.id} would reach no device: "
             + (reasons or f"none matches {rollout.plan.select!r}")

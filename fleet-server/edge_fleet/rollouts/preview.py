@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from edge_fleet.rollouts import candidates
 from edge_fleet.rollouts.approvals import Asked, asked
+from edge_fleet.rollouts.outlook import outlook, overlap
 from edge_fleet.rollouts.phases import Position
 from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.rollouts.rows import Rollout
-from edge_fleet.rollouts.targets import goal
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,12 @@ def preview(connection: Connection, plan: RolloutPlan, actor: str, now_ms: int) 
     """
     release = candidates.load_release(connection, plan.model, plan.version)
     draft = Rollout("", plan, release.counter, Position(), None, "", now_ms, actor, 0)
-    targets = candidates.load_targets(connection, draft, now_ms)
-    reasons: dict[str, int] = {}
-    for target in targets:
-        if target.bundle is None:
-            reasons[target.reason] = reasons.get(target.reason, 0) + 1
+    found = outlook(connection, draft, now_ms)
     return Preview(
-        selected=len(targets),
-        stages=tuple(
-            goal("", stage, (), targets, plan.held_back(index)) for index, stage in enumerate(plan.stages)
-        ),
-        waiting=sum(target.bundle is not None and target.wait != "" for target in targets),
-        without=tuple(sorted(reasons.items(), key=lambda item: -item[1])),
+        selected=found.selected,
+        stages=found.stages,
+        waiting=found.waiting,
+        without=tuple(found.without.most_common()),
         approvals=asked(connection, draft, now_ms),
-        busy=candidates.overlap(connection, draft, now_ms),
+        busy=overlap(connection, draft, now_ms),
     )

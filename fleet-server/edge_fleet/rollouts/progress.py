@@ -1,31 +1,24 @@
-"""The devices of rollouts, counted and a page at a time by the database: there may be 100,000 of them."""
+"""The devices of rollouts, counted and a page at a time by the database: there may be 100,000 of them.
+
+How each stands is kept beside it (`standing.py`), so counts and pages are read from one index.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, tuple_, union_all
 
-from edge_fleet.assignment import FAILED, SETTLED, State
-from edge_fleet.rollouts.candidates import PORTION
-from edge_fleet.schema import assignments, bundles, devices, rollout_members
+from edge_fleet.assignment import State
+from edge_fleet.rollouts.phases import RETURNING
+from edge_fleet.rollouts.standing import GONE, Standing
+from edge_fleet.schema import assignments, bundles, devices, rollout_members, rollout_steps
 
-
-class Standing(StrEnum):
-    """How a device of a rollout stands, for people: one word each."""
-
-    ON_ITS_WAY = "on-its-way"  # the release is: assigned, downloading or on trial
-    CONFIRMED = "confirmed"
-    FAILED = "failed"  # it refused the release, or went back by itself
-    SILENT = "silent"
-    GOING_BACK = "going-back"
-    BACK = "back"
-    NOT_BACK = "not-back"  # it is silent, or could not
-    LEFT_OUT = "left-out"  # by an operator
+PORTION = 500  # below every SQLite's limit of variables
+FEW = 5  # devices that are not back, named
 
 
 @dataclass(frozen=True)
@@ -65,34 +58,43 @@ class Counts:
         return self.total.total()
 
 
+@dataclass(frozen=True)
+class WayBack:
+    """How the last way back of a rollout went, or goes; see `safety.Safety`, which names every device.
+
+    Args:
+        began_ms: When the order to go back was stored.
+        why: What it was given for.
+        back: Devices that are back, those with nothing to go back to left out.
+        not_back: Those that are not.
+        few: Some of them, with the state of their way back.
+    """
+
+    began_ms: int
+    why: str
+    back: int
+    median_s: float | None
+    p95_s: float | None
+    last_s: float | None
+    not_back: int
+    few: tuple[tuple[str, str], ...]
+
+
 _own, _forth, _back = rollout_members.c, assignments.alias("forth"), assignments.alias("back")
-_STANDING: ColumnElement[str] = case(
-    (_own.left_as.is_not(None), Standing.LEFT_OUT.value),
-    (_back.c.phase == State.CONFIRMED, Standing.BACK.value),
-    (_back.c.phase.in_(list(SETTLED)), Standing.NOT_BACK.value),
-    (_own.back.is_not(None), Standing.GOING_BACK.value),
-    (_forth.c.phase.in_(list(FAILED)), Standing.FAILED.value),
-    (_forth.c.phase == State.UNREACHABLE, Standing.SILENT.value),
-    (_forth.c.phase == State.CONFIRMED, Standing.CONFIRMED.value),
-    else_=Standing.ON_ITS_WAY.value,
-)
 
 
 def count(connection: Connection, rollouts: Iterable[str]) -> dict[str, Counts]:
     """How the devices of these rollouts stand; revoked ones are not counted."""
     ids = list(rollouts)
     found: dict[str, dict[int, Counter[Standing]]] = {rollout: {} for rollout in ids}
-    standing = _STANDING.label("standing")
     for start in range(0, len(ids), PORTION):
         rows = connection.execute(
-            select(_own.rollout, _own.stage, standing, func.count().label("devices"))
-            .select_from(_joined())
-            .where(_own.rollout.in_(ids[start : start + PORTION]), devices.c.revoked_ms.is_(None))
-            .group_by(_own.rollout, _own.stage, "standing")
+            select(_own.rollout, _own.stage, _own.standing, func.count().label("devices"))
+            .where(_own.rollout.in_(ids[start : start + PORTION]), _own.standing != GONE)
+            .group_by(_own.rollout, _own.stage, _own.standing)
         )
         for row in rows:
-            counted = found[row.rollout].setdefault(row.stage, Counter())
-            counted[Standing(row.standing)] += row.devices
+            found[row.rollout].setdefault(row.stage, Counter())[Standing(row.standing)] += row.devices
     return {rollout: Counts(stages) for rollout, stages in found.items()}
 
 
@@ -100,10 +102,15 @@ def page(
     connection: Connection, rollout: str, wanted: Wanted, offset: int, most: int
 ) -> tuple[int, list[dict[str, Any]]]:
     """How many devices fit, and some of them, by stage and name."""
-    query = (
+    fitting = select(_own.device).where(_own.rollout == rollout, _own.standing != GONE)
+    fitting = _narrowed(fitting, rollout, wanted)
+    total = connection.execute(select(func.count()).select_from(fitting.subquery())).scalar_one()
+    # first which devices, by the index alone; then what else is shown of those few
+    ordered = fitting.order_by(_own.stage, _own.device).offset(offset).limit(most)
+    names = list(connection.execute(ordered).scalars())
+    rows = connection.execute(
         select(
             rollout_members,
-            _STANDING.label("standing"),
             _forth.c.phase,
             _forth.c.code,
             _forth.c.detail,
@@ -114,31 +121,83 @@ def page(
             devices.c.last_seen_ms,
             bundles.c.profile,
         )
-        .select_from(_joined().join(bundles, bundles.c.digest == _own.bundle))
-        .where(_own.rollout == rollout, devices.c.revoked_ms.is_(None))
+        .select_from(
+            rollout_members.join(_forth, and_(_forth.c.device == _own.device, _forth.c.number == _own.number))
+            .outerjoin(_back, and_(_back.c.device == _own.device, _back.c.number == _own.back))
+            .join(devices, devices.c.id == _own.device)
+            .join(bundles, bundles.c.digest == _own.bundle)
+        )
+        .where(_own.rollout == rollout, _own.device.in_(names))
+        .order_by(_own.stage, _own.device)
     )
-    query = _narrowed(query, wanted)
-    total = connection.execute(select(func.count()).select_from(query.order_by(None).subquery())).scalar_one()
-    rows = connection.execute(query.order_by(_own.stage, _own.device).offset(offset).limit(most))
     return total, [{**row, "standing": Standing(row["standing"])} for row in rows.mappings()]
 
 
-def _joined() -> FromClause:
-    return (
-        rollout_members.join(_forth, and_(_forth.c.device == _own.device, _forth.c.number == _own.number))
-        .outerjoin(_back, and_(_back.c.device == _own.device, _back.c.number == _own.back))
-        .join(devices, devices.c.id == _own.device)
+def way_back(connection: Connection, rollout: str) -> WayBack | None:
+    """How the last way back went; None when there was none."""
+    steps = rollout_steps.c
+    begun = connection.execute(
+        select(steps.at_ms, steps.why)
+        .where(steps.rollout == rollout, steps.phase.in_(list(RETURNING)))
+        .order_by(steps.id.desc())
+        .limit(1)
+    ).first()
+    if begun is None:
+        return None
+    goes = (
+        _own.rollout == rollout,
+        _own.standing != GONE,
+        _own.back.is_not(None),
+        _own.previous.is_not(None),
     )
+    seconds = _seconds(connection, goes, begun.at_ms)
+    late = select(_own.device, _back.c.phase).join(
+        _back, and_(_back.c.device == _own.device, _back.c.number == _own.back)
+    )
+    late = late.where(*goes, _own.standing != Standing.BACK, _back.c.phase != State.CONFIRMED)
+    not_back = connection.execute(select(func.count()).select_from(late.subquery())).scalar_one()
+    few = connection.execute(late.order_by(_own.device).limit(FEW)).all()
+    return WayBack(begun.at_ms, begun.why, *seconds, not_back, tuple((row.device, row.phase) for row in few))
 
 
-def _narrowed(query: Select[Any], wanted: Wanted) -> Select[Any]:
+def _seconds(
+    connection: Connection, goes: Sequence[ColumnElement[bool]], began_ms: int
+) -> tuple[int, float | None, float | None, float | None]:
+    """How many devices are back, and after how long half, 95 % and all of them were."""
+    # of one that an operator took out the word says that, and not whether it is back: its order does
+    out = select(_back.c.changed_ms.label("at_ms")).join(
+        rollout_members, and_(_back.c.device == _own.device, _back.c.number == _own.back)
+    )
+    back = union_all(
+        select(_own.standing_ms.label("at_ms")).where(*goes, _own.standing == Standing.BACK),
+        out.where(*goes, _own.standing == Standing.LEFT_OUT, _back.c.phase == State.CONFIRMED),
+    ).subquery()
+    total = connection.execute(select(func.count()).select_from(back)).scalar_one()
+    if not total:
+        return 0, None, None, None
+    place = func.row_number().over(order_by=back.c.at_ms).label("place")
+    ranked = select(back.c.at_ms, place).subquery()
+    middle, p95 = ((total + 1) // 2, total // 2 + 1), -(-95 * total // 100)
+    rows = connection.execute(select(ranked).where(ranked.c.place.in_((*middle, p95, total))))
+    after = {row.place: max(0.0, (row.at_ms - began_ms) / 1000) for row in rows}
+    return total, (after[middle[0]] + after[middle[1]]) / 2, after[p95], after[total]
+
+
+def _narrowed(query: Select[Any], rollout: str, wanted: Wanted) -> Select[Any]:
     if wanted.text:
-        parts = (_own.device, _forth.c.code, _forth.c.detail)
-        query = query.where(or_(*(part.icontains(wanted.text, autoescape=True) for part in parts)))
+        said = _forth.c.code.icontains(wanted.text, autoescape=True)
+        said |= _forth.c.detail.icontains(wanted.text, autoescape=True)
+        told = select(_forth.c.device, _forth.c.number).where(_forth.c.rollout == rollout, said)
+        query = query.where(
+            or_(
+                _own.device.icontains(wanted.text, autoescape=True),
+                tuple_(_own.device, _own.number).in_(told),
+            )
+        )
     if wanted.device:
         query = query.where(_own.device == wanted.device)
     if wanted.stage is not None:
         query = query.where(_own.stage == wanted.stage)
     if wanted.standing is not None:
-        query = query.where(_STANDING.in_([wanted.standing.value]))
+        query = query.where(_own.standing == wanted.standing)
     return query

@@ -27,6 +27,18 @@ class Term:
     values: frozenset[str]
     negated: bool
 
+    def holds(self, device: str, profile: Sequence[str], labels: Mapping[str, str], health: str) -> bool:
+        """Whether it is true of a device."""
+        if self.key == "profile":
+            has = not self.values.isdisjoint(profile)
+        elif self.key == "health":
+            has = health in self.values
+        elif self.key == "device":
+            has = device in self.values
+        else:
+            has = labels.get(self.key) in self.values
+        return has is not self.negated
+
 
 @dataclass(frozen=True)
 class Selector:
@@ -43,7 +55,7 @@ class Selector:
             profile: Its lineage, nearest first.
             health: How it does, in one word.
         """
-        return all(_holds(term, device, profile, labels, health) for term in self.terms)
+        return all(term.holds(device, profile, labels, health) for term in self.terms)
 
 
 def parse(text: str) -> Selector:
@@ -68,15 +80,3 @@ def parse(text: str) -> Selector:
             raise SelectorInvalid(f"selector term {part.strip()!r} has an empty value")
         terms.append(Term(key, alternatives, operator == "!="))
     return Selector(tuple(terms))
-
-
-def _holds(term: Term, device: str, profile: Sequence[str], labels: Mapping[str, str], health: str) -> bool:
-    if term.key == "profile":
-        has = not term.values.isdisjoint(profile)
-    elif term.key == "health":
-        has = health in term.values
-    elif term.key == "device":
-        has = device in term.values
-    else:
-        has = labels.get(term.key) in term.values
-    return has is not term.negated

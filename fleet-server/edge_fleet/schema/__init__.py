@@ -10,6 +10,7 @@ A change here comes with a revision in the same commit: see `migrations/__init__
 from edge_fleet.schema.access import *
 from edge_fleet.schema.alert import *
 from edge_fleet.schema.base import *
+from edge_fleet.schema.choice import *
 from edge_fleet.schema.device import *
 from edge_fleet.schema.release import *
 from edge_fleet.schema.review import *

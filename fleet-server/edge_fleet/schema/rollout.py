@@ -61,7 +61,11 @@ rollout_members = Table(
     Column("back", BigInteger),
     Column("retries", JSON, nullable=False, server_default="{}"),  # {cause: attempts after the first}
     Column("left_as", String(16)),  # reached.Left: an operator took it out
+    # since revision 0022: how the device stands and since when, from its assignments: rollouts/standing.py
+    Column("standing", String(16), nullable=False, server_default="on-its-way"),
+    Column("standing_ms", BigInteger, nullable=False, server_default="0"),
     Index("rollout_members_by_device", "device"),
+    Index("rollout_members_by_stage", "rollout", "stage", "device", "standing"),
 )
 
 # Devices that an operator left out of a rollout, reached or not.

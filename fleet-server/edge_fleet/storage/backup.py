@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import cbor2
-from sqlalchemy import Connection, MetaData, Table, select
+from sqlalchemy import Column, Connection, MetaData, Table, select
 
 from edge_contracts.bundle import sync_folder
 from edge_contracts.model import canonical_json
@@ -99,7 +99,9 @@ def _write(
                 for number, (count, chunk) in enumerate(_chunks(connection, table)):
                     add(f"{DATABASE}{table.name}/{number:06}.cbor", chunk)
                     rows += count
-                tables[table.name] = TableContent(columns=tuple(table.c.keys()), rows=rows)
+                tables[table.name] = TableContent(
+                    columns=tuple(column.name for column in columns_of(table)), rows=rows
+                )
             named = connection.execute(select(schema.bundles.c.archive)).scalars().all()
         for digest in sorted(named):
             path = archive_path(home.archives, digest)
@@ -134,11 +136,16 @@ def _tables(connection: Connection) -> Sequence[Table]:
     return found.sorted_tables
 
 
+def columns_of(table: Table) -> list[Column[Any]]:
+    """The columns that are written down: what the database works out by itself is not."""
+    return [column for column in table.c if column.computed is None]
+
+
 def _chunks(connection: Connection, table: Table) -> Iterator[tuple[int, bytes]]:
     chunk, count = io.BytesIO(), 0
     order = [table.c[column.name] for column in table.primary_key]
     result = connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE).execute(
-        select(table).order_by(*order)
+        select(*columns_of(table)).order_by(*order)
     )
     for row in result:
         chunk.write(cbor2.dumps(list(row)))

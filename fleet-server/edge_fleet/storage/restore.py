@@ -28,7 +28,7 @@ from edge_fleet.errors import BackupInvalid, HomeInvalid
 from edge_fleet.home import Home, load_home
 from edge_fleet.keys import write_secret
 from edge_fleet.migrations.upgrade import fill_empty
-from edge_fleet.storage.backup import ROWS_AT_ONCE, values_of
+from edge_fleet.storage.backup import ROWS_AT_ONCE, columns_of, values_of
 from edge_fleet.storage.backup_format import (
     FORMAT,
     MANIFEST,
@@ -145,7 +145,7 @@ def _fill(connection: Connection, folder: Path, manifest: BackupManifest) -> Non
     found.reflect(connection, only=lambda name, _: name in manifest.tables)
     for table in found.sorted_tables:
         columns = manifest.tables[table.name].columns
-        if set(columns) != set(table.c.keys()):
+        if set(columns) != {column.name for column in columns_of(table)}:
             raise BackupInvalid(f"the backup's {table.name} does not have the columns of {manifest.revision}")
         for column in table.c:
             if isinstance(column.type, JSON):

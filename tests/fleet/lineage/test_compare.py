@@ -34,7 +34,7 @@ def by_name(changes: list[Change]) -> dict[str, Change]:
 
 def test_a_bundle_does_not_differ_from_itself() -> None:
     assert compare(BEFORE, BEFORE) == []
-    same = Measured(2, 100, 1, 1.5, 2.5)
+    same = Measured(100, 1, 1.5, 2.5)
     assert compare(BEFORE, BEFORE, (same, same)) == []
 
 
@@ -77,7 +77,7 @@ def test_gates_latency_and_sources_are_compared() -> None:
     after = changed(
         evaluation={"int8": SCORE}, golden=golden, gates={"latency_p95_ms": 40}, provenance=origin
     )
-    measured = Measured(1, 90, 10, 2.0, 4.0), Measured(1, 100, 0, 2.0, 8.0)
+    measured = Measured(90, 10, 2.0, 4.0), Measured(100, 0, 2.0, 8.0)
     found = compare(BEFORE, after, measured)
     assert {c.section for c in found} == {"gates", "latency", "provenance"} < set(SECTIONS)
     names = by_name(found)

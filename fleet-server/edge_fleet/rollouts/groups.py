@@ -1,0 +1,193 @@
+"""A fleet as a rollout sees it, in groups of devices that it treats alike: counted by the database.
+
+What a device gets is `targets.resolve`'s to say, which is asked once for each group and not for 100,000
+devices. Devices of one group are alike in `devices.choice` and in whatever else this plan asks of them: the
+terms of the selectors that look at labels and names, the other rollout that they are in, who left them out.
+What depends on each device by its name - the arms of an experiment, a control group - has no groups;
+`candidates.load_targets` answers then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, or_, select
+
+from edge_fleet.assignment import FAILED
+from edge_fleet.rollouts import candidates, selector, targets
+from edge_fleet.rollouts.members import skipped, told_of_skip
+from edge_fleet.rollouts.phases import WATCHED
+from edge_fleet.rollouts.plan import Join
+from edge_fleet.rollouts.rows import Rollout
+from edge_fleet.rollouts.selector import Selector, Term
+from edge_fleet.rollouts.windows import LABEL
+from edge_fleet.schema import CHOICE, assignments, bundles, devices, rollout_members, rollout_skips, rollouts
+
+OF_THE_CHOICE = frozenset({"profile", "health"})  # keys of selectors that are no labels, nor names
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Devices that are alike.
+
+    Args:
+        device: Any of them, without its name.
+        count: How many there are.
+        claims: The other rollouts at work that name them.
+        stages: Indexes of the stages by label that name them.
+        key: What they are found again by.
+    """
+
+    device: targets.Device
+    count: int
+    claims: tuple[candidates.Claim, ...]
+    stages: frozenset[int]
+    key: Values
+
+
+class Groups:
+    """The devices that a rollout's selector names and that it has not reached."""
+
+    def __init__(self, connection: Connection, rollout: Rollout, now_ms: int) -> None:
+        """Ask nothing yet.
+
+        Args:
+            now_ms: For how devices do.
+        """
+        self._connection, self._rollout, self._now_ms = connection, rollout, now_ms
+        self._mine = selector.parse(rollout.plan.select)
+        self._claims = candidates.claims(connection, rollout)
+        self._stages = {
+            index: selector.parse(stage.label)
+            for index, stage in enumerate(rollout.plan.stages)
+            if stage.label is not None
+        }
+        asked = [self._mine, *(claim.named for claim in self._claims), *self._stages.values()]
+        terms = [term for one in asked for term in one.terms]
+        self._terms = {
+            (term.key, term.values): f"term_{number}"
+            for number, term in enumerate(terms)
+            if term.key not in OF_THE_CHOICE
+        }
+        self._asks_health = any(term.key == "health" for term in terms)
+        self._skips = bool(skipped(connection, rollout.id))
+
+    @cached_property
+    def found(self) -> tuple[Group, ...]:
+        """All of them."""
+        rows = self._rows
+        names = [column.name for column in rows.selected_columns if column.name != "device"]
+        inner = rows.subquery()
+        columns = [inner.c[name] for name in names]
+        counted = select(*columns, func.count().label("devices")).group_by(*columns)
+        published = frozenset(self._connection.execute(select(bundles.c.digest)).scalars())
+        groups = (self._group(row, published) for row in self._connection.execute(counted))
+        return tuple(group for group in groups if group is not None)
+
+    def names(self, group: Group, offset: int, most: int) -> list[str]:
+        """Some devices of a group, by name."""
+        inner = self._rows.subquery()
+        same = (inner.c[name].is_not_distinct_from(value) for name, value in group.key.items())
+        query = select(inner.c.device).where(*same).order_by(inner.c.device).offset(offset).limit(most)
+        return list(self._connection.execute(query).scalars())
+
+    @cached_property
+    def _rows(self) -> Select[Any]:
+        """Every device with what it is grouped by."""
+        own, rollout = devices.c, self._rollout
+        reached = exists().where(rollout_members.c.rollout == rollout.id, rollout_members.c.device == own.id)
+        columns: dict[str, ColumnElement[Any]] = {"device": own.id, "choice": CHOICE}
+        for (key, values), name in self._terms.items():
+            asked = own.id if key == "device" else own.labels[key].as_string()
+            columns[name] = case((asked.in_(sorted(values)), 1), else_=0)
+        if rollout.plan.join is Join.NEVER and rollout.started_ms is not None:
+            columns["late"] = case((own.enrolled_ms > rollout.started_ms, 1), else_=0)
+        if rollout.plan.windows:
+            columns["tz"] = own.labels[LABEL].as_string()
+        if self._others:
+            columns["busy"] = _busy(self._others)
+        if self._skips:
+            skip = rollout_skips.c
+            here = (skip.rollout == rollout.id) & (skip.device == own.id)
+            columns |= {name: select(skip[name]).where(here).scalar_subquery() for name in ("actor", "why")}
+        if self._asks_health:
+            silent = or_(
+                own.last_seen_ms.is_(None), own.last_seen_ms < self._now_ms - candidates.SILENT_AFTER_MS
+            )
+            columns |= {"silent": case((silent, 1), else_=0), "phase": _phase()}
+        labelled = (column.label(name) for name, column in columns.items())
+        return select(*labelled).where(own.revoked_ms.is_(None), ~reached)
+
+    @cached_property
+    def _others(self) -> list[str]:
+        query = select(rollouts.c.id).where(
+            rollouts.c.phase.in_(list(WATCHED)), rollouts.c.id != self._rollout.id
+        )
+        return list(self._connection.execute(query).scalars())
+
+    def _group(self, row: Row[*tuple[Any, ...]], published: frozenset[str]) -> Group | None:
+        """What a row says; None of devices that are not named."""
+        key: dict[str, Any] = dict(row._mapping)
+        count = key.pop("devices")
+        counter, active, degraded, knows_text, profile_text = key["choice"].split("\n", 4)
+        profile, knows = tuple(json.loads(profile_text)), json.loads(knows_text) or ()
+        health = candidates.health_of(
+            key.get("phase") in FAILED, bool(key.get("silent")), active or None, degraded == "1"
+        )
+        if not self._names(self._mine, key, profile, health):
+            return None
+        named = tuple(claim for claim in self._claims if self._names(claim.named, key, profile, health))
+        started_s = (self._rollout.started_ms or 0) / 1000
+        device = targets.Device(
+            id="",
+            profile=profile,
+            labels={LABEL: key["tz"]} if key.get("tz") is not None else {},
+            counter=int(counter),
+            active=active or None,
+            busy=key.get("busy"),
+            claimed=next((one.rollout for one in named if one.priority > self._rollout.plan.priority), None),
+            skipped=told_of_skip(key["actor"], key["why"]) if key.get("actor") is not None else "",
+            health=health,
+            enrolled_s=started_s + 1 if key.get("late") else started_s,
+            unable=candidates.unable(knows, active or None, published),
+            unready=candidates.unready(knows),
+        )
+        stages = (index for index, one in self._stages.items() if self._names(one, key, profile, ""))
+        return Group(device, count, named, frozenset(stages), key)
+
+    def _names(self, wanted: Selector, key: Values, profile: Sequence[str], health: str) -> bool:
+        return all(self._holds(term, key, profile, health) for term in wanted.terms)
+
+    def _holds(self, term: Term, key: Values, profile: Sequence[str], health: str) -> bool:
+        """What the database was not asked for follows from the choice."""
+        name = self._terms.get((term.key, term.values))
+        if name is None:
+            return term.holds("", profile, {}, health)
+        return bool(key[name]) is not term.negated
+
+
+def _busy(others: Sequence[str]) -> ColumnElement[Any]:
+    """Another rollout at work that a device takes part in."""
+    member = rollout_members.alias("busy_in")
+    return (
+        select(func.max(member.c.rollout))
+        .where(member.c.device == devices.c.id, member.c.rollout.in_(others), member.c.left_as.is_(None))
+        .scalar_subquery()
+    )
+
+
+def _phase() -> ColumnElement[Any]:
+    """Where the newest assignment of a device stands."""
+    newest = assignments.alias("newest")
+    return (
+        select(newest.c.phase)
+        .where(newest.c.device == devices.c.id)
+        .order_by(newest.c.number.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
