@@ -286,8 +286,7 @@ class Agent:
         self._service.stopping()
         self._updater.stop()
         self._engine.stop()
-        for window in self._keeper.windows(self._engine):
-            self._keep(window)
+        self._keep(*self._keeper.windows(self._engine))
         self._keeper.stop(self._engine)
         self.witness.stop()
         self._steward.serve_nothing()
@@ -361,18 +360,20 @@ class Agent:
 
     def _cut_window(self) -> None:
         window = self._engine.cut(self._steward.is_on_trial)
-        if window is not None:
-            self._keep(window)
-        for other in self._keeper.windows(self._engine):
-            self._keep(other)
+        active = [] if window is None else [window]
+        self._keep(*active, *self._keeper.windows(self._engine))
 
-    def _keep(self, record: Record) -> None:
-        if isinstance(record, messages.Window):
-            opened = self._steward.open
-            record = self._watch.judged(record, None if opened is None else opened.serving, monotonic())
-        self.witness.take(record)  # before the curtain: what is shown here is exact
+    def _keep(self, *records: Record) -> None:
+        """Put records into the telemetry: all of them for one wait for the disk."""
+        let_out: list[Record] = []
+        for record in records:
+            if isinstance(record, messages.Window):
+                opened = self._steward.open
+                record = self._watch.judged(record, None if opened is None else opened.serving, monotonic())
+            self.witness.take(record)  # before the curtain: what is shown here is exact
+            let_out += [record] if self._curtain is None else self._curtain.let_out(record)
         if self._reporter is not None:
-            self._reporter.keep(self._curtain.let_out(record) if self._curtain is not None else [record])
+            self._reporter.keep(let_out)
 
     def _describe(self, kind: str, outbox: Outbox) -> DeviceState:
         """Where the device stands, as hello and status say it."""

@@ -26,7 +26,9 @@ from time import monotonic
 from typing import Literal
 
 from edge_agent.errors import OutboxDamaged, OutboxUnwritable
-from edge_agent.telemetry.losses import Loss, loss_of, span_ms
+from edge_agent.telemetry import backlog
+from edge_agent.telemetry.backlog import Priority, priority_at
+from edge_agent.telemetry.losses import Loss, loss_of
 from edge_agent.telemetry.outbox_file import (
     SYNC_S,
     Durability,
@@ -35,7 +37,7 @@ from edge_agent.telemetry.outbox_file import (
     begin_epoch,
     read_losses,
 )
-from edge_agent.telemetry.room import Priority, Room, fitting, make, priority_of
+from edge_agent.telemetry.room import Room, fitting, make
 from edge_contracts import cose
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey
@@ -120,6 +122,7 @@ class Outbox:
         self._synced_s = monotonic()
         self._cannot_seal = self._owes = False
         self._pending = self._pending_bytes = self._sealed = self._sealed_bytes = self._acked = 0
+        self._next_number = 0
         self._look()
         if self.lost:
             self._own_up_later(Loss(self.lost, {}))
@@ -153,9 +156,7 @@ class Outbox:
         Raises:
             OutboxUnwritable: The disk is full or has failed; nothing was kept, and a Gap will say so.
         """
-        rows = [
-            (priority_of(record), record.kind, *span_ms(record), self._encode(record)) for record in records
-        ]
+        rows = [backlog.row_of(record, self._encode(record)) for record in records]
         try:
             try:
                 self._put(rows)
@@ -166,16 +167,18 @@ class Outbox:
             self._own_up_later(loss_of(records, UNKEPT))
             raise
 
-    def _put(self, rows: Sequence[tuple[int, str, int, int, bytes]]) -> None:
+    def _put(self, rows: Sequence[tuple[int, backlog.Row]]) -> None:
         now_s = monotonic()
         durable = self._file.durability is Durability.POWER or now_s - self._synced_s > SYNC_S
         with self._file.transaction(durable) as db:
             self._write_down_losses(db)
-            db.executemany(_INSERT, rows)
-            count, size = self._pending + len(rows), self._pending_bytes + sum(len(row[-1]) for row in rows)
+            backlog.put(db, self._next_number, rows)
+            count = self._pending + len(rows)
+            size = self._pending_bytes + sum(len(row[-1]) for _, row in rows)
             if count + self._sealed > self._limits.records or size > self._room_bytes:
                 count, size = self._make_room(db, count, size)
         self._unkept.clear()
+        self._next_number += len(rows)
         self._pending, self._pending_bytes = count, size
         if self._owes:
             self._dropped = _dropped(self._file.db)
@@ -250,18 +253,16 @@ class Outbox:
         log.error("outbox is older than the server's memory of it", extra={"epoch": self.epoch})
         with self._file.transaction(durable=True) as db:
             rows = db.execute("SELECT envelope FROM envelopes ORDER BY seq").fetchall()
-            first = db.execute("SELECT coalesce(min(id), 0) FROM pending").fetchone()[0]
             records = [
                 record
                 for (envelope,) in rows
                 for record in parse_payload(Telemetry, cose.parse(envelope).payload).recs
             ]
-            for place, record in enumerate(records, first - len(records)):
-                if isinstance(record, Gap):
-                    add_loss(db, Loss(record.reason, record.kinds, record.first_ms, record.last_ms))
-                    continue
-                row = (priority_of(record), record.kind, *span_ms(record), encode_record(record))
-                db.execute("INSERT INTO pending VALUES (?, ?, ?, ?, ?, ?)", (place, *row))
+            for gap in records:
+                if isinstance(gap, Gap):
+                    add_loss(db, Loss(gap.reason, gap.kinds, gap.first_ms, gap.last_ms))
+            others = (record for record in records if not isinstance(record, Gap))
+            backlog.give_back(db, [backlog.row_of(record, encode_record(record)) for record in others])
             db.execute("DELETE FROM envelopes")
             db.execute("DELETE FROM head")
             begin_epoch(db)
@@ -289,15 +290,16 @@ class Outbox:
             self._write_down_losses(db)
             losses = read_losses(db)
             while sealed < envelopes and size <= self._limits.size_bytes * SEALED_SHARE:
-                rows = db.execute(_NEXT, (MOST_RECORDS,)).fetchall()
-                urgent = bool(losses) or (bool(rows) and rows[0][1] == Priority.ALARM)
+                rows = backlog.following(db, MOST_RECORDS)
+                urgent = bool(losses) or (bool(rows) and priority_at(rows[0][0]) == Priority.ALARM)
                 if not (rows or losses) or not (urgent or envelopes - sealed > reserve):
                     break
                 rows = fitting(rows, most_bytes)
-                size += self._seal_one(db, losses, [record for _, _, record in rows])
-                db.executemany("DELETE FROM pending WHERE id = ?", [(row,) for row, _, _ in rows])
+                size += self._seal_one(db, losses, [record for _, record in rows])
+                if rows:
+                    backlog.take_out(db, rows[-1][0])
                 sealed, taken = sealed + 1, taken + len(rows)
-                taken_bytes += sum(len(record) for _, _, record in rows)
+                taken_bytes += sum(len(record) for _, record in rows)
                 losses = []
         self._unkept.clear()
         self._owes, self._dropped = False, _dropped(self._file.db)
@@ -320,7 +322,8 @@ class Outbox:
             "INSERT INTO envelopes VALUES (?, 'sealed', ?, ?, ?)", (seq, len(contents), envelope, value)
         )
         db.execute("UPDATE head SET next_seq = ?, chain = ?", (seq + 1, value))
-        db.execute("DELETE FROM losses")
+        if losses:
+            db.execute("DELETE FROM losses")
         return len(envelope)
 
     def _make_room(self, db: sqlite3.Connection, count: int, size: int) -> tuple[int, int]:
@@ -378,7 +381,7 @@ class Outbox:
         db = self._file.db
         epoch, acked = db.execute("SELECT epoch, acked FROM head").fetchone()
         self.epoch, self.next_seq, self._acked = str(epoch), _next_seq(db), int(acked)
-        self._dropped = _dropped(db)
+        self._dropped, self._next_number = _dropped(db), backlog.next_number(db)
         self._pending, self._pending_bytes = db.execute(_COUNT.format("record", "pending")).fetchone()
         self._sealed, self._sealed_bytes = db.execute(_COUNT.format("envelope", "envelopes")).fetchone()
         self._owes = bool(self._unkept) or db.execute("SELECT count(*) FROM losses").fetchone() != (0,)
@@ -392,6 +395,4 @@ def _dropped(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT dropped_records FROM head").fetchone()[0])
 
 
-_INSERT = "INSERT INTO pending (priority, kind, first_ms, last_ms, record) VALUES (?, ?, ?, ?, ?)"
-_NEXT = "SELECT id, priority, record FROM pending ORDER BY priority, id LIMIT ?"
 _COUNT = "SELECT count(*), coalesce(sum(length({})), 0) FROM {}"

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge_agent.errors import OutboxDamaged, OutboxUnwritable
+from edge_agent.telemetry import backlog
 from edge_agent.telemetry.losses import Loss
 from edge_contracts.messages import CHAIN_START
 
@@ -41,10 +42,6 @@ CREATE TABLE IF NOT EXISTS head (
 CREATE TABLE IF NOT EXISTS envelopes (
     seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, records INTEGER NOT NULL,
     envelope BLOB NOT NULL, chain BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS pending (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, priority INTEGER NOT NULL, kind TEXT NOT NULL,
-    first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, record BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS pending_by_priority ON pending (priority, id);
 CREATE TABLE IF NOT EXISTS losses (
     reason TEXT PRIMARY KEY, kinds TEXT NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS life (
@@ -146,7 +143,10 @@ class OutboxFile:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             self._syncs = True
-            db.executescript(_SCHEMA)
+            # some builds overwrite what they delete: every record would be written a third and a fourth time
+            db.execute("PRAGMA secure_delete = OFF")
+            db.executescript(_SCHEMA + backlog.SCHEMA)
+            backlog.bring_up_to_date(db)
             if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check found damage")
             if db.execute("SELECT count(*) FROM head").fetchone() == (0,):

@@ -9,36 +9,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import cbor2
 from pydantic import TypeAdapter
 
+from edge_agent.telemetry.backlog import least
 from edge_agent.telemetry.downsample import merged
 from edge_agent.telemetry.losses import Loss
-from edge_contracts.messages import Event, Record, Window, encode_record
+from edge_contracts.messages import Record, Window, encode_record
 
 FULL = "outbox full"
 _AT_ONCE = 256  # rows in memory
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 _WINDOWS = "SELECT id, record FROM pending WHERE kind = 'window' AND id > ? ORDER BY id LIMIT ?"
-_LEAST = "SELECT id, kind, first_ms, last_ms, length(record) FROM pending ORDER BY priority DESC, id LIMIT ?"
-
-
-class Priority(IntEnum):
-    """What goes first, and what is dropped last."""
-
-    ALARM = 0  # an event with a code: something is wrong
-    NOTICE = 1  # any other event
-    WINDOW = 2
-    SAMPLE = 3  # whatever else there may be one day
-
-
-def priority_of(record: Record) -> Priority:
-    """How important a record is."""
-    if isinstance(record, Event):
-        return Priority.ALARM if record.code else Priority.NOTICE
-    return Priority.WINDOW if isinstance(record, Window) else Priority.SAMPLE
 
 
 @dataclass
@@ -88,7 +71,7 @@ def make(db: sqlite3.Connection, room: Room) -> None:
         room.size += len(written) - len(encoded) - before[2]
         room.added_up += 1
     while not room.enough:
-        rows = db.execute(_LEAST, (_AT_ONCE,)).fetchall()
+        rows = least(db, _AT_ONCE)
         if not rows:
             return
         for row, kind, first_ms, last_ms, length in rows:
@@ -99,12 +82,12 @@ def make(db: sqlite3.Connection, room: Room) -> None:
             room.count, room.size = room.count - 1, room.size - length
 
 
-def fitting(rows: Sequence[tuple[int, int, bytes]], most_bytes: int) -> list[tuple[int, int, bytes]]:
+def fitting(rows: Sequence[tuple[int, bytes]], most_bytes: int) -> list[tuple[int, bytes]]:
     """The first of them that fit one envelope, one at least where there is any."""
     size = 0
-    chosen: list[tuple[int, int, bytes]] = []
+    chosen: list[tuple[int, bytes]] = []
     for row in rows:
-        size += len(row[2])
+        size += len(row[1])
         if chosen and size > most_bytes:
             break
         chosen.append(row)
