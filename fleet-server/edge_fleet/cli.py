@@ -176,6 +176,7 @@ def _add_groups() -> None:
         restore,
     ):
         cli.add_command(group)
+    cli.add_command(import_module("edge_fleet.access.director_cli").key)
     cli.add_command(import_module("edge_fleet.alerts.cli").alert)
     cli.add_command(import_module("edge_fleet.datasets.cli").dataset)
     cli.add_command(import_module("edge_fleet.simulation.simulate_cli").simulate)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, String, bindparam, func, select, update
 
-from edge_contracts.messages import CHAIN_START, DeviceState
+from edge_contracts.messages import CHAIN_START, DeviceState, Knows
 from edge_fleet.assignment import TransitionInvalid
 from edge_fleet.audit import record
 from edge_fleet.orders import note_progress
@@ -23,6 +23,8 @@ _NEWER = (
         state_n=bindparam("n_"),
         last_seen_ms=bindparam("last_seen_ms"),
         profile=bindparam("profile"),
+        director=func.coalesce(bindparam("obeys", type_=String), devices.c.director),
+        tells_director=bindparam("tells"),
     )
 )
 _EPOCH = select(devices.c.epoch).where(devices.c.id == bindparam("device_"))
@@ -36,6 +38,8 @@ def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool
         "state": state.model_dump(mode="json", exclude={"next_key"}),
         "last_seen_ms": now_ms,
         "profile": list(state.profile),
+        "obeys": state.obeys or None,
+        "tells": Knows.DIRECTOR in state.knows,
     }
     changed = connection.execute(_NEWER, told)
     if changed.rowcount == 0:

@@ -16,9 +16,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.keys import PublicKey
 from edge_contracts.messages import Assignment, Knows, seal
 from edge_contracts.topics import Channel, topic
+from edge_fleet.access.directors import Directors
 from edge_fleet.access.key_statements import for_device
 from edge_fleet.assignment import OPEN, Event, State, step
 from edge_fleet.events import EventBus
@@ -44,14 +45,14 @@ class Dispatcher:
         self,
         store: Store,
         bus: EventBus,
-        director: PrivateKey,
+        directors: Directors,
         fleet: str,
         publish: Callable[[str, bytes], bool],
         now_ms: Callable[[], int],
         resending: Resending | None = None,
     ) -> None:
         """Take the parts; `start` runs the thread."""
-        self._store, self._bus, self._director, self._fleet = store, bus, director, fleet
+        self._store, self._bus, self._directors, self._fleet = store, bus, directors, fleet
         self._publish, self._now_ms = publish, now_ms
         self._again = resending or Resending()  # used by the thread alone
         self._changed = threading.Condition()
@@ -94,6 +95,7 @@ class Dispatcher:
         with self._store.read() as connection:
             found = [(d, newest(connection, d), for_device(connection, d)) for d in devices]
             withdrawn = words(connection, devices)
+            signers = self._directors.signers(connection, devices)
         sent = []
         for device, row, keys in found:
             if row is None or (row.terms and not row.terms.keys() <= set((row.state or {}).get("knows", ()))):
@@ -101,7 +103,7 @@ class Dispatcher:
             said = {"keys": keys, "withdrawn": withdrawn.get(device), **_of_its_key(row)}
             message = as_message(device, row).model_copy(update=said)
             where = topic(self._fleet, device, Channel.ASSIGNMENT)
-            if not self._publish(where, seal(message, where, self._director)):
+            if not all(self._publish(where, seal(message, where, key)) for key in signers[device]):
                 break  # no connection: the reconnect sends again
             if row.phase in _UNANSWERED:
                 self._again.sent(device, row.number, time.monotonic())

@@ -36,8 +36,13 @@ class Enrolled:
     credential: str
 
 
-def enrol(connection: Connection, request: EnrolRequest, now_ms: int) -> Enrolled:
+def enrol(
+    connection: Connection, request: EnrolRequest, now_ms: int, director: str | None = None
+) -> Enrolled:
     """Take a device into the fleet.
+
+    Args:
+        director: Id of the key that it is told to obey.
 
     Raises:
         RequestInvalid: The key is not one, or the proof does not show that the device holds it.
@@ -50,7 +55,7 @@ def enrol(connection: Connection, request: EnrolRequest, now_ms: int) -> Enrolle
     if token.role != Role.ENROL:
         raise Forbidden(f"the token is for the role {token.role}, not for enrolment")
     if token.used_ms is not None:
-        return _again(connection, token.used_by, key)
+        return _again(connection, token.used_by, key, director)
     # the one who changes the row wins, if two come with the same token at once
     used = connection.execute(
         update(tokens).where(tokens.c.id == token.id, tokens.c.used_ms.is_(None)).values(used_ms=now_ms)
@@ -70,6 +75,7 @@ def enrol(connection: Connection, request: EnrolRequest, now_ms: int) -> Enrolle
             credential=credential,
             enrolled_ms=now_ms,
             state_n=-1,
+            director=director,
         )
     )
     connection.execute(update(tokens).where(tokens.c.id == token.id).values(used_by=device))
@@ -114,10 +120,12 @@ def _proven_key(request: EnrolRequest) -> PublicKey:
     return key
 
 
-def _again(connection: Connection, device: str, key: PublicKey) -> Enrolled:
+def _again(connection: Connection, device: str, key: PublicKey, director: str | None) -> Enrolled:
     row = connection.execute(select(devices).where(devices.c.id == device)).one_or_none()
     if row is None or row.public_key != key.raw or row.revoked_ms is not None:
         raise Conflict("the enrolment token was used already; ask for a new one: edge-fleet token create")
+    if row.state_n < 0:  # it has not spoken yet: what it obeys is what this answer says
+        connection.execute(update(devices).where(devices.c.id == device).values(director=director))
     return Enrolled(row.id, row.credential)
 
 

@@ -20,6 +20,7 @@ from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.messages import Ack, seal
 from edge_contracts.topics import Channel, topic
 from edge_fleet.access.device_keys import former_of
+from edge_fleet.access.directors import Directors
 from edge_fleet.events import EventBus
 from edge_fleet.inbox import Inbox
 from edge_fleet.intake import Outcome, store_batch
@@ -71,14 +72,14 @@ class Ingest:
         store: Store,
         bus: EventBus,
         dispatch: Dispatch,
-        director: PrivateKey,
+        directors: Directors,
         fleet: str,
         publish: Callable[[str, bytes], bool],
         now_ms: Callable[[], int],
     ) -> None:
         """Take the parts; `start` runs the thread."""
         self._store, self._bus, self._dispatch = store, bus, dispatch
-        self._director, self._fleet, self._publish, self._now_ms = director, fleet, publish, now_ms
+        self._directors, self._fleet, self._publish, self._now_ms = directors, fleet, publish, now_ms
         self._inbox: Inbox[Arrival] = Inbox(PER_DEVICE_BYTES, IN_ALL_BYTES)
         self.refusals = Refusals()
         self.counters = Counters()
@@ -189,15 +190,21 @@ class Ingest:
         self._refuse(outcome.refused)
         self.counters.envelopes += outcome.envelopes
         self.counters.records += outcome.records
+        signers = self._signers({device for device, _ in outcome.acks})
         for (device, epoch), position in outcome.acks.items():
             ack = Ack(device=device, epoch=epoch, high=position.high, chain=position.chain)
             where = topic(self._fleet, device, Channel.ACK)
-            self.counters.acknowledged += self._publish(where, seal(ack, where, self._director))
+            sent = [self._publish(where, seal(ack, where, key)) for key in signers[device]]
+            self.counters.acknowledged += all(sent)
         self._dispatch.soon(outcome.greeted)
         for device in dict.fromkeys(outcome.changed):
             self._bus.publish("device", device=device)
         if outcome.envelopes:
             self._bus.publish("telemetry", envelopes=outcome.envelopes, records=outcome.records)
+
+    def _signers(self, names: set[str]) -> Mapping[str, tuple[PrivateKey, ...]]:
+        with self._store.read() as connection:
+            return self._directors.signers(connection, sorted(names))
 
     def _refuse(self, refused: Iterable[Refused]) -> None:
         for one in refused:

@@ -1,4 +1,4 @@
-"""The server's own secrets: the director key, and the secret that broker passwords are derived from.
+"""The server's own secrets: the director's keys, and the secret that broker passwords are derived from.
 
 No password is stored: HMAC-SHA256 of the account's name and salt under one secret in a file of mode
 0600. So a stolen database opens nothing, and every broker's user file can be written again at any time.
@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edge_contracts.keys import PrivateKey, read_private, write_private
 from edge_fleet.errors import HomeInvalid
 
 DIRECTOR = "director.pem"
+DIRECTORS = "directors"
 BROKER_SECRET = "broker.secret"
 _SECRET_BYTES = 32
 
@@ -29,11 +31,13 @@ class ServerKeys:
     """What a server signs and derives with.
 
     Args:
-        director: Signs assignments and acknowledgements.
+        director: Signs assignments and acknowledgements; the one in force (`access/directors.py`).
+        directors: Every one that is not retired, by id.
     """
 
     director: PrivateKey
     broker_secret: bytes = field(repr=False)
+    directors: Mapping[str, PrivateKey] = field(default_factory=dict)
 
     def password(self, user: str, salt: str) -> str:
         """The broker password of an account: 256 bits, base64url; also a device's key to its downloads."""
@@ -75,6 +79,7 @@ def read_keys(folder: Path) -> ServerKeys:
     try:
         director = read_private(folder / DIRECTOR)
         broker_secret = (folder / BROKER_SECRET).read_bytes()
+        others = [read_private(path) for path in sorted((folder / DIRECTORS).glob("*.pem"))]
     except ContractError as error:
         raise HomeInvalid(str(error)) from None
     except OSError as error:
@@ -83,7 +88,44 @@ def read_keys(folder: Path) -> ServerKeys:
         raise HomeInvalid(
             f"{folder / BROKER_SECRET} has {len(broker_secret)} bytes, expected {_SECRET_BYTES}"
         )
-    return ServerKeys(director, broker_secret)
+    every = {key.public.key_id: key for key in (*others, director)}
+    return ServerKeys(director, broker_secret, every)
+
+
+def keep_director(folder: Path, key: PrivateKey) -> None:
+    """Write a director's key beside the others; durable when this returns, and harmless when it is there."""
+    path = _director_path(folder, key.public.key_id)
+    if path.exists():
+        return
+    _at_disk(path, key.pem)
+
+
+def put_director(folder: Path, key: PrivateKey) -> None:
+    """Let a key be the one that other programs of this machine find in force."""
+    _at_disk(folder / DIRECTOR, key.pem)
+
+
+def forget_director(folder: Path, key_id: str) -> None:
+    """Remove a key that signs nothing any more; harmless when it is gone."""
+    try:
+        _director_path(folder, key_id).unlink(missing_ok=True)
+        sync_folder(folder / DIRECTORS)
+    except OSError as error:
+        raise HomeInvalid(f"cannot remove {error.filename}: {error.strerror}") from None
+
+
+def _director_path(folder: Path, key_id: str) -> Path:
+    return folder / DIRECTORS / f"{key_id}.pem"
+
+
+def _at_disk(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path.parent.parent)
+        write_secret(path, content)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise HomeInvalid(f"cannot write {path}: {error.strerror}") from None
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from edge_fleet.access.audit_head import Sealer
 from edge_fleet.access.certificates import broker_tls, counting, revoked, write_revocations
+from edge_fleet.access.directors import begin
 from edge_fleet.access.https import http_tls
 from edge_fleet.access.logins import Patience
 from edge_fleet.accounts import Accounts
@@ -110,6 +111,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
         store = open_store(home.database_url(config))
         stack.callback(store.close)
         ensure_admin(home, store)
+        directors = begin(store, home.keys, now_ms())
         bus = EventBus()
         stack.callback(bus.close)
         tls, authority = broker_tls(config, home, now_ms())
@@ -148,8 +150,8 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             lambda topic, payload: ingest.received(topic, payload),
             connected,
         )
-        dispatch = Dispatcher(store, bus, keys.director, config.fleet, link.publish, now_ms)
-        ingest = Ingest(store, bus, dispatch, keys.director, config.fleet, link.publish, now_ms)
+        dispatch = Dispatcher(store, bus, directors, config.fleet, link.publish, now_ms)
+        ingest = Ingest(store, bus, dispatch, directors, config.fleet, link.publish, now_ms)
         stack.callback(link.stop)
         link.start(patience_s)
         for part in (dispatch, ingest):
@@ -167,13 +169,14 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             accounts,
             link,
             ingest,
+            directors,
             Attempts(),
             Patience(),
             tls,
             authority,
             provider,
         )
-        sealer = Sealer(server, keys.director, home.audit_head)
+        sealer = Sealer(server, lambda: directors.current, home.audit_head)
         keep_raw_ms = parse_age(config.keep_raw, "--keep-raw") if config.keep_raw else None
         housekeeper = Housekeeper(store, keep_raw_ms, now_ms, GivingWay(lambda: ingest.waiting_bytes))
         alerts = Watch(server, lambda: link.is_up)

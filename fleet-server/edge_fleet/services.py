@@ -12,6 +12,7 @@ from edge_fleet.store import Store
 
 if TYPE_CHECKING:
     from edge_fleet.access.authority import Authority
+    from edge_fleet.access.directors import Directors
     from edge_fleet.access.logins import Patience
     from edge_fleet.access.oidc_provider import Provider
     from edge_fleet.accounts import Accounts
@@ -56,6 +57,7 @@ class Server(Services):
     accounts: Accounts
     link: Link
     ingest: Ingest
+    directors: Directors
     attempts: Attempts
     patience: Patience
     tls: DeviceTls | None = None

@@ -164,7 +164,7 @@ def test_an_enrolled_device_is_told_all_that_it_needs(trusting: Running) -> None
     told = device.enrolled
     assert (told.device, told.fleet, told.mqtt_user, told.mqtt_host) == ("cam-1", "f", "cam-1", "")
     assert f"127.0.0.1:{told.mqtt_port}" == trusting.server.config.mqtt
-    assert told.director_key == trusting.server.keys.director.public.base64
+    assert told.director_key == trusting.server.directors.current.public.base64
     assert told.publisher_keys == (KEY.public.base64,)
     shown = trusting.admin.get("/api/v1/devices/cam-1").json()
     assert shown["public_key"] == device.key.public.base64

@@ -14,6 +14,7 @@ from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import Assignment, Phase, Progress, unseal
 from edge_contracts.withdrawal import Withdrawn
 from edge_fleet import orders, schema
+from edge_fleet.access.directors import Directors
 from edge_fleet.dispatch import Dispatcher
 from edge_fleet.events import EventBus
 from edge_fleet.lineage import stages
@@ -39,7 +40,7 @@ class Wire:
 
 @contextmanager
 def dispatching(store: Store, wire: Wire, again: Resending) -> Iterator[Dispatcher]:
-    found = Dispatcher(store, EventBus(), DIRECTOR, "f", wire.publish, lambda: 1000, again)
+    found = Dispatcher(store, EventBus(), Directors.only(DIRECTOR), "f", wire.publish, lambda: 1000, again)
     found.start()
     try:
         yield found
@@ -89,7 +90,7 @@ def test_what_is_withdrawn_is_said_with_the_assignment_until_the_device_has_stor
             orders.issue(connection, device, digest("1"), 1000)
         stages.note(connection, 1, stages.Event.WITHDRAWN, "ada", 1000, "it sees ghosts")
     wire = Wire()
-    dispatch = Dispatcher(store, EventBus(), DIRECTOR, "f", wire.publish, lambda: 1000)
+    dispatch = Dispatcher(store, EventBus(), Directors.only(DIRECTOR), "f", wire.publish, lambda: 1000)
     dispatch.send(["knows", "with-none", "older"])
     said = {one.device: one.withdrawn for one in wire.arrived}
     word = Withdrawn(n=1000, bundles=(digest("1"),), reason="digits 1: it sees ghosts")

@@ -26,6 +26,7 @@ from edge_contracts.messages import Ack, unseal
 from edge_contracts.topics import Channel, topic
 from edge_fleet import schema
 from edge_fleet import store as stores
+from edge_fleet.access.directors import Directors
 from edge_fleet.access.https import http_tls
 from edge_fleet.brokers.child import free_loopback_port
 from edge_fleet.config import ServerConfig
@@ -72,7 +73,9 @@ def _known(opened: Store, name: str) -> Device:
 def _ingest(opened: Store) -> tuple[Ingest, Acknowledged]:
     director = PrivateKey.generate()
     acknowledged = Acknowledged(director)
-    ingest = Ingest(opened, EventBus(), Nobody(), director, "f", acknowledged.publish, lambda: 6_000)
+    ingest = Ingest(
+        opened, EventBus(), Nobody(), Directors.only(director), "f", acknowledged.publish, lambda: 6_000
+    )
     return ingest, acknowledged
 
 

@@ -192,7 +192,7 @@ def stated(enrolled: Enrolled, trust: Trust, statement: KeyStatement, signer: st
         after = after.model_copy(update=_directed(enrolled, after, statement.director, not directs))
     kept = tuple(text for text in trust.keys if text not in moved)
     changed = trust.model_copy(update={"fleet": after, "keys": kept})
-    if not publishers(enrolled, changed).keys:
+    if against and not publishers(enrolled, changed).keys:
         raise KeyChangeRefused(
             "the statement would leave this device without any publisher; "
             "add the new one in the same statement"

@@ -28,7 +28,7 @@ class Checked:
     head: SignedHead | None
 
 
-def check_file(stream: TextIO, key: PublicKey | None) -> Checked:
+def check_file(stream: TextIO, *keys: PublicKey) -> Checked:
     """Check an exported file. Its head is its last line, so it is read twice.
 
     Raises:
@@ -39,23 +39,23 @@ def check_file(stream: TextIO, key: PublicKey | None) -> Checked:
     for _ in first.rows():
         pass
     stream.seek(0)
-    return check(Lines(stream).rows(), first.head, key)
+    return check(Lines(stream).rows(), first.head, *keys)
 
 
-def check(rows: Iterable[tuple[Entry, str]], head: SignedHead | None, key: PublicKey | None) -> Checked:
+def check(rows: Iterable[tuple[Entry, str]], head: SignedHead | None, *keys: PublicKey) -> Checked:
     """Follow the chain to its end.
 
     Args:
         rows: In order, each with the hash that it carries.
         head: What the server last signed.
-        key: Whose signature the head must have; None takes the head as it is.
+        keys: One of which must have signed the head; without any it is taken as it is.
 
     Raises:
         AuditBroken: Names the first row that is not as it was written, or is gone.
         SignatureInvalid: The head is signed by another key.
     """
-    if head is not None and key is not None:
-        head.verify(key)
+    if head is not None and keys:
+        head.verify(*keys)
     count, before, last = 0, START, 0
     reached = head is None
     for entry, stated in rows:

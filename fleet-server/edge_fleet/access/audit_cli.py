@@ -76,19 +76,18 @@ def audit_verify(
 ) -> None:
     """Check the database's log, or an exported FILE without a server; 1 when it is not as it was written."""
     home = Home(home_path or default_home())
-    key = read_public(key_path) if key_path else read_keys(home.keys).director.public if home.exists else None
-    found = _of_file(file, key) if file else _of_database(home, database, key)
+    keys = _keys(home, key_path)
+    found = _of_file(file, keys) if file else _of_database(home, database, keys)
     click.echo(f"{found.rows} rows, each as it was written; the last is {found.hash[:16]}")
     if found.head is None:
         click.echo("no signed head: rows may have been cut off at the end")
-    elif key is None:
+    elif not keys:
         click.echo(
             f"head of row {found.head.row}: signature NOT checked; give --key (id {found.head.key_id})"
         )
     else:
-        click.echo(
-            f"nothing is missing up to row {found.head.row}, signed by {key.key_id} {ago(found.head.at_ms)}"
-        )
+        head = found.head
+        click.echo(f"nothing is missing up to row {head.row}, signed by {head.key_id} {ago(head.at_ms)}")
 
 
 @audit.command("accept")
@@ -107,19 +106,26 @@ def audit_accept(why: str, home_path: Path | None) -> None:
     click.echo(f"accepted; row {head.row} says what was lost")
 
 
-def _of_file(file: Path, key: PublicKey | None) -> Checked:
+def _keys(home: Home, stated: Path | None) -> list[PublicKey]:
+    """Who may have signed the head: the one that is stated, or the directors of this machine's server."""
+    if stated:
+        return [read_public(stated)]
+    return [key.public for key in read_keys(home.keys).directors.values()] if home.exists else []
+
+
+def _of_file(file: Path, keys: list[PublicKey]) -> Checked:
     from edge_fleet.access.audit_check import check_file
 
     try:
         with file.open(encoding="utf-8", newline="") as stream:
-            return check_file(stream, key)
+            return check_file(stream, *keys)
     except OSError as error:
         raise NotFound(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise NotFound(f"{file} is not text in UTF-8") from None
 
 
-def _of_database(home: Home, database: str | None, key: PublicKey | None) -> Checked:
+def _of_database(home: Home, database: str | None, keys: list[PublicKey]) -> Checked:
     from edge_fleet.access.audit_check import check
     from edge_fleet.access.audit_head import read_head
     from edge_fleet.audit import entries
@@ -128,4 +134,4 @@ def _of_database(home: Home, database: str | None, key: PublicKey | None) -> Che
     url = database or home.database_url(load_home(home))
     head = read_head(home.audit_head)  # before the rows: they have come at least as far
     with opened(url) as engine, Store(engine).read() as connection:
-        return check(entries(connection), head, key)
+        return check(entries(connection), head, *keys)

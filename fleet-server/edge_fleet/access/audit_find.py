@@ -80,7 +80,8 @@ def chain(services: Server) -> Chain:
         return Chain(0, str(error), None)
     with services.store.read() as connection:
         try:
-            found = check(entries(connection), head, services.keys.director.public)
+            keys = [key.public for key in services.directors.standing.values()]
+            found = check(entries(connection), head, *keys)
         except (AuditBroken, ContractError) as error:
             return Chain(0, str(error), head)
     return Chain(found.rows, "", head)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,14 +48,20 @@ class SignedHead(Frozen):
     key_id: Annotated[str, Field(max_length=32)]
     signature: Annotated[str, Field(max_length=100)] = ""
 
-    def verify(self, key: PublicKey) -> None:
+    def verify(self, *keys: PublicKey) -> None:
         """Check the signature.
 
+        Args:
+            keys: One of them must have signed: the director's key changes.
+
         Raises:
-            SignatureInvalid: It is not of this key.
+            SignatureInvalid: None of them has.
         """
+        named = [key for key in keys if key.key_id == self.key_id]
+        if not named:
+            raise SignatureInvalid(f"the audit head is signed by key {self.key_id}, not by the server's")
         try:
-            key.verify(base64.b64decode(self.signature, validate=True), _signed(self))
+            named[0].verify(base64.b64decode(self.signature, validate=True), _signed(self))
         except ValueError:
             raise SignatureInvalid("the signature of the audit head is not base64") from None
 
@@ -126,8 +133,12 @@ def accept(
 class Sealer:
     """Signs the head every second while rows come, and a last time at the end."""
 
-    def __init__(self, services: Services, key: PrivateKey, path: Path) -> None:
-        """Take what it reads, signs with and writes to."""
+    def __init__(self, services: Services, key: Callable[[], PrivateKey], path: Path) -> None:
+        """Take what it reads, signs with and writes to.
+
+        Args:
+            key: The director's that is in force.
+        """
         self._services, self._key, self._path = services, key, path
         self._told = False
 
@@ -141,7 +152,7 @@ class Sealer:
         """Sign what is there; a log that lost rows is told once and never signed over."""
         try:
             with self._services.store.read() as connection:
-                seal(connection, self._key, self._path, self._services.now_ms())
+                seal(connection, self._key(), self._path, self._services.now_ms())
             self._told = False
         except (AuditBroken, HomeInvalid, OSError, DBAPIError) as error:
             if not self._told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,8 +70,9 @@ def statements(home_path: Path | None, url: str | None, token: str | None, as_js
     table(("counter", "signed by", "made", "by", "says"), rows)
 
 
-def _said(said: dict[str, list[str]]) -> str:
-    return ", ".join(f"{verb} {key[:12]}" for verb in ("add", "retire", "revoke") for key in said[verb])
+def _said(said: dict[str, Any]) -> str:
+    keys = [f"{verb} {key[:12]}" for verb in ("add", "retire", "revoke") for key in said[verb]]
+    return ", ".join([*keys, *([f"director {said['director'][:12]}"] if said.get("director") else [])])
 
 
 def _id(key: str) -> str:

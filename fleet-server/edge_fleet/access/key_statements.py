@@ -1,9 +1,11 @@
 """Signed statements about keys: made or taken in here, sent with every assignment, applied to our own list.
 
 Who may say what is the contract's (`edge_contracts.trust`): the server's director key retires and revokes
-publishers; to add one, a publisher must sign (`edge-convert keys change`), for a server that could add
-publishers could make bundles. Devices follow them in order; those that they know already do no harm. A
-device gets those that were made after it enrolled: the enrolment itself told it the rest.
+publishers, and names the director after it; to add a publisher, or to replace a director that was stolen, a
+publisher must sign (`edge-convert keys change`), for a server that could add publishers could make bundles.
+A statement that names a director is followed here in the transaction that stores it. Devices follow them
+in order; those that they know already do no harm. A device gets those that were made after it enrolled: the
+enrolment itself told it the rest.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys
 from edge_contracts.model import parse_object
 from edge_contracts.trust import KeyStatement, open_keys, sign_keys
+from edge_fleet.access.directors import enforce
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, Forbidden, NotFound
-from edge_fleet.schema import bundles, devices, key_statements, publishers
+from edge_fleet.schema import bundles, devices, directors, key_statements, publishers
 
 # all of them travel with each assignment: a hundred are 60 kB, and a year's worth is a handful
 MOST = 100
@@ -26,7 +29,7 @@ MOST = 100
 
 def say(
     connection: Connection,
-    director: PrivateKey,
+    signer: PrivateKey,
     fleet: str,
     actor: str,
     now_ms: int,
@@ -34,19 +37,26 @@ def say(
     retire: Sequence[str] = (),
     revoke: Sequence[str] = (),
     stop: bool = False,
+    director: PublicKey | None = None,
     reason: str = "",
 ) -> int:
     """Make a statement with the director's key; returns its counter.
+
+    Args:
+        signer: The director that is in force.
+        director: The one that is to follow; its row waits.
 
     Raises:
         FormatInvalid: What is said is not the name of a key.
         NotFound: A key is not one of a publisher here.
         Conflict: It would leave no publisher, or says nothing new.
     """
-    counter = _last_counter(connection, director.public.key_id) + 1
-    stated = {"retire": list(retire), "revoke": list(revoke), "stop": stop, "reason": reason}
+    counter = _last_counter(connection, signer.public.key_id) + 1
+    named = director.base64 if director else ""
+    stated = {"retire": list(retire), "revoke": list(revoke), "stop": stop, "director": named}
+    stated["reason"] = reason
     statement = parse_object(KeyStatement, {"fleet": fleet, "counter": counter, **stated}, "key statement")
-    _keep(connection, statement, sign_keys(statement, director), director.public.key_id, actor, now_ms)
+    _keep(connection, statement, sign_keys(statement, signer), signer.public.key_id, actor, now_ms)
     return counter
 
 
@@ -57,19 +67,20 @@ def take_in(
 
     Raises:
         KeyUnknown, SignatureInvalid, FormatInvalid: No publisher that counts here has signed it.
-        Forbidden: It is for another fleet, or changes the director, which the server would not follow.
+        Forbidden: It is for another fleet, names a director that does not wait here, or says more than a
+            publisher may that a director has retired or revoked.
         NotFound, Conflict: As `say`; or its counter is not above that of the last one of a publisher.
     """
-    good = _standing(connection)
-    statement, signer = open_keys(envelope, TrustedKeys.of(good.values()))
+    good, muted = _standing(connection), _muted(connection, director.key_id)
+    statement, signer = open_keys(envelope, TrustedKeys.of((*good.values(), *muted.values())))
     if statement.fleet not in (None, fleet):
         raise Forbidden(f"the statement is for fleet {statement.fleet}, this one is {fleet}")
     if statement.director:
-        raise Forbidden("the statement names another director; this server would not be obeyed any more")
-    last = connection.execute(
-        select(func.max(key_statements.c.counter)).where(key_statements.c.signer != director.key_id)
-    ).scalar()
-    if last is not None and statement.counter <= last:
+        _require_waiting(connection, PublicKey.from_base64(statement.director))
+    if signer in muted and (not statement.director or statement.add or statement.retire or statement.revoke):
+        raise Forbidden(f"publisher {signer} was retired or revoked: it may say who directs, and only that")
+    last = _last_counter_of(connection, _publishers_of(connection, director.key_id, signer in muted, signer))
+    if statement.counter <= last:
         raise Conflict(
             f"the statement has counter {statement.counter}, the last one had {last}; give a larger"
         )
@@ -113,8 +124,10 @@ def require_signers(connection: Connection, counter: int) -> None:
 def _keep(
     connection: Connection, statement: KeyStatement, envelope: bytes, signer: str, actor: str, now_ms: int
 ) -> None:
-    if connection.execute(select(func.count()).select_from(key_statements)).scalar_one() >= MOST:
-        raise Conflict(f"there are {MOST} statements about keys already; no device could take more at once")
+    # who can fill this up must not keep the director from being replaced
+    most = 2 * MOST if statement.director else MOST
+    if connection.execute(select(func.count()).select_from(key_statements)).scalar_one() >= most:
+        raise Conflict(f"there are {most} statements about keys already; no device could take more at once")
     known = {row.key_id: row for row in connection.execute(select(publishers))}
     for key_id in (*statement.retire, *statement.revoke):
         if key_id not in known:
@@ -124,7 +137,7 @@ def _keep(
     if again:
         raise Conflict(f"publisher {again[0]} was revoked, and a revoked key does not come back")
     left = (set(_standing(connection)) | set(added)) - {*statement.retire, *statement.revoke}
-    if not left:
+    if not left and (statement.retire or statement.revoke):
         raise Conflict("that would leave no publisher, and devices would refuse it; add the new one first")
     for key_id, key in added.items():
         values = {"public_key": key.raw, "label": statement.reason[:128], "added_ms": now_ms}
@@ -138,6 +151,9 @@ def _keep(
         connection.execute(update(publishers).where(publishers.c.key_id.in_(names)).values({column: now_ms}))
     said = statement.model_dump(mode="json", include={"retire", "revoke", "stop", "reason"})
     said["add"] = sorted(added)
+    if statement.director:
+        said["director"] = PublicKey.from_base64(statement.director).key_id
+        enforce(connection, said["director"], now_ms)
     connection.execute(
         insert(key_statements).values(
             envelope=envelope,
@@ -157,7 +173,44 @@ def _standing(connection: Connection) -> dict[str, PublicKey]:
     return {row.key_id: PublicKey(row.public_key) for row in connection.execute(query)}
 
 
-def _last_counter(connection: Connection, signer: str) -> int:
-    query = select(func.max(key_statements.c.counter)).where(key_statements.c.signer == signer)
-    last = connection.execute(query).scalar()
+def _muted(connection: Connection, director: str) -> dict[str, PublicKey]:
+    """The publishers that only a director has retired or revoked: they may still say who directs."""
+    directed = _directors(connection, director)
+    against: set[str] = set()
+    for signer, said in connection.execute(select(key_statements.c.signer, key_statements.c.said)):
+        if signer not in directed:
+            against |= {*said["retire"], *said["revoke"]}
+    out = or_(publishers.c.retired_ms.is_not(None), publishers.c.revoked_ms.is_not(None))
+    rows = connection.execute(select(publishers).where(out))
+    return {row.key_id: PublicKey(row.public_key) for row in rows if row.key_id not in against}
+
+
+def _require_waiting(connection: Connection, named: PublicKey) -> None:
+    here = directors.c.key_id == named.key_id
+    row = connection.execute(select(directors).where(here)).one_or_none()
+    if row is None or row.since_ms is not None or row.retired_ms is not None:
+        raise Forbidden(
+            f"the statement names director {named.key_id}, which does not wait here; this server would not "
+            "be obeyed any more: name the key of edge-fleet key new-director"
+        )
+
+
+def _directors(connection: Connection, present: str) -> set[str]:
+    return {present, *connection.execute(select(directors.c.key_id)).scalars()}
+
+
+def _last_counter(connection: Connection, director: str) -> int:
+    """Of the statements of all directors: agents of before count them together."""
+    return _last_counter_of(connection, key_statements.c.signer.in_(_directors(connection, director)))
+
+
+def _publishers_of(connection: Connection, director: str, muted: bool, signer: str) -> ColumnElement[bool]:
+    """Whose statements a publisher's counter must be above: all publishers', or its own when it is muted."""
+    if muted:
+        return key_statements.c.signer == signer
+    return key_statements.c.signer.not_in(_directors(connection, director))
+
+
+def _last_counter_of(connection: Connection, whose: ColumnElement[bool]) -> int:
+    last = connection.execute(select(func.max(key_statements.c.counter)).where(whose)).scalar()
     return -1 if last is None else int(last)

@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from sqlalchemy import Connection, Row, func, select
 
+from edge_contracts.keys import PublicKey
 from edge_contracts.messages import CertificateAnswer, EnrolAnswer, EnrolRequest
 from edge_fleet.access import device_keys
 from edge_fleet.access.certificates import Held, current
+from edge_fleet.access.directors import present
 from edge_fleet.api.access import Device, Operator, Reader, Shared, refused
 from edge_fleet.brokers.choose import device_door
 from edge_fleet.brokers.external import ExternalBroker
@@ -30,7 +32,8 @@ def enrol_device(body: EnrolRequest, request: Request, services: Shared) -> Enro
     """Take a device into the fleet with a one-time token; asking again gives the same answer."""
     try:
         with services.store.write() as connection:
-            enrolled = enrol(connection, body, services.now_ms())
+            director = present(connection, services.directors).public
+            enrolled = enrol(connection, body, services.now_ms(), director.key_id)
             publishers = trusted_publishers(connection)
             held = _certificate(services, connection, enrolled.device)
     except (Unauthorized, Forbidden, Conflict) as error:
@@ -39,7 +42,14 @@ def enrol_device(body: EnrolRequest, request: Request, services: Shared) -> Enro
     account = services.accounts.device(enrolled.device, enrolled.credential, shown)
     services.accounts.apply(account)
     services.bus.publish("device", device=enrolled.device)
-    return _answer(services, enrolled, account.password, [k.base64 for k in publishers.keys.values()], held)
+    return _answer(
+        services,
+        enrolled,
+        account.password,
+        director,
+        [k.base64 for k in publishers.keys.values()],
+        held,
+    )
 
 
 @router.get("/devices")
@@ -148,6 +158,7 @@ def _described(row: Row[Any]) -> dict[str, Any]:
         "agent": state.get("agent"),
         "knows": list(state.get("knows") or ()),
         "key_ordered": row.rotate_key is not None,
+        "director": row.director,
         "active": state.get("active"),
         "counter": state.get("counter"),
         "assignment": assignment,
@@ -214,6 +225,7 @@ def _answer(
     services: Server,
     enrolled: Enrolled,
     password: str,
+    director: PublicKey,
     publisher_keys: list[str],
     held: Held | None,
 ) -> EnrolAnswer:
@@ -233,7 +245,7 @@ def _answer(
         mqtt_ca=ca,
         mqtt_user=enrolled.device,
         mqtt_password=password,
-        director_key=services.keys.director.public.base64,
+        director_key=director.base64,
         publisher_keys=tuple(publisher_keys),
         mqtt_certificate=held.pem if held else "",
         mqtt_certificate_renew_ms=held.renew_ms if held else 0,

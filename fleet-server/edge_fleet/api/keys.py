@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from edge_contracts.model import Frozen
 from edge_contracts.trust import MAX_STATEMENT_BYTES
-from edge_fleet.access import key_statements
+from edge_fleet.access import director_changes, key_statements
+from edge_fleet.access.directors import present
 from edge_fleet.api.access import Admin, Reader, Shared
 from edge_fleet.schema import devices
 from edge_fleet.services import Server
@@ -28,6 +29,26 @@ class PublisherChange(Frozen):
 
     stop: bool = False
     reason: str = Field(default="", max_length=300)
+
+
+class DirectorChange(Frozen):
+    """Another director.
+
+    Args:
+        reason: One line for a person at the device.
+    """
+
+    reason: str = Field(default="", max_length=300)
+
+
+class DirectorRetirement(Frozen):
+    """A director's key that signs nothing any more.
+
+    Args:
+        force: Although devices depend on it.
+    """
+
+    force: bool = False
 
 
 class StatementRequest(Frozen):
@@ -50,11 +71,12 @@ def apply_statement(body: StatementRequest, services: Shared, who: Admin) -> dic
         counter = key_statements.take_in(
             connection,
             body.statement,
-            services.keys.director.public,
+            present(connection, services.directors).public,
             services.config.fleet,
             who.name,
             services.now_ms(),
         )
+    director_changes.follow(services)
     return {"counter": counter, "devices": _send(services)}
 
 
@@ -66,7 +88,7 @@ def change_publisher(
     with services.store.write() as connection:
         counter = key_statements.say(
             connection,
-            services.keys.director,
+            present(connection, services.directors),
             services.config.fleet,
             who.name,
             services.now_ms(),
@@ -76,6 +98,31 @@ def change_publisher(
             reason=body.reason,
         )
     return {"counter": counter, "devices": _send(services)}
+
+
+@router.get("/directors")
+def list_directors(services: Shared, who: Reader) -> list[dict[str, Any]]:
+    """The director's keys, oldest first, and how many devices obey each."""
+    return director_changes.listed(services)
+
+
+@router.post("/directors", status_code=201)
+def make_director(services: Shared, who: Admin) -> dict[str, Any]:
+    """Make the director's next key; the one that waits already is the answer, too."""
+    return director_changes.make(services, who.name)
+
+
+@router.post("/directors/{key_id}/rotate")
+def rotate_director(key_id: str, body: DirectorChange, services: Shared, who: Admin) -> dict[str, Any]:
+    """Put the key that waits in force, by the word of the present one, and tell every device."""
+    counter = director_changes.rotate(services, key_id, who.name, body.reason)
+    return {"counter": counter, "devices": _send(services)}
+
+
+@router.post("/directors/{key_id}/retire")
+def retire_director(key_id: str, body: DirectorRetirement, services: Shared, who: Admin) -> dict[str, Any]:
+    """Let a key sign nothing any more, and remove it; refused while devices depend on it, unless forced."""
+    return {"key": key_id, "devices": director_changes.retire(services, key_id, who.name, body.force)}
 
 
 def _send(services: Server) -> int:

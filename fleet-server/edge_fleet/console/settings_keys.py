@@ -1,4 +1,4 @@
-"""Settings: whose bundles are trusted, and what devices are told about keys."""
+"""Settings: whose bundles are trusted, who directs, and what devices are told about keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_contracts.trust import MAX_STATEMENT_BYTES
 from edge_fleet.api import admin, keys
 from edge_fleet.api.access import Shared
 from edge_fleet.api.admin import PublisherRequest
-from edge_fleet.api.keys import PublisherChange, StatementRequest
+from edge_fleet.api.keys import DirectorChange, DirectorRetirement, PublisherChange, StatementRequest
 from edge_fleet.auth import Right
 from edge_fleet.console.forms import asked, carry_out, doer, require
 from edge_fleet.console.page import Text, Visitor, make_router
@@ -23,12 +23,21 @@ from edge_fleet.services import Server
 router = make_router()
 
 Doer = Annotated[Session, Depends(doer(Right.ADMIN, "keys"))]
+ORDERS = (
+    "add",
+    "retire",
+    "revoke",
+    "statement",
+    "make-director",
+    "rotate-director",
+    "retire-director",
+)
 CHANGES: dict[str, Literal["retire", "revoke"]] = {"retire": "retire", "revoke": "revoke"}
 
 
 @router.get("/console/settings/keys")
 def list_keys(services: Shared, visitor: Visitor) -> Response:
-    """Publishers and statements."""
+    """Publishers, statements and directors."""
     return _page(services, visitor)
 
 
@@ -42,9 +51,10 @@ def change(
     key_id: Text = "",
     reason: Text = "",
     stop: Text = "",
+    force: Text = "",
     statement: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
-    """Trust a key, retire or revoke one, or follow a publisher's signed statement."""
+    """Trust a key, retire or revoke one, follow a publisher's signed statement, or change the director's."""
 
     def act() -> None:
         if do == "add":
@@ -56,8 +66,15 @@ def change(
             keys.change_publisher(key_id, CHANGES[do], said, services, visitor.who)
         elif do == "statement":
             keys.apply_statement(_statement(statement), services, visitor.who)
+        elif do == "make-director":
+            keys.make_director(services, visitor.who)
+        elif do == "rotate-director":
+            keys.rotate_director(key_id, asked(DirectorChange, reason=reason[:300]), services, visitor.who)
+        elif do == "retire-director":
+            named = asked(DirectorRetirement, force=force == "on")
+            keys.retire_director(key_id, named, services, visitor.who)
         else:
-            raise NotFound(f"no such order {do!r:.40}; possible: add, retire, revoke, statement")
+            raise NotFound(f"no such order {do!r:.40}; possible: {', '.join(ORDERS)}")
 
     return carry_out(act, "/settings/keys", lambda status, error: _page(services, visitor, status, error))
 
@@ -78,5 +95,5 @@ def _page(services: Server, visitor: Session, status: int = 200, error: str = ""
         error,
         publishers=admin.list_publishers(services, visitor.who),
         statements=list(reversed(keys.list_statements(services, visitor.who))),
-        director=services.keys.director.public,
+        directors=keys.list_directors(services, visitor.who),
     )

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from edge_fleet.schema.base import ROW_ID, metadata
 
@@ -57,6 +68,19 @@ users = Table(
     Column("issuer", String(500)),
     Column("subject", String(255)),
     UniqueConstraint("issuer", "subject", name="users_identity"),
+)
+
+# Keys of the director; the private halves lie in the home (`access/directors.py`). Rows are only ever added.
+directors = Table(
+    "directors",
+    metadata,
+    Column("key_id", String(32), primary_key=True),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("made_ms", BigInteger, nullable=False),
+    Column("made_by", String(64), nullable=False),
+    Column("since_ms", BigInteger),  # in force from then on; None while it waits
+    Column("until_ms", BigInteger),  # when another took its place; None for the one in force
+    Column("retired_ms", BigInteger),  # from then on it signs nothing, and its private half is removed
 )
 
 # Who did what. Rows are only ever added, by `audit.record` alone: each is chained to the one before.

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    false,
+)
 
 from edge_fleet.schema.base import metadata
 
@@ -22,6 +34,8 @@ devices = Table(
     Column("epoch", String(16)),  # that the last verified hello announced
     Column("key_since_ms", BigInteger),  # when `public_key` followed another; None for the enrolled one
     Column("rotate_key", String(32)),  # id of the key that it was told to change
+    Column("director", String(32)),  # id of the director's key that it obeys, as far as it is known
+    Column("tells_director", Boolean, nullable=False, server_default=false()),  # whether it says so itself
 )
 
 # Keys that devices were known by before. Rows are only ever added; a key is never used twice.

@@ -23,6 +23,7 @@ from edge_contracts.model import canonical_json
 from edge_fleet import schema
 from edge_fleet.errors import BackupInvalid, HomeInvalid
 from edge_fleet.home import Home
+from edge_fleet.keys import DIRECTORS
 from edge_fleet.migrations.upgrade import found_revision
 from edge_fleet.registry import archive_path
 from edge_fleet.storage.backup_format import (
@@ -103,6 +104,10 @@ def _write(
                     columns=tuple(column.name for column in columns_of(table)), rows=rows
                 )
             named = connection.execute(select(schema.bundles.c.archive)).scalars().all()
+        for path in _home_files(home):  # keys that the rows name and that were made meanwhile
+            name = HOME + path.relative_to(home.root).as_posix()
+            if name not in digests and path.parent.name == DIRECTORS:
+                add(name, path.read_bytes())
         for digest in sorted(named):
             path = archive_path(home.archives, digest)
             if not path.is_file():

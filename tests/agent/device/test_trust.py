@@ -146,6 +146,12 @@ def test_whom_a_publisher_or_a_person_is_against_says_nothing_more(by: str) -> N
     assert silent is not None and by not in signers(two, silent).keys
 
 
+def test_a_device_that_knows_no_publisher_yet_follows_its_director_all_the_same() -> None:
+    nobody = Enrolled("plant", D1.public.base64, ())
+    led = stated(nobody, Trust(), says(director=D2.public.base64), BY_D1)
+    assert led is not None and director(nobody, led) == D2.public.base64
+
+
 def test_a_director_that_comes_back_counts_on_so_that_nothing_old_is_new() -> None:
     handed = after(says(5, director=D2.public.base64), BY_D1)
     back = stated(ENROLLED, handed, says(1, director=D1.public.base64), D2.public.key_id)

@@ -182,7 +182,7 @@ def test_a_damaged_export_is_found(written: Store, form: str, damage: str) -> No
 )
 def test_what_is_no_export_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(RequestInvalid) as refusal:
-        check_file(io.StringIO(text, newline=""), None)
+        check_file(io.StringIO(text, newline=""))
     assert "\n" not in str(refusal.value)
 
 

@@ -177,6 +177,9 @@ def _keys_webhooks_and_the_broker(fleet: Running, deeds: Deeds) -> None:
     key = PrivateKey.generate()
     deeds("/api/v1/publishers", {"public_key": key.public.base64})
     deeds("/api/v1/publishers/{key_id}/{change}", key_id=key.public.key_id, change="retire")
+    deeds("/api/v1/directors/{key_id}/retire", key_id=deeds("/api/v1/directors")["key_id"])
+    made = fleet.admin.post("/api/v1/directors").json()  # two people are wanted by now
+    deeds("/api/v1/directors/{key_id}/rotate", {"reason": "every year"}, key_id=made["key_id"])
     hook = deeds("/api/v1/webhooks", {"url": "http://127.0.0.1:9/x"})["id"]
     deeds("/api/v1/webhooks/{webhook}/test", webhook=hook)
     deeds("/api/v1/webhooks/deliveries/{delivery}/retry", delivery=_dead(fleet, hook))

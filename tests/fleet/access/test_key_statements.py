@@ -90,7 +90,7 @@ def test_who_may_not_say_so_is_not_followed(store: Store, envelope: bytes, error
 
 def test_a_revoked_key_says_nothing_more_and_does_not_come_back(store: Store) -> None:
     _rotate(store)
-    with store.write() as connection, pytest.raises(KeyUnknown):
+    with store.write() as connection, pytest.raises(Forbidden, match="who directs, and only that"):
         take_in(connection, _signed(OLD, 9, add=(STRANGER.public.base64,)), DIRECTOR.public, "f", "a", 3)
     with store.write() as connection, pytest.raises(Conflict, match="does not come back"):
         take_in(connection, _signed(NEW, 9, add=(OLD.public.base64,)), DIRECTOR.public, "f", "a", 3)

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from console_client import PASSWORD, browser, person, send, words
-from fleet_device import eventually
+from fleet_device import enrol, eventually
 from fleet_rows import FleetRows
 from fleet_server import Running, client
+from sqlalchemy import update
 from webhook_receiver import receiver
 
 from edge_contracts.keys import PrivateKey
 from edge_contracts.trust import KeyStatement, sign_keys
+from edge_fleet.schema import devices
 
 SETTINGS = "/console/settings"
 OTHER = "another long word 8"
@@ -236,3 +238,29 @@ def test_both_rules_are_shown_beside_each_other_and_changed(fleet: Running, ada:
     assert fleet.admin.get("/api/v1/rollout-policy").json() == {"two_above_percent": None}
     wrong = send(ada, here, f"{here}/rules", policy="none", above="many")
     assert wrong.status_code == 400 and "is not a number" in words(wrong.text)
+
+
+def test_the_directors_key_is_made_put_in_force_and_retired(fleet: Running, ada: httpx.Client) -> None:
+    here = f"{SETTINGS}/keys"
+
+    def states() -> dict[str, str]:
+        return {one["key_id"]: one["state"] for one in fleet.admin.get("/api/v1/directors").json()}
+
+    (first,) = states()
+    assert "Put in force" not in words(ada.get(here).text)
+    assert send(ada, here, here, do="make-director").status_code == 303
+    (second,) = states().keys() - {first}
+    shown = words(ada.get(here).text)
+    assert second in shown and "Put in force" in shown and "Make the next key" not in shown
+    refused = send(ada, here, here, do="retire-director", key_id=first)
+    assert refused.status_code == 409 and "is in force" in words(refused.text)
+    assert send(ada, here, here, do="rotate-director", key_id=second, reason="due").status_code == 303
+    assert states() == {first: "former", second: "in force"}
+    assert f"director {second}" in words(ada.get(here).text)
+    astray = enrol(fleet.http, fleet.token()).id
+    with fleet.server.store.write() as connection:
+        strange = {"director": "f" * 32, "tells_director": True}
+        connection.execute(update(devices).where(devices.c.id == astray).values(**strange))
+    assert "not this server's" in words(ada.get(here).text)
+    assert send(ada, here, here, do="retire-director", key_id=first, force="on").status_code == 303
+    assert (states()[first], states()[second]) == ("retired", "in force")

@@ -19,6 +19,7 @@ from edge_contracts.messages import Phase as Told
 from edge_contracts.sketch import bin_index
 from edge_contracts.topics import Channel, topic
 from edge_fleet import schema
+from edge_fleet.access.directors import Directors
 from edge_fleet.assignment import State
 from edge_fleet.dispatch import Dispatcher
 from edge_fleet.errors import Conflict
@@ -271,7 +272,9 @@ def test_terms_are_signed_and_sent_only_to_agents_that_know_them(fleet: Fleet) -
         sent[where] = payload
         return True
 
-    dispatcher = Dispatcher(fleet.store, EventBus(), director, "lab", publish, lambda: fleet.now_ms)
+    dispatcher = Dispatcher(
+        fleet.store, EventBus(), Directors.only(director), "lab", publish, lambda: fleet.now_ms
+    )
     dispatcher.send(["cam-0", "cam-1"])
     (where,) = sent
     assert where == topic("lab", "cam-0", Channel.ASSIGNMENT)

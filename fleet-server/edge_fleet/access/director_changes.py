@@ -1,0 +1,174 @@
+"""Changing the director's key: making the next, putting it in force, retiring those of before.
+
+A change is a statement by the present director (`key_statements.say`), or by a publisher where that one is
+stolen (`key_statements.take_in`): its word is worth nothing then. docs/decisions/0103 says who wins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, case, func, select, update
+
+from edge_contracts.keys import PrivateKey, PublicKey
+from edge_fleet.access import key_statements, two_people
+from edge_fleet.access.directors import add, present, read_directors
+from edge_fleet.audit import record
+from edge_fleet.errors import Conflict, Forbidden, NotFound
+from edge_fleet.keys import forget_director, keep_director, put_director
+from edge_fleet.schema import devices, directors
+from edge_fleet.services import Server
+
+_TIMES = ("made_ms", "made_by", "since_ms", "until_ms", "retired_ms")
+WAITING, IN_FORCE, FORMER, RETIRED, STRANGER = "waiting", "in force", "former", "retired", "stranger"
+
+
+def make(services: Server, actor: str) -> dict[str, Any]:
+    """The key that is to follow: a new one, or the one that waits already."""
+    now_ms = services.now_ms()
+    with services.store.write() as connection:
+        waiting = connection.execute(_WAITING).first()
+        if waiting is not None:
+            return _shown(waiting)
+        key = PrivateKey.generate()
+        keep_director(services.home.keys, key)  # on the disk before anybody hears of it
+        add(connection, key, actor, now_ms)
+        record(connection, actor, "director key made", key.public.key_id, now_ms)
+        made = _shown(connection.execute(_WAITING).one())
+    _turn(services, key)
+    return made
+
+
+def rotate(services: Server, key_id: str, actor: str, reason: str) -> int:
+    """Put the key that waits in force, by the word of the present one; returns the statement's counter.
+
+    Raises:
+        NotFound: No such key.
+        Conflict: It does not wait.
+        Forbidden: There is a two-person rule, and who made the key cannot put it in force.
+    """
+    now_ms = services.now_ms()
+    with services.store.write() as connection:
+        row = _row(connection, key_id)
+        if row.since_ms is not None or row.retired_ms is not None:
+            raise Conflict(f"{key_id} is {_state(row)}; make another (edge-fleet key new-director)")
+        if two_people.rule(connection) is not None and row.made_by == actor[:64]:
+            raise Forbidden(
+                f"{actor} made {key_id}, and this server wants two people: somebody else must put it in "
+                "force (edge-fleet key rotate-director)"
+            )
+        counter = key_statements.say(
+            connection,
+            present(connection, services.directors),
+            services.config.fleet,
+            actor,
+            now_ms,
+            director=PublicKey(row.public_key),
+            reason=reason,
+        )
+    follow(services)
+    return counter
+
+
+def follow(services: Server) -> None:
+    """Go by what the tables say now, as the last step of every change; a start does the same."""
+    with services.store.read() as connection:
+        held = read_directors(connection, services.directors.standing)
+    if held.current.public != services.directors.current.public:
+        put_director(services.home.keys, held.current)
+    services.directors.take(held)
+
+
+def retire(services: Server, key_id: str, actor: str, force: bool) -> int:
+    """Let a key sign nothing any more, and remove it; returns how many devices depended on it.
+
+    Raises:
+        NotFound: No such key.
+        Conflict: It is in force, or devices depend on it and `force` is not set.
+    """
+    now_ms = services.now_ms()
+    with services.store.write() as connection:
+        row = _row(connection, key_id)
+        if row.retired_ms is not None:
+            return 0
+        if _state(row) == IN_FORCE:
+            raise Conflict(f"{key_id} is in force; put another in its place (edge-fleet key rotate-director)")
+        counted = next(one for one in _listed(connection) if one["key_id"] == key_id)
+        left = int(counted["devices"] + counted["silent"])
+        if left and not force:
+            raise Conflict(
+                f"{counted['devices']} devices obey {key_id}, and {counted['silent']} with an agent of "
+                "before may: wait for them (edge-fleet key status), or force it; an agent of before then "
+                "needs somebody at the device"
+            )
+        connection.execute(update(directors).where(directors.c.key_id == key_id).values(retired_ms=now_ms))
+        record(connection, actor, "director key retired", key_id, now_ms, devices=left, forced=force)
+        standing = {name: key for name, key in services.directors.standing.items() if name != key_id}
+        held = read_directors(connection, standing)
+    services.directors.take(held)
+    forget_director(services.home.keys, key_id)
+    return left
+
+
+def listed(services: Server) -> list[dict[str, Any]]:
+    """Every key, oldest first, with the devices that obey it; strangers that devices obey come last."""
+    with services.store.read() as connection:
+        return _listed(connection)
+
+
+def _listed(connection: Connection) -> list[dict[str, Any]]:
+    enrolled = devices.c.revoked_ms.is_(None)
+    tells = func.sum(case((devices.c.tells_director, 1), else_=0))
+    query = select(devices.c.director, func.count().label("all"), tells.label("told"))
+    counts = {
+        row.director: (int(row.told), int(row.all) - int(row.told))
+        for row in connection.execute(query.where(enrolled).group_by(devices.c.director))
+    }
+    order = (directors.c.made_ms, directors.c.since_ms.is_(None), directors.c.since_ms)
+    found, silent = [], 0
+    for row in connection.execute(select(directors).order_by(*order)):
+        told, quiet = counts.pop(row.key_id, (0, 0))
+        silent += quiet  # they may have followed since: who was in force later counts them too
+        in_turn = row.since_ms is not None
+        found.append(_shown(row) | {"devices": told, "silent": silent if in_turn else 0})
+    for name, (told, quiet) in sorted((n, c) for n, c in counts.items() if n is not None):
+        strange = {"key_id": name, "public_key": "", "state": STRANGER, **dict.fromkeys(_TIMES)}
+        found.append(strange | {"devices": told, "silent": quiet})
+    return found
+
+
+_WAITING = (
+    select(directors)
+    .where(directors.c.since_ms.is_(None), directors.c.retired_ms.is_(None))
+    .order_by(directors.c.made_ms.desc())
+)
+
+
+def _row(connection: Connection, key_id: str) -> Any:
+    row = connection.execute(select(directors).where(directors.c.key_id == key_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"no director's key {key_id!r:.80}; see edge-fleet key status")
+    return row
+
+
+def _state(row: Any) -> str:
+    if row.retired_ms is not None:
+        return RETIRED
+    if row.since_ms is None:
+        return WAITING
+    return IN_FORCE if row.until_ms is None else FORMER
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    key = PublicKey(row.public_key)
+    times = {
+        name: getattr(row, name) for name in ("made_ms", "made_by", "since_ms", "until_ms", "retired_ms")
+    }
+    return {"key_id": row.key_id, "public_key": key.base64, "state": _state(row), **times}
+
+
+def _turn(services: Server, key: PrivateKey) -> None:
+    """Hold one more key."""
+    with services.store.read() as connection:
+        standing = {**services.directors.standing, key.public.key_id: key}
+        services.directors.take(read_directors(connection, standing))
