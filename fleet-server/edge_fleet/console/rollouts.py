@@ -13,9 +13,10 @@ from edge_fleet.console import charts, evidence
 from edge_fleet.console.forms import PAGE, Paged, offset, tell
 from edge_fleet.console.page import Visitor, answer, make_router
 from edge_fleet.console.session import Session
-from edge_fleet.rollouts import listing, outlook, progress, rows
+from edge_fleet.rollouts import listing, outlook, part_words, progress, rows
 from edge_fleet.rollouts.approvals import asked
 from edge_fleet.rollouts.operator import Operator
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import ENDED, RETURNING, TRANSITIONS, Event, Phase
 from edge_fleet.rollouts.plan_text import described
 from edge_fleet.rollouts.progress import Counts, Wanted
@@ -130,7 +131,7 @@ def shown(
         found = rows.load(connection, rollout)
         values = overview(connection, found, now_ms)
         total, members = progress.page(connection, rollout, wanted, offset(page), PAGE)
-        steps, history = _history(connection, rollout, None if all_history else RECENT)
+        steps, history = _history(connection, rollout, found.plan.first_part, None if all_history else RECENT)
     fields = {
         "q": wanted.text,
         "stage": "" if wanted.stage is None else str(wanted.stage + 1),
@@ -169,6 +170,7 @@ def overview(connection: Connection, found: Rollout, now_ms: int) -> dict[str, A
         "grave": GRAVE,
         "approvals": asked(connection, found, now_ms) if phase is Phase.DRAFT else (),
         "targets": _draft(connection, found, now_ms) if phase is Phase.DRAFT else None,
+        "part": _part(connection, found),
         "safety": safety,
         "ended": phase in ENDED,
         "undone": phase in RETURNING or phase is Phase.ROLLED_BACK,
@@ -212,15 +214,30 @@ def _stages(connection: Connection, found: Rollout, counts: Counts) -> list[dict
     return stages
 
 
+def _part(connection: Connection, found: Rollout) -> part_words.Progress | None:
+    """How far the current stage is with its part; None for stages of one part, and when it is over."""
+    position = found.position
+    first = found.plan.first_part
+    if first is Part.SWITCH or position.stage < 0 or position.phase in ENDED | RETURNING:
+        return None
+    states = progress.states(connection, found.id, position.stage)
+    return part_words.tell(first, position.part, position.phase, found.plan.quorum, states)
+
+
 def _draft(connection: Connection, found: Rollout, now_ms: int) -> dict[str, int]:
     """Whom a draft would reach."""
     seen = outlook.outlook(connection, found, now_ms)
     return {"selected": seen.selected, "reaches": seen.reaches}
 
 
-def _history(connection: Connection, rollout: str, most: int | None) -> tuple[int, list[Any]]:
+def _history(
+    connection: Connection, rollout: str, first: Part, most: int | None
+) -> tuple[int, list[tuple[Any, str]]]:
+    """How many steps there are, and the newest, each with the part that it left its stage at."""
     own = rollout_steps.c
     here = own.rollout == rollout
     total = connection.execute(select(func.count()).select_from(rollout_steps).where(here)).scalar_one()
     query = select(rollout_steps).where(here).order_by(own.id.desc())
-    return total, list(connection.execute(query if most is None else query.limit(most)))
+    rows = connection.execute(query if most is None else query.limit(most)).all()
+    parts = part_words.of_steps(first, (Event(row.event) for row in reversed(rows)))
+    return total, list(zip(rows, reversed(parts), strict=True))

@@ -252,7 +252,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     lines += _left_out(found)
     for row in found["history"]:
         at = datetime.fromtimestamp(row["at_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        lines.append(f"  {at}  {row['event']:9} {row['why']}".rstrip())
+        where = f"[stage {row['stage'] + 1}, {row['part']}] " if row["part"] else ""
+        lines.append(f"  {at}  {row['event']:9} {where}{row['why']}".rstrip())
     return [line for line in lines if line.strip()]
 
 
@@ -264,6 +265,8 @@ def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:
     begun = stage["begun_ms"] is not None
     target = f", {stage['target']} in all" if stage["target"] is not None else ""
     lines = [f"  stage {index + 1} ({stage['share']}{target}){'' if begun else ': not begun'}"]
+    if stage["part"]:
+        lines.append(f"    {stage['part']['text']}")
     for row in stage["devices"]:
         reason = " ".join(filter(None, (row["code"], row["detail"])))
         back = f", going back: {row['back']}" if row["back"] else ""
@@ -280,6 +283,6 @@ def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:
 
 def _stage(row: Mapping[str, Any]) -> str:
     shares: Sequence[Any] = row["stages"]
-    parts = {"shadow": " (as a shadow)", "ready": " (being brought)"}
+    parts = {"shadow": " (part 1 of 2: run as a shadow)", "ready": " (part 1 of 2: staged and held)"}
     part = parts.get(row["part"], "") if row["phase"] not in _ENDED else ""
     return f"{row['stage'] + 1} of {len(shares)}{part}"

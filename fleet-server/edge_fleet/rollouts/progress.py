@@ -98,6 +98,24 @@ def count(connection: Connection, rollouts: Iterable[str]) -> dict[str, Counts]:
     return {rollout: Counts(stages) for rollout, stages in found.items()}
 
 
+def states(connection: Connection, rollout: str, stage: int) -> Counter[State]:
+    """How many devices of a stage stand where with what they were given last; not those left out."""
+    rows = connection.execute(
+        select(_forth.c.phase, func.count().label("devices"))
+        .select_from(
+            rollout_members.join(_forth, and_(_forth.c.device == _own.device, _forth.c.number == _own.number))
+        )
+        .where(
+            _own.rollout == rollout,
+            _own.stage == stage,
+            _own.left_as.is_(None),
+            _own.standing != GONE,
+        )
+        .group_by(_forth.c.phase)
+    )
+    return Counter({State(row.phase): row.devices for row in rows})
+
+
 def page(
     connection: Connection, rollout: str, wanted: Wanted, offset: int, most: int
 ) -> tuple[int, list[dict[str, Any]]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from edge_fleet.rollouts import part_words
 from edge_fleet.rollouts.candidates import load_targets
 from edge_fleet.rollouts.members import load_members
-from edge_fleet.rollouts.phases import ENDED, RETURNING
+from edge_fleet.rollouts.phases import ENDED, RETURNING, Event
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
 from edge_fleet.rollouts.safety import as_json, time_to_safe
@@ -69,6 +72,9 @@ def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any
         for row in connection.execute(select(rollout_stages).where(rollout_stages.c.rollout == rollout.id))
     }
     steps = select(rollout_steps).where(rollout_steps.c.rollout == rollout.id)
+    history = connection.execute(steps.order_by(rollout_steps.c.id).limit(SHOWN_STEPS)).all()
+    parts = part_words.of_steps(rollout.plan.first_part, (Event(row.event) for row in history))
+    here = _part(rollout, members)
     return {
         **summary(connection, rollout),
         "plan": rollout.plan.model_dump(mode="json"),
@@ -80,6 +86,7 @@ def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any
                 if going
                 else None,
                 "begun_ms": begun[index].begun_ms if index in begun else None,
+                "part": here if index == rollout.position.stage else None,
                 "devices": [_member(row, profiles) for row in members if row.member.stage == index],
                 "verdicts": [verdict_row(v) for v in (verdicts_of(begun[index]) if index in begun else ())],
             }
@@ -97,10 +104,21 @@ def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any
                 "stage": row.stage,
                 "actor": row.actor,
                 "why": row.why,
+                "part": part,
             }
-            for row in connection.execute(steps.order_by(rollout_steps.c.id).limit(SHOWN_STEPS))
+            for row, part in zip(history, parts, strict=True)
         ],
     }
+
+
+def _part(rollout: Rollout, members: list[Reached]) -> dict[str, Any] | None:
+    """How far the current stage is with its part, while that is under way; None for stages of one part."""
+    position, plan = rollout.position, rollout.plan
+    if position.phase in ENDED | RETURNING or position.stage < 0:
+        return None
+    states = Counter(row.state for row in members if row.left is None and row.member.stage == position.stage)
+    found = part_words.tell(plan.first_part, position.part, position.phase, plan.quorum, states)
+    return None if found is None else asdict(found)
 
 
 def _member(row: Reached, profiles: dict[str, str]) -> dict[str, Any]:

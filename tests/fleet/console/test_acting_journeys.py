@@ -12,6 +12,7 @@ from page_browser import person, started
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import update
 
+from edge_contracts.messages import Phase as Told
 from edge_fleet import schema
 from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.operator import Operator
@@ -142,6 +143,37 @@ def test_two_operators_at_once_see_each_other_and_a_stale_order_is_refused_kindl
         expect(anna.page.get_by_role("button", name="Pause")).to_be_visible()  # by itself
         expect(anna.page.locator("#light")).to_have_text("live")
         assert anna.complaints == [] and anna.elsewhere == [] and carl.elsewhere == []
+
+
+def test_the_parts_of_a_stage_are_told_as_they_go(fleet: Running, rows: FleetRows, browser: Browser) -> None:
+    rows.enrol("green-1", "green-2", "green-3", "green-4", site="green", knows=("hold",), runs="1")
+    raw = {"format": "edgefleet.rollout/1", "release": "digits@2", "select": "site=green", "stages": ["100%"]}
+    operator = Operator(fleet.server)
+    rollout = operator.create(parse_plan({**raw, "kind": "blue-green", "quorum": 0.75}), "anna")
+    operator.start(rollout, "anna")
+
+    def ready(*names: str) -> None:
+        for name in names:
+            rows.say(name, Told.READY)
+        fleet.server.bus.publish("rollout", rollout=rollout)
+
+    with person(browser, fleet.url, fleet.token("operator", label="anna")) as anna:
+        page = anna.page
+        page.goto(f"/console/rollouts/{rollout}")
+        stage = page.get_by_role("region", name="Stage 1: 100%")
+        expect(stage).to_contain_text("Part 1 of 2: staged and held, 0 of 4 ready, quorum 3")
+        steps = page.get_by_role("list", name="Stages")
+        expect(steps).to_contain_text("running, part 1 of 2: staged and held")
+        ready("green-1", "green-2")
+        expect(stage).to_contain_text("2 of 4 ready, quorum 3")  # by itself
+        ready("green-3", "green-4")
+        expect(stage).to_contain_text("Part 2 of 2: switched, 0 of 4 confirmed, quorum 3")
+        expect(steps).to_contain_text("part 2 of 2: switched")
+        timeline = page.get_by_role("region", name="Timeline")
+        expect(timeline).to_contain_text("stage 1, part 1 of 2: staged and held")
+        expect(timeline).to_contain_text("stage 1, part 2 of 2: switched")
+        assert anna.complaints == [] and anna.elsewhere == []
+    operator.abort(rollout, "anna")
 
 
 def test_a_version_is_switched_off_from_its_page(fleet: Running, rows: FleetRows, browser: Browser) -> None:

@@ -18,9 +18,11 @@ from edge_contracts.messages import Knows
 from edge_contracts.messages import Phase as Told
 from edge_fleet.assignment import State
 from edge_fleet.errors import Conflict
+from edge_fleet.lineage import stages
 from edge_fleet.rollouts import targets
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
 from edge_fleet.rollouts.phases import Phase
+from edge_fleet.rollouts.withdrawing import withdraw
 
 Survive = Callable[[Callable[[], None]], None]
 Story = Callable[[Fleet, Survive], list[tuple[Any, ...]]]
@@ -100,10 +102,70 @@ def a_shadow_then_wrong(fleet: Fleet, survive: Survive) -> list[tuple[Any, ...]]
     return everything(fleet)
 
 
+def held_then_wrong(fleet: Fleet, survive: Survive) -> list[tuple[Any, ...]]:
+    """A stage that is brought and switched at once; one is late, one fails its check, then it is wrong."""
+    fleet.enrol("a", "b", "c", "d", "e", knows=(Knows.HOLD,), runs="1")
+    fleet.publish("1")
+    fleet.publish("2")
+    options: dict[str, Any] = {"kind": "blue-green", "quorum": 0.6}
+    options["gates"] = {"install_success": 0.5, "drift": 0.2}
+    rollout = fleet.operator.create(plan("2", "100%", **options), "anna")
+    survive(lambda: fleet.operator.start(rollout, "anna"))
+    late, broken = sorted("abcde")[3:]
+    switched = False
+    for seconds in (1, 1, 1, 1, 1, 1, 1, 1):
+        fleet.now_ms += seconds * 1000
+        survive(lambda: fleet.tick())
+        for device, row in fleet.members(rollout).items():
+            given = fleet.assigned(device)
+            if row.state not in (State.PENDING, State.OFFERED):
+                continue
+            if given.terms:
+                if device == broken:
+                    fleet.say(device, Told.REFUSED, "crash")
+                elif device != late or switched:
+                    fleet.say(device, Told.READY)
+                continue
+            fleet.say(device)
+            switched = True
+            if row.back is None and device == late:  # the last one to switch shows what is wrong
+                for one in "abc" + late:
+                    fleet.report(one, digest("2"), scalars={"input:x:mean": WRONG})
+    assert fleet.position(rollout) == (Phase.ROLLED_BACK, 0), fleet.why(rollout)
+    return everything(fleet)
+
+
+def withdrawn_midway(fleet: Fleet, survive: Survive) -> list[tuple[Any, ...]]:
+    """A release that is switched off while one rollout of it runs and another is paused."""
+    fleet.enrol("a", "b", site="x")
+    fleet.enrol("c", "d", site="y")
+    fleet.publish("1")
+    plans = [plan("1", "1", "100%", select=f"site={site}", gates={}) for site in "xy"]
+    rollouts = [fleet.operator.create(one, "anna") for one in plans]
+    for rollout in rollouts:
+        survive(partial(fleet.operator.start, rollout, "anna"))
+    fleet.now_ms += 1000
+    survive(lambda: fleet.tick())
+    survive(lambda: fleet.operator.pause(rollouts[1], "anna"))
+
+    def off() -> None:
+        withdraw(fleet.services, "digits@1", "anna", "it sees ghosts")
+
+    survive(off)
+    fleet.now_ms += 1000
+    survive(lambda: fleet.tick())
+    assert [fleet.position(rollout)[0] for rollout in rollouts] == [Phase.ABORTED] * 2
+    with fleet.store.read() as connection:
+        assert stages.stage_of(stages.history(connection, 1)) is stages.Stage.WITHDRAWN
+    return everything(fleet)
+
+
 STORIES = [
     (good_then_wrong, 1, 40),
     (slow_with_retries_and_orders, 9, 60),
     (a_shadow_then_wrong, 9, 40),
+    (held_then_wrong, 9, 40),
+    (withdrawn_midway, 5, 20),
 ]
 
 
