@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, or_, select
 
-from edge_fleet.assignment import FAILED
+from edge_fleet.assignment import FAILED, WITHDRAWN
 from edge_fleet.rollouts import candidates, selector, targets
 from edge_fleet.rollouts.members import skipped, told_of_skip
 from edge_fleet.rollouts.phases import WATCHED
@@ -182,10 +182,10 @@ def _busy(others: Sequence[str]) -> ColumnElement[Any]:
 
 
 def _phase() -> ColumnElement[Any]:
-    """Where the newest assignment of a device stands."""
+    """Where the newest assignment of a device stands; "" of one that was withdrawn and did as it was told."""
     newest = assignments.alias("newest")
     return (
-        select(newest.c.phase)
+        select(case((newest.c.code == WITHDRAWN, ""), else_=newest.c.phase))
         .where(newest.c.device == devices.c.id)
         .order_by(newest.c.number.desc())
         .limit(1)
