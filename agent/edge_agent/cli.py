@@ -73,6 +73,10 @@ class _Refusals(click.Group):
             _refuse(error, 2)
         except (AgentError, ContractError) as error:
             _refuse(error, 1)
+        except PermissionError as error:
+            if error.filename is None:
+                raise
+            _refuse(f"{error.filename}: {error.strerror}; run this as the agent's user, or see its mode", 1)
         except MemoryError as error:
             _refuse(str(error) or "there is no memory left for this; what was stored before counts", 1)
         except ModuleNotFoundError as error:

@@ -159,7 +159,7 @@ def _other_private(content: bytes, path: Path) -> bytes:
         key = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise KeyInvalid(
-            f"{path} is not an unencrypted private key in PEM; make one with edge-convert keygen"
+            f"{path} is not an unencrypted private key in PEM, as edge-convert keygen makes one"
         ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyInvalid(f"{path} holds a {type(key).__name__.strip('_')}, expected Ed25519")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -278,6 +280,35 @@ def test_doctor_names_a_disk_that_cannot_be_written(device: Device) -> None:
         pytest.skip("nothing can be mounted here")
     assert done.returncode == 1, done.stderr
     assert "cannot be written: its file system is read-only" in done.stdout
+
+
+def powerless(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command by somebody whom modes hold: root without its powers, or whoever this is."""
+    command = [sys.executable, "-c", "from edge_agent.cli import main; main()", *arguments]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("no setpriv: root is held by no mode")
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["state.json", "slots", "slots/a/manifest.json"])
+def test_doctor_names_what_its_user_may_not_use_and_no_command_shows_a_traceback(
+    device: Device, name: str
+) -> None:
+    assert device.install("1").exit_code == 0
+    closed = device.home.folder / name
+    mode = closed.stat().st_mode
+    closed.chmod(0)
+    try:
+        told = powerless("doctor", "--home", str(device.home.folder))
+        status = powerless("status", "--home", str(device.home.folder))
+    finally:
+        closed.chmod(mode)
+    assert told.returncode == 1, told.stderr
+    assert f"{closed} cannot be read and written by this user" in told.stdout
+    assert "Traceback" not in status.stderr
+    assert "cannot be read and written" not in device.run("doctor").output
 
 
 def test_a_broken_configuration_says_what_to_do(device: Device) -> None:

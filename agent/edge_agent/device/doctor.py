@@ -87,6 +87,7 @@ def _disk(home: Home) -> Iterator[Finding]:
         yield Finding("disk", Grade.WRONG, f"{folder} cannot be written: {reason}", advice)
     if home.folder.exists():
         yield _private(home.folder, 0o700)
+        yield from _barred(home.folder)
 
 
 def _identity(home: Home, config: DeviceConfig) -> Iterator[Finding]:
@@ -181,6 +182,16 @@ def _outbox(home: Home) -> Iterator[Finding]:
         yield Finding("outbox", Grade.NOTICE, f"{detail}; {depth.dropped_records} records were dropped")
     else:
         yield Finding("outbox", Grade.GOOD, detail)
+
+
+def _barred(folder: Path) -> Iterator[Finding]:
+    """What is there and cannot be used by whoever runs this, and so not by the agent when it is that user."""
+    for path in sorted(folder.rglob("*")):
+        need = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+        if not path.is_symlink() and not os.access(path, need, effective_ids=True):
+            advice = f"chown -R the agent's user {folder}; chmod -R u+rwX {folder}; or run this as that user"
+            yield Finding("modes", Grade.WRONG, f"{path} cannot be read and written by this user", advice)
+            return  # one says it: there may be hundreds
 
 
 def _private(path: Path, wanted: int) -> Finding:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edge_agent.errors import AgentError
+from edge_agent.finite import Finite
 
 REGIONS = 5
 FEATURES = 10  # a person reads no more; --json has them all
@@ -41,7 +42,7 @@ FEATURES = 10  # a person reads no more; --json has them all
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of the agent.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="CPU threads.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, show_default=True)
+@click.option("--timeout", "timeout_s", type=Finite(min=0, min_open=True), default=600.0, show_default=True)
 def explain(
     bundle: Path,
     inputs: Path,
@@ -81,6 +82,8 @@ def explain(
         told = run_child(job | {"threads": threads, "input": str(inputs), "row": row}, timeout_s)
     place = output or Path(f"{inputs.stem}.explained.png")
     found = _drawn(told, opened.manifest, inputs, row, place)
+    if output is not None and not any("picture" in part for part in found["inputs"].values()):
+        click.echo(f"{output} is not written: the input is no picture that a map could be drawn on", err=True)
     if as_json:
         click.echo(json.dumps(found, allow_nan=False))
     else:

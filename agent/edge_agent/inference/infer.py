@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,5 +152,6 @@ def _write(shot: OneShot, output: Path) -> None:
         beside.write_bytes(write_npz(shot.outputs))
         beside.replace(output)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is read-only
+            beside.unlink(missing_ok=True)
         raise AgentError(f"cannot write {output}: {error.strerror or error}") from None

@@ -160,6 +160,8 @@ class Updater:
         for slot in list(self.slots.held):
             if slot is self.slots.candidate or slot is self.slots.active:
                 continue  # the check reads the one, `serve` the other
+            if slot not in self.slots.held:
+                continue  # it was served in place of one that is damaged, and is damaged too
             try:
                 installer.verify_slot(self._home, slot, self._trusted.ever, self.slots.bundle_in(slot))
             except ContractError as error:

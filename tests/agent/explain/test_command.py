@@ -121,3 +121,11 @@ def test_red_speaks_for_blue_against_and_nothing_leaves_the_picture_alone(tmp_pa
     assert pixels[2, 2, 0] > 128 + 30 > pixels[2, 2, 2]
     assert pixels[77, 77, 2] > 128 + 30 > pixels[77, 77, 0]
     assert (pixels[40, 40] == 128).all()
+
+
+def test_a_map_that_cannot_be_drawn_is_told_and_a_time_that_is_none_is_wrong_usage(place: Path) -> None:
+    result = run(place, "table.bundle", "rows.csv")
+    assert result.exit_code == 0 and "map.png is not written" in result.stderr
+    assert not (place / "map.png").exists()
+    for never in ("nan", "inf", "0"):
+        assert run(place, "table.bundle", "rows.csv", "--timeout", never).exit_code == 2

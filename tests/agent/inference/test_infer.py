@@ -214,3 +214,10 @@ def test_a_refusal_is_one_line_and_exit_code_1(place: Path) -> None:
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert "bad.npz is not an .npz file" in result.stderr
+
+
+def test_outputs_that_cannot_be_written_are_one_line(place: Path) -> None:
+    words = ["infer", str(place / "tiny.bundle"), "--input", str(place / "x.npz"), "--home", str(place / "h")]
+    nowhere = place / "x.npz" / "o.npz"  # nor can what was begun there be removed, as on a read-only disk
+    told = CliRunner().invoke(main, [*words, "--output", str(nowhere)])
+    assert told.exit_code == 1 and f"cannot write {nowhere}: Not a directory" in told.stderr

@@ -127,6 +127,24 @@ def test_a_damaged_last_good_slot_is_unpinned_at_the_start(home: Home, host: Hos
     assert not home.slot(Slot.A).exists()
 
 
+def test_when_both_bundles_are_damaged_nothing_answers_and_the_server_may_send_one(
+    home: Home, host: Host
+) -> None:
+    made = updater(home, host)
+    install(made, FIRST)
+    install(made, SECOND)
+    for slot in (Slot.A, Slot.B):
+        (home.slot(slot) / "golden.npz").write_bytes(b"")
+    host.faults[Slot.B] = Finding(Verdict.UNHEALTHY, DAMAGED, "another digest")
+    host.served.clear()
+    again = updater(home, host)  # finds out about the active one while it is still with the one before
+    assert (again.slots.active, dict(again.slots.held)) == (None, {})
+    assert [tell.bundle for tell in host.told if tell.event == "damaged"] == [FIRST.digest, SECOND.digest]
+    host.faults.clear()
+    install(again, FIRST)
+    assert again.slots.bundle_in(again.slots.active) == FIRST.digest
+
+
 def test_what_cannot_be_stored_does_not_happen_until_it_can(home: Home, host: Host) -> None:
     made = updater(home, host)
     install(made, FIRST)
