@@ -214,9 +214,12 @@ def _anonymous_mib(pid: int) -> float:
 
     Raises:
         FileNotFoundError: It is gone.
+        NoSuchProcess: It was killed and nobody has waited for it yet: what is left of it has no memory.
     """
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+    _, found, rest = Path(f"/proc/{pid}/status").read_text().partition("RssAnon:")
+    if not found:
+        raise psutil.NoSuchProcess(pid)
+    return int(rest.split()[0]) / 1024
 
 
 def main() -> None:
