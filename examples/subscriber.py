@@ -32,6 +32,8 @@ def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) 
         assert cbor2.loads(protected)[1] == -8, "EdDSA and nothing else"
         signed = cbor2.dumps(["Signature1", protected, message.topic.encode(), payload])
         Ed25519PublicKey.from_public_bytes(keys[device]).verify(signature, signed)
+        told = cbor2.loads(payload)
+        assert isinstance(told, dict), "a message is a map"
     except (
         ArithmeticError,  # a decimal fraction that is out of all bounds
         InvalidSignature,
@@ -44,7 +46,7 @@ def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) 
     ):
         print(device, "REFUSED: not what this device has signed for this topic", file=sys.stderr, flush=True)
         return
-    print(device, cbor2.loads(payload), flush=True)
+    print(device, told, flush=True)
 
 
 def on_connect(client: mqtt.Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any) -> None:

@@ -56,8 +56,22 @@ def first_fault(error: ValidationError, known: list[str] | None = None) -> str:
         return f"unknown key {where!r}{meant(str(fault['loc'][-1]), known or [], every=False)}{tail}"
     found = fault.get("input")
     shown = "" if isinstance(found, dict | list) or fault["type"] == "missing" else f", found {found!r:.80}"
-    # pydantic marks what our own checks say
-    return f"{where}: {fault['msg'].removeprefix('Value error, ')}{shown}{tail}"
+    told = said(fault)
+    return f"{where}: {told}{'' if shown.removeprefix(', found ') in told else shown}{tail}"
+
+
+def said(fault: Any) -> str:
+    """What one fault of pydantic's says, in the words of a document and not of Python."""
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind in ("tuple_type", "list_type"):
+        return "Input should be a list"
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return "Input should be a mapping of fields to values"
+    if kind == "too_short":
+        return f"Input should have {context['min_length']} or more items, not {context['actual_length']}"
+    if kind == "too_long":
+        return f"Input should have {context['max_length']} items at most"
+    return str(fault["msg"]).removeprefix("Value error, ")  # pydantic marks what our own checks say
 
 
 def parse_json(model: type[T], content: bytes, what: str, format_name: str | None = None) -> T:

@@ -13,6 +13,10 @@ class Finite(click.FloatRange):
 
     name = "number"
 
+    def _describe_range(self) -> str:
+        """For the help; nothing where there are no limits, which click would call x<=None."""
+        return super()._describe_range() if (self.min, self.max) != (None, None) else ""
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse and check one value."""
         number = float(super().convert(value, param, ctx))

@@ -14,7 +14,7 @@ from edge_contracts.keys import read_public
 from edge_fleet.errors import FleetError
 from edge_fleet.finite import Finite
 from edge_fleet.remote import API, as_json, connect, remote
-from edge_fleet.rendering import ago, table
+from edge_fleet.rendering import ago, ahead, table
 from edge_fleet.standings.cli import devices_find
 
 if TYPE_CHECKING:
@@ -111,10 +111,11 @@ def token_list(home_path: Path | None, url: str | None, token: str | None, as_js
             t["owner"] or "-",
             " ".join(t["scopes"] or ["all"]),
             ago(t["created_ms"]),
+            ahead(t["expires_ms"]),
         )
         for t in found
     ]
-    table(("token", "role", "label", "user", "scopes", "made"), rows)
+    table(("token", "role", "label", "user", "scopes", "made", "expires"), rows)
 
 
 @token.command("revoke")

@@ -19,10 +19,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 def ago(at_ms: int | None) -> str:
     """How long ago a time in Unix milliseconds was."""
-    if at_ms is None:
-        return "never"
-    seconds = max(0, time.time() - at_ms / 1000)
+    return "never" if at_ms is None else f"{_span(time.time() - at_ms / 1000)} ago"
+
+
+def ahead(at_ms: int | None) -> str:
+    """In how long a time in Unix milliseconds comes."""
+    return "never" if at_ms is None else f"in {_span(at_ms / 1000 - time.time())}"
+
+
+def _span(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"

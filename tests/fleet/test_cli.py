@@ -155,6 +155,29 @@ def test_an_api_token_is_one_word_and_opens_the_api(home: Path, role: str) -> No
     assert run("devices", "--server", url, EDGE_FLEET_TOKEN=token).returncode == 0
 
 
+def test_tokens_are_listed_with_their_end(home: Path) -> None:
+    run("token", "create", "--role", "viewer", "--expires", "72", "--label", "short-lived", home=home)
+    run("token", "create", "--role", "viewer", "--label", "lasting", home=home)
+    told = {line.split()[2]: line for line in run("token", "list", home=home).stdout.splitlines()}
+    assert told["label"].endswith("expires")
+    assert told["short-lived"].endswith("in 3 d") and told["lasting"].endswith("never")
+
+
+def test_one_logs_in_at_the_local_server_without_naming_it(home: Path) -> None:
+    def asked(*arguments: str) -> subprocess.CompletedProcess[str]:
+        words = [*PROGRAM, *arguments, "--home", str(home)]
+        typed = "four words will do\n"
+        return subprocess.run(words, input=typed, capture_output=True, text=True, timeout=60)
+
+    assert asked("user", "add", "ada", "--role", "operator").returncode == 0
+    token = asked("user", "login", "ada").stdout.strip()
+    assert run("devices", "--token", token, home=home).returncode == 0
+
+
+def test_help_shows_no_limit_where_there_is_none() -> None:
+    assert "None]" not in run("rollout", "create", "--help").stdout
+
+
 def test_a_subscriber_is_given_a_user_and_a_password(home: Path) -> None:
     made = json.loads(run("token", "create", "--role", "subscriber", "--json", home=home).stdout)
     assert {"user", "password", "host", "port", "topic"} <= made.keys()

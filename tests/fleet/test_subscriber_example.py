@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fleet_device import FleetDevice, enrol, eventually, window
 from fleet_server import Running
 
+from edge_contracts.cose import sign
 from edge_contracts.keys import PrivateKey
 from edge_contracts.topics import Channel
 
@@ -81,3 +83,17 @@ def test_the_example_says_why_it_is_not_let_in_and_how_it_is_used(fleet: Running
         command = [sys.executable, str(EXAMPLE), *arguments]
         told = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert told.returncode == 1 and said in told.stderr and "Traceback" not in told.stderr
+
+
+def test_what_a_device_signs_and_is_no_message_ends_the_example_not(
+    device: FleetDevice, output: Path
+) -> None:
+    def refused(times: int) -> bool:
+        return output.read_text().count("REFUSED") == times
+
+    device.hello()
+    say_until_heard(device, output)
+    for count, payload in enumerate((b"\xff", b"\x00", b""), 1):
+        device.send(Channel.TELEMETRY, sign(payload, device.topic(Channel.TELEMETRY), device.outbox.key))
+        eventually(partial(refused, count), "it is refused")
+    assert "Traceback" not in output.read_text()

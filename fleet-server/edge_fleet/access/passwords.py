@@ -54,15 +54,21 @@ def require_good(password: str, name: str) -> None:
     """Refuse what is guessed first.
 
     Raises:
-        RequestInvalid: Too short, too long, one character over and over, or the user's name.
+        RequestInvalid: Too short, also without the user's name, too long, or few characters over and over.
     """
     if not SHORTEST <= len(password) <= LONGEST:
         raise RequestInvalid(
             f"the password has {len(password)} characters, expected {SHORTEST} to {LONGEST}; "
             "a few words will do"
         )
-    if len(set(password)) < 5 or name.lower() in password.lower():
-        raise RequestInvalid("the password is the name, or too few different characters; a few words will do")
+    if len(set(password)) < 5:
+        raise RequestInvalid("the password has too few different characters; a few words will do")
+    rest = password.lower().replace(name.lower(), "")
+    if len(rest) < SHORTEST:
+        raise RequestInvalid(
+            f"the password without the user's name has {len(rest)} characters, expected {SHORTEST} or more; "
+            "a few words will do"
+        )
 
 
 def _scrypt(salt: bytes, log_n: int, r: int, p: int) -> Scrypt:

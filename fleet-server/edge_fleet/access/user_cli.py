@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edge_fleet.remote import API, as_json, connect, remote
+from edge_fleet.remote import API, as_json, connect, home_option, remote
 from edge_fleet.rendering import ago, table
 
 _role = click.Choice(["viewer", "operator", "publisher", "approver", "admin"])
@@ -116,13 +116,11 @@ def user_end(
 
 @user.command("login")
 @click.argument("name")
-@click.option("--server", "url", metavar="URL", required=True)
-def user_login(name: str, url: str) -> None:
+@click.option("--server", "url", metavar="URL", help="Another server than the local one.")
+@home_option
+def user_login(name: str, url: str | None, home_path: Path | None) -> None:
     """Print a token for a working day; use it as $EDGE_FLEET_TOKEN."""
-    from edge_fleet.client import Client
-
-    client = Client(url, "")
-    click.get_current_context().call_on_close(client.close)
+    client = connect(home_path, url, "")
     answer = client.post(f"{API}/login", {"name": name, "password": _password("Password")})
     click.echo(answer["token"])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -12,6 +13,7 @@ from edge_fleet.schema import alerts, envelopes, forks, rollout_members, streams
 
 SHOWN = 60
 STREAMS = 20
+FOLDED = frozenset({"fork", "gap"})  # each of which is told by an alert too
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,19 @@ def history(connection: Connection, shown: Mapping[str, Any], versions: Mapping[
         *_losses(connection, device, shown["gaps"]),
         *_alerts(connection, device),
     ]
-    return sorted(found, key=lambda one: -one.at_ms)[:SHOWN]
+    return fold(sorted(found, key=lambda one: -one.at_ms))[:SHOWN]
+
+
+def fold(found: Sequence[Happening]) -> list[Happening]:
+    """Say once what came several times in a row, as forks do: else they hide the rest of the history."""
+    told: list[Happening] = []
+    for (kind, _), run in itertools.groupby(found, key=lambda one: (one.kind, one.why)):
+        first, *others = run
+        if kind in FOLDED and others:
+            first = replace(first, what=f"{first.what}; {len(others)} more of the kind before")
+            others = []
+        told += [first, *others]
+    return told
 
 
 def newest_rollout(connection: Connection, device: str) -> str | None:

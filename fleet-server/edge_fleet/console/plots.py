@@ -16,7 +16,7 @@ from markupsafe import Markup
 _Place = Callable[[float], float]
 WIDTH, HEIGHT = 360, 178
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 20, 24  # room for the axes, and for marks above
-NAME_WIDTH = 62.0  # of a mark's name, about
+LETTER_WIDTH = 7.0  # of a mark's name, about
 TICKS = 4
 TABLE_ROWS = 60  # the newest
 COLOURS = "abcd"  # classes of the style sheet
@@ -189,10 +189,11 @@ def _marks(marks: Iterable[Mark], begin_s: float, end_s: float, x: _Place) -> It
         yield Markup('<line class="mark" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(
             at, TOP, HEIGHT - BOTTOM
         )
-        name_x = min(at, WIDTH - NAME_WIDTH)
+        width = LETTER_WIDTH * len(mark.name)
+        name_x = max(float(LEFT), min(at, WIDTH - width))
         if name_x >= free_x:  # names that would overlap are left out; the line stays
             yield _word(name_x, TOP - 8, mark.name, "start", "series")
-            free_x = name_x + NAME_WIDTH
+            free_x = name_x + width
 
 
 def _word(x: float, y: float, text: str, anchor: str, kind: str = "") -> Markup:

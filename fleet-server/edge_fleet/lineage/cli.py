@@ -338,6 +338,8 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(one) for one in value)[:48]
     text = value if isinstance(value, str) else json.dumps(value)
     return (
         text if len(text) <= 48 else short(text) + "..." if text.startswith("sha256:") else text[:45] + "..."

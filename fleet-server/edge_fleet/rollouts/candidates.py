@@ -166,15 +166,15 @@ def _newest_phases(connection: Connection) -> dict[str, str]:
     return {row.device: row.phase for row in rows}
 
 
-def health_of(failing: bool, silent: bool, active: str | None, degraded: bool) -> targets.Health:
+def health_of(failing: bool, silent: bool, active: str | None, degraded: bool) -> selector.Health:
     """How a device does, as `select` may ask."""
     if failing:
-        return targets.Health.FAILING
+        return selector.Health.FAILING
     if silent:
-        return targets.Health.SILENT
+        return selector.Health.SILENT
     if active is None:
-        return targets.Health.EMPTY
-    return targets.Health.DEGRADED if degraded else targets.Health.OK
+        return selector.Health.EMPTY
+    return selector.Health.DEGRADED if degraded else selector.Health.OK
 
 
 def unable(knows: Collection[str], active: str | None, published: frozenset[str]) -> str:

@@ -16,24 +16,27 @@ from typing import Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from edge_contracts.errors import FormatInvalid
-from edge_contracts.model import Frozen, first_fault
+from edge_contracts.model import Frozen, first_fault, said
 
 T = TypeVar("T", bound=Frozen)
 Path = tuple[str | int, ...]
 
 
-def parse(model: type[T], raw: Any, what: str, lines: Mapping[Path, int]) -> T:
+def parse(
+    model: type[T], raw: Any, what: str, lines: Mapping[Path, int], context: Mapping[str, Any] = {}
+) -> T:
     """Turn a parsed document into a value, or refuse on one line.
 
     Args:
         what: The document, for the message.
         lines: Line numbers by path, where they are known.
+        context: For the model's validators.
 
     Raises:
         FormatInvalid: It does not fit.
     """
     try:
-        found = model.model_validate(raw)
+        found = model.model_validate(raw, context=dict(context))
     except ValidationError as error:
         raise FormatInvalid(_told(model, error, what, lines)) from None
     for fault in _bent(model, raw, lines):
@@ -118,11 +121,12 @@ def _fault(model: type[BaseModel], fault: Any, lines: Mapping[Path, int]) -> Fau
         near = difflib.get_close_matches(str(path[-1]), _names_at(model, path[:-1]), n=1, cutoff=0.5)
         told = "there is no such field" + (f"; did you mean {near[0]!r}?" if near else "")
     else:
-        told = str(fault["msg"]).removeprefix("Value error, ")
+        told = said(fault)
         found = fault.get("input")
-        if fault["type"] != "missing" and not isinstance(found, dict | list):
+        if fault["type"] != "missing" and not isinstance(found, dict | list) and f"{found!r:.80}" not in told:
             told += f", found {found!r:.80}"
         expected = form(model, path)
+        told = _without_pattern(told, fault, expected)
         told += f"; expected {expected}" if expected and expected not in told else ""
     # pydantic adds the names of alternatives; what the document has is what a person looks for
     known = tuple(part for end, part in enumerate(path, 1) if end == 1 or path[:end] in lines)
@@ -155,9 +159,15 @@ def _told(model: type[BaseModel], error: ValidationError, what: str, lines: Mapp
     known = _names_at(model, path[:-1]) if fault["type"] == "extra_forbidden" else []
     line = _line(path, lines)
     where = what if line is None else f"{what} line {line}"
-    told = f"{where}: {first_fault(error, known)}"
     expected = form(model, path)
+    told = f"{where}: {_without_pattern(first_fault(error, known), fault, expected)}"
     return f"{told}; expected {expected}" if expected and expected not in told else told
+
+
+def _without_pattern(told: str, fault: Any, expected: str) -> str:
+    """Leave a regular expression out where the right form is said in words."""
+    is_pattern = fault["type"] == "string_pattern_mismatch" and bool(expected)
+    return told.replace(fault["msg"], "Input is not of the right form") if is_pattern else told
 
 
 def _names_at(model: type[BaseModel], path: Path) -> list[str]:

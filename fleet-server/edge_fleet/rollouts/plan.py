@@ -24,7 +24,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from edge_contracts.model import Frozen, require_format
 from edge_contracts.nearest import meant
@@ -210,8 +217,10 @@ class RolloutPlan(Frozen):
 
     @field_validator("select")
     @classmethod
-    def _readable(cls, text: str) -> str:
-        selector.parse(text)
+    def _readable(cls, text: str, info: ValidationInfo) -> str:
+        named = selector.parse(text)
+        if not (info.context or {}).get("is_stored"):
+            selector.require_known_health(named)
         return text
 
     @field_validator("time_zone")
@@ -344,16 +353,20 @@ def at_s(moment: datetime | None) -> float | None:
 
 
 def parse_plan(
-    raw: Any, what: str = "rollout plan", lines: Mapping[tuple[str | int, ...], int] = {}
+    raw: Any,
+    what: str = "rollout plan",
+    lines: Mapping[tuple[str | int, ...], int] = {},
+    is_stored: bool = False,
 ) -> RolloutPlan:
     """Turn a parsed document into a plan, or refuse on one line.
 
     Args:
         lines: Line numbers by path, where they are known.
+        is_stored: It was taken once: what was looked at less closely then is still a plan.
 
     Raises:
         FormatInvalid: An unknown key or gate, a missing or wrong value.
         FormatTooNew: Another version of the format.
     """
     require_format(raw, FORMAT, what)
-    return parse(RolloutPlan, raw, what, lines)
+    return parse(RolloutPlan, raw, what, lines, {"is_stored": is_stored})

@@ -200,7 +200,7 @@ def _claim(connection: Connection, rollout: Rollout) -> None:
 def _rollout(row: Row[Any]) -> Rollout:
     return Rollout(
         id=row.id,
-        plan=parse_plan(row.plan, f"plan of rollout {row.id}"),
+        plan=parse_plan(row.plan, f"plan of rollout {row.id}", is_stored=True),
         counter=row.counter,
         position=Position(Phase(row.phase), row.stage, row.since_ms / 1000, Part(row.part)),
         started_ms=row.started_ms,

@@ -1,7 +1,7 @@
 """Which devices a rollout is for: `all`, or terms such as `profile=arm-cpu,site=lab|yard,line!=3`.
 
 Every term must hold. `profile` also matches a profile that the device's own extends; `device` is
-its id; `health` is how it does (`targets.Health`); any other key is a label. A device without the
+its id; `health` is how it does (`Health`); any other key is a label. A device without the
 label fails `=` and passes `!=`.
 """
 
@@ -10,9 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+
+from edge_contracts.nearest import meant
 
 ALL = "all"
 _TERM = re.compile(r"^([A-Za-z0-9_-]{1,64})(!?=)([^,=!]{1,512})$")
+
+
+class Health(StrEnum):
+    """How a device does, as `select` may ask; the first that is true."""
+
+    FAILING = "failing"  # its last assignment was refused or taken back
+    SILENT = "silent"  # never heard, or not for five minutes
+    EMPTY = "empty"  # no model runs on it
+    DEGRADED = "degraded"  # its model runs in another way than the profile's first
+    OK = "ok"
 
 
 class SelectorInvalid(ValueError):
@@ -80,3 +93,14 @@ def parse(text: str) -> Selector:
             raise SelectorInvalid(f"selector term {part.strip()!r} has an empty value")
         terms.append(Term(key, alternatives, operator == "!="))
     return Selector(tuple(terms))
+
+
+def require_known_health(selector: Selector) -> None:
+    """Refuse a word that `health` never is: such a term would name nobody, or everybody, without a word.
+
+    Raises:
+        SelectorInvalid: There is one.
+    """
+    for term in selector.terms:
+        for word in sorted(term.values - set(Health)) if term.key == "health" else ():
+            raise SelectorInvalid(f"no device's health is {word!r}{meant(word, map(str, Health))}")

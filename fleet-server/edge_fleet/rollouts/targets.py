@@ -10,25 +10,14 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from edge_fleet.rollouts.parts import Part, Unable
 from edge_fleet.rollouts.plan import Join, RolloutPlan
-from edge_fleet.rollouts.selector import Selector
+from edge_fleet.rollouts.selector import Health, Selector
 from edge_fleet.rollouts.stages import Stage
 from edge_fleet.rollouts.windows import LABEL, zone
 
 Labels = Mapping[str, str]
-
-
-class Health(StrEnum):
-    """How a device does, as `select` may ask; the first that is true."""
-
-    FAILING = "failing"  # its last assignment was refused or taken back
-    SILENT = "silent"  # never heard, or not for five minutes
-    EMPTY = "empty"  # no model runs on it
-    DEGRADED = "degraded"  # its model runs in another way than the profile's first
-    OK = "ok"
 
 
 @dataclass(frozen=True)

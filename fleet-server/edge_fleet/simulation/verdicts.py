@@ -175,6 +175,7 @@ def as_dict(row: Row) -> dict[str, Any]:
     """A row for a program."""
     counts = asdict(row.counts)
     counts.pop("lags")
+    counts["ended"] = dict(row.counts.ended)  # asdict() takes the pairs of a Counter for its keys
     return {
         "kind": row.kind,
         "devices": row.devices,

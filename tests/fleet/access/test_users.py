@@ -83,11 +83,17 @@ def test_a_name_that_is_not_known_costs_the_same_work(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "password", ["short", "a" * 20, "abababababab", "x" + "é" * 300, "ada-lovelace-1", ""]
+    "password", ["short", "a" * 20, "abababababab", "x" + "é" * 300, "ada-lovelace", "adaadaadaada1234", ""]
 )
 def test_a_password_that_is_guessed_first_is_refused(password: str) -> None:
     with pytest.raises(RequestInvalid):
         require_good(password, "ada")
+
+
+def test_a_name_within_a_long_password_is_no_fault_of_it() -> None:
+    require_good("canada-maple-and-lakes", "ada")
+    with pytest.raises(RequestInvalid, match="without the user's name has 9 characters, expected 12"):
+        require_good("ada-lovelace", "Ada")
 
 
 def test_the_wait_doubles_and_is_bounded() -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 
 from edge_contracts.messages import CHAIN_START
 from edge_fleet import schema
+from edge_fleet.console.device_history import Happening, fold
 from edge_fleet.rollouts.operator import Operator
 from edge_fleet.rollouts.plan import parse_plan
 
@@ -127,3 +128,15 @@ def test_a_device_is_put_out_of_the_fleet(fleet: Running, operator: httpx.Client
     assert done.status_code == 303
     after = operator.get("/console/devices/stolen").text
     assert "put out of the fleet" in after and 'id="orders"' not in after
+
+
+def test_what_comes_again_and_again_does_not_hide_the_rest_of_the_history() -> None:
+    forks = [Happening(100 - n, "fork", f"envelope {90 - n}", "its key is in two places") for n in range(70)]
+    others = [Happening(20, "enrolled", "enrolled"), Happening(10, "gap", "lost 1 to 2", "full")]
+    found = fold([*forks, *others])
+    assert [(one.kind, one.what) for one in found] == [
+        ("fork", "envelope 90; 69 more of the kind before"),
+        ("enrolled", "enrolled"),
+        ("gap", "lost 1 to 2"),
+    ]
+    assert fold([forks[0], others[0], forks[1]]) == [forks[0], others[0], forks[1]]

@@ -45,6 +45,13 @@ def test_marks_are_lines_and_names_that_would_overlap_are_left_out() -> None:
     assert "digits 1" in svg and "digits 2" not in svg and "&lt;3&gt;" in svg and "before" not in svg
 
 
+def test_a_long_name_of_a_mark_ends_within_its_chart() -> None:
+    marks = [Mark(80.0, "b2a70d40d379")]
+    svg = plots.lines("p", "w", "", [Series("n", ((1.0, 1.0),))], 0.0, 100.0, marks).svg
+    found = re.search(r'x="([0-9.]+)" y="[0-9.]+" text-anchor="start">b2a70d40d379<', str(svg))
+    assert found is not None and float(found[1]) + 12 * plots.LETTER_WIDTH <= plots.WIDTH
+
+
 def test_no_point_is_said_and_zeros_are_drawn() -> None:
     empty = plots.lines("p", "w", "", [Series("n", ())], 0.0, 1.0)
     assert "Nothing was reported" in empty.svg and empty.rows == ()

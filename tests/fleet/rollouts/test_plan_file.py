@@ -183,6 +183,21 @@ def test_each_wrong_field_is_named_with_its_line_and_the_right_form(path: str, v
         ({"kind": "staged"}, "kind ab goes with an experiment"),
         ({"kind": "rehearsal", "experiment": None}, "kind rehearsal has one stage, and goes back"),
         ({"stages": ["5", "2"]}, "stage 2 comes after 5"),
+        (
+            {"select": "site=lab,health=great"},
+            "no device's health is 'great'; known: degraded, empty, failing",
+        ),
+        ({"select": "health!=failng"}, "no device's health is 'failng'; did you mean 'failing'?"),
+        ({"stages": []}, "stages: Input should have 1 or more items, not 0; expected a list"),
+        ({"stages": 5}, "stages: Input should be a list, found 5; expected a list"),
+        (
+            {"gates": {"error_rate": "low"}},
+            "gates.error_rate: Input should be a mapping of fields to values, found 'low'",
+        ),
+        (
+            {"control": "200%"},
+            "control: Input is not of the right form, found '200%'; expected a share such as 10%",
+        ),
         ({"gates": {"eror_rate": 0.1}}, "unknown gate 'eror_rate'; did you mean 'error_rate'?"),
     ],
 )
@@ -190,6 +205,17 @@ def test_what_does_not_go_together_is_told(change: dict[str, Any], message: str)
     with pytest.raises(FormatInvalid) as refusal:
         parse_plan({**GOOD, **change})
     assert message in str(refusal.value)
+
+
+def test_what_was_found_is_said_once() -> None:
+    with pytest.raises(FormatInvalid) as refusal:
+        parse_plan({**GOOD, "time_zone": "Mars/Base"})
+    assert str(refusal.value).count("Mars/Base") == 1
+
+
+def test_a_plan_of_before_with_a_health_that_there_is_not_is_still_read() -> None:
+    document = {**GOOD, "select": "health=great"}
+    assert parse_plan(document, is_stored=True).select == "health=great"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from simulated_devices import identity
 
 from edge_fleet.simulation.counts import Counts
 from edge_fleet.simulation.kinds import KINDS
-from edge_fleet.simulation.verdicts import Answers, Verdict, judge, lines, rows
+from edge_fleet.simulation.verdicts import Answers, Verdict, as_dict, judge, lines, rows
 
 ALL_TAKEN = Counts(envelopes=5, acknowledged=5)
 
@@ -52,6 +53,9 @@ def test_only_what_came_in_this_run_and_in_its_own_name_counts() -> None:
     )
     assert (honest.phases, forged.phases) == ({"confirmed": 1}, {"rolled-back": 1})
     assert lines([forged])[1][:2] == ("forged", "1")
+    told_to_a_program = json.loads(json.dumps(as_dict(forged)))
+    assert told_to_a_program["ended"] == {"rolled_back": 1}
+    assert told_to_a_program["installations"] == {"rolled-back": 1}
 
 
 def test_an_alert_about_many_devices_counts_for_those_that_it_names() -> None:
