@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from sqlalchemy import Connection, String, bindparam, func, select, update
+from sqlalchemy import Connection, String, bindparam, func, update
 
 from edge_contracts.messages import CHAIN_START, DeviceState, Knows
 from edge_fleet.assignment import TransitionInvalid
 from edge_fleet.audit import record
 from edge_fleet.orders import note_progress
 from edge_fleet.schema import devices, streams
-from edge_fleet.standings.due import heard, touch
+from edge_fleet.standings.due import touch
 from edge_fleet.store import insert_new
 
 # built once: they are run for every word of a device, and building one costs more than running it
@@ -26,12 +26,15 @@ _NEWER = (
         director=func.coalesce(bindparam("obeys", type_=String), devices.c.director),
         tells_director=bindparam("tells"),
     )
+    .returning(devices.c.epoch)
 )
-_EPOCH = select(devices.c.epoch).where(devices.c.id == bindparam("device_"))
 
 
 def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool:
-    """Store a verified snapshot; False when it is not newer than the one that is stored."""
+    """Store a verified snapshot; False when it is not newer than the one that is stored.
+
+    That a device was heard, which is news where it was silent, is said of many at once: `intake.py`.
+    """
     told = {
         "device_": state.device,
         "n_": state.n,
@@ -41,12 +44,12 @@ def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool
         "obeys": state.obeys or None,
         "tells": Knows.DIRECTOR in state.knows,
     }
-    changed = connection.execute(_NEWER, told)
-    if changed.rowcount == 0:
+    changed = connection.execute(_NEWER, told).one_or_none()
+    if changed is None:
         return False
     if state.type == "hello":
-        _announce_epoch(connection, state, now_ms)
-        heard(connection, state.device, now_ms)
+        if changed.epoch != state.epoch:
+            _announce_epoch(connection, state, changed.epoch, now_ms)
     else:
         touch(connection, state.device, now_ms)  # it says one when something changed
     if state.progress is not None:
@@ -56,11 +59,8 @@ def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool
     return True
 
 
-def _announce_epoch(connection: Connection, state: DeviceState, now_ms: int) -> None:
+def _announce_epoch(connection: Connection, state: DeviceState, before: str | None, now_ms: int) -> None:
     """Open the stream of a new epoch; a second one means that the device's memory was wiped."""
-    before = connection.execute(_EPOCH, {"device_": state.device}).scalar()
-    if before == state.epoch:
-        return
     row = {
         "device": state.device,
         "epoch": state.epoch,

@@ -20,7 +20,7 @@ from edge_contracts.keys import PublicKey
 from edge_contracts.messages import Assignment, Knows, seal
 from edge_contracts.topics import Channel, topic
 from edge_fleet.access.directors import Directors
-from edge_fleet.access.key_statements import for_device
+from edge_fleet.access.key_statements import for_devices
 from edge_fleet.assignment import OPEN, Event, State, step
 from edge_fleet.events import EventBus
 from edge_fleet.lineage.withdrawn import words
@@ -93,7 +93,8 @@ class Dispatcher:
         if not devices:
             return
         with self._store.read() as connection:
-            found = [(d, newest(connection, d), for_device(connection, d)) for d in devices]
+            statements = for_devices(connection, devices)
+            found = [(d, newest(connection, d), statements[d]) for d in devices]
             withdrawn = words(connection, devices)
             signers = self._directors.signers(connection, devices)
         sent = []

@@ -14,6 +14,7 @@ from edge_contracts.messages import DeviceState, Event, Gap, Telemetry, Window, 
 from edge_fleet.access.device_keys import bound, succeed
 from edge_fleet.device_state import store_state
 from edge_fleet.schema import devices, envelopes, events, forks, gaps, streams, windows
+from edge_fleet.standings.due import heard
 from edge_fleet.storage.bulk import insert_many, rows_of, update_many
 from edge_fleet.storage.record_rows import (
     EVENT_COLUMNS,
@@ -94,6 +95,9 @@ def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
     for verified in batch:
         if isinstance(verified.message, DeviceState):
             _take_state(connection, verified.message, verified, outcome)
+    if outcome.greeted:
+        names = list(dict.fromkeys(outcome.greeted))
+        heard(connection, names, max(verified.received_ms for verified in batch))
     if outcome.acks:
         tails = _tails(connection, outcome.acks)
         outcome.acks.update((stream, tail.position) for stream, tail in tails.items())

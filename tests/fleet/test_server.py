@@ -160,13 +160,13 @@ def test_garbage_is_counted_and_ingest_goes_on(fleet: Running, device: FleetDevi
 
 
 def test_what_the_database_cannot_hold_is_refused_alone(fleet: Running, device: FleetDevice) -> None:
-    """A number of more than 64 bits parses, but fits no column: its batch must not suffer for it."""
+    """A number of 64 bits parses, but fits no column, which has a sign: its batch must not suffer for it."""
     other = enrol(fleet.http, fleet.token())
     other.connect()
     for one in (device, other):
         one.hello()
         one.assignments.get(timeout=10)
-    poison = device.outbox.add(window(inferences=1 << 70))
+    poison = device.outbox.add(window(inferences=1 << 63))
     good = other.outbox.add()
     fleet.server.ingest.process([_arrival(device, poison), _arrival(other, good)])
     assert len(envelopes(fleet, other.id)) == 1

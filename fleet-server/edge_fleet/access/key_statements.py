@@ -22,6 +22,7 @@ from edge_fleet.access.directors import enforce
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, Forbidden, NotFound
 from edge_fleet.schema import bundles, devices, directors, key_statements, publishers
+from edge_fleet.storage.bulk import rows_of
 
 # all of them travel with each assignment: a hundred are 60 kB, and a year's worth is a handful
 MOST = 100
@@ -88,11 +89,19 @@ def take_in(
     return statement.counter
 
 
-def for_device(connection: Connection, device: str) -> tuple[bytes, ...]:
-    """The statements that a device may not know, oldest first."""
-    since = select(devices.c.enrolled_ms).where(devices.c.id == device).scalar_subquery()
-    query = select(key_statements.c.envelope).where(key_statements.c.made_ms >= since)
-    return tuple(connection.execute(query.order_by(key_statements.c.id)).scalars())
+def for_devices(connection: Connection, names: Sequence[str]) -> dict[str, tuple[bytes, ...]]:
+    """The statements that each of some devices may not know, oldest first; none is left out."""
+    made = connection.execute(
+        select(key_statements.c.made_ms, key_statements.c.envelope).order_by(key_statements.c.id)
+    ).all()
+    if not made:  # as in most fleets: nothing is asked of the devices
+        return dict.fromkeys(names, ())
+    rows = rows_of(connection, devices, ("id",), [(name,) for name in names], ("id", "enrolled_ms"))
+    since = {row[0]: row[1] for row in rows}
+    return {
+        name: tuple(one.envelope for one in made if name in since and one.made_ms >= since[name])
+        for name in names
+    }
 
 
 def listed(connection: Connection) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, bindparam, or_, update
 from edge_fleet.schema import standings
 from edge_fleet.standings.condition import Health
 
-RECHECK_MS = 120_000  # of one that is well: its figures are at most so old, unless the fleet is large
+RECHECK_MS, LONGEST_MS = 120_000, 300_000  # of one that is well: its figures are at most so old
+RECHECKS_PER_S = 100  # of all of them: with more than 12,000 devices each is looked at less often
 AGAIN_MS = 30_000  # one that does badly is judged by new windows at most so often
 NAMES_PER_QUERY = 500
 
@@ -21,11 +22,15 @@ _ASLEEP = or_(
 )
 # built once: they are run for every message that devices send
 _TOUCH = _SOON.where(_own.device == bindparam("device_"))
-_HEARD = _TOUCH.where(_ASLEEP)
 _HEARD_ALL = _SOON.where(_own.device.in_(bindparam("devices_", expanding=True)), _ASLEEP)
 _BAD = _SOON.where(
     _own.device.in_(bindparam("devices_", expanding=True)), _own.judged_ms < bindparam("before_")
 )
+
+
+def recheck_ms(devices: int) -> int:
+    """After how long a device that is well is looked at again, in a fleet of so many."""
+    return min(LONGEST_MS, max(RECHECK_MS, 1000 * devices // RECHECKS_PER_S))
 
 
 def touch(connection: Connection, device: str, now_ms: int) -> None:
@@ -33,9 +38,11 @@ def touch(connection: Connection, device: str, now_ms: int) -> None:
     connection.execute(_TOUCH, {"device_": device, "now_": now_ms})
 
 
-def heard(connection: Connection, device: str, now_ms: int) -> None:
-    """A device said something: news if it was silent."""
-    connection.execute(_HEARD, {"device_": device, "now_": now_ms, "recheck_": RECHECK_MS})
+def heard(connection: Connection, names: Sequence[str], now_ms: int) -> None:
+    """Devices said something: news of those that were silent."""
+    for at in range(0, len(names), NAMES_PER_QUERY):
+        some = list(names[at : at + NAMES_PER_QUERY])
+        connection.execute(_HEARD_ALL, {"devices_": some, "now_": now_ms, "recheck_": LONGEST_MS})
 
 
 def reported(connection: Connection, names: Sequence[str], bad: Sequence[str], now_ms: int) -> None:
@@ -45,9 +52,7 @@ def reported(connection: Connection, names: Sequence[str], bad: Sequence[str], n
         names: Of the devices.
         bad: Those of whom the windows say something bad.
     """
-    for at in range(0, len(names), NAMES_PER_QUERY):
-        some = list(names[at : at + NAMES_PER_QUERY])
-        connection.execute(_HEARD_ALL, {"devices_": some, "now_": now_ms, "recheck_": RECHECK_MS})
+    heard(connection, names, now_ms)
     for at in range(0, len(bad), NAMES_PER_QUERY):
         some = list(bad[at : at + NAMES_PER_QUERY])
         connection.execute(_BAD, {"devices_": some, "now_": now_ms, "before_": now_ms - AGAIN_MS})

@@ -15,7 +15,6 @@ from edge_fleet.lineage.withdrawn import told
 from edge_fleet.rollouts.readings import load_facts, reading_of
 from edge_fleet.schema import assignments, devices, windows
 from edge_fleet.standings.condition import ORDER, SILENT_AFTER_S, Condition, Health, condition
-from edge_fleet.standings.due import RECHECK_MS
 
 RECENT_MS = 15 * 60_000
 NEVER_MS = 1 << 60
@@ -83,11 +82,14 @@ def judge(
     return [(row, _judged(row, phases.get(row.id), recent.get(row.id, []), facts, now_ms)) for row in rows]
 
 
-def standing(row: Row[Any], judged: Judgement, before: Row[Any] | None, now_ms: int) -> dict[str, Any]:
+def standing(
+    row: Row[Any], judged: Judgement, before: Row[Any] | None, now_ms: int, recheck_ms: int
+) -> dict[str, Any]:
     """The row of `standings`.
 
     Args:
         before: The one that is there.
+        recheck_ms: After how long a device that is well is looked at again.
     """
     active, health = active_of(row), judged.condition.health
     furthest = judged.furthest
@@ -111,7 +113,7 @@ def standing(row: Row[Any], judged: Judgement, before: Row[Any] | None, now_ms: 
         "distance": furthest.distance if furthest else None,
         "furthest": furthest.name if furthest else "",
         "judged_ms": now_ms,
-        "due_ms": _due_ms(row, health, now_ms),
+        "due_ms": _due_ms(row, health, now_ms, recheck_ms),
     }
 
 
@@ -121,14 +123,14 @@ def active_of(row: Row[Any]) -> Mapping[str, Any]:
     return found
 
 
-def _due_ms(row: Row[Any], health: Health, now_ms: int) -> int:
+def _due_ms(row: Row[Any], health: Health, now_ms: int, recheck_ms: int) -> int:
     if health is Health.REVOKED or row.last_seen_ms is None:
         return NEVER_MS
     if now_ms - row.last_seen_ms > 1000 * SILENT_AFTER_S:
         # its figures end with its windows; after that only a word from it changes anything
         later = row.last_seen_ms + RECENT_MS
         return int(later) if later > now_ms else NEVER_MS
-    return int(min(now_ms + RECHECK_MS, row.last_seen_ms + 1000 * SILENT_AFTER_S + 1))
+    return int(min(now_ms + recheck_ms, row.last_seen_ms + 1000 * SILENT_AFTER_S + 1))
 
 
 def _judged(

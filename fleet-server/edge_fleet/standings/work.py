@@ -4,8 +4,8 @@ Who writes something that changes how a device stands says so in the same transa
 are read by their ids, narrowly: only those that say something bad, or come from a device that was not well,
 make a device be looked at at once; others are looked at when they are due. A look at a few hundred devices
 is one short transaction, the thread rests twice as long as it took, and longer while messages wait: ingest
-goes first. In a fleet that is too large for that, figures are older than RECHECK_MS; what happened to a
-device still comes first.
+goes first. In a large fleet figures are older than RECHECK_MS (`due.recheck_ms`); what happened to a device
+still comes first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edge_contracts.errors import ContractError
 from edge_fleet.giving_way import GivingWay, never
 from edge_fleet.schema import devices, meta, standings, windows
 from edge_fleet.services import Services
-from edge_fleet.standings.due import reported
+from edge_fleet.standings.due import RECHECK_MS, recheck_ms, reported
 from edge_fleet.standings.judge import Baselines, judge, standing
 from edge_fleet.storage.bulk import insert_many, update_many
 from edge_fleet.store import upsert
@@ -34,6 +34,7 @@ IDLE_S = 1.0
 REST_SHARE = 2  # at most a third of the writers' time
 PORTION = 200  # devices at once
 WINDOWS_PER_ROUND = 5_000
+COUNT_MS = 60_000  # how often the devices are counted
 _POSITION = "standings_seen"  # in `meta`: id of the last window that was looked at
 _COLUMNS = tuple(column.name for column in standings.c if column.name != "device")
 
@@ -50,6 +51,7 @@ class Standings:
         self._services = services
         self._way = way or never()
         self._baselines = Baselines()
+        self._recheck_ms, self._count_at_ms = RECHECK_MS, 0
         self.failures = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -92,6 +94,9 @@ class Standings:
         """Returns of how many the health is another."""
         if not names:
             return 0
+        if now_ms >= self._count_at_ms:
+            counted = connection.execute(select(func.count()).select_from(devices)).scalar_one()
+            self._recheck_ms, self._count_at_ms = recheck_ms(counted), now_ms + COUNT_MS
         own = standings.c
         there: dict[str, Any] = {
             row.device: row
@@ -100,7 +105,7 @@ class Standings:
             )
         }
         rows = [
-            standing(row, judged, there.get(row.id), now_ms)
+            standing(row, judged, there.get(row.id), now_ms, self._recheck_ms)
             for row, judged in judge(connection, names, now_ms, self._baselines)
         ]
         values = [tuple(row[name] for name in (*_COLUMNS, "device")) for row in rows]

@@ -21,7 +21,7 @@ from edge_contracts.errors import KeyUnknown
 from edge_contracts.keys import PrivateKey, TrustedKeys
 from edge_contracts.trust import KeyStatement, sign_keys
 from edge_fleet.access import key_cli, key_statements
-from edge_fleet.access.key_statements import for_device, say, take_in
+from edge_fleet.access.key_statements import for_devices, say, take_in
 from edge_fleet.errors import Conflict, Forbidden, NotFound
 from edge_fleet.fleet_cli import trust as commands
 from edge_fleet.registry import trust
@@ -157,8 +157,8 @@ def test_a_device_that_enrols_later_is_told_at_once_and_sent_nothing_old(fleet: 
     good = [row["public_key"] for row in rows if row["state"] == "trusted"]
     assert good == [NEW.public.base64]
     with fleet.server.store.read() as connection:
-        assert len(for_device(connection, "cam")) == 2
-        assert for_device(connection, "nobody") == ()
+        found = for_devices(connection, ["cam", "nobody"])
+        assert len(found["cam"]) == 2 and found["nobody"] == ()
 
 
 @pytest.mark.parametrize("path", ["key-statements", "publishers/0/revoke", "publishers/0/retire"])

@@ -10,11 +10,14 @@ from sqlalchemy import insert, update
 
 from edge_contracts.sketch import bin_index
 from edge_fleet import schema
+from edge_fleet.alerts import findings
 from edge_fleet.alerts.findings import DAY_MS, HOUR_MS, PERSONAL_MOST, first_id_since, measure, together
 from edge_fleet.alerts.machine import Finding
 from edge_fleet.alerts.proof import proof
 from edge_fleet.alerts.rules import RULES
 from edge_fleet.refusals import AGAIN_MS, Refusals
+from edge_fleet.schema.telemetry import CLOCK_IS_WRONG
+from edge_fleet.storage.rollups import roll_up
 from edge_fleet.store import Store
 
 EPOCH = "0" * 16
@@ -175,6 +178,43 @@ def test_a_manifest_that_cannot_be_read_has_the_usual_budget_and_ends_nothing(fl
         connection.execute(update(schema.bundles).values(manifest="{}"))
     fleet.report("d1", BUNDLE, inferences=300, errors=100)
     assert "1.00% are allowed" in bad(fleet.store)["error-budget", BUNDLE].why
+
+
+def test_what_is_summed_up_burns_as_its_windows_did_and_is_counted_once(fleet: FleetRows) -> None:
+    fleet.report("d1", BUNDLE, inferences=200, errors=2)
+    with fleet.store.write() as connection:
+        assert roll_up(connection) == 1
+    fleet.report("d2", BUNDLE, inferences=196, errors=6)
+    found = bad(fleet.store)["error-budget", BUNDLE]
+    assert "8 of 404" in found.why and found.evidence["devices"] == ["d2", "d1"]
+    with fleet.store.write() as connection:
+        roll_up(connection)
+    assert bad(fleet.store)["error-budget", BUNDLE].why == found.why
+    assert ("error-budget", BUNDLE) not in bad(fleet.store, NOW + HOUR_MS + 60_000)
+
+
+def test_of_very_many_windows_single_devices_are_looked_for_among_the_newest(
+    fleet: FleetRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.report("d1", BUNDLE, inferences=100, errors=50, drifting=["data-drift"])
+    fleet.report("d2", BUNDLE, inferences=100, errors=5)
+    monkeypatch.setattr(findings, "NEWEST", 0)
+    monkeypatch.setattr(findings, "LATEST", 0)
+    found = bad(fleet.store)
+    assert found["error-budget", BUNDLE].evidence["devices"] == ["d2"]
+    assert "55 of 255" in found["error-budget", BUNDLE].why, "counted are all"
+    assert ("drift", BUNDLE) not in found
+
+
+def test_wrong_clocks_are_found_by_their_own_index(fleet: FleetRows) -> None:
+    fleet.report("d1", BUNDLE, clock_step_ms=7_200_000)
+    with fleet.store.read() as connection:
+        if connection.dialect.name != "sqlite":
+            pytest.skip("PostgreSQL plans by statistics: one row is read as it is")
+        statement = f"EXPLAIN QUERY PLAN SELECT id FROM windows WHERE received_ms >= ? AND {CLOCK_IS_WRONG}"
+        plan = connection.exec_driver_sql(statement, (1,)).one()
+    assert "windows_by_wrong_clock" in plan[3]
+    assert ("clock", "d1") in bad(fleet.store)
 
 
 def test_errors_that_have_stopped_burn_no_more(fleet: FleetRows, clock: Clock) -> None:

@@ -17,7 +17,7 @@ from edge_fleet.events import EventBus
 from edge_fleet.giving_way import GivingWay
 from edge_fleet.services import Services
 from edge_fleet.standings.condition import SILENT_AFTER_S
-from edge_fleet.standings.due import RECHECK_MS
+from edge_fleet.standings.due import LONGEST_MS, RECHECK_MS, recheck_ms
 from edge_fleet.standings.work import PORTION, Standings
 from edge_fleet.store import Store
 
@@ -207,3 +207,22 @@ def test_before_each_round_the_work_gives_way_to_messages_that_wait(fleet: Fleet
     assert fleet.row() is not None
     Standings(services, Way(lambda: 0)).run(stop)
     assert told[-1] == "up to date"
+
+
+def test_a_large_fleet_is_looked_at_less_often_and_its_good_windows_are_no_news(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [recheck_ms(n) for n in (1, 12_000, 20_000, 100_000)] == [
+        RECHECK_MS,
+        RECHECK_MS,
+        200_000,
+        LONGEST_MS,
+    ]
+    monkeypatch.setattr("edge_fleet.standings.work.recheck_ms", lambda _: LONGEST_MS)
+    fleet.settled()
+    for _ in range(4):
+        fleet.now_ms += 60_000
+        fleet.report()
+        assert fleet.settled().judged_ms == START_MS
+    fleet.now_ms = START_MS + LONGEST_MS + 1
+    assert fleet.settled().judged_ms == fleet.now_ms
