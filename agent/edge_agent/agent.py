@@ -44,7 +44,8 @@ from edge_agent.updates.media import Media
 from edge_agent.updates.order_counter import OrderCounter
 from edge_agent.updates.slots import Event, Phase, Slot, Tell
 from edge_agent.updates.store import Store, rebuilt
-from edge_agent.updates.updater import Updater, check_limits
+from edge_agent.updates.trial import check_limits
+from edge_agent.updates.updater import Updater
 from edge_agent.worker import Done, Worker
 from edge_contracts import messages
 from edge_contracts.messages import DeviceState, Record

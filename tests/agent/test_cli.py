@@ -19,8 +19,9 @@ from click.testing import CliRunner, Result
 
 from edge_agent.cli import main
 from edge_agent.device.home import Home
-from edge_agent.updates.slots import Event, Held, Slots, step
+from edge_agent.updates.slots import Event, Held, Slots
 from edge_agent.updates.store import Store
+from edge_agent.updates.transitions import step
 from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey

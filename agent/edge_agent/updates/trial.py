@@ -18,6 +18,7 @@ from edge_agent.inference.golden import GoldenResult
 from edge_agent.inference.isolation import run_child
 from edge_agent.runtimes.choice import Choice, Option, choose
 from edge_contracts.manifest import Manifest
+from edge_contracts.profile import DeviceProfile
 
 Run = Callable[[Mapping[str, Any], float], dict[str, Any]]
 
@@ -134,3 +135,10 @@ def _try(
     )
     judge(report, manifest, limits)
     return report
+
+
+def check_limits(profile: DeviceProfile | None) -> Limits:
+    """What a check may take on a device of this profile; the manifest's own gate holds besides."""
+    if profile is None:
+        return Limits()
+    return Limits(latency_p95_ms=profile.latency_p95_ms, memory_bytes=profile.memory_bytes)

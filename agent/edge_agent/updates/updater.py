@@ -8,30 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from random import Random
-from time import monotonic
-from typing import Protocol
 
-from edge_agent import sealed
 from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home
 from edge_agent.errors import (
     AgentError,
-    DownloadWaits,
     HomeInvalid,
-    InstallRefused,
-    ServerBusy,
-    ServerRefused,
-    ServerUnreachable,
 )
-from edge_agent.runtimes.choice import Option
 from edge_agent.updates import installer
 from edge_agent.updates.assignment import Ignore, Keep, Refuse, Reuse, Satisfied, decide, is_news
 from edge_agent.updates.budget import DataMeter, DataRules
+from edge_agent.updates.fetching import Fetching, Ties
 from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.slots import (
     Check,
@@ -44,76 +36,19 @@ from edge_agent.updates.slots import (
     Slot,
     Slots,
     Tell,
-    beginning,
-    step,
 )
 from edge_agent.updates.store import Store
-from edge_agent.updates.trial import Limits, TrialReport, run_trial
+from edge_agent.updates.surroundings import Barred, Host, Jobs, Shadows
+from edge_agent.updates.transitions import beginning, step
+from edge_agent.updates.trial import TrialReport, check_limits, run_trial
 from edge_agent.updates.withdrawing import is_newer, next_parting, require_standing
-from edge_agent.worker import Then, Work
 from edge_contracts.bundle import Bundle
-from edge_contracts.errors import ContractError, DigestMismatch
+from edge_contracts.errors import ContractError
 from edge_contracts.keys import TrustedKeys
-from edge_contracts.lineup import ShadowTerms
 from edge_contracts.messages import FINAL_PHASES, Assignment
-from edge_contracts.profile import DeviceProfile
-from edge_contracts.signing import verify
 from edge_contracts.withdrawal import Withdrawn
 
 log = logging.getLogger(__name__)
-
-BarredWays = Callable[[Mapping[Option, str]], Mapping[Option, str]]
-FIRST_PAUSE_S = 2.0
-LONGEST_PAUSE_S = 300.0
-LONGEST_WAIT_S = 900.0  # a clock that is set meanwhile may end a wait
-TELL_AFTER = 3  # attempts: a link that breaks now and then is nothing to tell
-MAX_REFUSALS = 3  # a server that says no, or sends other bytes, is asked again this often
-
-
-class Barred(Protocol):
-    """Says which ways to run a bundle are in quarantine; see `warden.Warden.barred`."""
-
-    def __call__(self, ways: Mapping[Option, str], bundle: str) -> dict[Option, str]:
-        """With the reasons."""
-
-
-class Shadows(Protocol):
-    """Where assigned shadows lie; see `doubt.ordered.OrderedShadows`."""
-
-    def lying(self, digest: str) -> Bundle | None:
-        """A bundle that lies there whole; its signature is still to be verified."""
-
-    def bring(
-        self, bundle: Bundle, number: int, terms: ShadowTerms, slots: Slots, barred: BarredWays | None = None
-    ) -> None:
-        """Put a verified one there, after a trial in a child process."""
-
-
-class Jobs(Protocol):
-    """Who does the long work; see `worker.Worker`."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a job that counts is under way."""
-
-    def begin(self, work: Work, then: Then) -> None:
-        """Start a job."""
-
-    def cancel(self) -> None:
-        """Call it off."""
-
-
-class Host(Protocol):
-    """What the updater needs of the agent around it."""
-
-    def serve(self, slot: Slot | None) -> Finding | None:
-        """Answer with what a slot holds; a finding when that is impossible."""
-
-    def tell(self, tell: Tell) -> None:
-        """Put an event into the telemetry."""
-
-    def changed(self) -> None:
-        """The state that is reported has changed."""
 
 
 class Updater:
@@ -141,14 +76,14 @@ class Updater:
         shadows: Shadows | None = None,
     ) -> None:
         """Take the parts; `start` does the first step."""
-        self._meter = DataMeter(home.data_used, downloads or DataRules())
         self._home, self._store, self._config, self._trusted = home, store, config, trusted
         self._host, self._worker, self._random, self._threads = host, worker, random, threads
-        self._barred, self._shadows = barred, shadows
+        self._barred = barred
         self._events: deque[tuple[Event, Fact]] = deque()
-        self._again: tuple[float, Assignment, Held] | None = None  # when, what
-        self._attempts = self._refusals = 0
         self._acting = False
+        meter = DataMeter(home.data_used, downloads or DataRules())
+        ties = Ties(worker, random, lambda: self.slots, lambda: self._trusted, self.advance, self.stage)
+        self._fetching = Fetching(home, config, meter, shadows, barred, ties)
 
     @property
     def slots(self) -> Slots:
@@ -189,7 +124,7 @@ class Updater:
     @property
     def is_busy(self) -> bool:
         """Whether an update is under way, or about to be."""
-        return self._worker.busy or self._again is not None or self.slots.phase is not Phase.IDLE
+        return self._worker.busy or self._fetching.waits or self.slots.phase is not Phase.IDLE
 
     def trust(self, trusted: TrustedKeys) -> None:
         """Go by other publishers' keys from now on, for what is here already, too."""
@@ -205,10 +140,7 @@ class Updater:
         """Try again what is due."""
         self._drain()
         self._part_from_withdrawn()
-        if self._again is not None and now_s >= self._again[0]:
-            _, assignment, held = self._again
-            self._again = None
-            self._fetch(assignment, held)
+        self._fetching.tick(now_s)
 
     def _drain(self) -> None:
         self._acting = True
@@ -239,15 +171,14 @@ class Updater:
             return  # the server says it again
         if is_news(assignment, self.slots, era):
             self._worker.cancel()
-            self._again = None
-            self._attempts = self._refusals = 0
+            self._fetching.begin_anew()
             anew = assignment.withdrawn if era != self.slots.era else None
             self.advance(Event.ASSIGNED, Fact(number=assignment.number, era=era, withdrawn=anew))
             self._part_from_withdrawn()
         if self._brings_withdrawn(assignment):
             self._worker.cancel()
-            self._again = None
-        busy = self._worker.busy or self._again is not None or self.is_stuck
+            self._fetching.call_off()
+        busy = self._worker.busy or self._fetching.waits or self.is_stuck
         decision = decide(assignment, self.slots, now_ms, busy)
         if isinstance(decision, Ignore):
             log.debug("assignment ignored", extra={"number": assignment.number, "reason": decision.reason})
@@ -262,7 +193,7 @@ class Updater:
         else:
             self.advance(Event.DOWNLOADING)
             if not self.is_stuck:
-                self._fetch(assignment, decision.held)
+                self._fetching.fetch(assignment, decision.held)
 
     def withdraw(self, word: Withdrawn, era: int = 0) -> None:
         """Part from what the fleet has withdrawn: stored first, then done, whatever is under way."""
@@ -404,129 +335,9 @@ class Updater:
             return False
         return True
 
-    def _fetch(self, assignment: Assignment, held: Held) -> None:
-        config = self._config
-        if config is None or assignment.archive is None:
-            raise AssertionError("an assignment with an archive needs a fleet")
-        digest, size_bytes = assignment.archive, assignment.archive_bytes
-        # a shadow takes neither slot, so none is emptied for it
-        freed_bytes = installer.size_bytes(self._home, self.slots.spare) if assignment.shadow is None else 0
-
-        def work(cancelled: Callable[[], bool]) -> tuple[Bundle, Path | None]:
-            lying = self._lying(assignment.bundle)
-            if lying is not None:
-                installer.admit(verify(lying, self._trusted).manifest, config.profile, config.lineage)
-                return lying, None
-            from edge_agent.updates.download import fetch  # with HTTP and TLS: not before there is one
-
-            url = f"{config.server}/{assignment.url_path.lstrip('/')}"
-            folder, secret = self._home.downloads, config.mqtt_password
-            archive = fetch(
-                url,
-                digest,
-                size_bytes,
-                folder,
-                config.device,
-                secret,
-                config.server_ca,
-                cancelled,
-                meter=self._meter,
-                freed_bytes=freed_bytes,
-            )
-            try:
-                bundle, verified = installer.open_verified(archive, self._trusted)
-                _require_assigned(assignment, bundle)
-                installer.admit(verified.manifest, config.profile, config.lineage)
-            except (ContractError, AgentError):
-                archive.unlink(missing_ok=True)
-                raise
-            return bundle, archive
-
-        self._worker.begin(work, lambda future: self._fetched(future, assignment, held))
-
-    def _lying(self, digest: str | None) -> Bundle | None:
-        """A bundle that need not be downloaded: it is the last good one, or was a shadow."""
-        if digest is None:
-            return None
-        if self.slots.bundle_in(self.slots.spare) == digest:
-            try:
-                return sealed.read_folder(self._home.slot(self.slots.spare))
-            except (ContractError, HomeInvalid, OSError) as error:
-                log.warning("a slot is damaged", extra={"reason": str(error)})
-        return self._shadows.lying(digest) if self._shadows is not None else None
-
     def shadow_stopped(self, code: str, detail: str) -> None:
         """The assigned shadow runs no longer."""
         self.advance(Event.SHADOW_STOPPED, Fact(code=code, detail=detail))
-
-    def _cast(self, bundle: Bundle, assignment: Assignment, held: Held, archive: Path | None) -> None:
-        """Bring a verified bundle where it runs as a shadow; no slot is touched."""
-        shadows, terms, slots = self._shadows, assignment.shadow, self.slots
-        if shadows is None or terms is None:
-            raise AssertionError("a shadow needs terms and a place")
-        barred = partial(self._barred, bundle=bundle.digest) if self._barred is not None else None
-
-        def brought(future: Future[None]) -> None:
-            if archive is not None:
-                archive.unlink(missing_ok=True)
-            try:
-                future.result()
-            except (AgentError, ContractError) as error:
-                self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
-            else:
-                self.advance(Event.SHADOWED, Fact(held=held))
-
-        self._worker.begin(lambda _: shadows.bring(bundle, assignment.number, terms, slots, barred), brought)
-
-    def _fetched(
-        self, future: Future[tuple[Bundle, Path | None]], assignment: Assignment, held: Held
-    ) -> None:
-        try:
-            bundle, archive = future.result()
-        except DownloadWaits as error:
-            self._wait(assignment, held, error, min(error.wait_s, LONGEST_WAIT_S))
-        except ServerBusy as error:
-            after_s = error.after_s if error.after_s is not None else LONGEST_PAUSE_S
-            self._wait(assignment, held, error, after_s)
-        except ServerUnreachable as error:
-            self._later(assignment, held, error)
-        except (ServerRefused, DigestMismatch) as error:
-            self._refusals += 1
-            if self._refusals < MAX_REFUSALS:
-                self._later(assignment, held, error)
-            else:
-                self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
-        except (AgentError, ContractError) as error:
-            self.advance(Event.REFUSED, Fact(code=error.code, detail=str(error)))
-        else:
-            self._attempts = 0
-            if assignment.shadow is not None:
-                self._cast(bundle, assignment, held, archive)
-            else:
-                self.stage(bundle, held, archive)
-
-    def _wait(self, assignment: Assignment, held: Held, error: AgentError, at_least_s: float) -> None:
-        """Go on with a download later, not all devices at once; the server is told why it stands."""
-        pause_s = (at_least_s + FIRST_PAUSE_S) * self._random.uniform(1.0, 1.25)
-        self._again = (monotonic() + pause_s, assignment, held)
-        log.warning("download waits", extra={"in_s": round(pause_s, 1), "reason": str(error)})
-        self._say_waiting(error)
-
-    def _say_waiting(self, error: AgentError | ContractError) -> None:
-        """Tell the server once for each reason why a download stands."""
-        told = self.slots.progress
-        if told is None or told.code != error.code[:64]:
-            self.advance(Event.WAITING, Fact(code=error.code, detail=str(error)))
-
-    def _later(self, assignment: Assignment, held: Held, error: AgentError | ContractError) -> None:
-        """Try a download again after a while: longer each time, and not all devices at once."""
-        doubled = FIRST_PAUSE_S * 2 ** min(self._attempts, 10)  # a server may be away for a thousand attempts
-        pause_s = min(doubled, LONGEST_PAUSE_S) * self._random.uniform(0.5, 1.5)
-        self._attempts += 1
-        self._again = (monotonic() + pause_s, assignment, held)
-        log.warning("download to be continued", extra={"in_s": round(pause_s, 1), "reason": str(error)})
-        if self._attempts >= TELL_AFTER:
-            self._say_waiting(error)
 
     def _placed(self, future: Future[None], held: Held, archive: Path | None) -> None:
         if archive is not None:
@@ -575,24 +386,3 @@ class Updater:
 
 DAMAGED = "damaged"
 KEY_REVOKED = "key-revoked"
-
-
-def check_limits(profile: DeviceProfile | None) -> Limits:
-    """What a check may take on a device of this profile; the manifest's own gate holds besides."""
-    if profile is None:
-        return Limits()
-    return Limits(latency_p95_ms=profile.latency_p95_ms, memory_bytes=profile.memory_bytes)
-
-
-def _require_assigned(assignment: Assignment, bundle: Bundle) -> None:
-    """See that the archive holds what the assignment names.
-
-    Raises:
-        InstallRefused: It holds another bundle, whoever signed it.
-    """
-    manifest = bundle.manifest
-    if bundle.digest != assignment.bundle:
-        raise InstallRefused(f"the archive holds bundle {bundle.digest}, assigned is {assignment.bundle}")
-    for found, wanted in ((manifest.name, assignment.name), (manifest.version, assignment.version)):
-        if wanted is not None and found != wanted:
-            raise InstallRefused(f"the archive holds {found}, assigned is {wanted}")

@@ -21,8 +21,9 @@ from edge_agent.inference.source import FolderSource, Nothing, Sample
 from edge_agent.settings import Settings
 from edge_agent.updates import installer, local
 from edge_agent.updates.health import Rules
-from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot, step
+from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot
 from edge_agent.updates.store import Store
+from edge_agent.updates.transitions import step
 from edge_contracts.bundle import open_bundle
 
 

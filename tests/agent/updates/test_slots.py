@@ -8,8 +8,6 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.updates.slots import (
-    MAX_CHECKS,
-    TRANSITIONS,
     Check,
     Erase,
     Event,
@@ -21,9 +19,8 @@ from edge_agent.updates.slots import (
     Slots,
     Tell,
     TransitionInvalid,
-    beginning,
-    step,
 )
+from edge_agent.updates.transitions import MAX_CHECKS, TRANSITIONS, beginning, step
 from edge_contracts.messages import Phase as Report
 from edge_contracts.messages import Progress
 from edge_contracts.withdrawal import Withdrawn

@@ -14,11 +14,12 @@ from fault_device import HEALTHY, Life
 
 from edge_agent.device.config import read_config, trusted_publishers
 from edge_agent.updates.budget import DataRules, parse_hours
+from edge_agent.updates.fetching import LONGEST_WAIT_S, MAX_REFUSALS
 from edge_agent.updates.health import Finding
 from edge_agent.updates.local import AtOnce
 from edge_agent.updates.slots import Phase, Slot, Tell
 from edge_agent.updates.store import Store
-from edge_agent.updates.updater import LONGEST_WAIT_S, MAX_REFUSALS, Updater
+from edge_agent.updates.updater import Updater
 from edge_contracts.digest import digest_of
 from edge_contracts.messages import Assignment
 from edge_contracts.messages import Phase as Told
