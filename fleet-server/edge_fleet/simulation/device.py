@@ -38,6 +38,7 @@ from edge_contracts.sketch import QuantileSketch, bin_index
 from edge_contracts.topics import TO_DEVICE, Channel, topic
 from edge_contracts.withdrawal import Withdrawn
 from edge_fleet.simulation.memory import Memory
+from edge_fleet.simulation.obedience import Obedience
 
 AGENT = "0.1.0"
 RUNTIME = "litert 2.3.0"
@@ -94,7 +95,7 @@ class SimulatedDevice:
     """One device.
 
     Args:
-        director: Whose assignments it follows.
+        director: Whose assignments it follows at first.
         profile: Its lineage, nearest first.
         active: What it runs at first, which is nobody's release.
         memory: Of an earlier run, instead of the beginning.
@@ -115,7 +116,7 @@ class SimulatedDevice:
         n: int = 0,
     ) -> None:
         """Begin with an empty outbox, or where it stood; `hello` is its first word."""
-        self.id, self.fleet, self.key, self._director = device, fleet, key, director
+        self.id, self.fleet, self.key, self._obedience = device, fleet, key, Obedience(director)
         self.behaviour = behaviour or Behaviour()
         self.active, self.last_good, self.counter = active, None, counter
         self.shadow: Assignment | None = None
@@ -196,14 +197,16 @@ class SimulatedDevice:
         """Take a message in; what is to be said at once. What comes later is told by `due`."""
         try:
             if where == topic(self.fleet, self.id, Channel.ACK):
-                ack = unseal(Ack, payload, where, self._director)
+                ack = unseal(Ack, payload, where, self._obedience.director)
                 if ack.epoch == self._epoch:
                     self._forget(ack.high, now_s)
                 return []
-            assignment = unseal(Assignment, payload, where, self._director)
+            assignment = self._obedience.read(payload, where)
         except ContractError:
             self.refused += 1
             return []
+        if assignment is None:
+            return [self.hello(now_s)]  # another directs now: it is asked
         if assignment.device != self.id:
             self.refused += 1
             return []
@@ -372,7 +375,8 @@ class SimulatedDevice:
                 "active": self.active,
                 "progress": self.progress,
                 "time_ms": round(now_s * 1000),
-                "knows": (Knows.SHADOW, Knows.HOLD, Knows.WITHDRAWN),
+                "knows": (Knows.SHADOW, Knows.HOLD, Knows.WITHDRAWN, Knows.DIRECTOR),
+                "obeys": self._obedience.told,
                 "withdrawn": self.withdrawn.n if self.withdrawn is not None else 0,
             }
         )

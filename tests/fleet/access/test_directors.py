@@ -20,14 +20,19 @@ from edge_fleet.access import director_changes, key_statements
 from edge_fleet.access.directors import Directors, begin, present
 from edge_fleet.access.two_people import set_rule
 from edge_fleet.auth import Role, make_token
+from edge_fleet.config import ServerConfig
 from edge_fleet.enrol import enrol
 from edge_fleet.errors import Conflict, Forbidden, NotFound
-from edge_fleet.home import Home
+from edge_fleet.home import Home, load_home
 from edge_fleet.keys import make_keys, read_keys
+from edge_fleet.migrations.upgrade import found_revision
 from edge_fleet.registry import trust
 from edge_fleet.schema import devices, directors
 from edge_fleet.schema import key_statements as statements
+from edge_fleet.serve import initialise
 from edge_fleet.services import Server
+from edge_fleet.storage import backup
+from edge_fleet.storage.restore import restore
 from edge_fleet.store import Store, open_store
 
 OLD, OTHER = (PrivateKey.from_seed(bytes([n] * 32)) for n in (1, 2))
@@ -101,17 +106,27 @@ class World:
         return self.directors.current.public.key_id
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def _world(tmp_path: Path, url: str) -> Iterator[World]:
     home = Home(tmp_path / "home")
     home.root.mkdir()
     make_keys(home.keys)
-    store = open_store(f"sqlite:///{tmp_path / 'fleet.db'}")
+    store = open_store(url)
     with store.write() as connection:
         trust(connection, OLD.public, "old", "x", 0)
         trust(connection, OTHER.public, "other", "x", 0)
     yield World(store, home, begin(store, home.keys, 50))
     store.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    yield from _world(tmp_path, f"sqlite:///{tmp_path / 'fleet.db'}")
+
+
+@pytest.fixture
+def either(tmp_path: Path, database_url: str) -> Iterator[World]:
+    """The same with a database of each kind."""
+    yield from _world(tmp_path, database_url)
 
 
 def test_the_key_of_a_home_directs_a_new_database_and_stays(world: World) -> None:
@@ -145,16 +160,16 @@ def test_counters_of_directors_go_on_for_agents_of_before(world: World) -> None:
     assert counters == [0, 1, 2]
 
 
-def test_each_device_is_told_by_whom_it_obeys(world: World) -> None:
-    first = world.current
-    world.enrol("new")
-    world.enrol("before", tells=False)
-    second = world.rotate()
-    world.enrol("led", obeys=second)
-    world.enrol("young", tells=False)
-    third = world.rotate()
-    world.enrol("lost", obeys="f" * 32)
-    told = world.signers("new", "before", "led", "young", "lost")
+def test_each_device_is_told_by_whom_it_obeys(either: World) -> None:
+    first = either.current
+    either.enrol("new")
+    either.enrol("before", tells=False)
+    second = either.rotate()
+    either.enrol("led", obeys=second)
+    either.enrol("young", tells=False)
+    third = either.rotate()
+    either.enrol("lost", obeys="f" * 32)
+    told = either.signers("new", "before", "led", "young", "lost")
     assert told == {
         "new": [first],
         "before": [first, second, third],
@@ -164,19 +179,19 @@ def test_each_device_is_told_by_whom_it_obeys(world: World) -> None:
     }
 
 
-def test_a_key_is_retired_when_nobody_depends_on_it_or_by_force(world: World) -> None:
-    first = world.current
-    world.enrol("new")
-    world.enrol("before", tells=False)
-    world.rotate()
+def test_a_key_is_retired_when_nobody_depends_on_it_or_by_force(either: World) -> None:
+    first = either.current
+    either.enrol("new")
+    either.enrol("before", tells=False)
+    either.rotate()
     with pytest.raises(Conflict, match=r"1 devices obey .*, and 1 with an agent of before may"):
-        director_changes.retire(world.server, first, "ada", force=False)
-    assert first in read_keys(world.home.keys).directors
-    assert director_changes.retire(world.server, first, "ada", force=True) == 2
-    assert first not in read_keys(world.home.keys).directors
-    assert world.states()[first] == "retired"
-    assert world.signers("new") == {"new": [world.current]}, "an agent of today is led all the same"
-    assert world.restarted().states()[first] == "retired"
+        director_changes.retire(either.server, first, "ada", force=False)
+    assert first in read_keys(either.home.keys).directors
+    assert director_changes.retire(either.server, first, "ada", force=True) == 2
+    assert first not in read_keys(either.home.keys).directors
+    assert either.states()[first] == "retired"
+    assert either.signers("new") == {"new": [either.current]}, "an agent of today is led all the same"
+    assert either.restarted().states()[first] == "retired"
 
 
 def test_the_one_in_force_and_unknown_ones_are_not_retired(world: World) -> None:
@@ -225,14 +240,14 @@ def test_a_publisher_puts_the_key_that_waits_in_force(world: World) -> None:
         _take_in(world, _by(OLD, 2, PrivateKey.generate().public.base64))
 
 
-def test_a_publisher_that_a_stolen_director_has_revoked_may_still_name_the_next(world: World) -> None:
-    with world.store.write() as connection:
-        key_statements.say(connection, world.directors.current, "f", "thief", 5, revoke=[OLD.public.key_id])
-    made = world.make()
+def test_a_publisher_that_a_stolen_director_has_revoked_may_still_name_the_next(either: World) -> None:
+    with either.store.write() as connection:
+        key_statements.say(connection, either.directors.current, "f", "thief", 5, revoke=[OLD.public.key_id])
+    made = either.make()
     with pytest.raises(Forbidden, match="who directs, and only that"):
-        _take_in(world, _by(OLD, 1, _public(world, made), retire=(OTHER.public.key_id,)))
-    _take_in(world, _by(OLD, 1, _public(world, made)))
-    assert world.current == made
+        _take_in(either, _by(OLD, 1, _public(either, made), retire=(OTHER.public.key_id,)))
+    _take_in(either, _by(OLD, 1, _public(either, made)))
+    assert either.current == made
 
 
 def test_one_that_a_publisher_has_revoked_may_not(world: World) -> None:
@@ -311,3 +326,30 @@ def test_a_database_whose_director_is_elsewhere_is_directed_by_this_home_and_say
     assert found.current.public == read_keys(other.keys).director.public
     with world.store.read() as connection:
         assert connection.execute(select(directors.c.until_ms).where(directors.c.key_id == lost)).scalar_one()
+
+
+def test_a_backup_has_every_key_that_its_rows_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(tmp_path / "old")
+    initialise(home, ServerConfig())
+    url = home.database_url(load_home(home))
+    store = open_store(url)
+    made = World(store, home, begin(store, home.keys, 50))
+    first, second = made.current, made.rotate()
+
+    def meanwhile(connection: Any) -> Any:
+        """The files of the home have been read, the rows have not."""
+        made.rotate()
+        return found_revision(connection)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backup, "found_revision", meanwhile)
+        backup.back_up(home, url, "f", tmp_path / "backup.tar", 1)
+    store.close()
+    third = made.current
+    again = Home(tmp_path / "new")
+    restore(tmp_path / "backup.tar", again)
+    store = open_store(again.database_url(load_home(again)))
+    begun = begin(store, again.keys, 500)
+    assert begun.current.public.key_id == third
+    assert set(begun.standing) == {first, second, third}
+    store.close()

@@ -19,6 +19,7 @@ from edge_contracts.messages import (
     unseal,
 )
 from edge_contracts.topics import Channel, topic
+from edge_contracts.trust import KeyStatement, sign_keys
 from edge_contracts.withdrawal import Withdrawn
 from edge_fleet.simulation.device import Behaviour, Outgoing, SimulatedDevice
 
@@ -171,3 +172,23 @@ def test_it_goes_back_to_the_one_before_and_remembers_the_word(device: Simulated
     memory = device.memory()
     again = SimulatedDevice("cam-1", "f", KEY, DIRECTOR.public, ("arm-cpu",), memory=memory)
     assert state(again.hello(400)).withdrawn == 1
+
+
+def test_it_is_led_from_director_to_director_and_says_whom_it_obeys(device: SimulatedDevice) -> None:
+    second, third, stranger = (PrivateKey.generate() for _ in range(3))
+    where = topic("f", device.id, Channel.ASSIGNMENT)
+
+    def names(by: PrivateKey, named: PrivateKey) -> bytes:
+        return sign_keys(KeyStatement(fleet="f", counter=1, director=named.public.base64), by)
+
+    def told(by: PrivateKey, number: int, *keys: bytes) -> list[DeviceState]:
+        message = Assignment(device=device.id, number=number, bundle=A, name="m", version="1", keys=keys)
+        return [state(one) for one in device.take(where, seal(message, where, by), 0)]
+
+    (hello,) = told(DIRECTOR, 9, names(DIRECTOR, second))
+    assert (hello.type, hello.obeys, hello.progress) == ("hello", second.public.key_id, None)
+    chain = (names(DIRECTOR, second), names(second, third))
+    (status,) = told(third, 1, *chain)
+    assert status.obeys == third.public.key_id
+    assert status.progress is not None and status.progress.phase is Phase.DOWNLOADING
+    assert told(stranger, 2, names(stranger, stranger)) == [] and device.refused == 1
