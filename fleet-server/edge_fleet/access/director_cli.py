@@ -39,7 +39,7 @@ def status(home_path: Path | None, url: str | None, token: str | None, as_json: 
         click.echo(json.dumps(found))
     else:
         rows = [(d["key_id"], d["state"], _since(d), d["devices"], d["silent"] or "-") for d in found]
-        table(("key", "state", "since", "devices obey it", "of before, may"), rows)
+        table(("key", "state", "since", "devices obey it", "may, agents of before"), rows)
     strange = [d for d in found if d["state"] == "stranger"]
     if strange:
         click.echo(
@@ -71,13 +71,19 @@ def rotate(reason: str, home_path: Path | None, url: str | None, token: str | No
 )
 @remote
 def new(output: Path, home_path: Path | None, url: str | None, token: str | None) -> None:
-    """Make the next key, or take the one that waits, and write its public half for a publisher to name:
+    """Make the next key and write its public half, for a publisher to name in place of a stolen one:
 
     \b
     edge-convert keys change --sign-key private.pem --counter N --director director.pem --output new.keys
     edge-fleet trust apply new.keys
+
+    A key that waits already is put away: whoever has stolen the present one may have that, too.
     """
-    made = connect(home_path, url, token).post(f"{API}/directors", {})
+    client = connect(home_path, url, token)
+    for one in client.get(f"{API}/directors"):
+        if one["state"] == "waiting":
+            client.post(f"{API}/directors/{one['key_id']}/retire", {})
+    made = client.post(f"{API}/directors", {})
     content = PublicKey.from_base64(made["public_key"]).pem
     try:
         output.write_bytes(content)

@@ -189,7 +189,9 @@ def test_a_stolen_director_is_replaced_by_a_publishers_word_without_a_visit(
         assert "stranger" in fleet_cli(fleet, "key", "status", code=1)
         assert obeyed(home) == thief.public.key_id
         # the owner: a new key, named by a publisher whose key was never on the server
+        waited = fleet.admin.post("/api/v1/directors").json()["key_id"]
         fleet_cli(fleet, "key", "new-director", "--output", str(tmp_path / "director.pem"))
+        assert read_public(tmp_path / "director.pem").key_id != waited, "the thief may have it, too"
         write_private(PUBLISHER, tmp_path / "publisher.pem")
         statement_file = tmp_path / "new.keys"
         words = ["--sign-key", str(tmp_path / "publisher.pem"), "--counter", "1"]
