@@ -9,6 +9,7 @@ revoked one counts for nothing at all.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -133,10 +134,11 @@ def signer_of(envelope: bytes, current: PublicKey, former: Mapping[str, FormerKe
 
 
 def listed(connection: Connection, device: str) -> list[dict[str, Any]]:
-    """The former keys of a device for people, newest first."""
-    columns = [column for column in device_keys.c if column.name not in ("device", "public_key")]
+    """The former keys of a device, newest first; raw public keys in base64, to verify what they sealed."""
+    columns = [column for column in device_keys.c if column.name != "device"]
     query = select(*columns).where(device_keys.c.device == device).order_by(device_keys.c.until_ms.desc())
-    return [dict(row) for row in connection.execute(query).mappings()]
+    rows = connection.execute(query).mappings()
+    return [{**row, "public_key": base64.b64encode(row["public_key"]).decode()} for row in rows]
 
 
 def was_used(connection: Connection, key: PublicKey) -> str | None:

@@ -66,8 +66,11 @@ def rehearse(
         **({} if silence_s is None else {"silence_s": silence_s}),
     }
     rollout = client.post(f"{API}/rollouts", {"plan": plan, "start": True})["id"]
-    deadline = time.monotonic() + wait_s
+    deadline, told = time.monotonic() + wait_s, ""
     while (found := client.get(f"{API}/rollouts/{rollout}"))["phase"] not in _ENDED:
+        if (line := f"{rollout}: {found['phase']}, {found['why'] or 'begins'}") != told:
+            click.echo(line, err=True)  # silent devices hold it up for minutes: say so
+            told = line
         if time.monotonic() > deadline:
             raise RequestInvalid(
                 f"rehearsal {rollout} is still {found['phase']} after {wait_s:g} s: {found['why']}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ def test_a_device_that_is_ordered_to_tells_its_next_key_and_hears_that_it_counts
     assert known(fleet, device) == new.public.key_id
     (former,) = shown(fleet, device)["former_keys"]
     assert (former["key_id"], former["below_seq"]) == (old.public.key_id, None)
+    assert base64.b64decode(former["public_key"]) == old.public.raw  # what it sealed, others verify with this
     audited = fleet.admin.get("/api/v1/audit").json()
     assert {"device key changed", "device key change ordered"} <= {row["action"] for row in audited}
 

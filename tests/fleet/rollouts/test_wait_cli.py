@@ -14,6 +14,7 @@ from sqlalchemy import update
 
 from edge_fleet import schema
 from edge_fleet.errors import RolloutNotDone
+from edge_fleet.rollouts.rehearse_cli import rehearse
 from edge_fleet.rollouts.wait_cli import wait
 
 
@@ -68,3 +69,12 @@ def test_one_that_is_through_is_waited_for_and_so_is_a_stage(fleet: Running) -> 
 
 def test_one_that_there_is_not_is_refused(fleet: Running) -> None:
     assert "no rollout" in str(_wait(fleet, "r999").exception)
+
+
+def test_a_rehearsal_says_what_it_waits_for(fleet: Running) -> None:
+    FleetRows(fleet.server.store, fleet.server.now_ms).publish("9")
+    token = fleet.server.home.admin_token.read_text().strip()
+    options = ["--release", "digits@9", "--select", "device=d1", "--wait", "0"]
+    told = CliRunner().invoke(rehearse, [*options, "--server", fleet.url, "--token", token])
+    assert "it goes on, see: edge-fleet rollout show" in str(told.exception)
+    assert told.stderr.startswith("r") and ": running, " in told.stderr
