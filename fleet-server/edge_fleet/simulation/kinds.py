@@ -1,16 +1,17 @@
 """Kinds of simulated devices: the honest one, and each way in which one may be broken.
 
-A kind is a decorated function: what a device says at its turn, once every few seconds. Beside it stand what
-the server should make of it: reasons for which it refuses messages in that device's name, and the rule of the
-alert. A broken device goes on sending its true windows too, wherever the kind allows it: the server must tell
-one from the other. To add a kind, add a function; the command line, its help and the tests find it.
+A kind says a window at its turn, once every few seconds, or what the function says that its registration
+decorates. Beside it stand what the server should make of it: reasons for which it refuses messages in that
+device's name, and the rule of the alert. A broken device goes on sending its true windows too, wherever the
+kind allows it: the server must tell one from the other. To add a kind, register it; the command line, its
+help and the tests find it.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from edge_contracts.cose import MAX_ENVELOPE_BYTES, sign
@@ -83,6 +84,12 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 
+def _window(device: SimulatedDevice, turn: Turn, **fields: object) -> Said:
+    window = device.window(turn.inferences, turn.now_s, **fields)
+    if window is not None:
+        yield window
+
+
 def kind(
     name: str,
     what: str,
@@ -94,25 +101,21 @@ def kind(
     phases: tuple[State, ...] = (),
     connections: int = 1,
 ) -> Callable[[Speak], Speak]:
-    """Register a kind; the arguments are those of `Kind`."""
+    """Register a kind that says a window at each turn, or what a function says that is decorated with this.
+
+    The arguments are those of `Kind`.
+    """
+    its = behaviour or Behaviour()
+    KINDS[name] = Kind(name, what, answer, _window, its, refused, alert, phases, connections)
 
     def register(speak: Speak) -> Speak:
-        its = behaviour or Behaviour()
-        KINDS[name] = Kind(name, what, answer, speak, its, refused, alert, phases, connections)
+        KINDS[name] = replace(KINDS[name], speak=speak)
         return speak
 
     return register
 
 
-def _window(device: SimulatedDevice, turn: Turn, **fields: object) -> Said:
-    window = device.window(turn.inferences, turn.now_s, **fields)
-    if window is not None:
-        yield window
-
-
-@kind(HONEST, "nothing", "takes it all")
-def _honest(device: SimulatedDevice, turn: Turn) -> Said:
-    yield from _window(device, turn)
+kind(HONEST, "nothing", "takes it all")
 
 
 @kind(
@@ -188,7 +191,7 @@ def _hole(device: SimulatedDevice, turn: Turn) -> Said:
     yield from _window(device, turn)
 
 
-@kind(
+kind(
     "fork",
     "is two devices with one key and one memory",
     "fork, and an alert with both histories",
@@ -196,8 +199,6 @@ def _hole(device: SimulatedDevice, turn: Turn) -> Said:
     alert="fork",
     connections=2,
 )
-def _fork(device: SimulatedDevice, turn: Turn) -> Said:
-    yield from _window(device, turn)
 
 
 @kind(
@@ -226,57 +227,39 @@ def _flapping(device: SimulatedDevice, turn: Turn) -> Said:
     yield Deed.CUT
 
 
-@kind(
+kind(
     "stalls",
     "begins to download a release and never ends",
     "waits as long as the plan says, then calls it unreachable",
     behaviour=Behaviour(download_s=NEVER_S),
     phases=(State.DOWNLOADING, State.UNREACHABLE),
 )
-def _stalls(device: SimulatedDevice, turn: Turn) -> Said:
-    yield from _window(device, turn)
-
-
-@kind(
+kind(
     "golden",
     "finds that a release's golden inputs do not agree",
     "counts a refused installation; the gate fails",
     behaviour=Behaviour(always=(Phase.REFUSED, "golden-mismatch")),
     phases=(State.REFUSED,),
 )
-def _golden(device: SimulatedDevice, turn: Turn) -> Said:
-    yield from _window(device, turn)
-
-
-@kind(
+kind(
     "crashes",
     "goes down while a release is on trial, and back",
     "counts a rollback; the gate fails",
     behaviour=Behaviour(always=(Phase.ROLLED_BACK, "restarted")),
     phases=(State.ROLLED_BACK,),
 )
-def _crashes(device: SimulatedDevice, turn: Turn) -> Said:
-    yield from _window(device, turn)
-
-
-@kind(
+kind(
     "slower",
     "is ten times as slow with a release",
     "takes it; gates on latency fail",
     behaviour=Behaviour(slowed=10.0),
 )
-def _slower(device: SimulatedDevice, turn: Turn) -> Said:
-    yield from _window(device, turn)
-
-
-@kind(
+kind(
     "errors",
     "fails at every third inference with a release",
     "takes it; gates on errors fail",
     behaviour=Behaviour(errors=0.34),
 )
-def _errors(device: SimulatedDevice, turn: Turn) -> Said:
-    yield from _window(device, turn)
 
 
 @kind("drifts", "has inputs that drift", "an alert when a fifth of a model's devices do", alert="drift")
