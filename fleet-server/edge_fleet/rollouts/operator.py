@@ -173,7 +173,7 @@ class Operator:
                         raise Conflict(_moved_on(found, self._seen))
                     event = meaning(connection, found, view)
                     sent = move(connection, found, view, event, actor, why, now_ms)
-                    record(connection, actor, f"rollout {event}", rollout, now_ms)
+                    record(connection, actor, f"rollout {event}", rollout, now_ms, why=why)
             except TransitionInvalid as error:
                 raise Conflict(f"rollout {rollout}: {error}") from None
             except RolloutChanged:
