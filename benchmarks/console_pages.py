@@ -123,6 +123,7 @@ def measured(devices: int, rounds: int, database: str) -> tuple[dict[str, list[f
             http=f"127.0.0.1:{free_loopback_port()}",
             mqtt=f"127.0.0.1:{free_loopback_port()}",
             database=database,
+            broker="mosquitto",
         )
         initialise(home, config)
         store = open_store(home.database_url(config))
