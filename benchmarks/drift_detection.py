@@ -162,7 +162,7 @@ def _window(manifest: Manifest, values: Floats) -> Window:
         values: Shape (numbers, inferences).
     """
     counts = tuple(
-        ScalarCounts.model_construct(
+        ScalarCounts(
             name=s.name,
             counts=tuple(
                 np.bincount(np.searchsorted(s.edges, row, side="right"), minlength=len(s.counts)).tolist()
@@ -170,8 +170,12 @@ def _window(manifest: Manifest, values: Floats) -> Window:
         )
         for s, row in zip(manifest.baseline.scalars, values, strict=True)
     )
-    return Window.model_construct(
+    return Window(
         bundle=drift_worlds.BUNDLE,
+        artifact="int8",
+        runtime="litert",
+        start_ms=0,
+        end_ms=0,
         duration_ms=int(WINDOW_S * 1000),
         inferences=values.shape[1],
         scalars=counts,

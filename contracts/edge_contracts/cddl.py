@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from enum import EnumType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import StringConstraints
-from pydantic.fields import FieldInfo
+from msgspec import Meta
 
+from edge_contracts.fields import Field, fields_of
+from edge_contracts.json_schema import pattern_of
 from edge_contracts.model import Frozen
 
 _PLAIN = {str: "tstr", int: "int", float: "(int / float)", bool: "bool", bytes: "bstr", type(None): "null"}
@@ -49,22 +49,19 @@ class _Writer:
         name = self._names.setdefault(model, model.__name__)
         if name not in self.rules:
             self.rules[name] = ""  # its place in the order
-            lines = [self._member(key, field) for key, field in model.model_fields.items()]
+            lines = [self._member(key, field) for key, field in fields_of(model).items()]
             self.rules[name] = "{\n" + "".join(f"  {line},\n" for line in lines) + "}"
         return name
 
-    def _member(self, key: str, field: FieldInfo) -> str:
+    def _member(self, key: str, field: Field) -> str:
         # a field with a default may be missing in what is read, except those that say what it is
-        mark = "" if field.is_required() or get_origin(field.annotation) is Literal else "? "
-        return f'{mark}"{key}": {self._type(field.annotation, tuple(field.metadata))}'
+        mark = "" if field.is_required or get_origin(field.annotation) is Literal else "? "
+        return f'{mark}"{key}": {self._type(field.annotation)}'
 
-    def _type(self, annotation: Any, limits: tuple[Any, ...] = ()) -> str:
+    def _type(self, annotation: Any, limits: Meta | None = None) -> str:
         origin, arguments = get_origin(annotation), get_args(annotation)
         if origin is Annotated:
-            inner: tuple[Any, ...] = ()
-            for one in arguments[1:]:
-                inner += tuple(one.metadata) if isinstance(one, FieldInfo) else (one,)
-            return self._type(arguments[0], (*inner, *limits))
+            return self._type(arguments[0], arguments[1])
         if origin in (Union, types.UnionType):
             return " / ".join(self._type(one) for one in arguments)
         if origin is Literal:
@@ -86,27 +83,21 @@ class _Writer:
         return f"({written})" if " / " in written and not written.startswith("(") else written
 
 
-def _limited(plain: type, limits: tuple[Any, ...]) -> str:
+def _limited(plain: type, limits: Meta | None) -> str:
     if plain is int:
         return _integer(limits)
     if plain is bytes:
         return f"bstr .size {_range(limits)}"
-    if plain is str:
-        for limit in limits:
-            if isinstance(limit, StringConstraints) and limit.pattern is not None:
-                pattern = str(limit.pattern).removeprefix("^").removesuffix("$")
-                return f'tstr .regexp "{pattern}"'
+    if plain is str and limits is not None and limits.pattern is not None:
+        return f'tstr .regexp "{pattern_of(limits).removeprefix("^").removesuffix("$")}"'
     return _PLAIN[plain]  # CDDL counts bytes of text and we count characters: left to the JSON Schema
 
 
-def _integer(limits: tuple[Any, ...]) -> str:
-    low: Any = None
-    high: Any = None
-    for limit in limits:
-        if isinstance(limit, Ge | Gt):
-            low = limit.ge if isinstance(limit, Ge) else _int(limit.gt) + 1
-        if isinstance(limit, Le | Lt):
-            high = limit.le if isinstance(limit, Le) else _int(limit.lt) - 1
+def _integer(limits: Meta | None) -> str:
+    if limits is None:
+        return "int"
+    low = limits.ge if limits.gt is None else int(limits.gt) + 1
+    high = limits.le if limits.lt is None else int(limits.lt) - 1
     if high is not None:
         return f"{low if low is not None else -(1 << 63)}..{high}"
     if low is None:
@@ -114,23 +105,17 @@ def _integer(limits: tuple[Any, ...]) -> str:
     return "uint" if low == 0 else f"(int .ge {low})"
 
 
-def _int(bound: Any) -> int:
-    return int(bound)
-
-
-def _range(limits: tuple[Any, ...]) -> str:
+def _range(limits: Meta | None) -> str:
     low, high = _lengths(limits)
     if high is None:
         raise AssertionError("a byte string without a greatest length")
     return str(low) if low == high else f"({low}..{high})"
 
 
-def _occurs(limits: tuple[Any, ...]) -> str:
+def _occurs(limits: Meta | None) -> str:
     low, high = _lengths(limits)
     return f"{low or ''}*{'' if high is None else high} "
 
 
-def _lengths(limits: tuple[Any, ...]) -> tuple[int, int | None]:
-    low = next((limit.min_length for limit in limits if isinstance(limit, MinLen)), 0)
-    high = next((limit.max_length for limit in limits if isinstance(limit, MaxLen)), None)
-    return low, high
+def _lengths(limits: Meta | None) -> tuple[int, int | None]:
+    return (0, None) if limits is None else (limits.min_length or 0, limits.max_length)

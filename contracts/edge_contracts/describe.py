@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
-
 from edge_contracts import cddl, inference_topics
+from edge_contracts import json_schema as written
 from edge_contracts.cose import MAX_ENVELOPE_BYTES
 from edge_contracts.messages import Ack, Assignment, DeviceState, Event, Gap, Telemetry, Window
 from edge_contracts.model import Frozen
@@ -75,36 +74,20 @@ def cddl_text() -> str:
     return head + ENVELOPE + cddl.describe(models, comments)
 
 
-class _Schema(GenerateJsonSchema):
-    """Byte strings are written in hex."""
-
-    def bytes_schema(self, schema: Any) -> JsonSchemaValue:
-        """Hexadecimal digits, two for each byte."""
-        low, high = 2 * (schema.get("min_length") or 0), schema.get("max_length")
-        most = "" if high is None else str(2 * high)
-        return {"type": "string", "pattern": f"^[0-9a-f]{{{low},{most}}}$"}
-
-
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of every message in the form of `as_json`."""
     kinds: dict[type[Frozen], None] = dict.fromkeys(PAYLOADS.values())
     described: tuple[type[Frozen], ...] = (*kinds, VerifiedRecord)
-    _, schema = models_json_schema(
-        [(kind, "validation") for kind in described],
-        schema_generator=_Schema,
-        title="Edgefleet messages",
-    )
-    # the kinds tell the records apart anyhow, and AsyncAPI has another meaning for the word
-    schema["$defs"]["Telemetry"]["properties"]["recs"]["items"].pop("discriminator")
-    schema["$defs"]["VerifiedRecord"]["properties"]["record"].pop("discriminator")
-    for definition in schema["$defs"].values():
+    definitions = written.definitions(described)
+    for definition in definitions.values():
         said = [name for name, field in definition.get("properties", {}).items() if "const" in field]
         if said:  # the version and the kind of a record: they have defaults, but are always written
             definition["required"] = [*said, *definition["required"]]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds],
-        **schema,
+        "$defs": definitions,
+        "title": "Edgefleet messages",
     }
 
 

@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import StringConstraints
+from edge_contracts.model import matching
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
-Digest = Annotated[str, StringConstraints(pattern=DIGEST_PATTERN)]
+Digest = Annotated[str, matching(DIGEST_PATTERN)]
 
 _CHUNK_BYTES = 1 << 20
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from msgspec import Meta, field
 
 from edge_contracts.digest import Digest
-from edge_contracts.model import Frozen, Identifier
+from edge_contracts.model import Count, Frozen, IdentifierOrEmpty, NotNegative, Positive
 from edge_contracts.sketch import QuantileSketch
 
 CONFIDENCE_BINS = 20  # of equal width over 0 to 1; the last holds 1
-Count = Annotated[int, Field(ge=0)]
+Count = Count
 Role = Literal["active", "arm-b", "second"]
 
 
@@ -31,10 +31,10 @@ class ShadowTerms(Frozen):
         latency_ms: One inference may take so long.
     """
 
-    per_mille: int = Field(default=100, ge=1, le=1000)
-    cpu_share: float = Field(default=0.1, gt=0, le=1)
-    memory_bytes: int = Field(default=256 << 20, gt=0)
-    latency_ms: float = Field(default=2000, gt=0)
+    per_mille: Annotated[int, Meta(ge=1, le=1000)] = 100
+    cpu_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    memory_bytes: Annotated[int, Meta(gt=0)] = 256 << 20
+    latency_ms: Positive = 2000
 
 
 class ShadowCounts(Frozen):
@@ -54,20 +54,19 @@ class ShadowCounts(Frozen):
 
     bundle: Digest
     state: Literal["running", "stopped"] = "running"
-    reason: str = Field(default="", max_length=64)
+    reason: Annotated[str, Meta(max_length=64)] = ""
     compared: Count = 0
     agreed: Count = 0
     failed: Count = 0
-    skipped: Mapping[str, int] = Field(default_factory=dict, max_length=8)
+    skipped: Annotated[Mapping[str, int], Meta(max_length=8)] = field(default_factory=dict)
     latency_ms: QuantileSketch = QuantileSketch()
-    cpu_s: float = Field(default=0, ge=0)
+    cpu_s: NotNegative = 0
     rss_bytes: Count = 0
 
-    @model_validator(mode="after")
-    def _consistent(self) -> ShadowCounts:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if self.agreed > self.compared:
             raise ValueError(f"{self.agreed} agreed of {self.compared} compared")
-        return self
 
 
 class LineupCounts(Frozen):
@@ -88,23 +87,22 @@ class LineupCounts(Frozen):
     """
 
     role: Role = "active"
-    experiment: Identifier | Literal[""] = ""
+    experiment: IdentifierOrEmpty = ""
     sure: Count = 0
     second: Count = 0
     uncertain: Count = 0
-    confidence: tuple[Count, ...] = Field(default=(), max_length=CONFIDENCE_BINS)
+    confidence: Annotated[tuple[Count, ...], Meta(max_length=CONFIDENCE_BINS)] = ()
     labelled: Count = 0
     correct: Count = 0
     rated: Count = 0
     rated_correct: Count = 0
-    rated_confidence: float = Field(default=0, ge=0)
+    rated_confidence: NotNegative = 0
     overstated: bool = False
     shadow: ShadowCounts | None = None
 
-    @model_validator(mode="after")
-    def _consistent(self) -> LineupCounts:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if self.correct > self.labelled or self.rated > self.labelled or self.rated_correct > self.rated:
             raise ValueError("more right answers than labels")
         if self.confidence and len(self.confidence) != CONFIDENCE_BINS:
             raise ValueError(f"{len(self.confidence)} bins of confidence, expected {CONFIDENCE_BINS}")
-        return self

@@ -7,13 +7,23 @@ same inputs give the same bytes; timings are in the converter's report.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from msgspec import Meta, field
 
 from edge_contracts.digest import Digest
-from edge_contracts.model import Frozen, Identifier, VersionName, later
-from edge_contracts.processing import Checks, Interpretation, Preparation
+from edge_contracts.model import (
+    Count,
+    Finite,
+    Frozen,
+    Identifier,
+    Positive,
+    Share,
+    VersionName,
+    later,
+    matching,
+)
+from edge_contracts.processing import Checks, Interpretation, Preparation, with_kinds
 from edge_contracts.processing_fit import misfit_of_answer, misfit_of_input
 from edge_contracts.profile import Precision, RuntimeName
 from edge_contracts.sketch import Baseline
@@ -24,9 +34,7 @@ GoldenKind = Literal["sure", "boundary"]
 Dtype = Literal["float32", "int32", "int64", "int8", "uint8", "bool"]
 
 # Paths inside the archive: no drive, no root, no "..", nothing hidden.
-MemberPath = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?$")
-]
+MemberPath = Annotated[str, matching("^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?$")]
 
 
 class TensorSpec(Frozen):
@@ -41,22 +49,26 @@ class TensorSpec(Frozen):
         checks: What else it must be.
     """
 
-    name: str = Field(min_length=1, max_length=256)
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
     dtype: Dtype = "float32"
     shape: tuple[int, ...]
     layout: Literal["", "NHWC", "NCHW"] = ""
     color_order: Literal["", "RGB", "BGR"] = ""
-    value_range: tuple[float, float] | None = None
+    value_range: tuple[Finite, Finite] | None = None
     prepare: Preparation | None = later(None)
     checks: Checks | None = later(None)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> TensorSpec:
+    @classmethod
+    def model_validate(cls, raw: Any) -> Self:
+        """As every model; a column of a table that does not say its kind is one of numbers."""
+        return super().model_validate(with_kinds(raw))
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if self.prepare is not None:
             rule = self.prepare
             if why := misfit_of_input(rule, self.shape, self.layout, self.color_order, self.dtype):
                 raise ValueError(f"{rule.kind} for {self.name!r}: {why}")
-        return self
 
 
 class FileRef(Frozen):
@@ -64,7 +76,7 @@ class FileRef(Frozen):
 
     path: MemberPath
     digest: Digest
-    bytes: int = Field(ge=0, le=1 << 31)
+    bytes: Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
 class Binding(Frozen):
@@ -85,7 +97,7 @@ class Binding(Frozen):
     dtype: Dtype
     shape: tuple[int, ...]
     perm: tuple[int, ...] | None = None
-    scale: float | None = Field(default=None, gt=0)
+    scale: Positive | None = None
     zero_point: int = 0
 
 
@@ -103,10 +115,10 @@ class Artifact(Frozen):
     id: Identifier
     format: Literal["tflite", "openvino-ir", "onnx"]
     precision: Precision
-    runtimes: tuple[RuntimeName, ...] = Field(min_length=1)
-    files: tuple[FileRef, ...] = Field(min_length=1)
-    inputs: tuple[Binding, ...] = Field(min_length=1)
-    outputs: tuple[Binding, ...] = Field(min_length=1)
+    runtimes: Annotated[tuple[RuntimeName, ...], Meta(min_length=1)]
+    files: Annotated[tuple[FileRef, ...], Meta(min_length=1)]
+    inputs: Annotated[tuple[Binding, ...], Meta(min_length=1)]
+    outputs: Annotated[tuple[Binding, ...], Meta(min_length=1)]
     compiled_for: str = ""
     not_compiled: str = ""
 
@@ -132,18 +144,17 @@ class Golden(Frozen):
     """
 
     file: FileRef
-    count: int = Field(ge=1, le=4096)
-    min_agreement: float = Field(ge=0, le=1)
-    min_sqnr_db: float
+    count: Annotated[int, Meta(ge=1, le=4096)]
+    min_agreement: Share
+    min_sqnr_db: Finite
     kinds: tuple[GoldenKind, ...] = later(())
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Golden:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if self.kinds and len(self.kinds) != self.count:
             raise ValueError(f"{len(self.kinds)} kinds of {self.count} golden inputs")
         if self.kinds and "sure" not in self.kinds:
             raise ValueError("no golden input is sure: nothing would be demanded")
-        return self
 
 
 class Score(Frozen):
@@ -157,13 +168,13 @@ class Score(Frozen):
         drop_interval: Where source - artifact lies with 95 % confidence; None where it cannot be told.
     """
 
-    samples: int = Field(ge=1)
-    agreement: float | None = None
-    sqnr_db: float | None = None
+    samples: Annotated[int, Meta(ge=1)]
+    agreement: Finite | None = None
+    sqnr_db: Finite | None = None
     metric: str = ""
-    source: float | None = None
-    artifact: float | None = None
-    drop_interval: tuple[float, float] | None = later(None)
+    source: Finite | None = None
+    artifact: Finite | None = None
+    drop_interval: tuple[Finite, Finite] | None = later(None)
 
 
 class Confidence(Frozen):
@@ -183,13 +194,13 @@ class Confidence(Frozen):
     """
 
     scores: Literal["probabilities", "logits"]
-    floor: float = Field(ge=0, lt=1)
-    temperature: float = Field(gt=0)
-    abstain_below: float | None = Field(default=None, ge=0, le=1)
-    coverage: float | None = Field(default=None, ge=0, le=1)
-    risk: float | None = Field(default=None, ge=0, le=1)
+    floor: Annotated[float, Meta(ge=0, lt=1)]
+    temperature: Positive
+    abstain_below: Share | None = None
+    coverage: Share | None = None
+    risk: Share | None = None
     risk_of: Literal["error", "disagreement"]
-    samples: int = Field(ge=1)
+    samples: Annotated[int, Meta(ge=1)]
 
 
 class Material(Frozen):
@@ -206,9 +217,9 @@ class Material(Frozen):
     role: Literal["source", "calibration", "evaluation", "labels", "recipe"]
     name: str
     digest: Digest
-    bytes: int | None = Field(default=None, ge=0)
+    bytes: Count | None = None
     uri: str = ""
-    annotations: Mapping[str, str] = Field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class Provenance(Frozen):
@@ -224,7 +235,7 @@ class Provenance(Frozen):
 
     source_name: str
     source_digest: Digest
-    source_bytes: int = Field(ge=0)
+    source_bytes: Count
     calibration: Digest
     evaluation: Digest | None = None
     recipe: str
@@ -242,8 +253,8 @@ class DeviceGates(Frozen):
         max_error_rate: Share of failed inferences while on trial.
     """
 
-    latency_p95_ms: float = Field(gt=0)
-    max_error_rate: float = Field(default=0.01, ge=0, le=1)
+    latency_p95_ms: Positive
+    max_error_rate: Share = 0.01
 
 
 class Manifest(Frozen):
@@ -254,12 +265,12 @@ class Manifest(Frozen):
     version: VersionName
     profile: Identifier
     task: Task
-    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
-    outputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1)]
     interpret: Interpretation | None = later(None)
     labels: tuple[str, ...] = ()
     labels_digest: Digest | None = None
-    artifacts: tuple[Artifact, ...] = Field(min_length=1)
+    artifacts: Annotated[tuple[Artifact, ...], Meta(min_length=1)]
     golden: Golden
     baseline: Baseline
     evaluation: Mapping[str, Score]  # by artifact id
@@ -267,8 +278,16 @@ class Manifest(Frozen):
     gates: DeviceGates
     provenance: Provenance
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Manifest:
+    @classmethod
+    def model_validate(cls, raw: Any) -> Self:
+        """As every model; see `TensorSpec`."""
+        inputs = raw.get("inputs") if isinstance(raw, Mapping) else None
+        if not isinstance(inputs, list | tuple):
+            return super().model_validate(raw)
+        return super().model_validate({**raw, "inputs": [with_kinds(one) for one in inputs]})
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         ids = [artifact.id for artifact in self.artifacts]
         if len(set(ids)) != len(ids):
             raise ValueError("two artifacts have the same id")
@@ -294,7 +313,6 @@ class Manifest(Frozen):
         paths = [file.path for file in self.files()]
         if len(set(paths)) != len(paths):
             raise ValueError("two files have the same path")
-        return self
 
     def files(self) -> tuple[FileRef, ...]:
         """Every file of the bundle besides the manifest and its signature."""

@@ -14,21 +14,34 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import cbor2
-from pydantic import Field, StringConstraints, ValidationError
+import msgspec
+from msgspec import Meta, field
 
 from edge_contracts import cose
 from edge_contracts.digest import Digest
 from edge_contracts.errors import FormatInvalid, FormatTooNew
+from edge_contracts.faults import ValidationError, first_fault
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.lineup import LineupCounts, ShadowTerms
-from edge_contracts.model import Frozen, Identifier, VersionName, first_fault, later
+from edge_contracts.model import (
+    Count,
+    Finite,
+    Frozen,
+    Identifier,
+    NotNegative,
+    Positive,
+    VersionName,
+    later,
+    matching,
+)
 from edge_contracts.sketch import QuantileSketch
 from edge_contracts.succession import NextKey
-from edge_contracts.trust import MAX_STATEMENT_BYTES, KeyName
+from edge_contracts.trust import MAX_STATEMENT_BYTES, KeyNameOrEmpty
 from edge_contracts.withdrawal import Withdrawn
 
 VERSION = 1
-Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+EPOCH_PATTERN = r"^[0-9a-f]{16}$"
+Epoch = Annotated[str, matching(EPOCH_PATTERN)]
 CHAIN_BYTES = 16
 CHAIN_START = bytes(CHAIN_BYTES)
 
@@ -70,10 +83,10 @@ class Progress(Frozen):
         detail: One line for a person.
     """
 
-    assignment: int = Field(ge=0)
+    assignment: Count
     phase: Phase
-    code: str = Field(default="", max_length=64)
-    detail: str = Field(default="", max_length=500)
+    code: Annotated[str, Meta(max_length=64)] = ""
+    detail: Annotated[str, Meta(max_length=500)] = ""
 
 
 class ActiveModel(Frozen):
@@ -89,8 +102,8 @@ class ActiveModel(Frozen):
     name: Identifier
     version: VersionName
     artifact: Identifier
-    runtime: str = Field(max_length=64)
-    fallback: str = Field(default="", max_length=300)
+    runtime: Annotated[str, Meta(max_length=64)]
+    fallback: Annotated[str, Meta(max_length=300)] = ""
 
 
 class DeviceState(Frozen):
@@ -113,26 +126,26 @@ class DeviceState(Frozen):
     v: Literal[1] = 1
     type: Literal["hello", "status"]
     device: Identifier
-    n: int = Field(ge=0)
+    n: Count
     epoch: Epoch
-    next_seq: int = Field(ge=0)
+    next_seq: Count
     agent: VersionName
-    profile: tuple[Identifier, ...] = Field(min_length=1, max_length=8)
-    counter: int = Field(ge=0)
+    profile: Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=8)]
+    counter: Count
     active: ActiveModel | None = None
     progress: Progress | None = None
-    time_ms: int = Field(ge=0)
-    knows: Annotated[tuple[Identifier, ...], Field(max_length=32)] = later(())
+    time_ms: Count
+    knows: Annotated[tuple[Identifier, ...], Meta(max_length=32)] = later(())
     next_key: NextKey | None = later(None)
-    withdrawn: Annotated[int, Field(ge=0)] = later(0)
-    obeys: KeyName | Literal[""] = later("")
+    withdrawn: Count = later(0)
+    obeys: KeyNameOrEmpty = later("")
 
 
 class ScalarCounts(Frozen):
     """Live counts of one monitored number, by bin of the manifest's baseline."""
 
-    name: str = Field(max_length=300)
-    counts: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=64)
+    name: Annotated[str, Meta(max_length=300)]
+    counts: Annotated[tuple[Count, ...], Meta(max_length=64)]
 
 
 DriftKind = Literal["data-drift", "prediction-drift", "concept-drift"]
@@ -171,29 +184,29 @@ class Window(Frozen):
     kind: Literal["window"] = "window"
     bundle: Digest
     artifact: Identifier
-    runtime: str = Field(max_length=64)
-    start_ms: int = Field(ge=0)
-    end_ms: int = Field(ge=0)
-    duration_ms: int = Field(ge=0)
-    inferences: int = Field(ge=0)
-    errors: Mapping[str, int] = Field(default_factory=dict, max_length=32)
-    refused: Mapping[str, int] = Field(default_factory=dict, max_length=32)
-    flagged: Mapping[str, int] = Field(default_factory=dict, max_length=32)
+    runtime: Annotated[str, Meta(max_length=64)]
+    start_ms: Count
+    end_ms: Count
+    duration_ms: Count
+    inferences: Count
+    errors: Annotated[Mapping[str, int], Meta(max_length=32)] = field(default_factory=dict)
+    refused: Annotated[Mapping[str, int], Meta(max_length=32)] = field(default_factory=dict)
+    flagged: Annotated[Mapping[str, int], Meta(max_length=32)] = field(default_factory=dict)
     latency_ms: QuantileSketch = QuantileSketch()
-    scalars: tuple[ScalarCounts, ...] = Field(default=(), max_length=128)
-    golden_total: int = Field(default=0, ge=0)
-    golden_agree: int = Field(default=0, ge=0)
-    cpu_s: float = Field(default=0, ge=0)
-    rss_bytes: int = Field(default=0, ge=0)
-    temperature_c: float | None = None
+    scalars: Annotated[tuple[ScalarCounts, ...], Meta(max_length=128)] = ()
+    golden_total: Count = 0
+    golden_agree: Count = 0
+    cpu_s: NotNegative = 0
+    rss_bytes: Count = 0
+    temperature_c: Finite | None = None
     trial: bool = False
-    unserved: Mapping[str, Annotated[int, Field(ge=0)]] = later({})
+    unserved: Mapping[str, Count] = later({})
     lineup: LineupCounts | None = later(None)
-    merged: Annotated[int, Field(ge=1)] = later(1)
-    epsilon: Annotated[float, Field(gt=0)] | None = later(None)
+    merged: Annotated[int, Meta(ge=1)] = later(1)
+    epsilon: Positive | None = later(None)
     clock_step_ms: int = later(0)
-    software: Mapping[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=64)]] = later({})
-    child_rss_bytes: Annotated[int, Field(ge=0)] = later(0)
+    software: Mapping[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=64)]] = later({})
+    child_rss_bytes: Count = later(0)
     drifting: tuple[DriftKind, ...] = later(())
 
 
@@ -207,11 +220,11 @@ class Event(Frozen):
 
     kind: Literal["event"] = "event"
     name: Identifier
-    time_ms: int = Field(ge=0)
+    time_ms: Count
     bundle: Digest | None = None
     assignment: int | None = None
-    code: str = Field(default="", max_length=64)
-    detail: str = Field(default="", max_length=500)
+    code: Annotated[str, Meta(max_length=64)] = ""
+    detail: Annotated[str, Meta(max_length=500)] = ""
 
 
 class Gap(Frozen):
@@ -228,16 +241,16 @@ class Gap(Frozen):
     """
 
     kind: Literal["gap"] = "gap"
-    first_seq: int = Field(ge=0)
-    last_seq: int = Field(ge=0)
-    records: int = Field(ge=0)
-    reason: str = Field(max_length=100)
-    kinds: Annotated[Mapping[str, Annotated[int, Field(ge=1)]], Field(max_length=8)] = later({})
-    first_ms: Annotated[int, Field(ge=0)] = later(0)
-    last_ms: Annotated[int, Field(ge=0)] = later(0)
+    first_seq: Count
+    last_seq: Count
+    records: Count
+    reason: Annotated[str, Meta(max_length=100)]
+    kinds: Annotated[Mapping[str, Annotated[int, Meta(ge=1)]], Meta(max_length=8)] = later({})
+    first_ms: Count = later(0)
+    last_ms: Count = later(0)
 
 
-Record = Annotated[Window | Event | Gap, Field(discriminator="kind")]
+Record = Window | Event | Gap
 
 
 class Telemetry(Frozen):
@@ -251,9 +264,9 @@ class Telemetry(Frozen):
 
     v: Literal[1] = 1
     epoch: Epoch
-    seq: int = Field(ge=0)
-    prev: bytes = Field(min_length=CHAIN_BYTES, max_length=CHAIN_BYTES)
-    recs: tuple[Record, ...] = Field(min_length=1, max_length=1000)
+    seq: Count
+    prev: Annotated[bytes, Meta(min_length=CHAIN_BYTES, max_length=CHAIN_BYTES)]
+    recs: Annotated[tuple[Record, ...], Meta(min_length=1, max_length=1000)]
 
 
 class Ack(Frozen):
@@ -267,8 +280,8 @@ class Ack(Frozen):
     v: Literal[1] = 1
     device: Identifier
     epoch: Epoch
-    high: int = Field(ge=-1)
-    chain: bytes = Field(min_length=CHAIN_BYTES, max_length=CHAIN_BYTES)
+    high: Annotated[int, Meta(ge=-1)]
+    chain: Annotated[bytes, Meta(min_length=CHAIN_BYTES, max_length=CHAIN_BYTES)]
 
 
 class Assignment(Frozen):
@@ -292,21 +305,21 @@ class Assignment(Frozen):
 
     v: Literal[1] = 1
     device: Identifier
-    number: int = Field(ge=0)
+    number: Count
     bundle: Digest | None = None
     name: Identifier | None = None
     version: VersionName | None = None
     archive: Digest | None = None
-    archive_bytes: int = Field(default=0, ge=0)
-    url_path: str = Field(default="", max_length=500)
-    counter: int = Field(default=0, ge=0)
+    archive_bytes: Count = 0
+    url_path: Annotated[str, Meta(max_length=500)] = ""
+    counter: Count = 0
     permit_downgrade: bool = False
-    expires_ms: int = Field(default=0, ge=0)
-    keys: tuple[Annotated[bytes, Field(max_length=MAX_STATEMENT_BYTES)], ...] = later(())
+    expires_ms: Count = 0
+    keys: tuple[Annotated[bytes, Meta(max_length=MAX_STATEMENT_BYTES)], ...] = later(())
     shadow: ShadowTerms | None = later(None)
     hold: bool = later(False)
-    known_key: KeyName | Literal[""] = later("")
-    change_key: KeyName | Literal[""] = later("")
+    known_key: KeyNameOrEmpty = later("")
+    change_key: KeyNameOrEmpty = later("")
     withdrawn: Withdrawn | None = later(None)
 
 
@@ -326,6 +339,18 @@ def seal(message: DeviceState | Telemetry | Ack | Assignment, topic: str, key: P
 def encode_record(record: Record) -> bytes:
     """A record as it stands in the payload of an envelope."""
     return RecordEncoder()(record)
+
+
+def decode_record(content: bytes) -> Record:
+    """The record that `encode_record` made these bytes of.
+
+    Raises:
+        FormatInvalid: They are not of one.
+    """
+    try:
+        return cast("Record", msgspec.convert(cbor2.loads(content), Record, str_keys=True))
+    except msgspec.ValidationError as error:
+        raise FormatInvalid(f"record: {error}") from None
 
 
 class RecordEncoder:
@@ -399,7 +424,7 @@ def parse_payload(kind: type[Message], payload: bytes) -> Message:
     try:
         return cast("Message", kind.model_validate(raw))
     except ValidationError as error:
-        raise FormatInvalid(f"{what}: {first_fault(error, list(kind.model_fields))}") from None
+        raise FormatInvalid(f"{what}: {first_fault(error, kind.__struct_fields__)}") from None
 
 
 class EnrolRequest(Frozen):
@@ -411,13 +436,13 @@ class EnrolRequest(Frozen):
         name: Device id asked for, or None to be given one.
     """
 
-    token: str = Field(min_length=8, max_length=200)
+    token: Annotated[str, Meta(min_length=8, max_length=200)]
     public_key: str
     proof: str
-    profile: tuple[Identifier, ...] = Field(min_length=1, max_length=8)
+    profile: Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=8)]
     name: Identifier | None = None
-    labels: Mapping[Identifier, Annotated[str, Field(max_length=128)]] = Field(
-        default_factory=dict, max_length=32
+    labels: Annotated[Mapping[Identifier, Annotated[str, Meta(max_length=128)]], Meta(max_length=32)] = field(
+        default_factory=dict
     )
 
 
@@ -435,7 +460,7 @@ class EnrolAnswer(Frozen):
     device: Identifier
     fleet: Identifier
     mqtt_host: str
-    mqtt_port: int = Field(gt=0, lt=65536)
+    mqtt_port: Annotated[int, Meta(gt=0, lt=65_536)]
     mqtt_tls: bool
     mqtt_ca: str
     mqtt_user: str

@@ -8,13 +8,14 @@ with the arithmetic; whether it fits its tensor is `processing_fit.py`'s questio
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from msgspec import Meta, field
 
-from edge_contracts.model import Frozen, later
+from edge_contracts.model import Finite, Frozen, NotNegative, Positive, Share, later
 
-Named = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Named = Annotated[str, Meta(min_length=1, max_length=256)]
 Strictness = Literal["flag", "refuse"]
 Resample = Literal[
     "pillow-nearest", "pillow-box", "pillow-bilinear", "pillow-bicubic", "pillow-lanczos", "tf-bilinear"
@@ -49,21 +50,20 @@ class Picture(Frozen):
     kind: Literal["picture"]
     resample: Resample
     fit: Literal["stretch", "crop", "letterbox"] = "stretch"
-    shorter_side: int | None = Field(default=None, ge=1, le=8192)
-    pad: tuple[Annotated[int, Field(ge=0, le=255)], ...] = (0,)
-    divisor: float = Field(default=1.0, gt=0)
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
+    shorter_side: Annotated[int, Meta(ge=1, le=8192)] | None = None
+    pad: tuple[Annotated[int, Meta(ge=0, le=255)], ...] = (0,)
+    divisor: Positive = 1.0
+    mean: tuple[Finite, ...] = (0.0,)
+    std: tuple[Positive, ...] = (1.0,)
     upright: bool = False
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Picture:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if (self.shorter_side is not None) != (self.fit == "crop"):
             raise ValueError('shorter_side goes with fit = "crop", and fit = "crop" needs it')
         for name in ("mean", "std", "pad"):
             if len(getattr(self, name)) not in (1, 3):
                 raise ValueError(f"{name} has {len(getattr(self, name))} numbers; expected 1 or 3")
-        return self
 
     def span(self) -> tuple[float, float]:
         """The smallest and the largest value that any pixel can become."""
@@ -80,16 +80,16 @@ class Sound(Frozen):
     samples, one every `hop` values, as many as fit; a shorter one is refused, or filled up with silence.
 
     Args:
-        scale: "unit" gives -1 to below 1 (16-bit: value / 32768), "int16" -32768 to 32767.
+        scale: "unit" gives -1 to below 1 (16-bit: value / 32_768), "int16" -32768 to 32767.
         short: What becomes of a sound shorter than the tensor.
         hop: None refuses a longer sound.
     """
 
     kind: Literal["sound"]
-    sample_rate_hz: int = Field(ge=1, le=1_000_000)
+    sample_rate_hz: Annotated[int, Meta(ge=1, le=1_000_000)]
     scale: Literal["unit", "int16"] = "unit"
     short: Literal["refuse", "pad"] = "refuse"
-    hop: int | None = Field(default=None, ge=1)
+    hop: Annotated[int, Meta(ge=1)] | None = None
 
 
 class NumberColumn(Frozen):
@@ -102,17 +102,16 @@ class NumberColumn(Frozen):
 
     kind: Literal["number"] = "number"
     name: Named
-    low: float | None = None
-    high: float | None = None
-    mean: float = 0.0
-    std: float = Field(default=1.0, gt=0)
-    missing: float | None = None
+    low: Finite | None = None
+    high: Finite | None = None
+    mean: Finite = 0.0
+    std: Positive = 1.0
+    missing: Finite | None = None
 
-    @model_validator(mode="after")
-    def _ordered(self) -> NumberColumn:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"column {self.name!r}: low {self.low} is above high {self.high}")
-        return self
 
 
 class CategoryColumn(Frozen):
@@ -124,14 +123,13 @@ class CategoryColumn(Frozen):
 
     kind: Literal["category"]
     name: Named
-    values: tuple[str, ...] = Field(min_length=1, max_length=4096)
+    values: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4096)]
     encoding: Literal["one-hot", "index"] = "one-hot"
 
-    @model_validator(mode="after")
-    def _distinct(self) -> CategoryColumn:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if len(set(self.values)) != len(self.values):
             raise ValueError(f"column {self.name!r} lists a value twice")
-        return self
 
 
 class Table(Frozen):
@@ -146,15 +144,19 @@ class Table(Frozen):
     """
 
     kind: Literal["table"]
-    columns: tuple[NumberColumn | CategoryColumn, ...] = Field(min_length=1, max_length=4096)
+    columns: Annotated[tuple[NumberColumn | CategoryColumn, ...], Meta(min_length=1, max_length=4096)]
     outside: Strictness = "refuse"
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Table:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
             raise ValueError("two columns have the same name")
-        return self
+
+    @classmethod
+    def model_validate(cls, raw: Any) -> Self:
+        """As every model; a column of a file that does not say its kind is one of numbers."""
+        return super().model_validate(_columns_with_kinds(raw))
 
     @property
     def width(self) -> int:
@@ -162,7 +164,7 @@ class Table(Frozen):
         return sum(width_of(column) for column in self.columns)
 
 
-Preparation = Annotated[Picture | Sound | Table, Field(discriminator="kind")]
+Preparation = Picture | Sound | Table
 
 
 class Checks(Frozen):
@@ -178,8 +180,8 @@ class Checks(Frozen):
     """
 
     constant: Literal["allow", "flag", "refuse"] = "allow"
-    constant_within: float = Field(default=0.0, ge=0)
-    stuck_after: int | None = Field(default=None, ge=2, le=1_000_000)
+    constant_within: NotNegative = 0.0
+    stuck_after: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
     stuck: Strictness = "flag"
     out_of_range: Strictness = "flag"
 
@@ -196,8 +198,8 @@ class Classes(Frozen):
 
     kind: Literal["classes"]
     activation: Literal["none", "softmax", "sigmoid"] = "none"
-    top_k: int = Field(default=5, ge=1, le=1000)
-    at_least: float = Field(default=0.0, ge=0, le=1)
+    top_k: Annotated[int, Meta(ge=1, le=1000)] = 5
+    at_least: Share = 0.0
 
 
 class _Boxes(Frozen):
@@ -211,10 +213,10 @@ class _Boxes(Frozen):
         max_boxes: The best so many are kept.
     """
 
-    min_score: float = Field(default=0.5, ge=0, le=1)
-    max_iou: float | None = Field(default=0.45, ge=0, le=1)
+    min_score: Share = 0.5
+    max_iou: Share | None = 0.45
     across_classes: bool = False
-    max_boxes: int = Field(default=100, ge=1, le=10_000)
+    max_boxes: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
 class Detections(_Boxes):
@@ -238,11 +240,10 @@ class Detections(_Boxes):
     unit: Literal["share", "pixel"] = "share"
     first_class: int = 0
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Detections:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if bool(self.scores) != bool(self.classes):
             raise ValueError("scores and classes go together: outputs of their own, or columns of boxes")
-        return self
 
 
 class Candidates(_Boxes):
@@ -272,11 +273,12 @@ class Grid(Frozen):
             boxes have sizes.
     """
 
-    rows: int = Field(ge=1, le=1024)
-    columns: int = Field(ge=1, le=1024)
-    sizes: tuple[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], ...] = Field(
-        min_length=1, max_length=64
-    )
+    rows: Annotated[int, Meta(ge=1, le=1024)]
+    columns: Annotated[int, Meta(ge=1, le=1024)]
+    sizes: Annotated[
+        tuple[tuple[Positive, Positive], ...],
+        Meta(min_length=1, max_length=64),
+    ]
 
 
 class Anchors(_Boxes):
@@ -296,21 +298,20 @@ class Anchors(_Boxes):
     kind: Literal["anchors"]
     boxes: Named
     scores: Named
-    grids: tuple[Grid, ...] = Field(min_length=1, max_length=64)
-    scale: tuple[float, float, float, float]
+    grids: Annotated[tuple[Grid, ...], Meta(min_length=1, max_length=64)]
+    scale: tuple[Finite, Finite, Finite, Finite]
     order: Literal["xywh", "yxhw"] = "xywh"
     size: Literal["linear", "exp"] = "linear"
-    keypoints: int = Field(default=0, ge=0, le=64)
+    keypoints: Annotated[int, Meta(ge=0, le=64)] = 0
     activation: Literal["none", "sigmoid", "softmax"] = "sigmoid"
     background: bool = False
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Anchors:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if min(self.scale) <= 0:
             raise ValueError(f"scale {self.scale}: expected four numbers above 0")
         if self.activation == "softmax" and not self.background:
             raise ValueError('activation "softmax" needs background = true, else every box is something')
-        return self
 
     @property
     def count(self) -> int:
@@ -318,7 +319,16 @@ class Anchors(_Boxes):
         return sum(grid.rows * grid.columns * len(grid.sizes) for grid in self.grids)
 
 
-Interpretation = Annotated[Classes | Detections | Candidates | Anchors, Field(discriminator="kind")]
+Interpretation = Classes | Detections | Candidates | Anchors
+
+
+def _columns_with_kinds(table: Any) -> Any:
+    """A table as somebody has written it, with the kind of every column."""
+    columns = table.get("columns") if isinstance(table, Mapping) else None
+    if not isinstance(columns, list | tuple):
+        return table
+    said = [{"kind": "number", **one} if isinstance(one, Mapping) else one for one in columns]
+    return {**table, "columns": said}
 
 
 def width_of(column: NumberColumn | CategoryColumn) -> int:
@@ -342,8 +352,26 @@ class Processing(Frozen):
         interpret: How the outputs become an answer.
     """
 
-    inputs: dict[str, InputProcessing] = Field(default_factory=dict)
+    inputs: dict[str, InputProcessing] = field(default_factory=dict)
     interpret: Interpretation | None = later(None)
+
+    @classmethod
+    def model_validate(cls, raw: Any) -> Self:
+        """As every model; see `Table`."""
+        inputs = raw.get("inputs") if isinstance(raw, Mapping) else None
+        if not isinstance(inputs, Mapping):
+            return super().model_validate(raw)
+        return super().model_validate(
+            {**raw, "inputs": {name: with_kinds(one) for name, one in inputs.items()}}
+        )
+
+
+def with_kinds(said: Any) -> Any:
+    """What somebody has written of an input, with the kind of every column of its table."""
+    rule = said.get("prepare") if isinstance(said, Mapping) else None
+    if not isinstance(rule, Mapping) or rule.get("kind") != "table":
+        return said
+    return {**said, "prepare": _columns_with_kinds(rule)}
 
 
 def _each(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -11,16 +11,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from msgspec import Meta, field
 
 from edge_contracts.errors import FormatTooNew, ProfileInvalid, ProfileUnknown
-from edge_contracts.model import Frozen, Identifier, first_fault
+from edge_contracts.faults import ValidationError, first_fault
+from edge_contracts.model import Finite, Frozen, Identifier, Positive, Share, matching
 from edge_contracts.nearest import meant
 
 FORMAT = "edgefleet.profile/1"
 
 Precision = Literal["int8", "float16", "float32"]
-RuntimeName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+RuntimeName = Annotated[str, matching("^[a-z][a-z0-9_]*$")]
 
 
 class Accelerator(Frozen):
@@ -35,8 +36,8 @@ class Accelerator(Frozen):
 
     kind: Literal["edge-tpu", "intel-npu"]
     platform: str = ""
-    memory_bytes: int | None = Field(default=None, gt=0)
-    min_mapped_share: float = Field(default=0.0, ge=0, le=1)
+    memory_bytes: Annotated[int, Meta(gt=0)] | None = None
+    min_mapped_share: Share = 0.0
 
 
 class DeviceProfile(Frozen):
@@ -64,18 +65,18 @@ class DeviceProfile(Frozen):
     title: str
     extends: str = ""
     target: Literal["tflite", "openvino"]
-    runtimes: tuple[RuntimeName, ...] = Field(min_length=1)
-    precisions: tuple[Precision, ...] = Field(min_length=1)
-    architectures: tuple[str, ...] = Field(min_length=1)
-    memory_bytes: int = Field(gt=0)
-    artifact_bytes: int = Field(gt=0)
-    latency_p95_ms: float = Field(gt=0)
+    runtimes: Annotated[tuple[RuntimeName, ...], Meta(min_length=1)]
+    precisions: Annotated[tuple[Precision, ...], Meta(min_length=1)]
+    architectures: Annotated[tuple[str, ...], Meta(min_length=1)]
+    memory_bytes: Annotated[int, Meta(gt=0)]
+    artifact_bytes: Annotated[int, Meta(gt=0)]
+    latency_p95_ms: Positive
     static_shapes: bool = True
     explicit_padding: bool = False
     integer_io: bool = False
     per_channel_dense: bool = False
     accelerator: Accelerator | None = None
-    macs_per_second: Mapping[Precision, float] = Field(default_factory=dict)
+    macs_per_second: Mapping[Precision, Finite] = field(default_factory=dict)
     source: str = ""
 
 
@@ -114,7 +115,7 @@ def parse_profile(raw: dict[str, Any], what: str) -> DeviceProfile:
     try:
         return DeviceProfile.model_validate(raw)
     except ValidationError as error:
-        known = [*DeviceProfile.model_fields, *Accelerator.model_fields]
+        known = [*DeviceProfile.__struct_fields__, *Accelerator.__struct_fields__]
         raise ProfileInvalid(f"{what}: {first_fault(error, known)}") from None
 
 

@@ -11,10 +11,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from msgspec import Meta, field
 
-from edge_contracts.model import Frozen, later
+from edge_contracts.model import Count, Finite, Frozen, later
 
 # DDSketch (Masson et al., VLDB 2019): quantiles within 2 % of the true value
 RELATIVE_ACCURACY = 0.02
@@ -30,7 +31,7 @@ class QuantileSketch(Frozen):
         bins: Count by bin index k, which holds values in (gamma^(k-1), gamma^k].
     """
 
-    bins: Mapping[int, int] = Field(default_factory=dict)
+    bins: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -95,18 +96,17 @@ class Critical(Frozen):
         shift: Critical `Departure.shift` at each size; empty for bins without an order.
     """
 
-    alarm: float = Field(gt=0, lt=1)
-    windows: tuple[int, ...] = Field(min_length=1, max_length=32)
-    shape: tuple[float, ...]
-    shift: tuple[float, ...] = ()
+    alarm: Annotated[float, Meta(gt=0, lt=1)]
+    windows: Annotated[tuple[int, ...], Meta(min_length=1, max_length=32)]
+    shape: tuple[Finite, ...]
+    shift: tuple[Finite, ...] = ()
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Critical:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if any(b <= a for a, b in pairwise((0, *self.windows))):
             raise ValueError("windows must ascend from 1")
         if len(self.shape) != len(self.windows) or len(self.shift) not in (0, len(self.windows)):
             raise ValueError(f"{len(self.windows)} windows need as many critical values")
-        return self
 
 
 class ScalarBaseline(Frozen):
@@ -120,12 +120,12 @@ class ScalarBaseline(Frozen):
     """
 
     name: str
-    edges: tuple[float, ...] = Field(max_length=63)
+    edges: Annotated[tuple[Finite, ...], Meta(max_length=63)]
     counts: tuple[int, ...]
     critical: Critical | None = later(None)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> ScalarBaseline:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if len(self.counts) != len(self.edges) + 1:
             raise ValueError(
                 f"{len(self.edges)} edges need {len(self.edges) + 1} counts, found {len(self.counts)}"
@@ -134,7 +134,6 @@ class ScalarBaseline(Frozen):
             raise ValueError("edges must ascend")
         if any(count < 0 for count in self.counts):
             raise ValueError("a count is negative")
-        return self
 
     def bin_of(self, value: float) -> int:
         """The bin that holds a value; NaN goes to the last."""
@@ -148,7 +147,7 @@ class Baseline(Frozen):
         samples: How many it was made from.
     """
 
-    samples: int = Field(ge=0)
+    samples: Count
     scalars: tuple[ScalarBaseline, ...] = ()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from msgspec import Meta
 
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.model import Frozen
@@ -23,8 +23,8 @@ class NextKey(Frozen):
         proof: Signature of `proof_of` by its private half.
     """
 
-    public_key: Annotated[bytes, Field(min_length=32, max_length=32)]
-    proof: Annotated[bytes, Field(min_length=64, max_length=64)]
+    public_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    proof: Annotated[bytes, Meta(min_length=64, max_length=64)]
 
 
 def propose(fleet: str, device: str, old: PublicKey, new: PrivateKey) -> NextKey:

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from msgspec import Meta
 
 from edge_contracts import dsse
 from edge_contracts.digest import Digest
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys
-from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
+from edge_contracts.model import Count, Frozen, Identifier, canonical_json, matching, parse_json
 
 KEYS_FORMAT = "edgefleet.key-statement/1"
 KEYS_TYPE = "application/vnd.edgefleet.key-statement+json"
@@ -35,8 +35,10 @@ RELEASE_TYPE = "application/vnd.edgefleet.release-note+json"
 RELEASE_SUFFIX = ".release"
 MAX_STATEMENT_BYTES = 64 << 10
 
-KeyName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-RawKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{43}=$")]
+KeyName = Annotated[str, matching("^[0-9a-f]{32}$")]
+RawKey = Annotated[str, matching("^[A-Za-z0-9+/]{43}=$")]
+KeyNameOrEmpty = Annotated[str, matching(r"^([0-9a-f]{32})?$")]  # "" for none
+RawKeyOrEmpty = Annotated[str, matching(r"^([A-Za-z0-9+/]{43}=)?$")]
 
 
 class KeyStatement(Frozen):
@@ -55,13 +57,13 @@ class KeyStatement(Frozen):
 
     format: Literal["edgefleet.key-statement/1"] = "edgefleet.key-statement/1"
     fleet: Identifier | None = None
-    counter: int = Field(ge=0)
-    add: tuple[RawKey, ...] = Field(default=(), max_length=16)
-    retire: tuple[KeyName, ...] = Field(default=(), max_length=64)
-    revoke: tuple[KeyName, ...] = Field(default=(), max_length=64)
+    counter: Count
+    add: Annotated[tuple[RawKey, ...], Meta(max_length=16)] = ()
+    retire: Annotated[tuple[KeyName, ...], Meta(max_length=64)] = ()
+    revoke: Annotated[tuple[KeyName, ...], Meta(max_length=64)] = ()
     stop: bool = False
-    director: RawKey | Literal[""] = ""
-    reason: str = Field(default="", max_length=300)
+    director: RawKeyOrEmpty = ""
+    reason: Annotated[str, Meta(max_length=300)] = ""
 
 
 class ReleaseNote(Frozen):
@@ -77,9 +79,9 @@ class ReleaseNote(Frozen):
 
     format: Literal["edgefleet.release-note/1"] = "edgefleet.release-note/1"
     bundle: Digest
-    counter: int = Field(ge=0)
+    counter: Count
     device: Identifier | None = None
-    while_floor: int | None = Field(default=None, ge=0)
+    while_floor: Count | None = None
 
     def permits(self, floor: int) -> bool:
         """Whether a device that has confirmed release `floor` may install it."""

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
-
 from edge_contracts.messages import Epoch, Record
-from edge_contracts.model import Frozen, Identifier
+from edge_contracts.model import Count, Frozen, Identifier
 from edge_contracts.topics import PREFIX, identifier
 
 
@@ -41,9 +39,9 @@ class VerifiedRecord(Frozen):
     v: Literal[1] = 1
     device: Identifier
     epoch: Epoch
-    seq: int = Field(ge=0)
-    index: int = Field(ge=0)
-    received_ms: int = Field(ge=0)
+    seq: Count
+    index: Count
+    received_ms: Count
     record: Record
 
 

@@ -7,7 +7,9 @@ then answers with none of these bundles, keeps none, and takes none until a late
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from msgspec import Meta
 
 from edge_contracts.digest import Digest
 from edge_contracts.model import Frozen
@@ -24,6 +26,6 @@ class Withdrawn(Frozen):
         reason: Why the latest is, one line for a person at the device.
     """
 
-    n: int = Field(ge=1)
-    bundles: tuple[Digest, ...] = Field(default=(), max_length=MOST)
-    reason: str = Field(default="", max_length=300)
+    n: Annotated[int, Meta(ge=1)]
+    bundles: Annotated[tuple[Digest, ...], Meta(max_length=MOST)] = ()
+    reason: Annotated[str, Meta(max_length=300)] = ""

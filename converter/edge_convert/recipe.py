@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from msgspec import Meta
 
 from edge_contracts.digest import digest_of
-from edge_contracts.model import Frozen, Identifier, canonical_json, first_fault
+from edge_contracts.faults import ValidationError, first_fault
+from edge_contracts.model import Finite, Frozen, Identifier, canonical_json
 from edge_contracts.nearest import meant
 from edge_contracts.profile import Precision
 from edge_convert.errors import RecipeInvalid
@@ -40,13 +41,12 @@ class ActivationRule(Frozen):
     """
 
     range: Literal["minmax", "percentile", "mse"]
-    percentile: float | None = Field(default=None, gt=50, lt=100)
+    percentile: Annotated[float, Meta(gt=50, lt=100)] | None = None
 
-    @model_validator(mode="after")
-    def _percentile_only_where_used(self) -> ActivationRule:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if (self.percentile is None) == (self.range == "percentile"):
             raise ValueError("percentile must be stated for range 'percentile' and for no other")
-        return self
 
     @property
     def word(self) -> str:
@@ -88,10 +88,10 @@ class Recipe(Frozen):
     activations: ActivationRule | None = None
     equalize: bool = False
     bias_correction: bool = False
-    min_sqnr_db: float
+    min_sqnr_db: Finite
 
-    @model_validator(mode="after")
-    def _says_what_it_is(self) -> Recipe:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if (self.activations is not None) != (self.precision == "int8"):
             raise ValueError("activations must be stated for precision 'int8' and for no other")
         if self.precision != "int8" and (
@@ -102,7 +102,6 @@ class Recipe(Frozen):
             raise ValueError("rounding by least squares leaves the means to bias_correction, which is off")
         if self.name != self.decodable_name:
             raise ValueError(f"a recipe with this content is named {self.decodable_name!r}")
-        return self
 
     @property
     def decodable_name(self) -> str:

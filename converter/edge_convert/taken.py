@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from pydantic import model_validator
-
 from edge_contracts.manifest import Score
 from edge_contracts.profile import DeviceProfile
 from edge_convert import gates
@@ -34,9 +32,8 @@ Step = Callable[[str], None]
 class AsItIs(Recipe):
     """No compression; no file in `recipes/` says it, for it makes nothing."""
 
-    @model_validator(mode="after")
-    def _says_what_it_is(self) -> AsItIs:
-        return self
+    def __post_init__(self) -> None:
+        """Refuse nothing: it says nothing that could be wrong."""
 
 
 AS_IT_IS = AsItIs(

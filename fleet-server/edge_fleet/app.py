@@ -166,7 +166,8 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
     assert isinstance(error, RequestValidationError)
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"]) or "the request"
-    return _answer(422, "request-invalid", f"{where}: {fault['msg']}")
+    said = fault["msg"].removeprefix("Value error, ")  # pydantic marks what our own checks say
+    return _answer(422, "request-invalid", f"{where}: {said}")
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 import click
 
 from edge_contracts.errors import ContractError
-from edge_contracts.model import parse_object
 from edge_fleet.access.audit_cli import audit
 from edge_fleet.access.user_cli import user
 from edge_fleet.backup_cli import backup, restore
@@ -26,6 +25,7 @@ from edge_fleet.database_cli import database
 from edge_fleet.errors import FleetError
 from edge_fleet.fleet_cli import devices, refusals, token, trust
 from edge_fleet.home import Home, default_home, load_home
+from edge_fleet.model import parse_object
 from edge_fleet.release_cli import broker, release, telemetry
 from edge_fleet.remote import home_option
 from edge_fleet.rollouts.cli import rollout

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edge_contracts.errors import ContractError
-from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
+from edge_contracts.model import canonical_json
 from edge_fleet.errors import HomeInvalid, RequestInvalid
+from edge_fleet.model import Frozen, Identifier, parse_json
 
 FORMAT = "edgefleet.server/1"
 DEFAULT_HTTP = "127.0.0.1:8080"

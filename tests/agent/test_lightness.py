@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -14,10 +15,12 @@ HEAVY = (
     "PIL", "pyarrow", "cv2", "openvino", "opendp", "soundfile", "scipy", "http.server", "httptools",
     "edge_agent.serving", "edge_agent.batch", "edge_agent.telemetry.metrics_server",
     "edge_agent.telemetry.home_assistant_link",
-    # 8 MB, 1 MB and some tenths of one: benchmarks/memory.py
+    # 11 MB, 8 MB, 1 MB and some tenths of one: benchmarks/memory.py
+    "pydantic", "pydantic_core", "edge_contracts.for_pydantic", "edge_contracts.fields",
     "cryptography", "psutil", "difflib", "tomllib", "edge_agent.doubt.shadow", "edge_agent.doubt.cli",
     "edge_agent.explain", "edge_agent.inference.infer", "edge_agent.trust_cli", "edge_agent.guard.command",
 )  # fmt: skip
+PYDANTIC = {"pydantic", "pydantic_core"}
 ONLY_FOR_A_FLEET = ("paho.mqtt.client", "urllib.request", "http.client", "ssl")
 RUN = """
 import atexit, json, sys
@@ -58,3 +61,22 @@ def test_the_daemon_loads_nothing_heavy_that_it_was_not_asked_for(tmp_path: Path
 def test_what_it_is_asked_for_is_seen(tmp_path: Path) -> None:
     modules = loaded(tmp_path, "--socket", str(tmp_path / "s"))
     assert "edge_agent.serving" in modules
+    assert modules.isdisjoint(PYDANTIC)
+
+
+def test_nothing_that_a_device_runs_imports_pydantic() -> None:
+    root = Path(__file__).parents[2]
+    ours = [*(root / "agent").rglob("*.py"), *(root / "contracts").rglob("*.py")]
+    bridge = root / "contracts" / "edge_contracts" / "for_pydantic.py"
+    found = [path for path in ours if PYDANTIC & _imported(path)]
+    assert found == [bridge]  # what only the server has a use for, and imports when it has
+
+
+def _imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {one.name.split(".")[0] for one in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module).split(".")[0])
+    return names

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from message_examples import BUNDLE, WINDOW
-from pydantic import ValidationError
 
+from edge_contracts.faults import ValidationError
 from edge_contracts.lineup import CONFIDENCE_BINS, LineupCounts, ShadowCounts
 from edge_contracts.messages import Window
 

@@ -126,8 +126,8 @@ def test_an_encoder_that_is_used_again_writes_what_a_new_one_writes() -> None:
 
 def test_an_encoder_goes_on_after_a_record_that_it_cannot_write() -> None:
     encode = RecordEncoder()
-    bad = Event.model_construct(kind="event", name="started", time_ms=object(), detail="y" * 100)
-    with pytest.warns(UserWarning, match="serializer"), pytest.raises(cbor2.CBOREncodeError):
-        encode(bad)
     good = Event(name="started", time_ms=1)
+    bad = good.model_copy(update={"time_ms": object(), "detail": "y" * 100})
+    with pytest.raises(TypeError):
+        encode(bad)
     assert encode(good) == encode_record(good)

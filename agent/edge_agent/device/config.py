@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
 from edge_agent.device import trust as trusting
 from edge_agent.device.home import Home, write_durably
@@ -47,14 +47,14 @@ class DeviceConfig(Frozen):
     device: Identifier
     fleet: Identifier
     profile: DeviceProfile
-    lineage: tuple[Identifier, ...] = Field(min_length=1)
-    mqtt_host: str = Field(min_length=1)
-    mqtt_port: int = Field(gt=0, lt=65536)
+    lineage: Annotated[tuple[Identifier, ...], Meta(min_length=1)]
+    mqtt_host: Annotated[str, Meta(min_length=1)]
+    mqtt_port: Annotated[int, Meta(gt=0, lt=65_536)]
     mqtt_tls: bool
     mqtt_ca: str
     mqtt_user: str
-    mqtt_password: str = Field(repr=False)
-    client_id: str = Field(repr=False)
+    mqtt_password: str
+    client_id: str
     public_key: str
     director_key: str
     publisher_keys: tuple[str, ...]
@@ -62,6 +62,10 @@ class DeviceConfig(Frozen):
     mqtt_certificate_renew_ms: int = later(0)
     enrolled_director: str = later("")
     era: int = later(0)
+
+    def __repr__(self) -> str:
+        """Without what nobody must read in a log."""
+        return f"DeviceConfig(device={self.device!r}, fleet={self.fleet!r}, server={self.server!r})"
 
     @property
     def director(self) -> PublicKey:

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from edge_agent.device.config import DeviceConfig, read_config
 from edge_agent.device.home import Home, write_durably
 from edge_agent.device.http import base_url, host_of, post_json
@@ -23,9 +21,10 @@ from edge_agent.updates.slots import Slots
 from edge_agent.updates.store import Store
 from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError, FormatInvalid
+from edge_contracts.faults import ValidationError, first_fault
 from edge_contracts.keys import PrivateKey, PublicKey, read_private, write_private
 from edge_contracts.messages import EnrolAnswer, EnrolRequest, enrol_proof
-from edge_contracts.model import canonical_json, first_fault, parse_json
+from edge_contracts.model import canonical_json, parse_json
 from edge_contracts.profile import lineage, load_profile
 
 PATH = "/api/v1/enrol"

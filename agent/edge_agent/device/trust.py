@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
 from edge_agent.errors import KeyChangeRefused
 from edge_contracts.keys import PublicKey, TrustedKeys
@@ -31,7 +31,7 @@ class Former(Frozen):
     """
 
     key: RawKey
-    counter: int = Field(ge=-1)
+    counter: Annotated[int, Meta(ge=-1)]
 
 
 class FleetTrust(Frozen):
@@ -53,8 +53,8 @@ class FleetTrust(Frozen):
     revoked: tuple[KeyName, ...] = ()
     stopped: tuple[KeyName, ...] = ()
     director: str = ""
-    publisher_counter: int = Field(default=-1, ge=-1)
-    director_counter: int = Field(default=-1, ge=-1)
+    publisher_counter: Annotated[int, Meta(ge=-1)] = -1
+    director_counter: Annotated[int, Meta(ge=-1)] = -1
     former: tuple[Former, ...] = later(())
     muted: Mapping[KeyName, int] = later({})
     era: int = later(0)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
 from edge_agent.doubt import members, settings
@@ -27,8 +25,8 @@ from edge_agent.sealed import read_folder
 from edge_agent.updates.store import Store
 from edge_agent.updates.trial import Limits
 from edge_contracts.errors import ContractError
+from edge_contracts.faults import ValidationError, first_fault
 from edge_contracts.manifest import Manifest
-from edge_contracts.model import first_fault
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def settle_review(home: Home, changes: Mapping[str, Any]) -> ReviewSettings:
         try:
             final = ReviewSettings.model_validate(stored.model_dump() | dict(changes))
         except ValidationError as error:
-            raise SettingRefused(first_fault(error, list(ReviewSettings.model_fields))) from None
+            raise SettingRefused(first_fault(error, ReviewSettings.__struct_fields__)) from None
         if final.upload_to and read_config(home) is None:
             raise SettingRefused("what is sent is signed with the device's key: enrol the device first")
         if changes:
@@ -192,7 +190,7 @@ def _shadow(
                 raise SettingRefused("there is no shadow whose budget could be set: give --shadow BUNDLE")
             return stored.shadow
         return stored.shadow.model_copy(update=said)
-    budget = int(said.get("memory_bytes", ShadowSettings.model_fields["memory_bytes"].default))
+    budget = int(said.get("memory_bytes", settings.SHADOW_MEMORY_BYTES))
     brought = members.bring(home, wishes.shadow, active, Limits(memory_bytes=budget))
     choices[brought.digest] = members.as_settings(brought.choice)
     return ShadowSettings(bundle=brought.digest, **said)

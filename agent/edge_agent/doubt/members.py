@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from edge_agent import sealed
 from edge_agent.device.home import Home, write_durably
 from edge_agent.doubt.settings import ChoiceSettings, LineupSettings, read_ordered
@@ -37,7 +35,7 @@ from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.lineup import Role
 from edge_contracts.manifest import Manifest, TensorSpec
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import Count, Frozen, canonical_json, parse_json
 from edge_contracts.signing import VerifiedManifest, verify
 
 STARTS_FORMAT = "edgefleet.lineup-starts/1"
@@ -63,7 +61,7 @@ class Starts(Frozen):
     """Starts with members beside the active model that have not lasted."""
 
     format: Literal["edgefleet.lineup-starts/1"] = "edgefleet.lineup-starts/1"
-    failed: int = Field(default=0, ge=0)
+    failed: Count = 0
 
 
 def bring(home: Home, archive: Path, active: Manifest | None, limits: Limits | None = None) -> Brought:

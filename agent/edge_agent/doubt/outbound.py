@@ -16,7 +16,6 @@ from time import time
 from typing import Literal
 
 import cbor2
-from pydantic import Field
 
 from edge_agent.device.home import write_durably
 from edge_agent.doubt.ring import ReviewRing
@@ -26,7 +25,7 @@ from edge_contracts import cose
 from edge_contracts.arrays import write_npz
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import Count, Frozen, canonical_json, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Ledger(Frozen):
 
     format: Literal["edgefleet.review-ledger/1"] = "edgefleet.review-ledger/1"
     day: int = 0
-    spent_bytes: int = Field(default=0, ge=0)
+    spent_bytes: Count = 0
     ring: str = ""
     sent: int = -1
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta
 from numpy.typing import NDArray
-from pydantic import Field
 
 from edge_agent.device.home import write_durably
 from edge_agent.doubt.vault import OVERHEAD_BYTES, Vault, forget_key
@@ -26,7 +26,7 @@ from edge_agent.errors import HomeInvalid, ReviewDamaged
 from edge_contracts.arrays import read_npz, write_npz
 from edge_contracts.digest import Digest
 from edge_contracts.errors import ContractError
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import Count, Finite, Frozen, canonical_json, parse_json
 
 FORMAT = "edgefleet.review/1"
 SUFFIX = ".review"
@@ -48,16 +48,16 @@ class Head(Frozen):
     """
 
     format: Literal["edgefleet.review/1"] = "edgefleet.review/1"
-    request: str = Field(default="", max_length=300)
-    time_ms: int = Field(ge=0)
+    request: Annotated[str, Meta(max_length=300)] = ""
+    time_ms: Count
     bundle: Digest
     artifact: str
     reason: Reason
-    confidence: float | None = None
+    confidence: Finite | None = None
     answer: int | None = None
-    answer_name: str = Field(default="", max_length=200)
+    answer_name: Annotated[str, Meta(max_length=200)] = ""
     label: int | None = None
-    label_name: str = Field(default="", max_length=200)
+    label_name: Annotated[str, Meta(max_length=200)] = ""
     other: int | None = None
 
 

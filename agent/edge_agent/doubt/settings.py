@@ -12,24 +12,35 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from msgspec import Meta, field
 
 from edge_agent.device.home import Home, write_durably
 from edge_agent.errors import HomeInvalid
 from edge_contracts.bundle import sync_folder
-from edge_contracts.digest import Digest, short
+from edge_contracts.digest import DIGEST_PATTERN, Digest, short
 from edge_contracts.errors import ContractError
-from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
+from edge_contracts.model import (
+    Count,
+    Finite,
+    Frozen,
+    Identifier,
+    Positive,
+    canonical_json,
+    matching,
+    parse_json,
+)
 
 log = logging.getLogger(__name__)
 
 REVIEW_FORMAT = "edgefleet.review-settings/1"
 LINEUP_FORMAT = "edgefleet.lineup/1"
 ORDERED_FORMAT = "edgefleet.ordered-shadow/1"
+SHADOW_MEMORY_BYTES = 256 << 20
 LAST_GOOD = "last-good"  # the pinned bundle in the other slot, whichever that is now
+DigestOrLastGood = Annotated[str, matching(f"^({DIGEST_PATTERN[1:-1]}|{LAST_GOOD})$")]
 
 
 class ReviewSettings(Frozen):
@@ -46,18 +57,17 @@ class ReviewSettings(Frozen):
 
     format: Literal["edgefleet.review-settings/1"] = "edgefleet.review-settings/1"
     keep: bool = True
-    max_bytes: int = Field(default=32 << 20, ge=0)
-    max_count: int = Field(default=500, ge=0, le=100_000)
-    per_minute: int = Field(default=6, ge=0, le=600)
-    upload_to: str = Field(default="", max_length=500)
+    max_bytes: Count = 32 << 20
+    max_count: Annotated[int, Meta(ge=0, le=100_000)] = 500
+    per_minute: Annotated[int, Meta(ge=0, le=600)] = 6
+    upload_to: Annotated[str, Meta(max_length=500)] = ""
     upload_ca: str = ""
-    bytes_per_day: int = Field(default=1 << 20, ge=0)
+    bytes_per_day: Count = 1 << 20
 
-    @model_validator(mode="after")
-    def _consistent(self) -> ReviewSettings:
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
         if self.upload_to and not may_receive(self.upload_to):
             raise ValueError("inputs leave over https only (http to this machine itself)")
-        return self
 
 
 class ExperimentSettings(Frozen):
@@ -65,7 +75,7 @@ class ExperimentSettings(Frozen):
 
     name: Identifier
     bundle: Digest
-    per_mille: int = Field(ge=0, le=1000)
+    per_mille: Annotated[int, Meta(ge=0, le=1000)]
 
 
 class ShadowSettings(Frozen):
@@ -78,10 +88,10 @@ class ShadowSettings(Frozen):
     """
 
     bundle: Digest
-    per_mille: int = Field(default=100, ge=0, le=1000)
-    cpu_share: float = Field(default=0.1, gt=0, le=1)
-    memory_bytes: int = Field(default=256 << 20, gt=0)
-    latency_ms: float = Field(default=2000, gt=0)
+    per_mille: Annotated[int, Meta(ge=0, le=1000)] = 100
+    cpu_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    memory_bytes: Annotated[int, Meta(gt=0)] = SHADOW_MEMORY_BYTES
+    latency_ms: Positive = 2000
 
 
 class ChoiceSettings(Frozen):
@@ -91,7 +101,7 @@ class ChoiceSettings(Frozen):
     runtime: str
     device: str
     fallback: str = ""
-    latency_p95_ms: float | None = None
+    latency_p95_ms: Finite | None = None
 
 
 class LineupSettings(Frozen):
@@ -103,10 +113,10 @@ class LineupSettings(Frozen):
     """
 
     format: Literal["edgefleet.lineup/1"] = "edgefleet.lineup/1"
-    second: Digest | Literal["last-good"] | None = None
+    second: DigestOrLastGood | None = None
     experiment: ExperimentSettings | None = None
     shadow: ShadowSettings | None = None
-    choices: Mapping[Digest, ChoiceSettings] = Field(default_factory=dict)
+    choices: Mapping[Digest, ChoiceSettings] = field(default_factory=dict)
 
     @property
     def bundles(self) -> frozenset[str]:
@@ -128,7 +138,7 @@ class OrderedShadow(Frozen):
     """
 
     format: Literal["edgefleet.ordered-shadow/1"] = "edgefleet.ordered-shadow/1"
-    assignment: int = Field(ge=0)
+    assignment: Count
     shadow: ShadowSettings
     choice: ChoiceSettings
 

@@ -14,10 +14,10 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from msgspec import Meta
 
 from edge_agent.device.home import Home, write_durably
 from edge_agent.doubt.feedback import REMEMBERED, SALT_BYTES, FeedbackBook
@@ -25,7 +25,7 @@ from edge_agent.doubt.remembered import ANSWER, PAGE, Answerer, Page
 from edge_agent.doubt.vault import Vault
 from edge_agent.errors import HomeInvalid, ReviewDamaged
 from edge_contracts.errors import ContractError
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import Count, Frozen, canonical_json, matching, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class ModelRecord(Frozen):
     artifact: str
     runtime: str
     labels: tuple[str, ...]
-    classes: int = Field(ge=1)
+    classes: Annotated[int, Meta(ge=1)]
 
 
 class PageHead(Frozen):
@@ -55,9 +55,9 @@ class PageHead(Frozen):
     """
 
     format: Literal["edgefleet.answers/1"] = "edgefleet.answers/1"
-    salt: str = Field(pattern=f"^[0-9a-f]{{{2 * SALT_BYTES}}}$")
-    number: int = Field(ge=0, lt=PAGES)
-    total: int = Field(ge=0)
+    salt: Annotated[str, matching(f"^[0-9a-f]{{{2 * SALT_BYTES}}}$")]
+    number: Annotated[int, Meta(ge=0, lt=PAGES)]
+    total: Count
     models: Mapping[int, ModelRecord]
 
 
@@ -171,7 +171,7 @@ def _opened(path: Path, vault: Vault) -> tuple[str, Page]:
     body = content[LENGTH.size + length :]
     if head.number != number or len(body) % ANSWER.itemsize or len(body) > PAGE * ANSWER.itemsize:
         raise ReviewDamaged(f"{path.name} holds page {head.number} in {len(body)} bytes")
-    models = {at: Answerer(**dict(record)) for at, record in head.models.items()}
+    models = {at: Answerer(**record.model_dump()) for at, record in head.models.items()}
     return head.salt, Page(number, head.total, models, np.frombuffer(body, ANSWER))
 
 

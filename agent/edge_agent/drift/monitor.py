@@ -21,7 +21,7 @@ from edge_agent.drift.spread import FEWEST_PAIRS, PAIRS, design_effect, pair_eff
 from edge_contracts.digest import Digest
 from edge_contracts.manifest import Manifest
 from edge_contracts.messages import DriftKind, Window
-from edge_contracts.model import Frozen
+from edge_contracts.model import Finite, Frozen
 from edge_contracts.sketch import ALPHA, MIN_DISTANCE, MIN_SAMPLES, Drift, ScalarBaseline, compare
 
 CALM = 0.01  # what has drifted is over when chance makes as much in one span of a hundred
@@ -37,7 +37,7 @@ class Block(Frozen):
         judged: What the span before it was found to be: kinds of drift, each in words.
     """
 
-    elapsed_s: float = 0.0
+    elapsed_s: Finite = 0.0
     inferences: int = 0
     labelled: int = 0
     correct: int = 0
@@ -58,7 +58,7 @@ class State(Frozen):
     bundle: Digest
     blocks: tuple[Block, ...]
     windows: int = 0
-    effects: Mapping[str, tuple[float, ...]] = {}
+    effects: Mapping[str, tuple[Finite, ...]] = {}
     last: Mapping[str, tuple[int, ...]] = {}
 
     @property

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import Field
+from msgspec import field
 
 from edge_agent.device.home import Home, write_durably
 from edge_agent.errors import HomeInvalid
@@ -22,7 +22,7 @@ from edge_agent.runtimes.base import CPU
 from edge_agent.runtimes.choice import Option
 from edge_contracts.digest import short
 from edge_contracts.errors import ContractError
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import Finite, Frozen, canonical_json, parse_json
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,9 @@ class Entry(Frozen):
     code: str
     detail: str
     since_ms: int
-    software: Mapping[str, str] = Field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
     failed: int = 0
-    waited_s: float = 0.0
+    waited_s: Finite = 0.0
 
     @property
     def retry_s(self) -> float:
@@ -85,7 +85,7 @@ class GuardRecord(Frozen):
     rung: Rung = Rung.SERVING
     why: str = ""
     entries: tuple[Entry, ...] = ()
-    software: Mapping[str, str] = Field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
 
 
 def subject_of(option: Option, bundle: str) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
-import pydantic_core
 from numpy.typing import NDArray
 
 from edge_agent.inference.request import Reply
@@ -143,14 +143,14 @@ def write_error(code: str, message: str) -> bytes:
 def read_json(content: bytes) -> Any:
     """Strict JSON in UTF-8 (RFC 8259, section 8.1): no NaN, no Infinity, no half of a surrogate pair.
 
-    By pydantic's parser, which is in the process anyway and takes a fifth of the standard library's time.
+    By msgspec's parser, which is in the process anyway and takes a fifth of the standard library's time.
 
     Raises:
         CallRefused: It is not JSON.
     """
     try:
-        return pydantic_core.from_json(content, allow_inf_nan=False)
-    except ValueError as error:
+        return msgspec.json.decode(content)
+    except (ValueError, RecursionError) as error:
         raise refuse(f"the request is not JSON: {error}") from None
 
 

@@ -16,7 +16,7 @@ from itertools import accumulate, pairwise
 
 from edge_agent.errors import SettingRefused
 from edge_contracts.messages import ScalarCounts, Window
-from edge_contracts.model import Frozen
+from edge_contracts.model import Finite, Frozen
 from edge_contracts.sketch import QuantileSketch, bin_index
 
 ANY = "any"  # the one reason: which reasons there are would depend on the inputs
@@ -73,7 +73,7 @@ class Ledger(Frozen):
     """
 
     day: int = 0
-    spent: float = 0.0
+    spent: Finite = 0.0
 
 
 def spend(ledger: Ledger, rules: Rules, day: int) -> Ledger | None:

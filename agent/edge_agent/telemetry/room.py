@@ -10,17 +10,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cbor2
-from pydantic import TypeAdapter
-
 from edge_agent.telemetry.backlog import least
 from edge_agent.telemetry.downsample import merged
 from edge_agent.telemetry.losses import Loss
-from edge_contracts.messages import Record, Window, encode_record
+from edge_contracts.messages import Window, decode_record, encode_record
 
 FULL = "outbox full"
 _AT_ONCE = 256  # rows in memory
-_RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 _WINDOWS = "SELECT id, record FROM pending WHERE kind = 'window' AND id > ? ORDER BY id LIMIT ?"
 
 
@@ -53,7 +49,7 @@ def make(db: sqlite3.Connection, room: Room) -> None:
     for row, encoded in _windows(db):
         if room.enough:
             return
-        window = _RECORD.validate_python(cbor2.loads(encoded))
+        window = decode_record(encoded)
         if not isinstance(window, Window):
             raise AssertionError("a row of windows holds another record")
         before = ahead.pop(window.bundle, None)

@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from pydantic import Field
-
 from edge_agent.device.home import Home
 from edge_contracts.errors import ContractError
 from edge_contracts.messages import ActiveModel, DriftKind
-from edge_contracts.model import Frozen, Identifier, canonical_json, parse_json
+from edge_contracts.model import Count, Finite, Frozen, Identifier, canonical_json, parse_json
 
 FORMAT = "edgefleet.standing/1"
 
@@ -39,8 +37,8 @@ class Standing(Frozen):
     """
 
     format: Literal["edgefleet.standing/1"] = "edgefleet.standing/1"
-    time_ms: int = Field(ge=0)
-    started_ms: int = Field(ge=0)
+    time_ms: Count
+    started_ms: Count
     agent: str
     device: Identifier | None = None
     fleet: Identifier | None = None
@@ -54,15 +52,15 @@ class Standing(Frozen):
     answered: int = 0
     failed: int = 0
     refused: int = 0
-    latency_p50_ms: float | None = None
-    latency_p95_ms: float | None = None
+    latency_p50_ms: Finite | None = None
+    latency_p95_ms: Finite | None = None
     drifting: tuple[DriftKind, ...] = ()
     waiting: int = 0
     waiting_bytes: int = 0
     dropped_records: int = 0
-    temperature_c: float | None = None
+    temperature_c: Finite | None = None
     rss_bytes: int = 0
-    cpu_s: float = 0
+    cpu_s: Finite = 0
     disk_free_bytes: int = 0
     disk_total_bytes: int = 0
     alarm: str = ""

@@ -14,15 +14,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
 from edge_agent.device.home import write_durably
 from edge_agent.errors import DownloadWaits
 from edge_agent.updates.assignment import CLOCK_IS_SET_MS
 from edge_contracts.errors import FormatInvalid
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import Count, Frozen, canonical_json, parse_json
 
 FORMAT = "edgefleet.data-used/1"
 BLOCK_BYTES = 1 << 20  # one write of the file for each
@@ -76,14 +76,14 @@ class Used(Frozen):
 
     Args:
         day: Days since 1970, by UTC; -1 while the clock was never set.
-        month: Such as 202611, by UTC; -1 likewise.
+        month: Such as 202_611, by UTC; -1 likewise.
     """
 
     format: Literal["edgefleet.data-used/1"] = "edgefleet.data-used/1"
-    day: int = Field(default=-1, ge=-1)
-    day_bytes: int = Field(default=0, ge=0)
-    month: int = Field(default=-1, ge=-1)
-    month_bytes: int = Field(default=0, ge=0)
+    day: Annotated[int, Meta(ge=-1)] = -1
+    day_bytes: Count = 0
+    month: Annotated[int, Meta(ge=-1)] = -1
+    month_bytes: Count = 0
 
 
 def at(used: Used, now_s: float) -> Used:

@@ -16,9 +16,9 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
 from edge_agent.device.home import Home, write_durably
 from edge_agent.errors import HomeInvalid
@@ -27,7 +27,7 @@ from edge_agent.updates.slots import Held, Phase, Slot, Slots
 from edge_contracts.digest import Digest, digest_of
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.messages import Progress
-from edge_contracts.model import Frozen, canonical_json, later, parse_json
+from edge_contracts.model import Count, Finite, Frozen, canonical_json, later, parse_json
 from edge_contracts.withdrawal import Withdrawn
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,14 @@ class ChoiceRecord(Frozen):
     runtime: str
     device: str
     fallback: str
-    latency_p95_ms: float | None = later(None)
+    latency_p95_ms: Finite | None = later(None)
 
 
 class HeldRecord(Frozen):
     """What a slot holds, as stored."""
 
     bundle: Digest
-    counter: int = Field(ge=0)
+    counter: Count
     assignment: int | None
     choice: ChoiceRecord | None
     hold: bool = later(False)
@@ -70,11 +70,11 @@ class StateRecord(Frozen):
     active: Slot | None
     candidate: Slot | None
     last_good: Slot | None
-    checks: int = Field(ge=0)
-    floor: int = Field(ge=0)
-    number: int = Field(ge=-1)
+    checks: Count
+    floor: Count
+    number: Annotated[int, Meta(ge=-1)]
     progress: Progress | None
-    snapshots_below: int = Field(ge=0)
+    snapshots_below: Count
     withdrawn: Withdrawn | None = later(None)
     emptied: str = later("")
     era: int = later(0)

@@ -36,10 +36,10 @@ REQUIREMENTS = (
     "cbor2",
     "click",
     "cryptography",
+    "msgspec",
     "numpy",
     "paho-mqtt",
     "psutil",
-    "pydantic",
     "pynacl",
 )
 

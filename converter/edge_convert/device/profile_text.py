@@ -11,8 +11,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
+from edge_contracts.fields import Field
 from edge_contracts.model import Frozen
 from edge_contracts.profile import Accelerator, DeviceProfile
 
@@ -81,13 +80,13 @@ def table_of_fields() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _row(name: str, field: FieldInfo, words: str) -> str:
+def _row(name: str, field: Field, words: str) -> str:
     return f"| `{name}` | {_type(field)} | {_default(field)} | {words} |"
 
 
-def _type(field: FieldInfo) -> str:
+def _type(field: Field) -> str:
     """As a person who writes TOML would say it."""
-    kind = str(field.annotation)
+    kind = str(field.bare)
     for part, said in (
         ("Mapping", "table of numbers"),
         ("Accelerator", "table"),
@@ -101,10 +100,10 @@ def _type(field: FieldInfo) -> str:
     return "text"
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
+def _default(field: Field) -> str:
+    if field.is_required:
         return "must be given"
-    default = field.get_default(call_default_factory=True)
+    default = field.default
     if default in ("", None, {}) or isinstance(default, Frozen):
         return "nothing"
     return f"`{_value(default)}`"

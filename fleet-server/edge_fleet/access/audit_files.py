@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_contracts.errors import ContractError
-from edge_contracts.model import parse_object
 from edge_fleet.access.audit_head import SignedHead
 from edge_fleet.audit import Entry
 from edge_fleet.errors import RequestInvalid
+from edge_fleet.model import parse_object
 
 COLUMNS = ("id", "at_ms", "actor", "action", "subject", "detail", "prev", "hash")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")

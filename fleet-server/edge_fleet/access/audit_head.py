@@ -20,10 +20,11 @@ from sqlalchemy.exc import DBAPIError
 
 from edge_contracts.errors import ContractError, SignatureInvalid
 from edge_contracts.keys import PrivateKey, PublicKey
-from edge_contracts.model import Frozen, canonical_json, parse_json
+from edge_contracts.model import canonical_json
 from edge_fleet.audit import record
 from edge_fleet.errors import AuditBroken, HomeInvalid
 from edge_fleet.keys import write_secret
+from edge_fleet.model import Frozen, parse_json
 from edge_fleet.schema import audit
 from edge_fleet.services import Services
 

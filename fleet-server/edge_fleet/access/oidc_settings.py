@@ -21,10 +21,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
-from edge_contracts.model import Frozen, parse_object, require_format
+from edge_contracts.model import require_format
 from edge_fleet.auth import PERSONAL, Role
 from edge_fleet.config import Address
 from edge_fleet.errors import RequestInvalid
+from edge_fleet.model import Frozen, parse_object
 from edge_fleet.rollouts.plan_file import read_plan_file
 
 FORMAT = "edgefleet.oidc/1"

@@ -9,10 +9,10 @@ from pydantic import Field
 from sqlalchemy import Row, func, select
 
 from edge_contracts.keys import PublicKey
-from edge_contracts.model import Frozen
 from edge_fleet.api.access import Admin, Reader, Shared
 from edge_fleet.audit import record
 from edge_fleet.brokers.choose import device_door
+from edge_fleet.model import Frozen
 from edge_fleet.registry import trust
 from edge_fleet.schema import devices, envelopes, publishers, refusals, windows
 

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
-from edge_contracts.model import Frozen
 from edge_fleet.alerts import listing, rows
 from edge_fleet.api.access import Admin, Operator, Reader, Shared
+from edge_fleet.model import Frozen
 from edge_fleet.services import Server
 
 router = APIRouter(prefix="/api/v1", tags=["alerts"])

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from edge_contracts.model import Frozen
 from edge_fleet.access import two_people
 from edge_fleet.api.access import Admin, Approver, Reader, Shared
+from edge_fleet.model import Frozen
 from edge_fleet.rollouts.approvals import asked
 from edge_fleet.rollouts.operator import Operator as Orders
 from edge_fleet.rollouts.phases import Phase

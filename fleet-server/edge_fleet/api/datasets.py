@@ -11,7 +11,6 @@ from pydantic import Field
 from sqlalchemy import select
 
 from edge_contracts.keys import PublicKey
-from edge_contracts.model import Frozen, parse_object
 from edge_fleet.access.device_keys import former_of, signer_of
 from edge_fleet.api.access import Operator, Reader, Shared, refused
 from edge_fleet.api.openapi import gives
@@ -20,6 +19,7 @@ from edge_fleet.datasets.export import Sample, as_npz, as_parquet
 from edge_fleet.datasets.review import Review, claimed_device, inputs_of, open_review
 from edge_fleet.errors import Unauthorized
 from edge_fleet.lineage.recall import targets_of
+from edge_fleet.model import Frozen, parse_object
 from edge_fleet.schema import devices
 from edge_fleet.services import Server
 

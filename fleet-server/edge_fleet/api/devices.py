@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Body, Request
 from sqlalchemy import Connection, Row, func, select
 
 from edge_contracts.keys import PublicKey
@@ -28,7 +28,7 @@ SHOWN_EVENTS = 50
 
 
 @router.post("/enrol")
-def enrol_device(body: EnrolRequest, request: Request, services: Shared) -> EnrolAnswer:
+def enrol_device(body: Annotated[EnrolRequest, Body()], request: Request, services: Shared) -> EnrolAnswer:
     """Take a device into the fleet with a one-time token; asking again gives the same answer."""
     try:
         with services.store.write() as connection:

@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from pydantic import Base64Bytes, Field
 from sqlalchemy import select
 
-from edge_contracts.model import Frozen
 from edge_contracts.trust import MAX_STATEMENT_BYTES
 from edge_fleet.access import director_changes, key_statements
 from edge_fleet.access.directors import present
 from edge_fleet.api.access import Admin, Reader, Shared
+from edge_fleet.model import Frozen
 from edge_fleet.schema import devices
 from edge_fleet.services import Server
 

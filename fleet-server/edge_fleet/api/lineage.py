@@ -11,11 +11,11 @@ from fastapi import APIRouter, File, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from edge_contracts.model import Frozen
 from edge_fleet.api.access import Admin, Approver, Operator, Publisher, Reader, Shared
 from edge_fleet.api.openapi import gives
 from edge_fleet.lineage import find, recall, report, rows, stages
 from edge_fleet.lineage.resolution import Need
+from edge_fleet.model import Frozen
 from edge_fleet.rollouts import withdrawing
 from edge_fleet.services import Server
 

@@ -14,7 +14,6 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from edge_contracts.model import Frozen
 from edge_fleet.api.access import DEVICE_HEADER, PUBLIC, every, requesting_device, stated_right
 from edge_fleet.errors import (
     Conflict,
@@ -27,6 +26,7 @@ from edge_fleet.errors import (
     TooManyAttempts,
     Unauthorized,
 )
+from edge_fleet.model import Frozen
 
 
 class Refusal(Frozen):

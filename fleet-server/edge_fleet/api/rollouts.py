@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from edge_contracts.model import Frozen
 from edge_fleet.api.access import Operator, Reader, Shared
 from edge_fleet.errors import Conflict
 from edge_fleet.gates import GATES
+from edge_fleet.model import Frozen
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
 from edge_fleet.rollouts.operator import Operator as Orders
 from edge_fleet.rollouts.plan import parse_plan

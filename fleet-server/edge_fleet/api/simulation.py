@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from edge_contracts.model import Frozen
 from edge_fleet.api.access import Operator, Reader, Shared
 from edge_fleet.errors import Conflict
+from edge_fleet.model import Frozen
 from edge_fleet.rollouts.plan import parse_plan
 from edge_fleet.services import Server
 from edge_fleet.simulation.defects import Kind

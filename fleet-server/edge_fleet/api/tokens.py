@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request
 from pydantic import Field, StringConstraints, model_validator
 from sqlalchemy import select, update
 
-from edge_contracts.model import Frozen, Identifier
 from edge_fleet.access import users
 from edge_fleet.access.certificates import certify_subscriber
 from edge_fleet.api.access import Admin, Operator, Shared, area_of, every
@@ -16,6 +15,7 @@ from edge_fleet.audit import record
 from edge_fleet.auth import PERSONAL, Principal, Right, Role, make_token
 from edge_fleet.brokers.choose import device_door
 from edge_fleet.errors import Conflict, Forbidden, NotFound, RequestInvalid
+from edge_fleet.model import Frozen, Identifier
 from edge_fleet.schema import tokens
 from edge_fleet.services import Server
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Field, SecretStr
 
-from edge_contracts.model import Frozen, Identifier
 from edge_fleet.access import sessions, users
 from edge_fleet.access.logins import log_in
 from edge_fleet.access.passwords import LONGEST, hash_password, matches, require_good
 from edge_fleet.api.access import Admin, Reader, Shared, client_of, refused
 from edge_fleet.auth import Role
 from edge_fleet.errors import Conflict, Forbidden, Unauthorized
+from edge_fleet.model import Frozen, Identifier
 
 router = APIRouter(prefix="/api/v1", tags=["users"])
 

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
-from edge_contracts.model import Frozen
 from edge_fleet.api.access import Admin, Reader, Shared
 from edge_fleet.audit import record
+from edge_fleet.model import Frozen
 from edge_fleet.webhooks import rows
 
 router = APIRouter(prefix="/api/v1/webhooks", tags=["webhooks"])

@@ -16,12 +16,12 @@ from fastapi import Form, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from edge_contracts.errors import ContractError
-from edge_contracts.model import first_fault
 from edge_fleet.auth import Right
 from edge_fleet.console import rendering, session
 from edge_fleet.console.page import go
 from edge_fleet.console.session import Session
 from edge_fleet.errors import FleetError, Forbidden, RequestInvalid
+from edge_fleet.model import first_fault
 
 PAGE = 50
 T = TypeVar("T", bound=BaseModel)

@@ -12,11 +12,10 @@ from pydantic import Field
 
 from edge_contracts import cose
 from edge_contracts.arrays import Arrays, read_npz
-from edge_contracts.digest import Digest
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.keys import PublicKey
-from edge_contracts.model import Frozen, Identifier, parse_object
 from edge_contracts.topics import PREFIX
+from edge_fleet.model import Digest, Frozen, Identifier, parse_object
 
 MAX_BYTES = 8 << 20
 MAX_UNPACKED_BYTES = 64 << 20

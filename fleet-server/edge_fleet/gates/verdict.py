@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from edge_contracts.model import Frozen
+from edge_fleet.model import Frozen
 
 MIN_INFERENCES = 200  # a p95 then rests on the ten slowest; drift needs 50
 Against = Literal["limit", "before", "control"]

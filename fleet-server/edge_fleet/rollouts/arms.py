@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from pydantic import Field
 
-from edge_contracts.model import Frozen, Identifier
+from edge_fleet.model import Frozen, Identifier
 
 PER_MILLE = 1000
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from edge_contracts.errors import FormatInvalid
-from edge_contracts.model import Frozen, first_fault, said
+from edge_fleet.model import Frozen, first_fault, said
 
 T = TypeVar("T", bound=Frozen)
 Path = tuple[str | int, ...]

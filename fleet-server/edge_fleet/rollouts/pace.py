@@ -15,7 +15,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from edge_contracts.model import Frozen
+from edge_fleet.model import Frozen
 
 MINUTE_S = 60.0
 HIGHEST = 60_000  # a thousand a second: twice what dispatch sends

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from edge_contracts.lineup import ShadowTerms
 from edge_contracts.messages import Knows
-from edge_contracts.model import Frozen
 from edge_fleet.assignment import State
+from edge_fleet.model import Frozen
 
 
 class Part(StrEnum):

@@ -33,9 +33,10 @@ from pydantic import (
     model_validator,
 )
 
-from edge_contracts.model import Frozen, require_format
+from edge_contracts.model import require_format
 from edge_contracts.nearest import meant
 from edge_fleet.gates import GATES, GateLimit
+from edge_fleet.model import Frozen
 from edge_fleet.rollouts import selector
 from edge_fleet.rollouts.arms import Experiment
 from edge_fleet.rollouts.faults import parse

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from edge_contracts.model import Frozen
+from edge_fleet.model import Frozen
 
 
 class Cause(StrEnum):

@@ -16,7 +16,7 @@ from pydantic import Field, GetJsonSchemaHandler, StringConstraints, field_valid
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from edge_contracts.model import Frozen
+from edge_fleet.model import Frozen
 from edge_fleet.rollouts import selector
 
 STAGE = re.compile(r"^(\d{1,7})$|^(\d{1,3}(?:\.\d{1,3})?)%$")

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from edge_contracts.model import Frozen
+from edge_fleet.model import Frozen
 
 LABEL = "tz"
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]

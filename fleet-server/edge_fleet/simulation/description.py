@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from edge_contracts.model import Frozen, Identifier, parse_object, require_format
+from edge_contracts.model import require_format
+from edge_fleet.model import Frozen, Identifier, parse_object
 
 FORMAT = "edgefleet.fleet/1"
 

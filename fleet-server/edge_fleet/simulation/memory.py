@@ -22,11 +22,11 @@ from pydantic import Field
 
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import ActiveModel, Assignment, EnrolAnswer, Epoch, Progress
-from edge_contracts.model import Frozen, Identifier, later, parse_json
+from edge_contracts.messages import ActiveModel, Assignment, EnrolAnswer, Progress
 from edge_contracts.withdrawal import Withdrawn
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.keys import write_secret
+from edge_fleet.model import Epoch, Frozen, Identifier, later, parse_json
 
 IDENTITIES, MEMORY, TAG = "identities.jsonl", "memory.jsonl", "tag"
 

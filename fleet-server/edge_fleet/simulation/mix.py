@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from edge_contracts.model import Frozen, Identifier, parse_object
 from edge_fleet.errors import RequestInvalid
+from edge_fleet.model import Frozen, Identifier, parse_object
 from edge_fleet.rollouts.plan_file import read_plan_file
 from edge_fleet.simulation.kinds import HONEST, KINDS
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge_contracts.model import Frozen
+from edge_fleet.model import Frozen
 
 FORMAT = "edgefleet.backup/1"
 MANIFEST = "manifest.json"

@@ -22,12 +22,12 @@ from sqlalchemy import JSON, Connection, MetaData, func, insert, select, text
 
 from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError
-from edge_contracts.model import parse_json
 from edge_fleet.config import config_bytes
 from edge_fleet.errors import BackupInvalid, HomeInvalid
 from edge_fleet.home import Home, load_home
 from edge_fleet.keys import write_secret
 from edge_fleet.migrations.upgrade import fill_empty
+from edge_fleet.model import parse_json
 from edge_fleet.storage.backup import ROWS_AT_ONCE, columns_of, values_of
 from edge_fleet.storage.backup_format import (
     FORMAT,

@@ -307,8 +307,17 @@ def test_a_real_agent_that_changes_its_key_comes_in_with_a_certificate_for_the_n
     assert base64.b64encode(raw).decode() == now.public_key
     with fleet.server.store.read() as connection:
         assert serials <= set(revoked(connection, fleet.server.now_ms()))
-    told = EnrolAnswer.model_construct(
-        mqtt_user="cam-k", mqtt_password=now.mqtt_password, mqtt_port=now.mqtt_port, mqtt_ca=now.mqtt_ca
+    told = EnrolAnswer(
+        device="cam-k",
+        fleet=now.fleet,
+        mqtt_host=now.mqtt_host,
+        mqtt_port=now.mqtt_port,
+        mqtt_tls=now.mqtt_tls,
+        mqtt_ca=now.mqtt_ca,
+        mqtt_user="cam-k",
+        mqtt_password=now.mqtt_password,
+        director_key=now.director_key,
+        publisher_keys=now.publisher_keys,
     )
     before = Device(told, PrivateKey.generate(), tmp_path)
     context = before.context(first.partition(b"\n")[2].decode(), old_key)
