@@ -16,8 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from edge_contracts.sketch import Baseline, Drift, QuantileSketch, compare, merge_quantiles
+from edge_contracts.sketch import (
+    Baseline,
+    Drift,
+    QuantileSketch,
+    ScalarBaseline,
+    compare,
+    merge_quantiles,
+)
 from edge_fleet.assignment import ANSWERED, FAILED, SETTLED, State
+from edge_fleet.clumping import Scatter, design_effect, scatters
 from edge_fleet.panel import EMPTY, Panel
 from edge_fleet.sums import Numbers, Seen, Sums
 
@@ -121,6 +129,17 @@ class Exposure:
 
 
 @dataclass(frozen=True)
+class Weighed(Drift):
+    """A comparison of samples that resemble each other.
+
+    Args:
+        effective: How many independent samples they are worth.
+    """
+
+    effective: float = 0.0
+
+
+@dataclass(frozen=True)
 class DeviceDrift:
     """One device's live numbers against the baseline of the new bundle.
 
@@ -143,6 +162,7 @@ class Laid:
         earlier: The same devices under the releases before.
         others: Devices that have not been reached, meanwhile, under the releases before.
         live: Live numbers as few readings as they fit into, of "new", "earlier" and "others".
+        scatter: How live numbers of these windows scatter, by whose they are, bundle, name and bins.
         per_device: Drift of each reached device.
         panel: What `new` is the sum of, device by device.
         before: The same of these devices under the releases before.
@@ -156,6 +176,7 @@ class Laid:
     earlier: Exposure = field(default_factory=Exposure)
     others: Exposure = field(default_factory=Exposure)
     live: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
+    scatter: Mapping[tuple[str, str, str, int], Scatter] = field(default_factory=dict)
     per_device: tuple[DeviceDrift, ...] = ()
     panel: Panel = EMPTY
     before: Panel = EMPTY
@@ -195,7 +216,10 @@ class Group:
     def drifts(self) -> tuple[Drift, ...]:
         """Pooled over the group, one per monitored number."""
         fact = self.facts.get(self.bundle)
-        return () if fact is None else _drifts(fact.baseline, self._live(), "new", self.bundle)
+        if fact is None:
+            return ()
+        scatter = self.sums.sum("scatter", lambda laid: laid.scatter)
+        return _drifts(fact.baseline, self._live(), "new", self.bundle, scatter)
 
     @property
     def control(self) -> tuple[Drift, ...]:
@@ -203,17 +227,24 @@ class Group:
 
         Without such devices, of this group's devices before.
         """
-        live = self._live()
-        which = "others" if live.get("windows of others") else "earlier"
-        return tuple(
-            drift
-            for bundle, fact in sorted(self.facts.items())
-            for drift in _drifts(fact.baseline, live, which, bundle)
-        )
+        return self._of("others" if self._live().get("windows of others") else "earlier")
+
+    @property
+    def earlier(self) -> tuple[Drift, ...]:
+        """Live numbers of this group's devices before they got the release, against what they ran then."""
+        return self._of("earlier")
 
     def as_shadow(self) -> Group:
         """The same with what it answered as a shadow, or beside one, for what it answered."""
         return replace(self, sums=Seen(self.sums, "shadow", lambda laid: replace(laid, panel=laid.shadow)))
+
+    def _of(self, which: str) -> tuple[Drift, ...]:
+        live, scatter = self._live(), self.sums.sum("scatter", lambda laid: laid.scatter)
+        return tuple(
+            drift
+            for bundle, fact in sorted(self.facts.items())
+            for drift in _drifts(fact.baseline, live, which, bundle, scatter)
+        )
 
     def _live(self) -> Numbers:
         return self.sums.sum("live", _live)
@@ -326,20 +357,38 @@ def sum_up(readings: Iterable[Reading]) -> Exposure:
     )
 
 
-def drifts_of(baseline: Baseline, readings: Iterable[Reading]) -> tuple[Drift, ...]:
+def drifts_of(
+    baseline: Baseline, readings: Iterable[Reading], before: Iterable[Reading] | None = None
+) -> tuple[Drift, ...]:
     """Compare the pooled counts of some windows with the baseline of the bundle that made them.
 
     Counts with another number of bins than the baseline are left out: whoever made them does not
     speak of this baseline, and no evidence is better than wrong evidence.
+
+    Args:
+        before: Windows of the release before: with them samples count for as much as their windows agree.
     """
     kept = list(readings)
+    known: Mapping[tuple[str, str, int], Scatter] = {}
+    if before is not None:
+        known = scatters((r.bundle, r.scalars) for r in (*kept, *before))
     drifts = []
     for scalar in baseline.scalars[:DRIFT_SCALARS]:
         bins = len(scalar.counts)
         rows = [r.scalars[scalar.name] for r in kept if len(r.scalars.get(scalar.name, ())) == bins]
         if rows:
-            drifts.append(compare(scalar, [sum(column) for column in zip(*rows, strict=True)]))
+            parts = [part for (_, name, size), part in known.items() if (name, size) == (scalar.name, bins)]
+            drifts.append(thinned(scalar, [sum(column) for column in zip(*rows, strict=True)], parts))
     return tuple(drifts)
+
+
+def thinned(scalar: ScalarBaseline, counts: Sequence[int], scatter: Iterable[Scatter]) -> Weighed:
+    """Compare counts with a baseline; how certain that is, is said of as many samples as they are worth."""
+    found, effect = compare(scalar, counts), design_effect(scatter)
+    worth = found if effect <= 1 else compare(scalar, [round(count / effect) for count in counts])
+    return Weighed(
+        found.name, found.distance, worth.p_value, found.samples, worth.exceeds, found.samples / effect
+    )
 
 
 def _live(laid: Laid) -> Numbers:
@@ -353,11 +402,18 @@ def _live(laid: Laid) -> Numbers:
     return found
 
 
-def _drifts(baseline: Baseline, live: Numbers, which: str, bundle: str) -> tuple[Drift, ...]:
+def _drifts(
+    baseline: Baseline, live: Numbers, which: str, bundle: str, scatter: Numbers | None = None
+) -> tuple[Drift, ...]:
     """As `drifts_of`, of counts that are summed already."""
     found = []
     for scalar in baseline.scalars[:DRIFT_SCALARS]:
         counts = live.get((which, bundle, scalar.name, len(scalar.counts)))
         if counts is not None and counts[0]:
-            found.append(compare(scalar, [int(count) for count in counts[1:]]))
+            parts = [
+                part
+                for (whose, _, name, size), part in (scatter or {}).items()
+                if (name, size) == (scalar.name, len(scalar.counts)) and whose in ("new", "earlier")
+            ]
+            found.append(thinned(scalar, [int(count) for count in counts[1:]], parts))
     return tuple(found)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from edge_contracts.sketch import Drift, QuantileSketch
+from edge_fleet.clumping import Scatter, scatters
 from edge_fleet.evidence import (
     BundleFacts,
     DeviceDrift,
@@ -141,6 +142,7 @@ class _Windows:
     exposure: Exposure
     live: tuple[Reading, ...]
     rows: DeviceRows | None
+    scatter: Mapping[tuple[str, str, int], Scatter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -235,11 +237,11 @@ class _Group:
         earlier = [r for r in found if r.bundle in frame.previous]
         drift = None
         if new:
-            drift = DeviceDrift(device, drifts_of(fact.baseline, new), self._by_bundle(earlier))
+            drift = DeviceDrift(device, drifts_of(fact.baseline, new, earlier), self._by_bundle(earlier))
         return _Own(
             member.stage,
-            _worked_up(device, new),
-            _worked_up(device, earlier),
+            _worked_up(device, new, of_release=True),
+            _worked_up(device, earlier, of_release=True),
             self._shadow(device, found),
             drift,
             any(r.compared and r.shadow == fact.digest and r.received_s >= member.assigned_s for r in found),
@@ -268,7 +270,7 @@ class _Group:
             drift
             for bundle, kept in sorted(by_bundle.items())
             if bundle in self._facts
-            for drift in drifts_of(self._facts[bundle].baseline, kept)
+            for drift in drifts_of(self._facts[bundle].baseline, kept, ())
         )
 
 
@@ -293,6 +295,7 @@ def _lay(stages: Sequence[int], parts: Mapping[str, _Own | _Other]) -> Laid:
             "earlier": tuple(reading for one in own for reading in one.earlier.live),
             "others": tuple(reading for one in others for reading in one.beside.live),
         },
+        scatter=_scatter(own),
         per_device=tuple(one.drift for one in own if one.drift is not None),
         panel=assemble(one.new.rows for one in own),
         before=assemble(one.earlier.rows for one in own),
@@ -307,8 +310,20 @@ def _together(names: Sequence[Set[str]]) -> Set[str]:
     return names[0] if len(names) == 1 else frozenset().union(*names)
 
 
-def _worked_up(device: str, readings: Sequence[Reading]) -> _Windows:
-    return _Windows(sum_up(readings), tuple(_live(device, readings)), rows_of(device, readings))
+def _worked_up(device: str, readings: Sequence[Reading], of_release: bool = False) -> _Windows:
+    scattered = scatters((r.bundle, r.scalars) for r in readings) if of_release else {}
+    return _Windows(sum_up(readings), tuple(_live(device, readings)), rows_of(device, readings), scattered)
+
+
+def _scatter(own: Sequence[_Own]) -> dict[tuple[str, str, str, int], Scatter]:
+    """Of all devices of a group, of each release's windows."""
+    found: dict[tuple[str, str, str, int], Scatter] = {}
+    for one in own:
+        for whose, windows in (("new", one.new), ("earlier", one.earlier)):
+            for (bundle, name, bins), part in windows.scatter.items():
+                key = whose, bundle, name, bins
+                found[key] = found[key] + part if key in found else part
+    return found
 
 
 def _live(device: str, readings: Iterable[Reading]) -> Iterator[Reading]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Set
 
 from edge_contracts.sketch import MIN_DISTANCE, Drift
-from edge_fleet.evidence import DeviceDrift, Group, Laid
+from edge_fleet.evidence import DeviceDrift, Group, Laid, Weighed
 from edge_fleet.gates import betting
 from edge_fleet.gates.registry import gate
 from edge_fleet.gates.shares import told_wealth, written
@@ -14,6 +14,7 @@ from edge_fleet.gates.verdict import Budget, Finding, GateLimit, Number, Outcome
 
 # Devices that may drift alone: one site in ten changes its light during a bake.
 LONE_DRIFTERS = 0.1
+CERTAIN = 4.75  # deviations of a normal beyond which lies `ALPHA`, one in a million
 
 
 @gate(
@@ -27,7 +28,7 @@ LONE_DRIFTERS = 0.1
 def drift(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     """Whether inputs or answers differ from what the model was made for, and only under this model.
 
-    A number that drifts on the control group as well, or did so on the device before, is the world's
+    A number that drifts on the control group as well, or did so on the devices before, is the world's
     doing and no reason to go back. It is none to go on either: the gate waits, since a model that
     sees a changed world has not been shown to work in it. A retrained model whose baseline is the
     changed world does not drift, and passes.
@@ -38,7 +39,7 @@ def drift(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     drifts, control = group.drifts, group.control
     shared = _certain(control, allowed.limit / 2)
     pooled = _certain(drifts, allowed.limit)
-    guilty = sorted(pooled.keys() - shared.keys())
+    guilty = sorted(_more(pooled, group.earlier, allowed.limit) - shared.keys())
 
     def alone(laid: Laid) -> dict[str, DeviceDrift]:
         return {one.device: one for one in laid.per_device if _alone(one, allowed.limit, shared.keys())}
@@ -94,7 +95,27 @@ def drift(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
 
 def _alone(one: DeviceDrift, limit: float, shared: Set[str]) -> Set[str]:
     """What drifts on a device, and neither did so before nor does elsewhere."""
-    return _certain(one.drifts, limit).keys() - _certain(one.before, limit / 2).keys() - shared
+    return _more(_certain(one.drifts, limit), one.before, limit) - shared
+
+
+def _more(drifts: dict[str, Drift], before: Iterable[Drift], limit: float) -> Set[str]:
+    """Those that are certainly further from their baseline, by the limit, than the same devices were before.
+
+    A device that sees a world of its own saw it before, too. Both distances are shares of samples at their
+    furthest; a share of n samples has a deviation of 1/2 sqrt(n) at most.
+    """
+    was = {one.name: one for one in sorted(before, key=lambda one: one.distance)}
+    return {
+        name
+        for name, one in drifts.items()
+        if name not in was or one.distance - was[name].distance >= limit + _noise(one, was[name])
+    }
+
+
+def _noise(*drifts: Drift) -> float:
+    """What chance may add to a difference of two distances, as rarely as `ALPHA`."""
+    worth = [one.effective if isinstance(one, Weighed) else one.samples for one in drifts]
+    return CERTAIN / 2 * math.sqrt(sum(1 / max(1.0, n) for n in worth))
 
 
 def _certain(drifts: Iterable[Drift], distance: float) -> dict[str, Drift]:

@@ -382,7 +382,31 @@ def test_without_a_control_group_the_device_itself_before_is_the_control() -> No
     assert ask("drift", seen([member()], new(scalars=DARK), usual)).outcome is Outcome.FAIL
 
 
-def test_one_site_in_many_does_not_undo_a_release_but_a_third_does() -> None:
+def test_a_canary_that_saw_a_world_of_its_own_before_is_not_held_against_the_release() -> None:
+    beside = old("other", scalars=FITS)
+    own = dataclasses.replace(old(device="cam-1", scalars=DARK), received_s=95.0)
+    verdict = ask("drift", seen([member()], new(scalars=DARK), own, beside))
+    assert verdict.outcome is Outcome.WAIT
+    usual = dataclasses.replace(own, scalars=FITS)
+    assert ask("drift", seen([member()], new(scalars=DARK), usual, beside)).outcome is Outcome.FAIL
+
+
+def test_frames_of_a_few_scenes_are_no_proof_of_drift() -> None:
+    """Each window shows one scene. Ten of twelve are dark, four of sixteen were: not one in a million."""
+    dark, light = {"input:x:mean": (40, 0, 0)}, {"input:x:mean": (0, 20, 20)}
+    was = [old(device="cam-1", scalars=dark if n % 4 == 0 else light, inferences=40) for n in range(16)]
+    earlier = [dataclasses.replace(one, received_s=95.0) for one in was]
+    scenes = [new(scalars=dark if n < 10 else light, inferences=40) for n in range(12)]
+    verdict = ask("drift", seen([member()], *scenes, *earlier, old("other", scalars=FITS)))
+    assert verdict.outcome is not Outcome.FAIL
+    mixed = {"input:x:mean": (34, 3, 3)}  # the same counts in all, from windows that agree
+    alike = [new(scalars=mixed, inferences=40) for _ in range(12)]
+    calm = [dataclasses.replace(one, scalars={"input:x:mean": (10, 15, 15)}) for one in earlier]
+    verdict = ask("drift", seen([member()], *alike, *calm, old("other", scalars=FITS)))
+    assert verdict.outcome is Outcome.FAIL
+
+
+def test_one_site_in_many_does_not_undo_a_release_a_third_holds_it_and_half_undo_it() -> None:
     def fleet(drifting: int) -> StageEvidence:
         members = [member(f"cam-{i:02}") for i in range(20)]
         readings = [new(m.device, scalars=DARK if i < drifting else FITS) for i, m in enumerate(members)]
@@ -391,7 +415,8 @@ def test_one_site_in_many_does_not_undo_a_release_but_a_third_does() -> None:
     alone = ask("drift", fleet(1))
     assert alone.outcome is Outcome.PASS
     assert "1 of 20 devices drift by themselves" in alone.reason
-    assert ask("drift", fleet(7)).outcome is Outcome.FAIL
+    assert ask("drift", fleet(7)).outcome is Outcome.WAIT  # by chance once in 500 fleets where one in ten do
+    assert ask("drift", fleet(10)).outcome is Outcome.FAIL
 
 
 def test_drift_that_cancels_out_in_the_pool_is_seen_on_the_devices() -> None:
