@@ -4,9 +4,10 @@
     export EDGE_FLEET_TOKEN=operator-...   # edge-fleet token create --role operator
     python examples/retraining/receiver.py http://127.0.0.1:8080 9000 ./samples -- python train.py
 
-checks the signature and that the message is fresh (Standard Webhooks 1.0), leaves out what it has seen,
-fetches the reviewed samples as .npz (x, y, and where each comes from), and runs the command with the file's
-name at its end and the evidence in $EDGE_FLEET_EVIDENCE. Beside it: airflow_dag.py, the same as a DAG.
+checks the signature and that the message is fresh (Standard Webhooks 1.0), leaves out what it has trained on
+(a file says so: a restart does not train again), fetches the reviewed samples as .npz (x, y, and where each
+comes from), and runs the command with the file's name at its end and the evidence in $EDGE_FLEET_EVIDENCE.
+Beside it: airflow_dag.py, the same as a DAG.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ split = sys.argv.index("--")
 server, port, folder = sys.argv[1:split]
 command = sys.argv[split + 1 :]
 key = base64.b64decode(os.environ["WEBHOOK_SECRET"].removeprefix("whsec_"))
-seen: set[str] = set()
 
 
 def is_ours(headers: dict[str, str], body: bytes) -> bool:
@@ -64,15 +64,14 @@ class Receiver(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         status = 401
         if is_ours(headers, body):
-            status = (
-                204 if headers["webhook-id"] in seen else self.train(headers["webhook-id"], json.loads(body))
-            )
+            status = self.train(headers["webhook-id"], json.loads(body))
         self.send_response(status)
         self.end_headers()
 
     def train(self, message: str, told: dict[str, Any]) -> int:
         """Fetch the samples and run the command."""
-        if told["type"] != "retraining.requested":
+        trained = Path(folder) / f"{message}.trained"
+        if told["type"] != "retraining.requested" or trained.exists():
             return 204
         try:
             samples = fetch(told["data"]["samples"]["export"], message)
@@ -84,7 +83,7 @@ class Receiver(BaseHTTPRequestHandler):
             [*command, samples], env={**os.environ, "EDGE_FLEET_EVIDENCE": evidence}, check=False
         )
         if done.returncode == 0:
-            seen.add(message)
+            trained.touch()
         return 204 if done.returncode == 0 else 500
 
 

@@ -26,9 +26,9 @@ from edge_fleet.schema import (
     webhook_deliveries,
 )
 from edge_fleet.services import Server
+from edge_fleet.standings.condition import SILENT_AFTER_S
 from edge_fleet.storage.rollups import DAY_S, FLEET, MINUTE_S
 
-SEEN_MS = 15 * 60_000
 LATENCY_MS = 10 * 60_000
 QUANTILES = (0.5, 0.95, 0.99)
 
@@ -66,14 +66,18 @@ def _fleet(connection: Connection, now_ms: int) -> Iterator[Family]:
     state = case(
         (devices.c.revoked_ms.is_not(None), "revoked"),
         (devices.c.last_seen_ms.is_(None), "never-seen"),
-        (devices.c.last_seen_ms >= now_ms - SEEN_MS, "seen"),
+        (devices.c.last_seen_ms >= now_ms - round(1000 * SILENT_AFTER_S), "seen"),
         else_="silent",
     ).label("state")
     counted = {"seen": 0, "silent": 0, "never-seen": 0, "revoked": 0}
     rows = connection.execute(select(state, func.count().label("n")).select_from(devices).group_by(state))
     counted |= {row.state: row.n for row in rows}
     yield by_label(
-        "edgefleet_devices", "gauge", "Devices; seen is in the last 15 minutes.", "state", dict(counted)
+        "edgefleet_devices",
+        "gauge",
+        f"Devices; seen is in the last {SILENT_AFTER_S / 60:.0f} minutes.",
+        "state",
+        dict(counted),
     )
     total = func.sum(refusals.c.count).label("total")
     refused = connection.execute(select(refusals.c.reason, total).group_by(refusals.c.reason))

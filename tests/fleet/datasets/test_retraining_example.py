@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -39,7 +40,13 @@ class _Samples(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    """Of a receiver whose training writes down what it was given."""
+    with _receiver(tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def _receiver(folder: Path) -> Iterator[int]:
+    """The port of a receiver whose training writes down what it was given."""
     training = (
         "import os, sys, json; from pathlib import Path; Path(sys.argv[1] + '.done').write_text("
         "Path(sys.argv[1]).read_text() + ' ' + json.loads(os.environ['EDGE_FLEET_EVIDENCE'])['why'])"
@@ -51,7 +58,7 @@ def port(tmp_path: Path) -> Iterator[int]:
         words = [
             f"http://127.0.0.1:{server.server_address[1]}",
             str(found),
-            str(tmp_path),
+            str(folder),
             "--",
             sys.executable,
             "-c",
@@ -88,6 +95,16 @@ def test_a_signed_request_is_trained_on_once(port: int, tmp_path: Path) -> None:
     done.unlink()
     assert _status(port, sent) == 204
     assert not done.exists(), "the same message again is left out"
+
+
+def test_a_receiver_that_starts_again_knows_what_it_has_trained_on(tmp_path: Path) -> None:
+    sent = headers(SECRET, "msg_4", int(time.time()), BODY)
+    with _receiver(tmp_path) as port:
+        assert _status(port, sent) == 204
+    (tmp_path / "msg_4.npz.done").unlink()
+    with _receiver(tmp_path) as port:
+        assert _status(port, sent) == 204
+    assert not (tmp_path / "msg_4.npz.done").exists()
 
 
 def test_a_forged_or_an_old_request_is_not(port: int, tmp_path: Path) -> None:
