@@ -23,7 +23,15 @@ def log(fleet: Running) -> None:
     with fleet.server.store.write() as connection:
         for n in range(60):
             record(connection, "anna", "rollout paused", f"r{n}", before + n, why="<b>calm</b>")
-        record(connection, "bert/1a", "token made", "t1", fleet.server.now_ms(), label="ci 100%")
+        record(
+            connection,
+            "bert/1a",
+            "token made",
+            "t1",
+            fleet.server.now_ms(),
+            label="ci 100%",
+            limits={"at": 60},
+        )
 
 
 @pytest.fixture
@@ -39,6 +47,7 @@ def test_rows_are_narrowed_by_who_what_when_and_to_what(fleet: Running, ada: htt
     assert "1 to 50 of 60 rows" in told(actor="anna")
     assert "51 to 60 of 60 rows" in told(actor="anna", page="2")
     assert "1 to 1 of 1 rows" in told(actor="bert", action="token", q="100%")
+    assert 'limits {"at": 60}' in told(actor="bert")
     assert "1 to 1 of 1 rows" in told(q="r17")
     assert "no rows" in told(actor="anna", q="_")  # no wildcards
     today = datetime.fromtimestamp(fleet.server.now_ms() / 1000, UTC).date()
