@@ -138,6 +138,9 @@ def _check_failed(slots: Slots, fact: Fact) -> Step:
 def _healthy(slots: Slots, fact: Fact) -> Step:
     _, held = _candidate(slots)
     after = replace(slots, candidate=None, checks=0, floor=max(slots.floor, held.counter))
+    left = slots.held.get(slots.last_good) if slots.last_good is not None else None
+    if held.assignment is not None and left is not None and held.counter < left.counter:
+        after = replace(after, last_good=None)  # the fleet has gone back from it: it is not good any more
     if held.assignment is not None:
         after = _report(after, Report.CONFIRMED, Fact())
     return after, (Tell("confirmed", held.bundle, held.assignment),)

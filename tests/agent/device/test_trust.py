@@ -134,7 +134,7 @@ def test_a_publisher_that_only_a_director_is_against_may_still_say_who_directs()
     assert BY_P1 not in signers(two, final).keys, "revoked by a publisher, and it still speaks"
 
 
-@pytest.mark.parametrize("by", [BY_P1, P2.public.key_id])
+@pytest.mark.parametrize("by", [BY_P1, P2.public.key_id], ids=["the-first", "the-second"])
 def test_whom_a_publisher_or_a_person_is_against_says_nothing_more(by: str) -> None:
     two = Enrolled("plant", D1.public.base64, (P1.public.base64, P2.public.base64))
     muted = stated(two, Trust(), says(1, retire=(by,)), BY_D1)

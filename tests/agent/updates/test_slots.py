@@ -129,6 +129,19 @@ def test_a_permitted_downgrade_does_not_lower_the_floor() -> None:
     assert after.floor == 2
 
 
+def test_what_the_fleet_has_gone_back_from_is_no_way_back() -> None:
+    again = replace(OLD, assignment=3)
+    returned = replace(ON_TRIAL, held={Slot.A: NEW, Slot.B: again}, floor=2, number=3)
+    after, _ = step(returned, Event.HEALTHY)
+    assert (after.active, after.last_good) == (Slot.B, None)
+    assert after.held[Slot.A] == NEW, "it may be assigned again"
+    unhealthy, _ = step(returned, Event.UNHEALTHY, Fact(code="crash"))
+    assert unhealthy.active is Slot.A, "on trial it is still better than nothing"
+    by_hand = replace(again, counter=0, assignment=None)
+    local, _ = step(replace(returned, held={Slot.A: NEW, Slot.B: by_hand}), Event.HEALTHY)
+    assert local.last_good is Slot.A, "a person's bundle says nothing against the one before"
+
+
 def test_writing_a_candidate_begins_by_giving_up_the_way_back_into_its_slot() -> None:
     after, actions = step(IDLE, Event.STAGING)
     assert after.last_good is None
