@@ -7,6 +7,7 @@ that jumps, tries again neither at once nor never.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ def subject_of(option: Option, bundle: str) -> str:
 class Quarantine:
     """All that is in quarantine."""
 
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = dataclasses.field(default_factory=dict)
 
     def put(self, entry: Entry) -> Quarantine:
         """With one more, or the same one with another reason."""

@@ -167,7 +167,7 @@ def test_a_damaged_ledger_sends_nothing(ring: ReviewRing, tmp_path: Path, collec
 
 @pytest.mark.parametrize("url", ["http://collector.example/x", "ftp://x/y", "collector.example", "https://"])
 def test_inputs_do_not_leave_in_clear(tmp_path: Path, url: str) -> None:
-    with pytest.raises(SettingRefused, match="https only"):
+    with pytest.raises(SettingRefused, match="no address that inputs may leave to: it must be https"):
         settle_review(Home(tmp_path / "home"), {"upload_to": url})
 
 

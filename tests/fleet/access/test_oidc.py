@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -58,8 +60,13 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    root = tmp_path_factory.mktemp("oidc")
-    url = f"http://127.0.0.1:{free_loopback_port()}"
+    with socket.socket() as held:  # the provider is told the address long before the server takes it
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", free_loopback_port()))
+        yield from _at(tmp_path_factory.mktemp("oidc"), f"http://127.0.0.1:{held.getsockname()[1]}")
+
+
+def _at(root: Path, url: str) -> Iterator[World]:
     people = {
         "ada": ["everybody", "fleet-admins"],
         "bob": ["fleet-operators"],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from browser import installed
+from fleet_device import eventually
 from fleet_rows import FleetRows, digest
 from fleet_server import Running
 from page_browser import person, started
@@ -17,6 +18,7 @@ from edge_fleet import schema
 from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.operator import Operator
 from edge_fleet.rollouts.plan import parse_plan
+from edge_fleet.rollouts.reached import Reached
 
 pytestmark = pytest.mark.skipif(installed() is None, reason="no chromium on this machine")
 
@@ -42,9 +44,13 @@ def rows(fleet: Running) -> FleetRows:
 
 def answer(fleet: Running, rows: FleetRows, rollout: str) -> None:
     """Every device of a rollout that was given something confirms it, and reports."""
-    with fleet.server.store.read() as connection:
-        members = load_members(connection, rollout)
-    for one in members:
+
+    def members() -> list[Reached]:
+        with fleet.server.store.read() as connection:
+            return load_members(connection, rollout)
+
+    eventually(lambda: bool(members()), "the rollout has begun")
+    for one in members():
         if one.state != "confirmed":
             rows.say(one.device)
         rows.report(one.device, rows.assigned(one.device).bundle)
