@@ -114,7 +114,7 @@ def bring_up_to_date(db: sqlite3.Connection) -> None:
     if "priority" not in columns:
         return
     db.execute("BEGIN IMMEDIATE")
-    try:
+    with db:  # commits, or rolls back
         db.execute("ALTER TABLE pending RENAME TO pending_before")
         db.execute(SCHEMA)
         rows = db.execute(
@@ -122,8 +122,3 @@ def bring_up_to_date(db: sqlite3.Connection) -> None:
         ).fetchall()
         put(db, _FIRST, [(priority, tuple(row)) for priority, *row in rows])
         db.execute("DROP TABLE pending_before")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise

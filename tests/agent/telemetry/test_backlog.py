@@ -70,6 +70,17 @@ def test_what_is_given_back_goes_before_the_rest_of_its_priority(db: sqlite3.Con
         db.execute("DELETE FROM pending")
 
 
+def test_a_table_of_before_stays_whole_when_taking_it_over_breaks_off(db: sqlite3.Connection) -> None:
+    db.executescript(BEFORE)
+    insert = "INSERT INTO pending (priority, kind, first_ms, last_ms, record) VALUES (?, 'event', 1, 2, ?)"
+    db.execute(insert, (1, b"good"))
+    db.execute(insert, ("no number", b"bad"))
+    with pytest.raises(TypeError):
+        backlog.bring_up_to_date(db)
+    assert not db.in_transaction
+    assert db.execute("SELECT record FROM pending ORDER BY id").fetchall() == [(b"good",), (b"bad",)]
+
+
 def test_the_least_important_is_of_the_last_priority_there_is_and_the_oldest(db: sqlite3.Connection) -> None:
     assert backlog.least(db, 5) == []
     put(db, alarm("x"), window(7), window(8), event("a"))
