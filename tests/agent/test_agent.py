@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from agent_bundles import build
-from agent_fleet import TinyFleet, tiny_fleet, until
-from running_device import Device, command, confirmed, enrolled, release
+from agent_fleet import TinyFleet, until
+from running_device import Device, command, confirmed, release
 
 from edge_agent.device.home import Home
 from edge_agent.updates.slots import Slot
@@ -21,18 +19,6 @@ from edge_agent.updates.store import Store
 from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey
 from edge_contracts.trust import KeyStatement, sign_keys
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[TinyFleet]:
-    with tiny_fleet(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def device(tmp_path: Path, fleet: TinyFleet) -> Iterator[Device]:
-    with enrolled(tmp_path, fleet) as made:
-        yield made
 
 
 def test_the_whole_life_of_a_device(fleet: TinyFleet, device: Device) -> None:

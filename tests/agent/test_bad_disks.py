@@ -8,27 +8,14 @@ from __future__ import annotations
 
 import errno
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent_fleet import TinyFleet, tiny_fleet, until
+from agent_fleet import TinyFleet, until
 from fault_harness import build_shim, compiler
-from running_device import Device, confirmed, enrolled, release
+from running_device import Device, confirmed, release
 
 from edge_contracts.messages import Gap
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[TinyFleet]:
-    with tiny_fleet(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def device(tmp_path: Path, fleet: TinyFleet) -> Iterator[Device]:
-    with enrolled(tmp_path, fleet) as made:
-        yield made
 
 
 def shimmed(device: Device, folder: Path, failing: Path) -> dict[str, str]:

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from agent_bundles import build
-from agent_fleet import TinyFleet, tiny_fleet, until
-from running_device import Device, confirmed, enrolled, release
+from agent_fleet import TinyFleet, until
+from running_device import Device, confirmed, release
 
 from edge_contracts.bundle import open_bundle
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[TinyFleet]:
-    with tiny_fleet(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def device(tmp_path: Path, fleet: TinyFleet) -> Iterator[Device]:
-    with enrolled(tmp_path, fleet) as made:
-        yield made
-
 
 WALL_CLOCK = """
 import os, time

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from agent_bundles import build
-from agent_fleet import TinyFleet, tiny_fleet, until
-from running_device import Device, confirmed, enrolled, release
+from agent_fleet import TinyFleet, until
+from running_device import Device, confirmed, release
 
 from edge_agent.device.home import Home
 from edge_agent.updates.store import Store
 from edge_contracts.bundle import open_bundle
 from edge_contracts.messages import Assignment, Knows
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[TinyFleet]:
-    with tiny_fleet(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def device(tmp_path: Path, fleet: TinyFleet) -> Iterator[Device]:
-    with enrolled(tmp_path, fleet) as made:
-        yield made
 
 
 def test_it_lies_ready_over_a_crash_and_is_switched_to_without_a_download(

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from agent_bundles import build
 from fault_device import Life, served
+from update_host import Host
 
 from edge_agent.device.config import read_config, trusted_publishers
 from edge_agent.device.home import Home
@@ -15,7 +16,7 @@ from edge_agent.updates import installer
 from edge_agent.updates.download import fetch
 from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.local import AtOnce
-from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot, Tell
+from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot
 from edge_agent.updates.store import Store
 from edge_agent.updates.updater import KEY_REVOKED, Updater
 from edge_agent.worker import Then, Work
@@ -34,27 +35,6 @@ FORMER = {STOLEN.public.key_id: STOLEN.public}
 REVOKED = TrustedKeys({OURS.public.key_id: OURS.public}, revoked=FORMER)
 STOPPED = TrustedKeys(REVOKED.keys, revoked=FORMER, stopped=frozenset(FORMER))
 RETIRED = TrustedKeys(REVOKED.keys, retired=FORMER)
-
-
-class Host:
-    """Remembers what it was asked to do."""
-
-    def __init__(self) -> None:
-        self.served: list[Slot | None] = []
-        self.told: list[Tell] = []
-
-    def serve(self, slot: Slot | None) -> Finding | None:
-        self.served.append(slot)
-        return None
-
-    def tell(self, tell: Tell) -> None:
-        self.told.append(tell)
-
-    def changed(self) -> None:
-        """Nobody is listening."""
-
-    def codes(self) -> list[tuple[str, str]]:
-        return [(tell.event, tell.code) for tell in self.told]
 
 
 class Later(AtOnce):

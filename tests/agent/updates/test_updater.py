@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 from agent_bundles import KEY, build
+from update_host import Host
 
 from edge_agent.device.home import Home
 from edge_agent.updates import installer
@@ -19,26 +20,6 @@ from edge_contracts.bundle import Bundle, open_bundle
 from edge_contracts.keys import TrustedKeys
 
 FIRST, SECOND = open_bundle(build(version="1")), open_bundle(build(version="2"))
-
-
-class Host:
-    """Remembers what it was asked to do."""
-
-    def __init__(self) -> None:
-        self.served: list[Slot | None] = []
-        self.told: list[Tell] = []
-        self.changes = 0
-        self.faults: dict[Slot, Finding] = {}
-
-    def serve(self, slot: Slot | None) -> Finding | None:
-        self.served.append(slot)
-        return self.faults.get(slot) if slot is not None else None
-
-    def tell(self, tell: Tell) -> None:
-        self.told.append(tell)
-
-    def changed(self) -> None:
-        self.changes += 1
 
 
 @pytest.fixture

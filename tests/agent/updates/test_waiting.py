@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from fault_device import HEALTHY, Life
+from update_host import Host
 
 from edge_agent.device.config import read_config, trusted_publishers
 from edge_agent.updates.budget import DataRules, parse_hours
 from edge_agent.updates.fetching import LONGEST_WAIT_S, MAX_REFUSALS
-from edge_agent.updates.health import Finding
 from edge_agent.updates.local import AtOnce
-from edge_agent.updates.slots import Phase, Slot, Tell
+from edge_agent.updates.slots import Phase
 from edge_agent.updates.store import Store
 from edge_agent.updates.updater import Updater
 from edge_contracts.digest import digest_of
@@ -25,22 +25,6 @@ from edge_contracts.messages import Assignment
 from edge_contracts.messages import Phase as Told
 
 LATER_S = 1e9  # beyond every pause
-
-
-class Host:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[Tell] = []
-
-    def serve(self, slot: Slot | None) -> Finding | None:
-        return None
-
-    def tell(self, tell: Tell) -> None:
-        self.told.append(tell)
-
-    def changed(self) -> None:
-        """Nobody is listening."""
 
 
 class Server:

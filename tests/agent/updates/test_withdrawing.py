@@ -10,13 +10,14 @@ from random import Random
 import pytest
 from agent_bundles import build
 from fault_device import Life, served
+from update_host import Host
 
 from edge_agent.device.config import read_config, trusted_publishers
 from edge_agent.device.home import Home
 from edge_agent.errors import InstallRefused
 from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.local import AtOnce, install
-from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot, Slots, Tell
+from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot, Slots
 from edge_agent.updates.store import Store
 from edge_agent.updates.updater import Updater
 from edge_agent.updates.withdrawing import next_parting
@@ -33,24 +34,6 @@ TRUSTED = TrustedKeys.of([KEY.public])
 ONE, TWO = (open_bundle(build(version=version, key=KEY)) for version in ("1", "2"))
 WHY = "withdrawn by the fleet: it sees ghosts"
 NOW_MS = 1_795_694_400_000
-
-
-class Host:
-    """Remembers what it was asked to do."""
-
-    def __init__(self) -> None:
-        self.served: list[Slot | None] = []
-        self.told: list[Tell] = []
-
-    def serve(self, slot: Slot | None) -> Finding | None:
-        self.served.append(slot)
-        return None
-
-    def tell(self, tell: Tell) -> None:
-        self.told.append(tell)
-
-    def changed(self) -> None:
-        """Nobody is listening."""
 
 
 class Waiting(AtOnce):
