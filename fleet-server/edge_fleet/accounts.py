@@ -186,7 +186,7 @@ class Accounts:
             self._prepare()
             if waiting.whole or not self._broker.change(self._enrolled(waiting.added), waiting.removed):
                 self._broker.update(self.listed())
-        except BaseException:
+        except BaseException:  # whatever stopped it; raised again
             with self._counting:
                 self._waiting.whole = True  # nobody knows how far it came
             raise

@@ -47,7 +47,6 @@ if TYPE_CHECKING:  # loaded when there is one
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # between two looks at the documents
-OVERSTATED = "labels have shown that its answers are less often right than they say"
 LASTED_S = 60.0  # a start with members that has lasted so long has not failed
 
 

@@ -14,6 +14,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -115,17 +116,12 @@ def put(
     return Brought(bundle.digest, bundle.manifest, report.choice, report.memory_bytes)
 
 
-def verify_member(home: Home, digest: str, trusted: TrustedKeys) -> VerifiedManifest:
-    """Check what lies in a member's folder again: every digest, the signature, and which bundle it is.
+def verify_folder(folder: Path, digest: str, trusted: TrustedKeys) -> VerifiedManifest:
+    """Check what lies in a folder again: every digest, the signature, and which bundle it is.
 
     Raises:
         ContractError: It is damaged or missing, or its publisher is not trusted any more.
     """
-    return verify_folder(folder_of(home, digest), digest, trusted)
-
-
-def verify_folder(folder: Path, digest: str, trusted: TrustedKeys) -> VerifiedManifest:
-    """The same for any folder that should hold a certain bundle; raises as `verify_member`."""
     bundle = sealed.read_folder(folder)
     if bundle.digest != digest:
         raise DigestMismatch(f"{folder} holds bundle {bundle.digest}, expected {digest}")
@@ -148,14 +144,13 @@ def open_member(
         InferenceFailed: Its runtime fails on them.
     """
     session = Session.open(folder, verified.manifest, choice, threads)
-    try:
+    with ExitStack() as unless_it_serves:
+        unless_it_serves.callback(session.close)
         golden = read_golden(folder, verified.manifest, session.artifact.id)
         result = run_golden(session, golden)
         if not result.passed:
             raise ContractDiffers("golden-mismatch", f"golden inputs do not agree: {result.reason}")
-    except BaseException:
-        session.close()
-        raise
+        unless_it_serves.pop_all()
     serving = Serving.begin(verified.digest, session, False, role, experiment)
     serving.counter.asked_golden(result)
     return serving

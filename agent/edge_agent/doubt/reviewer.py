@@ -1,7 +1,7 @@
 """Who puts inputs into the review ring: a thread of its own, so that no inference waits for a disk.
 
 The inference thread copies one sample and goes on; when the disk is slower than the doubts come, or
-more come than may be kept a minute, the rest is counted and let go.
+more come than may be kept a minute, the rest is let go.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ class Reviewer:
         self._queue: Queue[Job | None] = Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._kept = self._let_go = 0
         self.change(settings)
 
     @staticmethod
@@ -102,14 +101,12 @@ class Reviewer:
         with self._lock:
             allowed = self._settings.keep and self._allowance.take(self._clock())
             if not allowed or self._queue.full():
-                self._let_go += 1
                 return False
         inputs = {n: values[row : row + 1].copy() for n, values in settled.answer.inputs.items()}
         head = describe(name, serving, settled, row, reason)
         try:
             self._queue.put_nowait((head, inputs))
         except Full:
-            self._let_go += 1
             return False
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="review", daemon=True)
@@ -124,15 +121,8 @@ class Reviewer:
         """
         with self._lock:
             if not (self._settings.keep and self._allowance.take(self._clock())):
-                self._let_go += 1
                 return False
         return self.ring.keep(head, inputs, self.bounds)
-
-    def take_counts(self) -> tuple[int, int]:
-        """How many were kept and how many let go since this was last asked."""
-        with self._lock:
-            taken, self._kept, self._let_go = (self._kept, self._let_go), 0, 0
-        return taken
 
     def stop(self) -> None:
         """Keep what waits, and end."""
@@ -157,13 +147,9 @@ class Reviewer:
 
     def _write(self, head: Head, inputs: Mapping[str, NDArray[Any]]) -> None:
         try:
-            kept = self.ring.keep(head, inputs, self.bounds)
+            self.ring.keep(head, inputs, self.bounds)
         except HomeInvalid as error:
             log.error("input not kept for review", extra={"reason": str(error)})
-            kept = False
-        with self._lock:
-            self._kept += kept
-            self._let_go += not kept
 
 
 def ring_of(home: Home) -> ReviewRing:

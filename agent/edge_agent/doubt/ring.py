@@ -198,18 +198,6 @@ class ReviewRing:
             return ""
         return hashlib.sha256(b"edgefleet.review/1 identity" + key).hexdigest()[:16]
 
-    def drop_damaged(self) -> int:
-        """Remove what cannot be read; how many there were.
-
-        Raises:
-            HomeInvalid: As `entries`.
-        """
-        with self._locked():
-            damaged = [entry.number for entry in self.entries() if entry.head is None]
-            for number in damaged:
-                self._path(number).unlink(missing_ok=True)
-        return len(damaged)
-
     def clear(self) -> int:
         """Forget everything: the key first, then the files; how many there were.
 

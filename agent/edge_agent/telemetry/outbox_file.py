@@ -62,7 +62,6 @@ class OutboxFile:
         A device whose disk cannot be written to must still answer, and say so.
         """
         self.path, self.durability, self.lost = path, durability, ""
-        self.in_memory = False
         self._syncs = True  # what SQLite was told last
         try:
             self.db = self._open(str(path))
@@ -92,7 +91,7 @@ class OutboxFile:
             try:
                 yield self.db
                 self.db.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever ends the block, a half of it must not stay open; raised again
                 if self.db.in_transaction:  # a full disk has rolled back already
                     self.db.execute("ROLLBACK")
                 raise
@@ -134,7 +133,6 @@ class OutboxFile:
     def _in_memory(self, error: Exception) -> sqlite3.Connection:
         self.lost = f"cannot open {self.path}: {error}; telemetry is in memory only until the next start"
         log.error("outbox in memory", extra={"path": str(self.path), "reason": str(error)})
-        self.in_memory = True
         return self._open(":memory:")
 
     def _open(self, name: str) -> sqlite3.Connection:

@@ -127,10 +127,6 @@ class WindowCounter:
         self._golden_total += result.total
         self._golden_agree += result.agree
 
-    def went_on_trial(self) -> None:
-        """Mark the window: the model was on trial for a part of it."""
-        self._trial = True
-
     @property
     def inferences(self) -> int:
         """Answered in this window so far."""

@@ -113,7 +113,7 @@ def fetch(
                     raise ServerUnreachable(f"the server ended the archive at {before} of {size_bytes} bytes")
         except (DownloadWaits, ServerUnreachable):
             raise  # it goes on later, in the room that is kept
-        except BaseException:
+        except BaseException:  # whatever ended it, nobody will go on with it; raised again
             room.give_back()
             raise
         part.replace(archive)
@@ -167,7 +167,7 @@ class _Pull:
                     stream.seek(start)
                     try:
                         self._copy(answer, stream, start)
-                    except BaseException:
+                    except BaseException:  # of whatever kind; raised again
                         with contextlib.suppress(OSError):  # what came counts, but the reason counts more
                             _sync(stream)
                         raise

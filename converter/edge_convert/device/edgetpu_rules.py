@@ -20,7 +20,6 @@ from ai_edge_litert import schema_py_generated as schema
 from edge_convert.errors import SourceInvalid
 from edge_convert.importers.tflite_file import ModelFile, OperatorRecord, TensorRecord
 
-COMPILER_VERSION = "16.0.384591198"
 OPS = "coral.ai/docs/edgetpu/models-intro/#supported-operations"
 REQUIREMENTS = "coral.ai/docs/edgetpu/models-intro/#model-requirements"
 VERSIONS = "TensorFlow 2.5 lite/kernels/register.cc"

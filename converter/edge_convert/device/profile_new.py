@@ -8,7 +8,6 @@ from typing import Any
 from edge_contracts.profile import DeviceProfile, Precision, load_profile, parse_profile
 from edge_convert.device.probe import Machine
 
-LIKE = "arm-cpu"
 _ARM = frozenset({"aarch64", "arm64"})
 # architecture -> every name that platforms give it
 _NAMES = {"aarch64": ("aarch64", "arm64"), "arm64": ("aarch64", "arm64"), "x86_64": ("x86_64", "AMD64")}

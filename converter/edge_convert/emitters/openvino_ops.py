@@ -381,7 +381,7 @@ def _arg_max(step: Step) -> None:
 # --- the table -----------------------------------------------------------------------------------
 
 
-def _keeps_order(step_attrs: Any, axes: Sequence[int]) -> bool:
+def _keeps_order(axes: Sequence[int]) -> bool:
     """Whether the axes that a reduction leaves stand in the same order in NCHW as in the graph."""
     left = [axis for axis in (0, 3, 1, 2) if axis not in axes]
     return left == sorted(left)
@@ -407,7 +407,7 @@ def _follows(lowering: Lowering, node: Node) -> Form:
 
 def _follows_if_order_is_kept(lowering: Lowering, node: Node) -> Form:
     axes = node.attrs["axes"] if "axes" in node.attrs else (node.attrs["axis"],)
-    if node.attrs.get("keepdims", False) or _keeps_order(node.attrs, axes):
+    if node.attrs.get("keepdims", False) or _keeps_order(axes):
         return _follows(lowering, node)
     return Form.GRAPH
 

@@ -21,7 +21,6 @@ from edge_fleet.model import parse_object
 
 COLUMNS = ("id", "at_ms", "actor", "action", "subject", "detail", "prev", "hash")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-MAX_LINE = 1 << 20
 
 
 @dataclass

@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from edge_contracts.manifest import Artifact
 
 _NUMBERS = re.compile(r"\d+")
-# how the parts of `Window.software` name what opens an artifact of that runtime
-RUNTIME_PREFIX = "runtime:"
 
 
 @dataclass(frozen=True)

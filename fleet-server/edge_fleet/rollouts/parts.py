@@ -15,7 +15,6 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from edge_contracts.lineup import ShadowTerms
-from edge_contracts.messages import Knows
 from edge_fleet.assignment import State
 from edge_fleet.model import Frozen
 
@@ -30,8 +29,6 @@ class Part(StrEnum):
 
 # Where the assignment of a first part has come to when all is well: from here the device can be switched.
 PREPARED: Mapping[Part, State] = {Part.SHADOW: State.SHADOW, Part.READY: State.READY}
-# What a device must know for it.
-NEEDS: Mapping[Part, Knows] = {Part.SHADOW: Knows.SHADOW, Part.READY: Knows.HOLD}
 
 
 class Unable(StrEnum):

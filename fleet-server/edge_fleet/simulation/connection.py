@@ -226,7 +226,6 @@ class Connection(asyncio.Protocol):
 
     def _greet(self) -> None:
         self.is_ready, self._pause_s = True, FIRST_PAUSE_S
-        self._counts.connects += 1
         self._say_hello()
         self.send(self.device.unacknowledged()[:RESEND_MOST], again=True)
 

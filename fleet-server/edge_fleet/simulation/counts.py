@@ -25,7 +25,6 @@ class Counts:
     """
 
     connected: int = 0
-    connects: int = 0
     cut: int = 0
     shut_out: int = 0
     envelopes: int = 0

@@ -151,8 +151,7 @@ def test_more_reasons_than_a_message_holds_are_counted_together() -> None:
 
 
 def test_a_model_that_was_on_trial_for_a_part_of_the_window_marks_it() -> None:
-    windows = counter()
-    windows.went_on_trial()
+    windows = counter(trial=True)
     assert windows.cut(END, USED, trial=True).trial
     assert windows.cut(END, USED).trial
     assert not windows.cut(END, USED).trial
