@@ -67,7 +67,8 @@ def restore(
     """
     from edge_fleet.storage.restore import restore as run
 
-    manifest = run(source, Home(home_path), database or "", _secret(passphrase_file, passphrase))
+    secret = _secret(passphrase_file, passphrase)
+    manifest = run(source, Home(home_path), int(time.time() * 1000), database or "", secret)
     rows = sum(table.rows for table in manifest.tables.values())
     click.echo(
         f"made {home_path}: fleet {manifest.fleet}, {rows} rows; serve it with edge-fleet serve --home"

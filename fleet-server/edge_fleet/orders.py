@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from edge_contracts.messages import Progress
 from edge_fleet import assignment
 from edge_fleet.assignment import EVENT_OF, Event, State
+from edge_fleet.numbers import next_assignment
 from edge_fleet.rollouts.standing import stand
-from edge_fleet.schema import assignments
+from edge_fleet.schema import assignments, rollout_members
 from edge_fleet.standings.due import touch
 
 # of a row that changes: numbers are in the order of commits, because there is one writer at a time (0080)
@@ -59,10 +60,7 @@ def issue(
     Returns:
         Its number.
     """
-    last = connection.execute(
-        select(func.max(assignments.c.number)).where(assignments.c.device == device)
-    ).scalar()
-    number = 1 if last is None else int(last) + 1
+    number = next_assignment(connection, device)
     connection.execute(
         insert(assignments).values(
             device=device,
@@ -145,7 +143,7 @@ def note_progress(connection: Connection, device: str, progress: Progress, now_m
     Raises:
         assignment.TransitionInvalid: It takes back what it said, such as a refusal.
     """
-    return note(
+    state = note(
         connection,
         device,
         progress.assignment,
@@ -154,3 +152,26 @@ def note_progress(connection: Connection, device: str, progress: Progress, now_m
         progress.code,
         progress.detail,
     )
+    if state is None:
+        _overtake(connection, device, progress.assignment, now_ms)
+    return state
+
+
+def _overtake(connection: Connection, device: str, seen: int, now_ms: int) -> None:
+    """A device speaks of an assignment that is not known here: what it was to answer gets a number above.
+
+    The database is older than the device's memory, and under its own number the device takes it for a replay
+    and says nothing, for ever.
+    """
+    last = newest(connection, device)
+    if last is None or last.number >= seen or State(last.phase) not in assignment.OPEN:
+        return
+    number = next_assignment(connection, device)
+    here = (assignments.c.device == device) & (assignments.c.number == last.number)
+    above = {"number": number, "phase": State.PENDING, "changed_ms": now_ms, "change": NEXT_CHANGE}
+    connection.execute(update(assignments).where(here).values(above))
+    for column in (rollout_members.c.number, rollout_members.c.back):
+        named = (rollout_members.c.device == device) & (column == last.number)
+        connection.execute(update(rollout_members).where(named).values({column.name: number}))
+    stand(connection, device)
+    touch(connection, device, now_ms)

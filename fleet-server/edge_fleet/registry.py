@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 
 from edge_contracts.bundle import open_bundle, sync_folder
 from edge_contracts.digest import digest_of_file
@@ -23,6 +23,7 @@ from edge_contracts.signing import VerifiedManifest, verify
 from edge_fleet.audit import record
 from edge_fleet.errors import NotFound, ReleaseInvalid
 from edge_fleet.lineage import stages
+from edge_fleet.numbers import next_release
 from edge_fleet.schema import bundles, publishers, releases
 
 
@@ -187,8 +188,7 @@ def _bundles_of(connection: Connection, counter: int) -> dict[str, str]:
 
 
 def _create(connection: Connection, name: str, version: str, now_ms: int) -> int:
-    last = connection.execute(select(func.max(releases.c.counter))).scalar()
-    counter = 1 if last is None else int(last) + 1
+    counter = next_release(connection)
     connection.execute(
         insert(releases).values(counter=counter, name=name, version=version, created_ms=now_ms)
     )

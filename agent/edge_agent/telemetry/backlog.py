@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 from edge_agent.telemetry.losses import span_ms
-from edge_contracts.messages import Event, Record, Window
+from edge_contracts.messages import Event, Gap, Record, Window
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pending (
@@ -35,7 +35,7 @@ Row = tuple[str, int, int, bytes]  # kind, first_ms, last_ms, record
 class Priority(IntEnum):
     """What goes first, and what is dropped last."""
 
-    ALARM = 0  # an event with a code: something is wrong
+    ALARM = 0  # an event with a code: something is wrong; a gap
     NOTICE = 1  # any other event
     WINDOW = 2
     SAMPLE = 3  # whatever else there may be one day
@@ -43,6 +43,8 @@ class Priority(IntEnum):
 
 def priority_of(record: Record) -> Priority:
     """How important a record is."""
+    if isinstance(record, Gap):
+        return Priority.ALARM  # what comes after it waits for it at the server
     if isinstance(record, Event):
         return Priority.ALARM if record.code else Priority.NOTICE
     return Priority.WINDOW if isinstance(record, Window) else Priority.SAMPLE

@@ -96,7 +96,7 @@ class Identity:
         return topic(self.fleet, self.device, Channel.ACK)
 
 
-AckResult = Literal["advanced", "nothing-new", "refused", "behind"]
+AckResult = Literal["advanced", "nothing-new", "refused", "behind", "forgotten"]
 
 
 class Outbox:
@@ -122,7 +122,7 @@ class Outbox:
         self._synced_s = monotonic()
         self._cannot_seal = self._owes = False
         self._pending = self._pending_bytes = self._sealed = self._sealed_bytes = self._acked = 0
-        self._next_number = 0
+        self._next_number, self.remembered = 0, -1  # the highest that a server that has forgotten still knows
         self._look()
         if self.lost:
             self._own_up_later(Loss(self.lost, {}))
@@ -205,7 +205,8 @@ class Outbox:
 
         Returns:
             "advanced" when something could be forgotten; "nothing-new" for one that says what is
-            known; "refused" when it is not by the director, not for us or for another history;
+            known; "forgotten" for one that says less than before; "refused" when it is
+            not by the director, not for us or for another history;
             "behind" when it is right but names numbers that we have not given out: this outbox is an
             old copy and must begin again (`begin_again`).
 
@@ -223,7 +224,8 @@ class Outbox:
         if ack.high >= self.next_seq:
             return "behind"
         if ack.high < self._acked:
-            return "nothing-new"
+            self.remembered = ack.high
+            return "forgotten"
         try:
             return self._forget(ack)
         except sqlite3.DatabaseError as error:

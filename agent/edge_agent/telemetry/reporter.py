@@ -16,6 +16,7 @@ from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid, OutboxUnwritable
 from edge_agent.telemetry.flight import RESERVE, Flight
+from edge_agent.telemetry.forgetting import Forgetting, forgotten
 from edge_agent.telemetry.mqtt import Link
 from edge_agent.telemetry.outbox import Identity, Limits, Outbox
 from edge_agent.telemetry.outbox_file import Durability
@@ -57,7 +58,7 @@ class Reporter:
         self._describe, self._random, self._hello_s = describe, random, hello_s
         identity = Identity(config.fleet, config.device, key, config.director)
         self.outbox = Outbox(home.outbox, identity, limits, durability)
-        self._flight = Flight(random)
+        self._flight, self._forgetting = Flight(random), Forgetting()
         self._next_hello_s = 0.0
         self.link_reason, self.heard_ms = "not connected yet", 0
 
@@ -91,12 +92,19 @@ class Reporter:
                 self.outbox.begin_again()
                 self._flight.disconnected()
                 self.hello(now_s)
+            elif result == "forgotten" and self._forgetting.said_less(now_s):
+                log.error(
+                    "the server has forgotten telemetry", extra={"from_seq": self.outbox.remembered + 1}
+                )
+                self.outbox.put([forgotten(self.outbox.remembered, self.outbox.acked)])
         except OutboxUnwritable as error:
             log.error("ack not taken note of", extra={"reason": str(error)})
             return
         if result == "refused":
             return
         self.heard_ms = _now_ms()
+        if result in ("advanced", "nothing-new"):
+            self._forgetting.remembers()
         if result == "advanced":
             self._flight.acknowledged(self.outbox.acked, now_s)
         else:

@@ -28,6 +28,7 @@ from edge_fleet.home import Home, load_home
 from edge_fleet.keys import write_secret
 from edge_fleet.migrations.upgrade import fill_empty
 from edge_fleet.model import parse_json
+from edge_fleet.numbers import leap
 from edge_fleet.storage.backup import ROWS_AT_ONCE, columns_of, values_of
 from edge_fleet.storage.backup_format import (
     FORMAT,
@@ -42,10 +43,13 @@ _PIECE = 1 << 20
 _MANIFEST_BYTES = 64 << 20
 
 
-def restore(source: Path, home: Home, database: str = "", passphrase: str | None = None) -> BackupManifest:
+def restore(
+    source: Path, home: Home, now_ms: int, database: str = "", passphrase: str | None = None
+) -> BackupManifest:
     """Make `home` from a backup.
 
     Args:
+        now_ms: What is given out later is numbered above it (`numbers.leap`).
         database: Where the rows go, and the new home's setting; "" for what the backup says, which is
             the home's own SQLite file when it says nothing.
 
@@ -74,7 +78,9 @@ def restore(source: Path, home: Home, database: str = "", passphrase: str | None
             config = config.model_copy(update={"database": database})
             write_secret(made.config, config_bytes(config))
         with opened(made.database_url(config)) as engine:
-            fill_empty(engine, manifest.revision, lambda rows: _fill(rows, place / "database", manifest))
+            fill_empty(
+                engine, manifest.revision, lambda rows: _fill(rows, place / "database", manifest, now_ms)
+            )
         if home.root.exists():
             home.root.rmdir()
         made.root.rename(home.root)
@@ -139,8 +145,8 @@ def _write(path: Path, content: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _fill(connection: Connection, folder: Path, manifest: BackupManifest) -> None:
-    """Put the rows into tables of the backup's own schema."""
+def _fill(connection: Connection, folder: Path, manifest: BackupManifest, now_ms: int) -> None:
+    """Put the rows into tables of the backup's own schema, and begin above what was given out since."""
     found = MetaData()
     found.reflect(connection, only=lambda name, _: name in manifest.tables)
     for table in found.sorted_tables:
@@ -173,6 +179,7 @@ def _fill(connection: Connection, folder: Path, manifest: BackupManifest) -> Non
     missing = manifest.tables.keys() - found.tables.keys()
     if missing:
         raise BackupInvalid(f"the backup has a table {sorted(missing)[0]!r} that {manifest.revision} has not")
+    leap(connection, now_ms)
 
 
 def _go_on_counting(connection: Connection, table: str, largest: int | None) -> None:

@@ -45,13 +45,14 @@ def test_an_ack_empties_the_outbox_up_to_its_number_and_numbers_go_on(path: Path
     assert [seq for seq, _ in everything(outbox)] == [3]
 
 
-def test_an_ack_of_an_empty_server_and_an_old_ack_change_nothing(path: Path) -> None:
+def test_an_ack_of_an_empty_server_and_one_that_says_less_than_before_change_nothing(path: Path) -> None:
     outbox = Outbox(path, ME)
     filled(outbox, 2)
     sent = everything(outbox)
     assert outbox.acknowledge(ack(outbox, -1, None)) == "nothing-new"
     outbox.acknowledge(ack(outbox, 1, sent[1][1]))
-    assert outbox.acknowledge(ack(outbox, 0, sent[0][1])) == "nothing-new"
+    assert outbox.acknowledge(ack(outbox, 0, sent[0][1])) == "forgotten"
+    assert (outbox.remembered, outbox.acked) == (0, 1)
     assert outbox.acknowledge(ack(outbox, 1, sent[1][1])) == "nothing-new"
 
 

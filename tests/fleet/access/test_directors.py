@@ -347,7 +347,7 @@ def test_a_backup_has_every_key_that_its_rows_name(tmp_path: Path, monkeypatch: 
     store.close()
     third = made.current
     again = Home(tmp_path / "new")
-    restore(tmp_path / "backup.tar", again)
+    restore(tmp_path / "backup.tar", again, 1)
     store = open_store(again.database_url(load_home(again)))
     begun = begin(store, again.keys, 500)
     assert begun.current.public.key_id == third

@@ -14,7 +14,7 @@ from fleet_streams import Device
 from postgres_server import Postgres
 from sqlalchemy import Connection, insert, select, text
 
-from edge_fleet import schema
+from edge_fleet import numbers, schema
 from edge_fleet.cli import _add_groups, cli
 from edge_fleet.config import ServerConfig
 from edge_fleet.errors import BackupInvalid, DatabaseMixed, DatabaseTooNew, HomeInvalid
@@ -29,6 +29,7 @@ from edge_fleet.store import open_store
 GOLDEN = Path(__file__).parents[2] / "golden/v1/fleet/database.sqlite.sql"
 DIGEST = "sha256:" + "ab" * 32
 ARCHIVE = b"a published bundle"
+NOW_MS = 1_800_000_000_000
 
 
 @pytest.fixture
@@ -94,6 +95,11 @@ def _content(url: str) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
+def _restored(content: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tuple[object, ...]]]:
+    """With what a restore adds: NOW_MS, and a thousand releases above the one that is there."""
+    return content | {"meta": sorted([*content["meta"], (numbers.LEAP_KEY, "1800000000 1001")], key=str)}
+
+
 @pytest.fixture
 def backup(home: Home, tmp_path: Path) -> Path:
     return _back_up(home, tmp_path / "fleet.backup")
@@ -107,9 +113,9 @@ def test_a_backup_restores_into_either_database_with_every_row_key_and_archive(
     there = Home(tmp_path / "new" / "home")
     server: Postgres | None = request.getfixturevalue("postgres") if into == "postgresql" else None
     database = server.fresh() if server else f"sqlite:///{tmp_path / 'restored.db'}"
-    restore(backup, there, database)
+    restore(backup, there, NOW_MS, database)
     assert load_home(there).database == database
-    assert _content(_url(there)) == _content(_url(home))
+    assert _content(_url(there)) == _restored(_content(_url(home)))
     for name in ("keys/director.pem", "keys/broker.secret", "admin.token"):
         assert (there.root / name).read_bytes() == (home.root / name).read_bytes()
         assert (there.root / name).stat().st_mode & 0o077 == 0
@@ -148,15 +154,15 @@ def test_a_sealed_backup_opens_with_its_passphrase_only(home: Home, tmp_path: Pa
     target = f"sqlite:///{tmp_path / 'restored.db'}"
     for wrong in (None, "wrong"):
         with pytest.raises(BackupInvalid, match="passphrase"):
-            restore(sealed, place, target, wrong)
+            restore(sealed, place, NOW_MS, target, wrong)
     content = sealed.read_bytes()
     sealed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(BackupInvalid, match="does not open"):
-        restore(sealed, place, target, "correct horse")
+        restore(sealed, place, NOW_MS, target, "correct horse")
     assert _nothing_left(tmp_path)
     sealed.write_bytes(content)
-    restore(sealed, place, target, "correct horse")
-    assert _content(target) == _content(_url(home))
+    restore(sealed, place, NOW_MS, target, "correct horse")
+    assert _content(target) == _restored(_content(_url(home)))
 
 
 def _nothing_left(tmp_path: Path) -> bool:
@@ -207,7 +213,7 @@ def test_a_changed_backup_is_refused_and_leaves_nothing(
 ) -> None:
     _rewritten(backup, change)
     with pytest.raises(BackupInvalid, match=said):
-        restore(backup, Home(tmp_path / "new"), f"sqlite:///{tmp_path / 'restored.db'}")
+        restore(backup, Home(tmp_path / "new"), NOW_MS, f"sqlite:///{tmp_path / 'restored.db'}")
     (tmp_path / "restored.db").unlink(missing_ok=True)
     assert _nothing_left(tmp_path)
 
@@ -218,14 +224,14 @@ def test_a_backup_that_was_cut_off_is_refused(backup: Path, tmp_path: Path, shar
     whole = len(content.rstrip(b"\0"))  # tar fills its last block up
     backup.write_bytes(content[: int(whole * share)])
     with pytest.raises(BackupInvalid):
-        restore(backup, Home(tmp_path / "new"))
+        restore(backup, Home(tmp_path / "new"), NOW_MS)
     assert _nothing_left(tmp_path)
 
 
 def test_a_database_that_has_a_fleet_is_not_restored_into(home: Home, backup: Path, tmp_path: Path) -> None:
     before = _content(_url(home))
     with pytest.raises(DatabaseMixed, match="it has a fleet already"):
-        restore(backup, Home(tmp_path / "new"), _url(home))
+        restore(backup, Home(tmp_path / "new"), NOW_MS, _url(home))
     assert _content(_url(home)) == before and _nothing_left(tmp_path)
 
 
@@ -233,7 +239,7 @@ def test_a_folder_that_has_something_is_not_restored_into(backup: Path, tmp_path
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "photo").touch()
     with pytest.raises(HomeInvalid, match="is not empty"):
-        restore(backup, Home(tmp_path / "new"))
+        restore(backup, Home(tmp_path / "new"), NOW_MS)
 
 
 def test_a_backup_is_not_overwritten_and_one_that_lacks_an_archive_is_not_made(
@@ -260,7 +266,7 @@ def test_a_backup_of_the_first_schema_restores_as_the_newest(tmp_path: Path) -> 
     connection.close()
     backup = _back_up(home, tmp_path / "backup")
     restored = Home(tmp_path / "new")
-    assert restore(backup, restored).revision == "0001"
+    assert restore(backup, restored, NOW_MS).revision == "0001"
     store = open_store(_url(restored))
     with store.read() as reader:
         assert reader.execute(text("SELECT version_num FROM alembic_version")).scalar() == heads()[0]
@@ -275,7 +281,7 @@ def test_a_backup_of_a_later_release_is_refused(backup: Path, tmp_path: Path) ->
 
     _rewritten(backup, later)
     with pytest.raises(DatabaseTooNew, match="9999"):
-        restore(backup, Home(tmp_path / "new"), f"sqlite:///{tmp_path / 'restored.db'}")
+        restore(backup, Home(tmp_path / "new"), NOW_MS, f"sqlite:///{tmp_path / 'restored.db'}")
     (tmp_path / "restored.db").unlink(missing_ok=True)
     assert _nothing_left(tmp_path)
 
