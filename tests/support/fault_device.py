@@ -229,6 +229,13 @@ class Device:
         )
         self.updater.assigned(assignment, NOW_MS, self.era)
 
+    def another(self) -> str:
+        """Name of a bundle that the device neither holds nor is forbidden."""
+        slots = self.updater.slots
+        held = {one.bundle for one in slots.held.values()}
+        free = (name for name in ("3", "2", "1") if self.life.digest(name) not in held)
+        return next(name for name in free if not slots.is_withdrawn(self.life.digest(name)))
+
     @property
     def era(self) -> int:
         """How often a publisher has said who directs."""
@@ -308,12 +315,14 @@ def ready_dropped(device: Device) -> None:
 
 
 def withdrawn(device: Device) -> None:
-    """What answers is withdrawn, and the one before it with it; then another comes."""
-    both = tuple(device.life.digest(name) for name in ("1", "2"))
+    """What answers is withdrawn, and what lies beside it; then another comes."""
+    both = tuple(sorted(held.bundle for held in device.updater.slots.held.values()))
+    assert len(both) == 2
     device.updater.withdraw(Withdrawn(n=1, bundles=both, reason="they see ghosts"))
     assert device.open is None
-    device.assign(20, "3", 20)
+    device.assign(24, device.another(), 24)
     device.updater.judged(HEALTHY)
+    assert device.open is not None
 
 
 def telemetry(device: Device) -> None:

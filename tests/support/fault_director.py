@@ -19,10 +19,11 @@ def redirected(device: Device) -> None:
     from fault_device import HEALTHY
 
     second, third = device.life.key("second"), device.life.key("third")
+    name = device.another()
     _follow(device, device.life.key("director"), second)
     device.keep_what_it_has(HIGHEST)
     _follow(device, device.life.key("publisher"), third)
-    device.assign(30, "3", 30)
+    device.assign(30, name, 30)
     device.updater.judged(HEALTHY)
     assert device.updater.slots.number == 30, "the thief's number holds up the owner"
 

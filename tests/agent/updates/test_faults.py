@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
+import fault_device
 import pytest
 from fault_disk import Disk, Operation, Tree
+from fault_harness import (
+    STEPS as WHOLE_LIFE,
+)
 from fault_harness import (
     Case,
     Recording,
@@ -37,6 +41,14 @@ def recording(shim: Path, tmp_path_factory: pytest.TempPathFactory) -> Recording
 
 def faults(recording: Recording, cases: Iterable[Case], folder: Path) -> list[str]:
     return [f"{o.what}: {o.faults}" for o in judged_apart(recording, cases, folder) if o.faults]
+
+
+def test_every_step_of_the_whole_life_can_be_lived_after_those_before_it(tmp_path: Path) -> None:
+    """The tests take a few steps of it; benchmarks/faults.py takes all, in this order."""
+    life = fault_device.Life(tmp_path / "life")
+    life.make()
+    for step in WHOLE_LIFE:
+        fault_device.main(str(life.folder), step)
 
 
 @needs_compiler
