@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from agent_fleet import TinyFleet, until
 from fault_harness import build_shim, compiler
-from running_device import Device, confirmed, release
+from own_mounts import READ_ONLY, mounted
+from running_device import AGENT, Device, confirmed, release
 
 from edge_contracts.messages import Gap
 
@@ -53,6 +54,7 @@ def test_a_device_whose_disk_fails_goes_on_answering_takes_no_update_and_recover
     assert device.process is not None
     assert device.process.poll() is None
     assert fleet.running == first, "an update that cannot be stored is not switched to"
+    assert device.log.read_text().count("state not stored") <= 3, "it is tried four times a second"
     assert fleet.progress(2) != "confirmed"
 
     failing.unlink()
@@ -65,6 +67,31 @@ def test_a_device_whose_disk_fails_goes_on_answering_takes_no_update_and_recover
     if code != errno.EACCES:  # the outbox had its file open: it lost nothing
         assert [record for record in fleet.records("gap") if isinstance(record, Gap)]
     assert fleet.faults == []
+
+
+def test_a_device_whose_disk_is_mounted_read_only_starts_and_answers(
+    fleet: TinyFleet, device: Device, tmp_path: Path
+) -> None:
+    """As the system does after a fault of a flash card; the outbox is there, with the wrong mode."""
+    device.start()
+    release(fleet, "1", number=1, counter=1)
+    confirmed(fleet, 1)
+    device.end(signal.SIGKILL)
+    (device.home / "outbox.db").chmod(0o640)
+    answers = tmp_path / "read-only.jsonl"
+    run = [
+        "run",
+        "--home",
+        str(device.home),
+        "--input",
+        str(device.inputs),
+        "--answers",
+        str(answers),
+        "--once",
+    ]
+    done = mounted(READ_ONLY, device.home, *AGENT, *run)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert answers.read_bytes().count(b"\n") == 200
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs a C compiler")

@@ -16,6 +16,7 @@ from agent_bundles import KEY, build
 from agent_fleet import free_port
 from click import Context
 from click.testing import CliRunner, Result
+from own_mounts import READ_ONLY, mounted
 
 from edge_agent.cli import main
 from edge_agent.device.home import Home
@@ -25,6 +26,8 @@ from edge_agent.updates.transitions import step
 from edge_contracts.arrays import write_npz
 from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey
+
+AGENT = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
 
 
 class Device:
@@ -270,22 +273,23 @@ def test_doctor_says_where_the_active_bundle_runs(device: Device) -> None:
 
 def test_doctor_names_a_disk_that_cannot_be_written(device: Device) -> None:
     device.home.make()
-    doctor = "from edge_agent.cli import main; main()"
-    script = f'mount -t tmpfs -o ro none "$1" && exec "$0" -c "{doctor}" doctor --home "$1"'
-    command = ["unshare", "--mount", "sh", "-c", script, sys.executable, str(device.home.folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except FileNotFoundError:
-        pytest.skip("no unshare: nothing can be mounted for one process")
-    if "permission denied" in done.stderr.lower() or "not permitted" in done.stderr.lower():
-        pytest.skip("nothing can be mounted here")
+    command = [*AGENT, "doctor", "--home", str(device.home.folder)]
+    done = mounted(READ_ONLY, device.home.folder, *command)
     assert done.returncode == 1, done.stderr
-    assert "cannot be written: its file system is read-only" in done.stdout
+    assert "cannot be written: Read-only file system" in done.stdout
+
+
+def test_status_does_not_say_that_all_is_well_on_a_disk_that_takes_nothing(device: Device) -> None:
+    device.install("1")
+    command = [*AGENT, "status", "--home", str(device.home.folder)]
+    done = mounted(READ_ONLY, device.home.folder, *command)
+    assert "NEEDS ATTENTION" in done.stdout.splitlines()[0], done.stderr
+    assert "nothing can be stored on the disk: Read-only file system" in done.stdout
 
 
 def powerless(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command by somebody whom modes hold: root without its powers, or whoever this is."""
-    command = [sys.executable, "-c", "from edge_agent.cli import main; main()", *arguments]
+    command = [*AGENT, *arguments]
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
             pytest.skip("no setpriv: root is held by no mode")

@@ -215,6 +215,23 @@ ON_HANDLE(fdatasync, (int fd), syscall(SYS_fdatasync, fd), "sync", 0)
 ON_HANDLE(ftruncate, (int fd, off_t size), syscall(SYS_ftruncate, fd, size), "truncate", (long long)size)
 ON_HANDLE(ftruncate64, (int fd, off64_t size), syscall(SYS_ftruncate, fd, size), "truncate", (long long)size)
 
+/* What changes no content is not logged, but fails with the rest. */
+int fchmod(int fd, mode_t mode) {
+    char path[PATH_MAX];
+    if (of_handle(fd, path) && inside(path) && refused('h')) return -1;
+    return (int)syscall(SYS_fchmod, fd, mode);
+}
+int chmod(const char *name, mode_t mode) {
+    char path[PATH_MAX];
+    if (of_name(AT_FDCWD, name, path) && refused('h')) return -1;
+    return (int)syscall(SYS_fchmodat, AT_FDCWD, name, mode);
+}
+int fchmodat(int folder, const char *name, mode_t mode, int flags) {
+    char path[PATH_MAX];
+    if (of_name(folder, name, path) && refused('h')) return -1;
+    return (int)syscall(SYS_fchmodat, folder, name, mode);
+}
+
 static int on_name(const char *kind, int folder, const char *name, long result_of(int, const char *, long), long more) {
     char path[PATH_MAX];
     if (!of_name(folder, name, path)) return (int)result_of(folder, name, more);

@@ -17,6 +17,7 @@ from edge_agent.device.config import DeviceConfig, read_config, read_device_key,
 from edge_agent.device.finding import Finding, Grade
 from edge_agent.device.home import Home
 from edge_agent.device.status import read_depth
+from edge_agent.device.writable import why_unwritable
 from edge_agent.errors import AgentError
 from edge_agent.runtimes import registry
 from edge_agent.runtimes.choice import options
@@ -81,8 +82,8 @@ def _disk(home: Home) -> Iterator[Finding]:
     if nodes.f_files and nodes.f_favail < FEW_NODES:
         advice = f"remove files below {folder}: many small ones use them up"
         yield Finding("disk", Grade.WRONG, f"{nodes.f_favail} files can still be made", advice)
-    if not os.access(folder, os.W_OK) or nodes.f_flag & os.ST_RDONLY:
-        reason = "its file system is read-only" if nodes.f_flag & os.ST_RDONLY else "it is another user's"
+    reason = why_unwritable(folder) or ("" if os.access(folder, os.W_OK) else "it is another user's")
+    if reason:
         advice = "run this as the agent's user (sudo -u edge-agent), or see in dmesg why it is so"
         yield Finding("disk", Grade.WRONG, f"{folder} cannot be written: {reason}", advice)
     if home.folder.exists():

@@ -49,7 +49,14 @@ def find_troubles(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, s
         yield status["fault"], "start the agent: it makes a new state from what is installed"
     if not running:
         yield "the agent is not running", "systemctl start edge-agent, or: edge-agent run"
-    if running and news and now_s - news["time_ms"] / 1000 > STALE_S:
+    space = status["space"]
+    unwritable = space["unwritable"] if space else ""
+    if unwritable:
+        yield (
+            f"nothing can be stored on the disk: {unwritable}",
+            "answers go on, telemetry and updates are lost; free some space, or see dmesg and mend the disk",
+        )
+    elif running and news and now_s - news["time_ms"] / 1000 > STALE_S:
         ago = _ago(now_s - news["time_ms"] / 1000)
         yield f"the agent has written nothing for {ago}", "look at its log; restart it if it hangs"
     if status["active"] is None and status["emptied"]:
@@ -88,8 +95,7 @@ def find_troubles(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, s
     outbox = status["outbox"]
     if outbox and outbox["waiting_bytes"] > MOST_WAITING * _LIMIT_BYTES:
         yield "telemetry fills up", "connect the device: old windows are being added up, then dropped"
-    space = status["space"]
-    if space and space["free_bytes"] < LEAST_FREE * space["total_bytes"]:
+    if space and not unwritable and space["free_bytes"] < LEAST_FREE * space["total_bytes"]:
         yield f"the disk has {_bytes(space['free_bytes'])} left", "free some: updates will be refused"
 
 
@@ -122,11 +128,11 @@ def _rows(status: dict[str, Any], now_s: float) -> Iterator[tuple[str, str]]:
         )
     if status["outbox"]:
         depth = status["outbox"]
-        lost = (
-            f"; {depth['dropped_records']} records were lost"
-            if depth["dropped_records"]
-            else "; nothing was lost"
-        )
+        # the daemon also knows what it could not write down
+        dropped = max(depth["dropped_records"], news["dropped_records"] if running and news else 0)
+        lost = f"; {dropped} records were lost" if dropped else "; nothing was lost"
+        if status["space"] and status["space"]["unwritable"]:
+            lost += " until the disk failed"
         waits = f"{depth['waiting']} ({_bytes(depth['waiting_bytes'])}) wait for the server"
         yield "telemetry", (waits if depth["waiting"] else "all of it has arrived") + lost
     space = status["space"]

@@ -1,6 +1,7 @@
 """What `edge-agent status` shows (`page.py`): where the device stands, read from its files.
 
-Works while the daemon runs (and then says so): everything is read, nothing locked or written.
+Works while the daemon runs (and then says so): everything is read, nothing locked, and nothing written but a
+file without a name that shows whether the disk takes one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from edge_agent import sealed
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
+from edge_agent.device.writable import why_unwritable
 from edge_agent.doubt.settings import described_in
 from edge_agent.guard.quarantine import GuardStore
 from edge_agent.telemetry import standing as standing_file
@@ -107,12 +109,12 @@ def _downloads(home: Home) -> dict[str, Any]:
     }
 
 
-def _space(home: Home) -> dict[str, int] | None:
+def _space(home: Home) -> dict[str, int | str] | None:
     try:
         disk = shutil.disk_usage(home.folder)
     except OSError:
         return None
-    return {"free_bytes": disk.free, "total_bytes": disk.total}
+    return {"free_bytes": disk.free, "total_bytes": disk.total, "unwritable": why_unwritable(home.folder)}
 
 
 def _bundle(home: Home, slots: Slots, slot: Slot | None) -> dict[str, Any] | None:

@@ -67,6 +67,7 @@ class Reviewer:
         self._queue: Queue[Job | None] = Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._unkept = ""  # why the last one could not be: said once
         self.change(settings)
 
     @staticmethod
@@ -149,7 +150,9 @@ class Reviewer:
         try:
             self.ring.keep(head, inputs, self.bounds)
         except HomeInvalid as error:
-            log.error("input not kept for review", extra={"reason": str(error)})
+            if str(error) != self._unkept:
+                log.error("input not kept for review", extra={"reason": str(error)})
+            self._unkept = str(error)
 
 
 def ring_of(home: Home) -> ReviewRing:

@@ -148,7 +148,7 @@ class Outbox:
     @property
     def dropped_records(self) -> int:
         """Records dropped in this epoch because the outbox was full or the disk was."""
-        return self._dropped
+        return self._dropped + sum(loss.records for loss in self._unkept.values())
 
     def put(self, records: Sequence[Record]) -> None:
         """Keep records; how durable they are when this returns is the outbox's Durability.

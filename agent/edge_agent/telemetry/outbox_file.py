@@ -10,6 +10,7 @@ import json
 import logging
 import secrets
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -150,11 +151,19 @@ class OutboxFile:
             if db.execute("SELECT count(*) FROM head").fetchone() == (0,):
                 begin_epoch(db)
             if name != ":memory:":
-                self.path.chmod(0o600)
+                self._close_to_others()
         except sqlite3.DatabaseError:
             db.close()
             raise
         return db
+
+    def _close_to_others(self) -> None:
+        if stat.S_IMODE(self.path.stat().st_mode) == 0o600:
+            return
+        try:
+            self.path.chmod(0o600)
+        except OSError as error:  # a read-only disk: an old file there does, too
+            log.warning("outbox keeps its mode", extra={"path": str(self.path), "reason": error.strerror})
 
     def _begin_life(self) -> None:
         """Look how the last life ended, and note that another has begun."""

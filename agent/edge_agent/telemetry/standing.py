@@ -6,7 +6,10 @@ power cut leaves of it is as good as nothing. `edge-agent status` reads it.
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 from edge_agent.device.home import Home
@@ -15,6 +18,7 @@ from edge_contracts.messages import ActiveModel, DriftKind
 from edge_contracts.model import Count, Finite, Frozen, Identifier, canonical_json, parse_json
 
 FORMAT = "edgefleet.standing/1"
+BLOCK_BYTES = 4096
 
 
 class Standing(Frozen):
@@ -72,15 +76,34 @@ class Standing(Frozen):
         return self.model is not None and self.golden_agrees
 
 
-def write(home: Home, standing: Standing) -> None:
-    """Replace the file; a disk that does not take it is no reason to stop."""
-    path = home.folder / "standing.json"
+def write(home: Home, standing: Standing) -> bool:
+    """Replace the file, and say whether it could be; a disk that does not take it is no reason to stop.
+
+    A full disk may still take the same block with other bytes: who looks then needs the news most.
+    """
+    path, content = home.folder / "standing.json", canonical_json(standing)
     fresh = path.with_name("standing.json.new")
     try:
-        fresh.write_bytes(canonical_json(standing))
+        fresh.write_bytes(content)
         os.replace(fresh, path)
+    except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        return error.errno in (errno.ENOSPC, errno.EDQUOT) and _written_over(path, content)
+    return True
+
+
+def _written_over(path: Path, content: bytes) -> bool:
+    """In place, and only within the block that the file has; half of it would be taken for none."""
+    try:
+        with path.open("r+b", buffering=0) as stream:
+            if len(content) > BLOCK_BYTES:
+                return False
+            stream.write(content)
+            stream.truncate()
     except OSError:
-        return
+        return False
+    return True
 
 
 def read(home: Home) -> Standing | None:

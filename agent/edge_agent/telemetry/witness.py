@@ -115,9 +115,9 @@ class Witness:
             return
         self._next_look_s = now_s + LOOK_S
         before, now = self._standing, self._look()
-        if before is None or _news(before) != _news(now) or now_s >= self._next_write_s:
+        is_due = before is None or _news(before) != _news(now) or now_s >= self._next_write_s
+        if is_due and standing_file.write(self._home, now):
             self._next_write_s = now_s + WRITE_S
-            standing_file.write(self._home, now)
         if self._home_assistant is not None:
             self._home_assistant.tell(now)
 

@@ -81,6 +81,7 @@ class Updater:
         self._barred = barred
         self._events: deque[tuple[Event, Fact]] = deque()
         self._acting = False
+        self._unstored = ""  # why an event could not be stored: said once, it is tried again and again
         meter = DataMeter(home.data_used, downloads or DataRules())
         ties = Ties(worker, random, lambda: self.slots, lambda: self._trusted, self.advance, self.stage)
         self._fetching = Fetching(home, config, meter, shadows, barred, ties)
@@ -151,8 +152,11 @@ class Updater:
                 try:
                     self._store.save(slots)
                 except HomeInvalid as error:
-                    log.error("state not stored", extra={"event": event, "reason": str(error)})
+                    if str(error) != self._unstored:
+                        log.error("state not stored", extra={"event": event, "reason": str(error)})
+                    self._unstored = str(error)
                     return
+                self._unstored = ""
                 log.info("slots", extra={"event": event, "phase": slots.phase, "code": fact.code})
                 for action in actions:
                     self._act(action)

@@ -42,6 +42,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "latency_p95_ms": 2.25,
         "temperature_c": 41.4,
         "rss_bytes": 58_000_000,
+        "dropped_records": 0,
         "alarm": "",
         "alarm_ms": 0,
     }
@@ -61,7 +62,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "assignment": {"assignment": 4, "phase": "rolled_back", "code": "crash", "detail": "died on trial"},
         "downloads": {"day_bytes": 0, "month_bytes": 0, "part_bytes": 0},
         "outbox": {"waiting": 0, "waiting_bytes": 0, "dropped_records": 0},
-        "space": {"free_bytes": 8_000_000_000, "total_bytes": 16_000_000_000},
+        "space": {"free_bytes": 8_000_000_000, "total_bytes": 16_000_000_000, "unwritable": ""},
         "fault": "",
         "guard": {"rung": "serving", "why": "", "entries": [], "software": {}},
     }
@@ -115,7 +116,15 @@ def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
             "edge-agent quarantine lift edgetpu/EDGETPU",
         ),
         ({"fault": "state.json was damaged"}, "state.json was damaged", "start the agent"),
-        ({"space": {"free_bytes": 1, "total_bytes": 1000}}, "disk has 1 B left", "free some"),
+        ({"space": {"free_bytes": 1, "total_bytes": 1000, "unwritable": ""}}, "has 1 B left", "free some"),
+        (
+            {
+                "space": {"free_bytes": 0, "total_bytes": 1000, "unwritable": "No space left on device"},
+                "news__time_ms": NOW_MS - 600_000,  # of course
+            },
+            "nothing can be stored on the disk: No space left",
+            "free some",
+        ),
         (
             {"outbox": {"waiting": 9, "waiting_bytes": 60 << 20, "dropped_records": 0}},
             "fills up",
@@ -151,7 +160,10 @@ def test_a_device_without_a_fleet_is_not_told_to_look_for_one() -> None:
 def test_lost_records_are_named() -> None:
     outbox = {"waiting": 3, "waiting_bytes": 2500, "dropped_records": 12}
     page = as_text(status(outbox=outbox), NOW_S)
-    assert "3 (2.5 kB) wait for the server; 12 records were lost" in page
+    assert "3 (2.5 kB) wait for the server; 12 records were lost\n" in page
+    space = {"free_bytes": 0, "total_bytes": 9, "unwritable": "No space left on device"}
+    page = as_text(status(outbox=outbox, news__dropped_records=15, space=space), NOW_S)
+    assert "; 15 records were lost until the disk failed\n" in page, "the daemon counts what it cannot write"
 
 
 def test_what_answers_in_the_place_of_what_should_is_named_with_the_reason() -> None:

@@ -16,6 +16,7 @@ from agent_bundles import build
 from agent_fleet import free_port, until
 from click.testing import CliRunner
 from message_examples import BUNDLE, WINDOW
+from own_mounts import mounted
 from prometheus_client.parser import text_string_to_metric_families
 from standings import MODEL
 
@@ -54,6 +55,35 @@ def test_it_writes_where_the_agent_stands_and_when_that_changes(tmp_path: Path) 
     (tmp_path / "standing.json").unlink()
     shown.tick(21.0 + WRITE_S)
     assert standing.read(Home(tmp_path)) is not None
+
+
+def test_news_that_could_not_be_written_are_written_as_soon_as_they_can(tmp_path: Path) -> None:
+    shown = witness(tmp_path, [FACTS])
+    (tmp_path / "standing.json.new").mkdir()
+    shown.tick(0.0)
+    assert standing.read(Home(tmp_path)) is None
+    (tmp_path / "standing.json.new").rmdir()
+    shown.tick(10.0)
+    assert standing.read(Home(tmp_path)) is not None
+
+
+def test_a_full_disk_still_shows_where_the_agent_stands(tmp_path: Path) -> None:
+    """The block that the file has is written over."""
+    write = (
+        "import sys; from pathlib import Path; from edge_agent.device.home import Home; "
+        "from edge_agent.telemetry import standing; home = Home(Path(sys.argv[1])); "
+        "new = lambda waiting: standing.Standing(time_ms=1, started_ms=1, agent='0.1.0', waiting=waiting); "
+        "print(standing.write(home, new(1))); junk = (home.folder / 'junk').open('wb', 0)\n"
+        "try:\n"
+        "    while True: junk.write(bytes(1024))\n"
+        "except OSError: pass\n"
+        "print(standing.write(home, new(2)))\n"
+        "print(standing.read(home).waiting, sorted(home.folder.iterdir()))"
+    )
+    small = 'mount -t tmpfs -o size=64k none "$AT"'
+    done = mounted(small, tmp_path, sys.executable, "-c", write, str(tmp_path))
+    left = [tmp_path / name for name in ("junk", "standing.json")]
+    assert done.stdout.splitlines() == ["True", "True", f"2 {left}"], done.stderr
 
 
 def test_it_names_the_last_alarm_and_what_drifts(tmp_path: Path) -> None:
