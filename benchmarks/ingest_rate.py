@@ -40,6 +40,7 @@ from sqlalchemy import func, insert, select
 from edge_contracts import cose
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import CHAIN_START, Ack, Telemetry, Window, chain_value, seal, unseal
+from edge_contracts.plain_cbor import has_tag
 from edge_contracts.sketch import QuantileSketch
 from edge_contracts.topics import Channel, topic
 from edge_fleet import schema
@@ -218,6 +219,7 @@ def parts(records: int) -> dict[str, float]:
             lambda: (cose.parse(verified.raw), key.public.key_id, _signed(envelope, where))
         ),
         "CBOR of the records": _us(lambda: cose.decode(envelope.payload, "telemetry")),
+        "of it, looking for tags": _us(lambda: has_tag(envelope.payload)),
         "checks of every field": _us(lambda: Telemetry.model_validate(raw)),
     }
     found["opening, whole"] = _us(lambda: unseal(Telemetry, verified.raw, where, key.public))
