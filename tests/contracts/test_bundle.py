@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import samples
 
-from edge_contracts.bundle import MAX_MANIFEST_BYTES, open_bundle, open_folder
+from edge_contracts.bundle import MAX_MANIFEST_BYTES, open_bundle, open_folder, pack
+from edge_contracts.digest import digest_of
 from edge_contracts.errors import BundleInvalid, ContractError, DigestMismatch, FormatInvalid, FormatTooNew
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.model import canonical_json
@@ -206,3 +207,44 @@ def test_kinds_of_golden_inputs_are_for_all_of_them_or_none() -> None:
         samples.manifest(golden=golden | {"kinds": ["sure", "boundary"]})
     with pytest.raises(FormatInvalid, match="nothing would be demanded"):
         samples.manifest(golden=golden | {"kinds": ["boundary"]})
+
+
+def test_a_bundle_is_named_by_the_digest_of_its_manifest() -> None:
+    with zipfile.ZipFile(io.BytesIO(samples.archive())) as archive:
+        assert open_bundle(samples.archive()).digest == digest_of(archive.read("manifest.json"))
+
+
+def test_what_another_program_zips_anew_is_the_same_bundle() -> None:
+    with zipfile.ZipFile(io.BytesIO(samples.archive())) as source:
+        files = {name: source.read(name) for name in source.namelist()}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as target:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o100644 << 16  # Info-ZIP says that it is a file, ours does not
+            target.writestr(entry, content)
+    assert open_bundle(stream.getvalue()).digest == open_bundle(samples.archive()).digest
+
+
+def test_a_file_that_is_there_twice_is_refused() -> None:
+    # which of the two counts is a matter of the reader
+    stream = io.BytesIO(samples.archive())
+    with zipfile.ZipFile(stream, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("golden.npz", b"another")
+    with pytest.raises(BundleInvalid, match=r"'golden.npz' twice"):
+        open_bundle(stream.getvalue())
+
+
+def test_an_encrypted_file_is_refused() -> None:
+    content = bytearray(samples.archive())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the first flag of the first entry of the directory
+    with pytest.raises(BundleInvalid, match=r"'manifest.json' encrypted"):
+        open_bundle(bytes(content))
+
+
+def test_files_that_are_not_those_of_the_manifest_are_not_packed() -> None:
+    bundle = open_bundle(samples.archive())
+    with pytest.raises(ValueError, match=r"golden\.npz"):
+        pack(
+            bundle.manifest, bundle.envelope, {k: v for k, v in bundle.contents.items() if k != "golden.npz"}
+        )

@@ -188,3 +188,18 @@ def test_what_a_tag_asks_for_is_not_done(item: bytes) -> None:
             messages.unseal(messages.Telemetry, message, TOPIC, samples.KEY.public)
     with pytest.raises(FormatInvalid):
         cose.parse(sign1({1: -8, 4: b"k"})[:4] + item)
+
+
+def test_an_envelope_may_be_as_large_as_brokers_take_and_no_larger() -> None:
+    room = cose.MAX_ENVELOPE_BYTES - len(cose.sign(bytes(100_000), TOPIC, samples.KEY)) + 100_000
+    largest = cose.sign(bytes(room), TOPIC, samples.KEY)
+    assert len(largest) == cose.MAX_ENVELOPE_BYTES == 262_144
+    assert cose.verify(largest, TOPIC, samples.KEY.public) == bytes(room)
+    with pytest.raises(FormatInvalid, match="262145 bytes, at most 262144"):
+        cose.parse(cose.sign(bytes(room + 1), TOPIC, samples.KEY))
+
+
+def test_nothing_may_follow_a_protected_header() -> None:
+    header = cbor2.dumps({1: -8, 4: b"k"}) + b"\x00"
+    with pytest.raises(FormatInvalid, match="a protected header has bytes after its end"):
+        cose.parse(cbor2.dumps(cbor2.CBORTag(18, [header, {}, b"p", b"s"])))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import replace
 
 import pytest
 import samples
 
+from edge_contracts import dsse
 from edge_contracts.bundle import open_bundle
 from edge_contracts.dsse import pre_authentication_encoding
 from edge_contracts.errors import DigestMismatch, KeyUnknown, SignatureInvalid
@@ -102,3 +104,19 @@ def test_nobody_makes_a_verified_manifest_by_hand() -> None:
     manifest: Manifest = samples.manifest()
     with pytest.raises(AssertionError):
         VerifiedManifest(manifest, "sha256:" + "0" * 64, "key", object())
+
+
+@pytest.mark.parametrize("part", ["payload", "sig"])
+def test_an_envelope_in_another_spelling_is_refused(part: str) -> None:
+    # decoders that pass over what is not base64 would read the same from it
+    raw = json.loads(sign_manifest(samples.manifest(), samples.KEY))
+    holder = raw if part == "payload" else raw["signatures"][0]
+    holder[part] = holder[part][:8] + "\n" + holder[part][8:]
+    with pytest.raises(SignatureInvalid, match="not a DSSE envelope"):
+        verify(replace(open_bundle(samples.archive()), envelope=json.dumps(raw).encode()), TRUSTED)
+
+
+def test_a_signed_text_of_another_kind_is_no_statement() -> None:
+    other = dsse.seal("text/plain", b"hello", samples.KEY)
+    with pytest.raises(SignatureInvalid, match=re.escape(f"carries 'text/plain', expected '{PAYLOAD_TYPE}'")):
+        verify(replace(open_bundle(samples.archive()), envelope=other), TRUSTED)

@@ -78,3 +78,50 @@ def test_a_statement_about_something_else_is_refused() -> None:
     made = statement.make(manifest(), "manifest.json", {}) | {"predicateType": "https://spdx.dev/Document"}
     with pytest.raises(SignatureInvalid, match="not about a conversion"):
         statement.subjects_of(canonical_json(made))
+
+
+def test_a_statement_tells_what_was_built_and_with_what() -> None:
+    made = statement.make(
+        manifest(materials=MATERIALS, tools={"torch": "2", "edgefleet": "1", "numpy": "2"}),
+        "manifest.json",
+        {"machine": "x86_64"},
+    )
+    definition = made["predicate"]["buildDefinition"]
+    assert definition["externalParameters"] == {
+        "name": "sample", "version": "1.0.0", "profile": "arm-cpu", "task": "classification",
+        "recipe": "wf32", "pruning": "none",
+    }  # fmt: skip
+    assert definition["internalParameters"] == {"environment": {"machine": "x86_64"}}
+    said = [(d["name"], d["annotations"]) for d in definition["resolvedDependencies"]]
+    assert said == [
+        ("digits.onnx", {"role": "source", "run": "abc"}),
+        ("wf32", {"role": "recipe"}),
+        ("numpy", {"role": "tool"}),
+        ("torch", {"role": "tool"}),
+    ]
+    assert "uri" not in definition["resolvedDependencies"][1]
+    assert [subject["name"] for subject in made["subject"]] == [
+        "manifest.json", *(file.path for file in manifest().files())
+    ]  # fmt: skip
+
+
+def test_the_data_of_an_evaluation_is_named_where_there_was_one() -> None:
+    found = statement.materials_of(manifest(evaluation=digest_of(b"evaluation")).provenance)
+    assert [(m.role, m.digest) for m in found][-1] == ("evaluation", digest_of(b"evaluation"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"_type": "https://in-toto.io/Statement/v0.1"},
+        {"subject": [{"name": "a", "digest": {"sha256": 7}}]},
+        {"subject": [{"name": None, "digest": {"sha256": "0" * 64}}]},
+        {"subject": 7},
+        {"subject": [{}]},
+    ],
+    ids=["type", "digest", "name", "no-list", "empty"],
+)
+def test_what_is_no_statement_with_named_subjects_is_refused(change: dict[str, object]) -> None:
+    made = statement.make(manifest(), "manifest.json", {}) | change
+    with pytest.raises(SignatureInvalid, match="signed"):
+        statement.subjects_of(canonical_json(made))

@@ -81,3 +81,35 @@ def test_silence_is_settled_but_no_answer() -> None:
     assert State.UNREACHABLE in SETTLED
     assert State.UNREACHABLE not in ANSWERED
     assert State.UNREACHABLE not in FAILED
+
+
+# what an assignment that was answered can still become; whatever else a device says is refused
+ANSWERED_CAN_BECOME = {
+    State.CONFIRMED: {Event.CONFIRMED: State.CONFIRMED, Event.ROLLED_BACK: State.ROLLED_BACK},
+    State.SHADOW: {Event.SHADOW: State.SHADOW, Event.ROLLED_BACK: State.ROLLED_BACK},
+    State.ROLLED_BACK: {Event.ROLLED_BACK: State.ROLLED_BACK},
+    State.REFUSED: {Event.REFUSED: State.REFUSED},
+    State.READY: {
+        Event.READY: State.READY,
+        Event.RECEIVED: State.OFFERED,  # what lay ready was lost: it is brought again
+        Event.DOWNLOADING: State.DOWNLOADING,
+        Event.TRIAL: State.TRIAL,
+        Event.REFUSED: State.REFUSED,
+    },
+}
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_what_was_answered_changes_only_so(state: State) -> None:
+    found = {event: after for (before, event), after in TRANSITIONS.items() if before is state}
+    if state in ANSWERED:
+        assert found == ANSWERED_CAN_BECOME[state]
+    else:
+        assert found.keys() == set(Event), "an open assignment becomes whatever the device says"
+
+
+def test_every_state_is_open_or_answered() -> None:
+    assert set(ANSWERED_CAN_BECOME) == ANSWERED
+    assert set(State) == ANSWERED | set(OPEN)
+    assert ANSWERED | {State.UNREACHABLE} == SETTLED
+    assert {State.ROLLED_BACK, State.REFUSED} == FAILED

@@ -49,3 +49,17 @@ def test_what_never_comes_is_given_up_and_what_is_left_comes_last() -> None:
 
 def test_only_new_ones_begin_where_they_begin() -> None:
     assert numbers(row(7), row(9), row(8), from_the_start=False) == [7, 8, 9]
+
+
+def test_a_gap_behind_one_that_was_waited_for_holds_nothing_up() -> None:
+    rows = iter([row(0), row(3, lost=(2, 2)), row(1), row(4)])
+    found = in_order(rows, True)
+    assert [next(found)["seq"] for _ in range(3)] == [0, 1, 3]
+    assert next(rows)["seq"] == 4, "given on before the next one was asked for"
+
+
+def test_after_a_wait_that_was_given_up_the_next_one_is_not_waited_for() -> None:
+    rows = iter([*(row(seq) for seq in range(1, MAX_HELD + 2)), row(MAX_HELD + 2), row(MAX_HELD + 3)])
+    found = in_order(rows, True)
+    assert [next(found)["seq"] for _ in range(MAX_HELD + 2)] == list(range(1, MAX_HELD + 3))
+    assert next(rows)["seq"] == MAX_HELD + 3

@@ -19,8 +19,10 @@ from edge_agent.updates.assignment import (
     is_news,
 )
 from edge_agent.updates.slots import Held, Phase, Slot, Slots
+from edge_contracts.lineup import ShadowTerms
 from edge_contracts.messages import Assignment, Progress
 from edge_contracts.messages import Phase as Report
+from edge_contracts.withdrawal import Withdrawn
 
 OLD, NEW, THIRD = ("sha256:" + digit * 64 for digit in "123")
 NOW_MS = CLOCK_IS_SET_MS + 1_000_000
@@ -115,3 +117,39 @@ def test_an_expired_assignment_is_not_begun() -> None:
 
 def test_a_clock_that_was_never_set_expires_nothing() -> None:
     assert isinstance(decide(assignment(expires_ms=1000), RECEIVED, now_ms=2000, busy=False), Fetch)
+
+
+def test_the_first_assignment_ever_is_news_whatever_its_number() -> None:
+    assert is_news(assignment(number=0), Slots())
+    assert is_news(Assignment(device="cam-1", number=1), Slots(number=0))
+
+
+@pytest.mark.parametrize("permit", [False, True])
+def test_what_the_fleet_has_withdrawn_is_refused_with_its_reason(permit: bool) -> None:
+    word = Withdrawn(n=1, bundles=(NEW,), reason="it sees ghosts")
+    told = assignment(permit_downgrade=permit)
+    refused = decide(told, replace(RECEIVED, withdrawn=word), NOW_MS, busy=False)
+    assert refused == Refuse("withdrawn", "withdrawn by the fleet: it sees ghosts")
+    other = replace(RECEIVED, withdrawn=word.model_copy(update={"bundles": (THIRD,)}))
+    assert isinstance(decide(told, other, NOW_MS, busy=False), Fetch)
+    silent = replace(RECEIVED, withdrawn=word.model_copy(update={"reason": ""}))
+    assert decide(told, silent, NOW_MS, busy=False) == Refuse("withdrawn", "withdrawn by the fleet")
+
+
+SHADOW = ShadowTerms(per_mille=50, cpu_share=0.25, memory_bytes=1 << 27)
+
+
+def test_a_shadow_needs_a_model_that_answers() -> None:
+    refused = decide(assignment(shadow=SHADOW), replace(RECEIVED, active=None), NOW_MS, busy=False)
+    assert isinstance(refused, Refuse) and refused.code == "nothing-to-shadow"
+    assert isinstance(decide(assignment(), replace(RECEIVED, active=None), NOW_MS, busy=False), Fetch)
+    assert isinstance(decide(assignment(shadow=SHADOW), RECEIVED, NOW_MS, busy=False), Fetch)
+
+
+def test_a_shadow_is_not_run_out_of_the_slot_that_holds_the_last_good_bundle() -> None:
+    told = assignment(bundle=THIRD, shadow=SHADOW)
+    assert isinstance(decide(told, RECEIVED, NOW_MS, busy=False), Fetch)
+
+
+def test_in_its_last_millisecond_an_assignment_is_still_begun() -> None:
+    assert isinstance(decide(assignment(expires_ms=NOW_MS), RECEIVED, NOW_MS, busy=False), Fetch)

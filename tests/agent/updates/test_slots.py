@@ -289,3 +289,37 @@ def test_what_a_stolen_director_has_withdrawn_is_not_withdrawn_in_the_next_era()
     assert same.is_withdrawn(NEW.bundle)
     anew, _ = step(barred, Event.ASSIGNED, Fact(number=1, era=1, withdrawn=WORD))
     assert (anew.number, anew.era, anew.withdrawn) == (1, 1, WORD)
+
+
+# the table once more, by where it leads: a line that is lost there or added is seen here
+E = Event
+STAYS = {E.SHADOW_STOPPED, E.DAMAGED, E.BARRED, E.WITHDRAWN}
+MOVES = {
+    (Phase.IDLE, Phase.IDLE): STAYS
+    | {E.ASSIGNED, E.DOWNLOADING, E.WAITING, E.REFUSED, E.SATISFIED, E.KEPT, E.SHADOWED, E.STAGING}
+    | {E.ROLLBACK, E.STOPPED, E.RESTARTED},
+    (Phase.IDLE, Phase.STAGED): {E.STAGED},
+    (Phase.STAGED, Phase.IDLE): {E.ASSIGNED, E.CHECK_FAILED, E.READIED, E.ROLLBACK},
+    (Phase.STAGED, Phase.STAGED): STAYS | {E.STOPPED, E.RESTARTED},
+    (Phase.STAGED, Phase.TRIAL): {E.CHECKED},
+    (Phase.TRIAL, Phase.IDLE): {E.ASSIGNED, E.HEALTHY, E.UNHEALTHY, E.ROLLBACK, E.RESTARTED},
+    (Phase.TRIAL, Phase.TRIAL): STAYS,
+    (Phase.TRIAL, Phase.STAGED): {E.STOPPED},
+}
+
+
+def test_what_can_happen_in_a_phase_is_this_and_nothing_else() -> None:
+    found: dict[tuple[Phase, Phase], set[Event]] = {}
+    for (before, event), after in TRANSITIONS.items():
+        found.setdefault((before, after), set()).add(event)
+    assert found == MOVES
+
+
+def test_a_restart_on_trial_is_the_trials_failure_however_often_it_was_checked() -> None:
+    assert beginning(replace(ON_TRIAL, checks=MAX_CHECKS)) == (Event.RESTARTED, Fact())
+    assert MAX_CHECKS == 3, "what is tried again and again keeps a device from its work"
+
+
+def test_the_spare_slot_is_never_the_one_that_answers() -> None:
+    assert (Slots().spare, replace(IDLE, active=Slot.A).spare) == (Slot.A, Slot.B)
+    assert replace(IDLE, active=Slot.B).spare is Slot.A
