@@ -1,4 +1,4 @@
-"""What the studies of both brokers tried, beside `test_brokers.py`: sessions, names, packets, ports."""
+"""What the studies of both brokers tried, beside `brokers/`: sessions, names, packets, ports."""
 
 from __future__ import annotations
 
