@@ -14,6 +14,7 @@ import { createHash, createPublicKey, verify } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { createInterface } from "node:readline";
 
+const SIGN1 = 0xd2; // tag 18, the only one
 const EDDSA = -8n;
 const DEPTH = 16; // ours are 6 deep; what is deeper would only use the stack up
 const REMEMBERED = 10000; // numbers of one device; a week at one envelope a minute
@@ -57,7 +58,7 @@ function decode(bytes, start = 0, depth = 0) {
       }
       return [map, at];
     }
-    case 6: { const [item, next] = decode(bytes, at, depth + 1); return [{ tag: Number(value), item }, next]; }
+    case 6: throw new Error("a tag inside, which no message has");
     default:
       if (info === 20 || info === 21) return [info === 21, at];
       if (info === 22) return [null, at];
@@ -80,9 +81,10 @@ const tstr = (text) => { const bytes = Buffer.from(text); return Buffer.concat([
 
 /** The payload of an envelope that this key signed for this topic (RFC 9052, section 4.4). */
 function open(envelope, topic, rawKey) {
-  const [sign1, end] = decode(envelope);
-  if (end !== envelope.length || sign1?.tag !== 18 || sign1.item.length !== 4) throw new Error("not a COSE_Sign1");
-  const [protectedHeader, unprotected, payload, signature] = sign1.item;
+  if (envelope[0] !== SIGN1) throw new Error("not a COSE_Sign1");
+  const [parts, end] = decode(envelope, 1);
+  if (end !== envelope.length || !Array.isArray(parts) || parts.length !== 4) throw new Error("not a COSE_Sign1");
+  const [protectedHeader, unprotected, payload, signature] = parts;
   const [header] = decode(protectedHeader);
   if (header.get(1n) !== EDDSA) throw new Error("not EdDSA");
   if (unprotected.size !== 0) throw new Error("an unprotected header: not in the one spelling");

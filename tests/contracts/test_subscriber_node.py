@@ -14,6 +14,7 @@ import samples
 from message_examples import EPOCH, WINDOW
 
 from edge_contracts import describe
+from edge_contracts.cose import sign
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import CHAIN_START, Telemetry, chain_value, seal
 from edge_contracts.topics import Channel, topic
@@ -92,8 +93,6 @@ ENDLESS = {
     "a list of 2^64": b"\x9b" + b"\xff" * 8,
     "bytes of 2^64": b"\x5b" + b"\xff" * 8,
     "lists in lists": b"\x81" * 100_000,
-    "tags on tags": b"\xd2" * 100_000,
-    "a tag of nothing": b"\xd2",
 }
 
 
@@ -102,9 +101,33 @@ def test_what_says_that_it_is_endless_ends_at_once_and_the_next_is_heard(
     content: bytes, tmp_path: Path
 ) -> None:
     (envelope,) = history(1)
-    told = heard(tmp_path, (WHERE, content), (WHERE, envelope))
+    told = heard(tmp_path, (WHERE, b"\xd2" + content), (WHERE, envelope))
     assert [one["chain"] for one in told][1] == "ok"
     assert told[0]["chain"] in ("REFUSED: cut short", "REFUSED: too deep")
+
+
+NUMBER = b"\xc2\x5a" + (100_000).to_bytes(4, "big") + b"\xfd" * 100_000
+TAGGED = {
+    "a decimal fraction of 240,000 digits": b"\xc4\x82\x01" + NUMBER,
+    "a decimal fraction out of all bounds": bytes.fromhex("c4821b7fffffffffffffff01"),
+    "tags on tags": b"\xd2" * 100_000,
+    "a tag of nothing": b"\xd2",
+}
+
+
+@pytest.mark.parametrize("content", TAGGED.values(), ids=TAGGED)
+def test_what_is_tagged_is_refused_whoever_has_signed_it_and_the_next_is_heard(
+    content: bytes, tmp_path: Path
+) -> None:
+    (envelope,) = history(1)
+    messages = (
+        b"\xd2" + content,
+        sign(content, WHERE, samples.KEY),
+        sign(b"\xa1\x61v" + content, WHERE, samples.KEY),
+    )
+    told = heard(tmp_path, (WHERE, content), *((WHERE, one) for one in messages), (WHERE, envelope))
+    assert told[0]["chain"].startswith("REFUSED: ")
+    assert [one["chain"] for one in told[1:]] == ["REFUSED: a tag inside, which no message has"] * 3 + ["ok"]
 
 
 def test_a_device_that_came_later_is_known_when_the_file_is_written_again(tmp_path: Path) -> None:

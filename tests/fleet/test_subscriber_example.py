@@ -97,3 +97,26 @@ def test_what_a_device_signs_and_is_no_message_ends_the_example_not(
         device.send(Channel.TELEMETRY, sign(payload, device.topic(Channel.TELEMETRY), device.outbox.key))
         eventually(partial(refused, count), "it is refused")
     assert "Traceback" not in output.read_text()
+
+
+def test_a_number_that_takes_minutes_holds_nothing_up_whoever_has_signed_it(
+    device: FleetDevice, output: Path
+) -> None:
+    number = b"\xc2\x5a" + (100_000).to_bytes(4, "big") + b"\xfd" * 100_000
+    fraction = (
+        b"\xc4\x82\x01" + number
+    )  # a decimal fraction of 240,000 digits: cbor2 takes 37 s to multiply it out
+    device.hello()
+    say_until_heard(device, output)
+    for hostile in (
+        fraction,
+        b"\xd2" + fraction,
+        b"\xd2\x84\x40\xa0" + fraction + b"\x40",
+        sign(fraction, device.topic(Channel.TELEMETRY), device.outbox.key),  # a device that was taken over
+        sign(b"\xa1\x61v" + fraction, device.topic(Channel.TELEMETRY), device.outbox.key),
+    ):
+        device.send(Channel.TELEMETRY, hostile)
+    last = device.outbox.next_seq
+    device.send(Channel.TELEMETRY, device.outbox.add(window()))
+    eventually(lambda: f"'seq': {last}," in output.read_text(), "what comes after them is heard")
+    assert output.read_text().count("REFUSED") == 5
