@@ -99,7 +99,7 @@ def main() -> None:
             print(f"| {name} | {_counts(found)} |", flush=True)
             wrong += [outcome for outcome in found if outcome.faults]
         for outcome in wrong:
-            print(f"\n{outcome.what}: {'; '.join(outcome.faults)}")
+            print(f"\n{outcome.what}: {'; '.join(outcome.faults)}", flush=True)
         if "left-out" not in parts:
             sys.exit(bool(wrong))
         print("\n| syncs left out | cases | lost | bricked | untrue |\n|---|---|---|---|---|", flush=True)

@@ -21,6 +21,7 @@ from edge_contracts import cose
 from edge_contracts.digest import Digest
 from edge_contracts.errors import FormatInvalid, FormatTooNew
 from edge_contracts.faults import ValidationError, first_fault
+from edge_contracts.first_look import ready
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.lineup import LineupCounts, ShadowTerms
 from edge_contracts.model import (
@@ -348,6 +349,7 @@ def decode_record(content: bytes) -> Record:
         FormatInvalid: They are not of one.
     """
     try:
+        ready(Record)
         return cast("Record", msgspec.convert(cbor2.loads(content), Record, str_keys=True))
     except msgspec.ValidationError as error:
         raise FormatInvalid(f"record: {error}") from None

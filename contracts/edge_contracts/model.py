@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from edge_contracts.errors import FormatInvalid, FormatTooNew
 from edge_contracts.faults import ValidationError, first_fault
+from edge_contracts.first_look import ready
 
 if TYPE_CHECKING:
     from edge_contracts.fields import Field
@@ -156,6 +157,7 @@ class Frozen(msgspec.Struct, metaclass=_Kind, frozen=True, forbid_unknown_fields
         Raises:
             ValidationError: It does not fit.
         """
+        ready(cls)
         try:
             return msgspec.convert(raw, cls, str_keys=True)
         except msgspec.ValidationError as error:
@@ -171,6 +173,7 @@ class Frozen(msgspec.Struct, metaclass=_Kind, frozen=True, forbid_unknown_fields
     @classmethod
     def model_validate_json(cls, content: bytes | str) -> Self:
         """A value from JSON; raises as `model_validate`."""
+        ready(cls)
         try:
             return msgspec.json.decode(content, type=cls)
         except msgspec.ValidationError as error:
