@@ -8,6 +8,8 @@ number than is known here is believed: it signs what it says.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Connection, bindparam, func, select
 
 from edge_fleet.schema import assignments, devices, meta, releases
@@ -15,12 +17,11 @@ from edge_fleet.store import upsert
 
 LEAP_KEY = "numbers begin above"  # in `meta`: "ASSIGNMENT COUNTER"
 RELEASES = 1000  # more than anybody publishes between two backups
+BELIEVED = 1 << 53  # from here on no device is: one more than a column holds would stop every rollout
 
 _LEAP = select(meta.c.value).where(meta.c.key == LEAP_KEY)
-_SEEN = select(devices.c.state["progress"]["assignment"].as_integer()).where(
-    devices.c.id == bindparam("device_")
-)
-_LAST = select(func.max(assignments.c.number), _SEEN.scalar_subquery(), _LEAP.scalar_subquery()).where(
+_STATE = select(devices.c.state).where(devices.c.id == bindparam("device_"))
+_LAST = select(func.max(assignments.c.number), _STATE.scalar_subquery(), _LEAP.scalar_subquery()).where(
     assignments.c.device == bindparam("device_")
 )
 
@@ -43,8 +44,14 @@ def _leap(value: str | None, place: int) -> int:
 
 def next_assignment(connection: Connection, device: str) -> int:
     """The number of a device's next assignment."""
-    last, seen, above = connection.execute(_LAST, {"device_": device}).one()
-    return max(last or 0, seen or 0, _leap(above, 0)) + 1
+    last, state, above = connection.execute(_LAST, {"device_": device}).one()
+    return max(last or 0, _seen(state), _leap(above, 0)) + 1
+
+
+def _seen(state: dict[str, Any] | None) -> int:
+    """The last number that a device speaks of; 0 for none."""
+    number: int = ((state or {}).get("progress") or {}).get("assignment", 0)
+    return number if number < BELIEVED else 0
 
 
 def next_release(connection: Connection) -> int:

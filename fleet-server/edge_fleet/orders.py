@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from edge_contracts.messages import Progress
 from edge_fleet import assignment
 from edge_fleet.assignment import EVENT_OF, Event, State
-from edge_fleet.numbers import next_assignment
+from edge_fleet.numbers import BELIEVED, next_assignment
 from edge_fleet.rollouts.standing import stand
 from edge_fleet.schema import assignments, rollout_members
 from edge_fleet.standings.due import touch
@@ -164,7 +164,7 @@ def _overtake(connection: Connection, device: str, seen: int, now_ms: int) -> No
     and says nothing, for ever.
     """
     last = newest(connection, device)
-    if last is None or last.number >= seen or State(last.phase) not in assignment.OPEN:
+    if last is None or not last.number < seen < BELIEVED or State(last.phase) not in assignment.OPEN:
         return
     number = next_assignment(connection, device)
     here = (assignments.c.device == device) & (assignments.c.number == last.number)

@@ -65,6 +65,25 @@ def test_the_next_number_is_above_what_the_device_has_seen(store: Store, device:
         assert orders.issue(connection, device.name, None, 1) == 42
 
 
+@pytest.mark.parametrize("stated", [1 << 31, (1 << 32) + 5, numbers.BELIEVED - 1])
+def test_a_number_beyond_32_bits_is_one_like_others(store: Store, device: Device, stated: int) -> None:
+    _says(device, stated, Phase.CONFIRMED)
+    with store.write() as connection:
+        assert orders.issue(connection, device.name, None, 1) == stated + 1
+
+
+@pytest.mark.parametrize("stated", [numbers.BELIEVED, (1 << 63) - 1])
+def test_a_device_that_states_a_number_nobody_gave_out_stops_no_rollout(
+    store: Store, device: Device, stated: int
+) -> None:
+    with store.write() as connection:
+        orders.issue(connection, device.name, None, 1)
+    _says(device, stated, Phase.CONFIRMED)
+    with store.write() as connection:
+        assert _assignments(connection) == [(1, State.PENDING)]
+        assert orders.issue(connection, device.name, None, 2) == 2
+
+
 def test_an_open_assignment_below_what_the_device_has_seen_is_given_again_above_it(
     store: Store, device: Device
 ) -> None:
