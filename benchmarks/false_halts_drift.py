@@ -26,19 +26,11 @@ from edge_contracts.sketch import ALPHA, Baseline, Critical
 from edge_convert.drift import critical
 from edge_fleet.assignment import State
 from edge_fleet.clumping import scatters
-from edge_fleet.evidence import (
-    BundleFacts,
-    DeviceDrift,
-    Exposure,
-    Group,
-    Laid,
-    Member,
-    Reading,
-    StageEvidence,
-    drifts_of,
-)
+from edge_fleet.drifts import DeviceDrift, drifts_of
+from edge_fleet.evidence import BundleFacts, Group, Laid, Member, StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome
 from edge_fleet.gates.verdict import GateLimit
+from edge_fleet.reading import Exposure, Reading
 from edge_fleet.simulation.study import upper_share
 from edge_fleet.sums import Whole
 

@@ -16,63 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_contracts.sketch import (
-    Baseline,
-    Drift,
-    QuantileSketch,
-    ScalarBaseline,
-    compare,
-    merge_quantiles,
-)
+from edge_contracts.sketch import Baseline, Drift
 from edge_fleet.assignment import ANSWERED, FAILED, SETTLED, State
-from edge_fleet.clumping import Scatter, design_effect, scatters
+from edge_fleet.clumping import Scatter
+from edge_fleet.drifts import DeviceDrift, drifts_of_counts
 from edge_fleet.panel import EMPTY, Panel
+from edge_fleet.reading import Exposure, Reading
 from edge_fleet.sums import Numbers, Seen, Sums
-
-DRIFT_SCALARS = 128  # as many as a window carries
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The numbers of one verified window.
-
-    Args:
-        received_s: When the server stored it, Unix seconds.
-        errors, refused: Inferences that failed, and inputs that were not let in.
-        scalars: Counts by bin of the bundle's baseline, by name.
-        merged: How many windows this one is the sum of.
-        noisy: Its counts carry noise for privacy; rates are not judged by it.
-        sure, second, uncertain, labelled, correct: As in `lineup.LineupCounts`.
-        confidence: Counts in bins of equal width over 0 to 1.
-        shadow, compared, agreed: The bundle that ran beside, and how often it answered alike.
-        shadow_ms: Latency of the bundle that ran beside.
-        rss_bytes: Of the agent and the process of its runtime.
-    """
-
-    device: str
-    bundle: str
-    received_s: float
-    inferences: int
-    errors: int = 0
-    refused: int = 0
-    latency_ms: QuantileSketch = field(default_factory=QuantileSketch)
-    scalars: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    golden_total: int = 0
-    golden_agree: int = 0
-    merged: int = 1
-    noisy: bool = False
-    sure: int = 0
-    second: int = 0
-    uncertain: int = 0
-    labelled: int = 0
-    correct: int = 0
-    confidence: tuple[int, ...] = ()
-    shadow: str | None = None
-    compared: int = 0
-    agreed: int = 0
-    shadow_ms: QuantileSketch = field(default_factory=QuantileSketch)
-    rss_bytes: int = 0
-    temperature_c: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,49 +58,6 @@ class BundleFacts:
     profile: str
     baseline: Baseline
     latency_p95_ms: float
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """The sum of some windows."""
-
-    windows: int = 0
-    inferences: int = 0
-    errors: int = 0
-    refused: int = 0
-    latency_ms: QuantileSketch = field(default_factory=QuantileSketch)
-    golden_total: int = 0
-    golden_agree: int = 0
-
-    @property
-    def attempts(self) -> int:
-        """Inferences that were asked for: answered, failed or not let in."""
-        return self.inferences + self.errors + self.refused
-
-
-@dataclass(frozen=True)
-class Weighed(Drift):
-    """A comparison of samples that resemble each other.
-
-    Args:
-        effective: How many independent samples they are worth.
-    """
-
-    effective: float = 0.0
-
-
-@dataclass(frozen=True)
-class DeviceDrift:
-    """One device's live numbers against the baseline of the new bundle.
-
-    Args:
-        drifts: One per monitored number.
-        before: The same under the release before, against its own baseline.
-    """
-
-    device: str
-    drifts: tuple[Drift, ...]
-    before: tuple[Drift, ...]
 
 
 @dataclass(frozen=True)
@@ -219,7 +126,7 @@ class Group:
         if fact is None:
             return ()
         scatter = self.sums.sum("scatter", lambda laid: laid.scatter)
-        return _drifts(fact.baseline, self._live(), "new", self.bundle, scatter)
+        return drifts_of_counts(fact.baseline, self._live(), "new", self.bundle, scatter)
 
     @property
     def control(self) -> tuple[Drift, ...]:
@@ -243,7 +150,7 @@ class Group:
         return tuple(
             drift
             for bundle, fact in sorted(self.facts.items())
-            for drift in _drifts(fact.baseline, live, which, bundle, scatter)
+            for drift in drifts_of_counts(fact.baseline, live, which, bundle, scatter)
         )
 
     def _live(self) -> Numbers:
@@ -343,54 +250,6 @@ class StageEvidence:
         return self.standing.failed
 
 
-def sum_up(readings: Iterable[Reading]) -> Exposure:
-    """The sum of some windows."""
-    kept = list(readings)
-    return Exposure(
-        windows=len(kept),
-        inferences=sum(r.inferences for r in kept),
-        errors=sum(r.errors for r in kept),
-        refused=sum(r.refused for r in kept),
-        latency_ms=merge_quantiles(r.latency_ms for r in kept),
-        golden_total=sum(r.golden_total for r in kept),
-        golden_agree=sum(r.golden_agree for r in kept),
-    )
-
-
-def drifts_of(
-    baseline: Baseline, readings: Iterable[Reading], before: Iterable[Reading] | None = None
-) -> tuple[Drift, ...]:
-    """Compare the pooled counts of some windows with the baseline of the bundle that made them.
-
-    Counts with another number of bins than the baseline are left out: whoever made them does not
-    speak of this baseline, and no evidence is better than wrong evidence.
-
-    Args:
-        before: Windows of the release before: with them samples count for as much as their windows agree.
-    """
-    kept = list(readings)
-    known: Mapping[tuple[str, str, int], Scatter] = {}
-    if before is not None:
-        known = scatters((r.bundle, r.scalars) for r in (*kept, *before))
-    drifts = []
-    for scalar in baseline.scalars[:DRIFT_SCALARS]:
-        bins = len(scalar.counts)
-        rows = [r.scalars[scalar.name] for r in kept if len(r.scalars.get(scalar.name, ())) == bins]
-        if rows:
-            parts = [part for (_, name, size), part in known.items() if (name, size) == (scalar.name, bins)]
-            drifts.append(thinned(scalar, [sum(column) for column in zip(*rows, strict=True)], parts))
-    return tuple(drifts)
-
-
-def thinned(scalar: ScalarBaseline, counts: Sequence[int], scatter: Iterable[Scatter]) -> Weighed:
-    """Compare counts with a baseline; how certain that is, is said of as many samples as they are worth."""
-    found, effect = compare(scalar, counts), design_effect(scatter)
-    worth = found if effect <= 1 else compare(scalar, [round(count / effect) for count in counts])
-    return Weighed(
-        found.name, found.distance, worth.p_value, found.samples, worth.exceeds, found.samples / effect
-    )
-
-
 def _live(laid: Laid) -> Numbers:
     """How often they were told, and counts, of live numbers by whose they are, bundle, name and bins."""
     found: dict[Hashable, Any] = {"windows of others": laid.others.windows}
@@ -400,20 +259,3 @@ def _live(laid: Laid) -> Numbers:
                 key = which, reading.bundle, name, len(counts)
                 found[key] = found.get(key, 0) + np.array((1, *counts))
     return found
-
-
-def _drifts(
-    baseline: Baseline, live: Numbers, which: str, bundle: str, scatter: Numbers | None = None
-) -> tuple[Drift, ...]:
-    """As `drifts_of`, of counts that are summed already."""
-    found = []
-    for scalar in baseline.scalars[:DRIFT_SCALARS]:
-        counts = live.get((which, bundle, scalar.name, len(scalar.counts)))
-        if counts is not None and counts[0]:
-            parts = [
-                part
-                for (whose, _, name, size), part in (scatter or {}).items()
-                if (name, size) == (scalar.name, len(scalar.counts)) and whose in ("new", "earlier")
-            ]
-            found.append(thinned(scalar, [int(count) for count in counts[1:]], parts))
-    return tuple(found)

@@ -13,20 +13,10 @@ from functools import partial
 
 from edge_contracts.sketch import Drift, QuantileSketch
 from edge_fleet.clumping import Scatter, scatters
-from edge_fleet.evidence import (
-    BundleFacts,
-    DeviceDrift,
-    Exposure,
-    Group,
-    Laid,
-    Member,
-    Reading,
-    StageEvidence,
-    Standing,
-    drifts_of,
-    sum_up,
-)
+from edge_fleet.drifts import DeviceDrift, drifts_of
+from edge_fleet.evidence import BundleFacts, Group, Laid, Member, StageEvidence, Standing
 from edge_fleet.panel import DeviceRows, assemble, rows_of
+from edge_fleet.reading import Exposure, Reading, sum_up
 from edge_fleet.sums import Growing
 
 Windows = Mapping[str, Sequence[Reading]]

@@ -6,8 +6,10 @@ import dataclasses
 
 from edge_contracts.sketch import Baseline, QuantileSketch, ScalarBaseline
 from edge_fleet.assignment import State
-from edge_fleet.evidence import BundleFacts, Group, Member, Reading, drifts_of, sum_up
+from edge_fleet.drifts import drifts_of
+from edge_fleet.evidence import BundleFacts, Group, Member
 from edge_fleet.gathering import gather
+from edge_fleet.reading import Reading, sum_up
 
 NEW, OLD, OTHER = "sha256:new", "sha256:old", "sha256:other"
 BASELINE = Baseline(

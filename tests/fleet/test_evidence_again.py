@@ -16,18 +16,12 @@ from sqlalchemy import event
 
 from edge_contracts.sketch import Baseline, QuantileSketch, ScalarBaseline
 from edge_fleet.assignment import State
-from edge_fleet.evidence import (
-    BundleFacts,
-    Group,
-    Laid,
-    Member,
-    Reading,
-    StageEvidence,
-)
+from edge_fleet.evidence import BundleFacts, Group, Laid, Member, StageEvidence
 from edge_fleet.gates import GATES
 from edge_fleet.gates.verdict import GateLimit, Verdict
 from edge_fleet.gathering import Gathering, gather
 from edge_fleet.panel import COUNTED, HISTOGRAMS, Panel
+from edge_fleet.reading import Reading
 from edge_fleet.rollouts.looking import evidence_of, look
 from edge_fleet.rollouts.readings import SeenReadings, load_readings
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edge_contracts.sketch import QuantileSketch, bin_index
-from edge_fleet.evidence import Reading
 from edge_fleet.panel import EMPTY, lay_out
+from edge_fleet.reading import Reading
 
 
 def window(at: float, inferences: int = 10, errors: int = 0, device: str = "a") -> Reading:

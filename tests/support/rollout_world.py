@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from edge_contracts.sketch import Baseline
 from edge_fleet import assignment
 from edge_fleet.assignment import State
-from edge_fleet.evidence import BundleFacts, Member, Reading, StageEvidence
+from edge_fleet.evidence import BundleFacts, Member, StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome
 from edge_fleet.gathering import gather
+from edge_fleet.reading import Reading
 from edge_fleet.rollouts import selector, targets
 from edge_fleet.rollouts.decision import decide, passes
 from edge_fleet.rollouts.engine import Step, View, advance, goes_back, lets_go

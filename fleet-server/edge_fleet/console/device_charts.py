@@ -15,7 +15,8 @@ from edge_contracts.digest import short
 from edge_contracts.sketch import MIN_SAMPLES, Drift, QuantileSketch, ScalarBaseline, compare
 from edge_fleet.console import plots
 from edge_fleet.console.plots import Chart, Mark, Series
-from edge_fleet.evidence import DRIFT_SCALARS, BundleFacts
+from edge_fleet.drifts import DRIFT_SCALARS
+from edge_fleet.evidence import BundleFacts
 from edge_fleet.schema import windows
 from edge_fleet.storage.rollups import DAY_S, HOUR_S, series
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Set
 
 from edge_contracts.sketch import MIN_DISTANCE, Drift
-from edge_fleet.evidence import DeviceDrift, Group, Laid, Weighed
+from edge_fleet.drifts import DeviceDrift, Weighed
+from edge_fleet.evidence import Group, Laid
 from edge_fleet.gates import betting
 from edge_fleet.gates.registry import gate
 from edge_fleet.gates.shares import told_wealth, written

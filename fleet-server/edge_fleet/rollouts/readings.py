@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 
 from edge_contracts.manifest import Manifest
 from edge_contracts.sketch import QuantileSketch
-from edge_fleet.evidence import BundleFacts, Member, Reading
+from edge_fleet.evidence import BundleFacts, Member
 from edge_fleet.gathering import Gathering
+from edge_fleet.reading import Reading
 from edge_fleet.schema import bundles, windows
 
 # How far back windows of the release before are looked at: a day has every hour's light and load.

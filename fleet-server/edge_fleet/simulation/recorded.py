@@ -11,8 +11,8 @@ from sqlalchemy import Connection, select
 
 from edge_contracts.sketch import merge_quantiles
 from edge_fleet.assignment import FAILED, State
-from edge_fleet.evidence import Reading
 from edge_fleet.panel import Floats
+from edge_fleet.reading import Reading
 from edge_fleet.rollouts.readings import reading_of
 from edge_fleet.schema import assignments, bundles, devices, windows
 from edge_fleet.simulation.description import DeviceClass, FleetDescription

@@ -16,8 +16,9 @@ from enum import StrEnum
 import numpy as np
 
 from edge_fleet.assignment import State
-from edge_fleet.evidence import Exposure, Group, Laid, Member, StageEvidence
+from edge_fleet.evidence import Group, Laid, Member, StageEvidence
 from edge_fleet.panel import Floats, Rows
+from edge_fleet.reading import Exposure
 from edge_fleet.rollouts.decision import Decision, decide
 from edge_fleet.rollouts.parts import PREPARED, Part
 from edge_fleet.rollouts.phases import Event, Phase, Position, step

@@ -11,8 +11,8 @@ from enum import StrEnum
 
 from edge_contracts.sketch import Drift
 from edge_fleet.assignment import FAILED, State
-from edge_fleet.evidence import Exposure
 from edge_fleet.gates import FALSE_ALARM, binomial_tail
+from edge_fleet.reading import Exposure
 
 SILENT_AFTER_S = 300.0
 ERROR_SHARE = 0.02  # what a rollout's own gate allows by default

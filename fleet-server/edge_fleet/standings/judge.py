@@ -10,8 +10,10 @@ from sqlalchemy import Connection, Row, func, select
 
 from edge_contracts.sketch import Drift
 from edge_fleet.assignment import WITHDRAWN, State
-from edge_fleet.evidence import BundleFacts, Exposure, Reading, drifts_of, sum_up
+from edge_fleet.drifts import drifts_of
+from edge_fleet.evidence import BundleFacts
 from edge_fleet.lineage.withdrawn import told
+from edge_fleet.reading import Exposure, Reading, sum_up
 from edge_fleet.rollouts.readings import load_facts, reading_of
 from edge_fleet.schema import assignments, devices, windows
 from edge_fleet.standings.condition import ORDER, SILENT_AFTER_S, Condition, Health, condition

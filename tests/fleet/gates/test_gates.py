@@ -10,9 +10,10 @@ import pytest
 
 from edge_contracts.sketch import Baseline, QuantileSketch, ScalarBaseline, bin_index
 from edge_fleet.assignment import State
-from edge_fleet.evidence import BundleFacts, Member, Reading, StageEvidence
+from edge_fleet.evidence import BundleFacts, Member, StageEvidence
 from edge_fleet.gates import GATES, Budget, GateLimit, Outcome, Verdict, binomial_tail
 from edge_fleet.gathering import gather
+from edge_fleet.reading import Reading
 
 NEW, OLD = "sha256:new", "sha256:old"
 BASELINE = Baseline(

@@ -11,9 +11,10 @@ import pytest
 from edge_contracts.lineup import CONFIDENCE_BINS
 from edge_contracts.sketch import Baseline
 from edge_fleet.assignment import State
-from edge_fleet.evidence import BundleFacts, Member, Reading, StageEvidence
+from edge_fleet.evidence import BundleFacts, Member, StageEvidence
 from edge_fleet.gates import GATES, Budget, GateLimit, Outcome, Verdict
 from edge_fleet.gathering import gather
+from edge_fleet.reading import Reading
 
 NEW, OLD = "sha256:new", "sha256:old"
 FACTS = {digest: BundleFacts(digest, "arm-cpu", Baseline(samples=0), 50.0) for digest in (NEW, OLD)}

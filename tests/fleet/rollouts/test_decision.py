@@ -9,8 +9,9 @@ import pytest
 
 from edge_contracts.sketch import Baseline
 from edge_fleet.assignment import State
-from edge_fleet.evidence import BundleFacts, Member, Reading, StageEvidence
+from edge_fleet.evidence import BundleFacts, Member, StageEvidence
 from edge_fleet.gathering import gather
+from edge_fleet.reading import Reading
 from edge_fleet.rollouts.decision import decide, decide_return
 from edge_fleet.rollouts.phases import Event, Phase, Position
 from edge_fleet.rollouts.plan import RolloutPlan, parse_plan

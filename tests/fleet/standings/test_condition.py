@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_contracts.sketch import Drift, QuantileSketch
 from edge_fleet.assignment import State
-from edge_fleet.evidence import Exposure
+from edge_fleet.reading import Exposure
 from edge_fleet.standings.condition import SILENT_AFTER_S, Health, condition
 
 NOW = 1_000_000.0
