@@ -42,7 +42,7 @@ def refusal(
         reaches: Devices that the last stage reaches in all.
         fleet: Devices that are enrolled.
     """
-    if above_percent is None or fleet == 0 or 100 * reaches <= above_percent * fleet:
+    if above_percent is None or 100 * reaches <= above_percent * fleet:
         return ""
     if any(approver != maker for approver in approvers):
         return ""

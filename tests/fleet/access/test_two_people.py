@@ -85,6 +85,8 @@ def test_a_rollout_to_many_begins_when_somebody_else_has_approved_it(
     approved = people["approver"].post(f"{path}/approve", json={"why": "seen"})
     assert approved.status_code == 200
     assert [a["actor"] for a in approved.json()["approvals"]] == ["approver"]
+    again = people["approver"].post(f"{path}/approve", json={"why": "seen twice"})
+    assert again.json()["approvals"] == approved.json()["approvals"], "one person is one, however often"
     assert people["operator"].post(f"{path}/start").status_code == 200
     assert people["admin"].post(f"{path}/approve").status_code == 409, "it has begun"
     log = [row for row in fleet.admin.get("/api/v1/audit").json() if row["subject"] == rollout]
