@@ -33,6 +33,7 @@ from edge_contracts.sketch import QuantileSketch
 from edge_fleet import schema
 from edge_fleet.orders import NEXT_CHANGE
 from edge_fleet.rollouts.conductor import Conductor
+from edge_fleet.rollouts.counting import recount
 from edge_fleet.rollouts.decision import decide
 from edge_fleet.rollouts.looking import evidence_of, look
 from edge_fleet.rollouts.readings import SeenReadings
@@ -158,6 +159,7 @@ def furnish(fleet: Fleet, devices: int) -> str:
             ("rollout", "device", "stage", "bundle", "previous", "number"),
             [(rollout, name, 0, digest("2"), digest("1"), 1) for name in names],
         )
+        recount(connection)
         connection.execute(
             update(schema.assignments).where(schema.assignments.c.device == "first").values(phase="confirmed")
         )

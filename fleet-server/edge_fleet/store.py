@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 from sqlalchemy import Connection, Engine, Table, create_engine, event, text
@@ -29,6 +30,8 @@ _TAKE_TURN = text(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
 # libpq's: a server that is cut off without a word is given up, and found again, in seconds
 _POSTGRES_NETWORK = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 15_000}
 BUSY_TIMEOUT_MS = 10_000  # only another program (a backup, a shell) can make us wait
+# by transaction that writes: what is still to be done in it
+_at_end: WeakKeyDictionary[Connection, list[Callable[[Connection], None]]] = WeakKeyDictionary()
 
 
 class Store:
@@ -55,6 +58,8 @@ class Store:
             if self._take_turn is not None:
                 connection.execute(self._take_turn)
             yield connection
+            for work in _at_end.pop(connection, ()):
+                work(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -102,6 +107,11 @@ def opened(url: str) -> Iterator[Engine]:
         ) from None
     finally:
         engine.dispose()
+
+
+def at_end(connection: Connection, work: Callable[[Connection], None]) -> None:
+    """Have something done in a `Store.write` before it is committed; not when it is undone."""
+    _at_end.setdefault(connection, []).append(work)
 
 
 def insert_new(

@@ -14,6 +14,8 @@ from edge_contracts.sketch import bin_index
 from edge_fleet import schema
 from edge_fleet.audit import record
 from edge_fleet.migrations.versions.r0022_rollouts_are_counted import _STANDING
+from edge_fleet.migrations.versions.r0025_kinds_of_devices_are_counted import _STATE
+from edge_fleet.rollouts.counting import recount
 from edge_fleet.storage.bulk import insert_many
 from edge_fleet.storage.rollups import roll_up
 from edge_fleet.store import Store, upsert
@@ -232,6 +234,8 @@ def roll_out(store: Store, devices: int, now_ms: int) -> None:
         _reach(store, rollout, version, round(reach * devices), 2 + 2 * number, began, stage, phase)
     with store.write() as connection:
         connection.execute(text(_STANDING))
+        connection.execute(text(_STATE))
+        recount(connection)
 
 
 def furnish(store: Store, devices: int, now_ms: int) -> None:

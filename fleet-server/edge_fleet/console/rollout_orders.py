@@ -151,7 +151,7 @@ def _device(
         found = rows.load(connection, rollout)
         require_device(connection, device)
         reached = load_members(connection, rollout, [device])
-        _, told = progress.page(connection, rollout, progress.Wanted(device=device), 0, 1)
+        told = progress.page(connection, rollout, progress.Wanted(device=device), 0, 1).rows
         left_out = skipped(connection, rollout).get(device, "")
     phase = found.position.phase
     possible = offered(phase, reached[0] if reached else None, bool(left_out))

@@ -130,7 +130,7 @@ def shown(
     with services.store.read() as connection:
         found = rows.load(connection, rollout)
         values = overview(connection, found, now_ms)
-        total, members = progress.page(connection, rollout, wanted, offset(page), PAGE)
+        found_devices = progress.page(connection, rollout, wanted, offset(page), PAGE)
         steps, history = _history(connection, rollout, found.plan.first_part, None if all_history else RECENT)
     fields = {
         "q": wanted.text,
@@ -146,8 +146,9 @@ def shown(
         rollout=found,
         **values,
         plan=described(found.plan),
-        members=members,
-        paged=Paged(page, total, fields),
+        members=found_devices.rows,
+        more=found_devices.more,
+        paged=Paged(page, found_devices.total, fields),
         fields=fields,
         standings=list(Standing),
         history=history,
@@ -170,7 +171,7 @@ def overview(connection: Connection, found: Rollout, now_ms: int) -> dict[str, A
         "grave": GRAVE,
         "approvals": asked(connection, found, now_ms) if phase is Phase.DRAFT else (),
         "targets": _draft(connection, found, now_ms) if phase is Phase.DRAFT else None,
-        "part": _part(connection, found),
+        "part": _part(found, counts),
         "safety": safety,
         "ended": phase in ENDED,
         "undone": phase in RETURNING or phase is Phase.ROLLED_BACK,
@@ -214,13 +215,13 @@ def _stages(connection: Connection, found: Rollout, counts: Counts) -> list[dict
     return stages
 
 
-def _part(connection: Connection, found: Rollout) -> part_words.Progress | None:
+def _part(found: Rollout, counts: Counts) -> part_words.Progress | None:
     """How far the current stage is with its part; None for stages of one part, and when it is over."""
     position = found.position
     first = found.plan.first_part
     if first is Part.SWITCH or position.stage < 0 or position.phase in ENDED | RETURNING:
         return None
-    states = progress.states(connection, found.id, position.stage)
+    states = counts.states(position.stage)
     return part_words.tell(first, position.part, position.phase, found.plan.quorum, states)
 
 

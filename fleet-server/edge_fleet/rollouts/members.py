@@ -10,8 +10,10 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 from edge_fleet import orders
 from edge_fleet.assignment import State
 from edge_fleet.evidence import Member
+from edge_fleet.rollouts.counting import Kind, moved
 from edge_fleet.rollouts.parts import part_of
 from edge_fleet.rollouts.reached import Left, Reached
+from edge_fleet.rollouts.standing import Standing
 from edge_fleet.schema import assignments, devices, rollout_members, rollout_skips
 from edge_fleet.store import upsert
 
@@ -38,6 +40,7 @@ def add(
             number=number,
         )
     )
+    moved(connection, None, Kind(rollout, stage, Standing.ON_ITS_WAY, State.PENDING, previous is not None))
 
 
 def change(connection: Connection, rollout: str, device: str, **values: Any) -> None:

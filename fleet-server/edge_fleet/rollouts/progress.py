@@ -1,6 +1,7 @@
 """The devices of rollouts, counted and a page at a time by the database: there may be 100,000 of them.
 
-How each stands is kept beside it (`standing.py`), so counts and pages are read from one index.
+How each stands is kept beside it (`standing.py`), and how many stand how as well (`counting.py`): a page asks
+for as many rows as it shows, and only a text is looked for in all of them.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, tuple_, union_all
+from sqlalchemy import Connection, Select, and_, select, tuple_
 
 from edge_fleet.assignment import State
+from edge_fleet.rollouts import counting
 from edge_fleet.rollouts.phases import RETURNING
 from edge_fleet.rollouts.standing import GONE, Standing
-from edge_fleet.schema import assignments, bundles, devices, rollout_members, rollout_steps
+from edge_fleet.schema import HAS_SAID, IS_BACK, assignments, bundles, devices, rollout_members, rollout_steps
 
-PORTION = 500  # below every SQLite's limit of variables
 FEW = 5  # devices that are not back, named
+FOUND = 10_000  # how many devices that have a text are told apart; beyond, it is "more than"
+Place = tuple[int, str]  # of a device in a rollout's table: stage and name
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Counts:
-    """How the devices of one rollout stand.
+    """How the devices of one rollout stand; revoked ones are not counted.
 
     Args:
         stages: By index of the stage.
+        kinds: The same in full.
     """
 
     stages: Mapping[int, Counter[Standing]] = field(default_factory=dict)
+    kinds: Mapping[counting.Kind, int] = field(default_factory=dict)
 
     @property
     def total(self) -> Counter[Standing]:
@@ -56,6 +61,32 @@ class Counts:
     def reached(self) -> int:
         """Devices in all."""
         return self.total.total()
+
+    def states(self, stage: int | None = None) -> Counter[State]:
+        """How many devices stand where with the assignment that brings the release.
+
+        Args:
+            stage: Of this one, and without those that an operator left out; None for all of all stages.
+        """
+        found: Counter[State] = Counter()
+        for kind, number in self.kinds.items():
+            if stage is None or (kind.stage == stage and kind.standing != Standing.LEFT_OUT):
+                found[State(kind.state)] += number
+        return found
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some devices of a rollout.
+
+    Args:
+        total: How many fit, at most FOUND of those that have a text.
+        more: Whether there are more than that.
+    """
+
+    total: int
+    rows: list[dict[str, Any]]
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,51 +112,45 @@ class WayBack:
 
 
 _own, _forth, _back = rollout_members.c, assignments.alias("forth"), assignments.alias("back")
+_HERE = _own.standing != GONE
+_RETURNS = _own.back.is_not(None) & _own.previous.is_not(None)
 
 
 def count(connection: Connection, rollouts: Iterable[str]) -> dict[str, Counts]:
-    """How the devices of these rollouts stand; revoked ones are not counted."""
+    """How the devices of these rollouts stand."""
     ids = list(rollouts)
-    found: dict[str, dict[int, Counter[Standing]]] = {rollout: {} for rollout in ids}
-    for start in range(0, len(ids), PORTION):
-        rows = connection.execute(
-            select(_own.rollout, _own.stage, _own.standing, func.count().label("devices"))
-            .where(_own.rollout.in_(ids[start : start + PORTION]), _own.standing != GONE)
-            .group_by(_own.rollout, _own.stage, _own.standing)
-        )
-        for row in rows:
-            found[row.rollout].setdefault(row.stage, Counter())[Standing(row.standing)] += row.devices
-    return {rollout: Counts(stages) for rollout, stages in found.items()}
+    stages: dict[str, dict[int, Counter[Standing]]] = {rollout: {} for rollout in ids}
+    kinds: dict[str, dict[counting.Kind, int]] = {rollout: {} for rollout in ids}
+    for kind, number in counting.counted(connection, ids).items():
+        if kind.standing != GONE:
+            kinds[kind.rollout][kind] = number
+            stages[kind.rollout].setdefault(kind.stage, Counter())[Standing(kind.standing)] += number
+    return {rollout: Counts(stages[rollout], kinds[rollout]) for rollout in ids}
 
 
-def states(connection: Connection, rollout: str, stage: int) -> Counter[State]:
-    """How many devices of a stage stand where with what they were given last; not those left out."""
-    rows = connection.execute(
-        select(_forth.c.phase, func.count().label("devices"))
-        .select_from(
-            rollout_members.join(_forth, and_(_forth.c.device == _own.device, _forth.c.number == _own.number))
-        )
-        .where(
-            _own.rollout == rollout,
-            _own.stage == stage,
-            _own.left_as.is_(None),
-            _own.standing != GONE,
-        )
-        .group_by(_forth.c.phase)
-    )
-    return Counter({State(row.phase): row.devices for row in rows})
-
-
-def page(
-    connection: Connection, rollout: str, wanted: Wanted, offset: int, most: int
-) -> tuple[int, list[dict[str, Any]]]:
+def page(connection: Connection, rollout: str, wanted: Wanted, offset: int, most: int) -> Page:
     """How many devices fit, and some of them, by stage and name."""
-    fitting = select(_own.device).where(_own.rollout == rollout, _own.standing != GONE)
-    fitting = _narrowed(fitting, rollout, wanted)
-    total = connection.execute(select(func.count()).select_from(fitting.subquery())).scalar_one()
-    # first which devices, by the index alone; then what else is shown of those few
-    ordered = fitting.order_by(_own.stage, _own.device).offset(offset).limit(most)
-    names = list(connection.execute(ordered).scalars())
+    more = False
+    if wanted.device:
+        places: list[Place] = _places(connection, _narrowed(rollout, wanted), most)
+        total = len(places)
+        places = places[offset:]
+    elif wanted.text:
+        places = _with_text(connection, rollout, wanted)
+        total, more = min(len(places), FOUND), len(places) > FOUND
+        places = places[:total][offset : offset + most]
+    else:
+        total = sum(
+            number
+            for kind, number in count(connection, [rollout])[rollout].kinds.items()
+            if wanted.stage in (None, kind.stage) and wanted.standing in (None, kind.standing)
+        )
+        places = _far(connection, _narrowed(rollout, wanted), total, offset, most)
+    return Page(total, rows_of(connection, rollout, [name for _, name in places]), more)
+
+
+def rows_of(connection: Connection, rollout: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What is shown of a few devices, by stage and name."""
     rows = connection.execute(
         select(
             rollout_members,
@@ -148,7 +173,7 @@ def page(
         .where(_own.rollout == rollout, _own.device.in_(names))
         .order_by(_own.stage, _own.device)
     )
-    return total, [{**row, "standing": Standing(row["standing"])} for row in rows.mappings()]
+    return [{**row, "standing": Standing(row["standing"])} for row in rows.mappings()]
 
 
 def way_back(connection: Connection, rollout: str) -> WayBack | None:
@@ -162,60 +187,96 @@ def way_back(connection: Connection, rollout: str) -> WayBack | None:
     ).first()
     if begun is None:
         return None
-    goes = (
-        _own.rollout == rollout,
-        _own.standing != GONE,
-        _own.back.is_not(None),
-        _own.previous.is_not(None),
+    kinds = count(connection, [rollout])[rollout].kinds
+    returns: Counter[str] = Counter()
+    for kind, number in kinds.items():
+        if kind.returns:
+            returns[kind.standing] += number
+    # of one that an operator took out the word says that, and not whether it is back: its order does
+    out = select(_back.c.changed_ms, _back.c.phase, _own.device).join(
+        rollout_members, and_(_back.c.device == _own.device, _back.c.number == _own.back)
     )
-    seconds = _seconds(connection, goes, begun.at_ms)
-    late = select(_own.device, _back.c.phase).join(
-        _back, and_(_back.c.device == _own.device, _back.c.number == _own.back)
-    )
-    late = late.where(*goes, _own.standing != Standing.BACK, _back.c.phase != State.CONFIRMED)
-    not_back = connection.execute(select(func.count()).select_from(late.subquery())).scalar_one()
-    few = connection.execute(late.order_by(_own.device).limit(FEW)).all()
-    return WayBack(begun.at_ms, begun.why, *seconds, not_back, tuple((row.device, row.phase) for row in few))
+    out = out.where(_own.rollout == rollout, _own.standing == Standing.LEFT_OUT, _RETURNS)
+    taken = connection.execute(out).all() if returns[Standing.LEFT_OUT] else []
+    back_ms = sorted(row.changed_ms for row in taken if row.phase == State.CONFIRMED)
+    late = [row.device for row in taken if row.phase != State.CONFIRMED]
+    for word in (Standing.NOT_BACK, Standing.GOING_BACK):
+        of_it = _narrowed(rollout, Wanted(standing=word)).where(_RETURNS)
+        late += [name for _, name in _places(connection, of_it, FEW)] if returns[word] else []
+    told = {row["device"]: row["back_phase"] for row in rows_of(connection, rollout, sorted(late)[:FEW])}
+    seconds = _seconds(connection, rollout, returns[Standing.BACK], back_ms, begun.at_ms)
+    not_back = returns[Standing.NOT_BACK] + returns[Standing.GOING_BACK] + len(taken) - len(back_ms)
+    return WayBack(begun.at_ms, begun.why, *seconds, not_back, tuple(sorted(told.items())))
 
 
 def _seconds(
-    connection: Connection, goes: Sequence[ColumnElement[bool]], began_ms: int
+    connection: Connection, rollout: str, standing: int, taken_ms: Sequence[int], began_ms: int
 ) -> tuple[int, float | None, float | None, float | None]:
-    """How many devices are back, and after how long half, 95 % and all of them were."""
-    # of one that an operator took out the word says that, and not whether it is back: its order does
-    out = select(_back.c.changed_ms.label("at_ms")).join(
-        rollout_members, and_(_back.c.device == _own.device, _back.c.number == _own.back)
-    )
-    back = union_all(
-        select(_own.standing_ms.label("at_ms")).where(*goes, _own.standing == Standing.BACK),
-        out.where(*goes, _own.standing == Standing.LEFT_OUT, _back.c.phase == State.CONFIRMED),
-    ).subquery()
-    total = connection.execute(select(func.count()).select_from(back)).scalar_one()
+    """How many devices are back, and after how long half, 95 % and all of them were.
+
+    Args:
+        standing: How many have the word for it; the index is counted off, from its nearer end.
+        taken_ms: When others were that an operator took out, in order.
+    """
+    total = standing + len(taken_ms)
     if not total:
         return 0, None, None, None
-    place = func.row_number().over(order_by=back.c.at_ms).label("place")
-    ranked = select(back.c.at_ms, place).subquery()
+
     middle, p95 = ((total + 1) // 2, total // 2 + 1), -(-95 * total // 100)
-    rows = connection.execute(select(ranked).where(ranked.c.place.in_((*middle, p95, total))))
-    after = {row.place: max(0.0, (row.at_ms - began_ms) / 1000) for row in rows}
+    at_ms = {place: _nth(connection, rollout, place, standing, taken_ms) for place in {*middle, p95, total}}
+    after = {place: max(0.0, (ms - began_ms) / 1000) for place, ms in at_ms.items()}
     return total, (after[middle[0]] + after[middle[1]]) / 2, after[p95], after[total]
 
 
-def _narrowed(query: Select[Any], rollout: str, wanted: Wanted) -> Select[Any]:
-    if wanted.text:
-        said = _forth.c.code.icontains(wanted.text, autoescape=True)
-        said |= _forth.c.detail.icontains(wanted.text, autoescape=True)
-        told = select(_forth.c.device, _forth.c.number).where(_forth.c.rollout == rollout, said)
-        query = query.where(
-            or_(
-                _own.device.icontains(wanted.text, autoescape=True),
-                tuple_(_own.device, _own.number).in_(told),
-            )
-        )
+def _nth(connection: Connection, rollout: str, place: int, standing: int, taken_ms: Sequence[int]) -> int:
+    """When the place-th device was back, from 1; only so many rows are read as others may lie between."""
+    low, high = max(1, place - len(taken_ms)), min(standing, place)
+    if high < low:
+        return taken_ms[place - standing - 1]
+    forward = low <= standing - high
+    order = _own.standing_ms if forward else _own.standing_ms.desc()
+    query = select(_own.standing_ms).where(_own.rollout == rollout, IS_BACK).order_by(order)
+    some = connection.execute(query.offset(low - 1 if forward else standing - high).limit(high - low + 1))
+    between: list[int] = sorted([*some.scalars(), *taken_ms])
+    return between[place - low]
+
+
+def _with_text(connection: Connection, rollout: str, wanted: Wanted) -> list[Place]:
+    """The first of those whose name or last word has a text, one more than are told apart."""
+    code, detail = (
+        column.icontains(wanted.text, autoescape=True)
+        for column in (assignments.c.code, assignments.c.detail)
+    )
+    said = select(assignments.c.device, assignments.c.number)
+    said = said.where(assignments.c.rollout == rollout, HAS_SAID, code | detail)
+    narrowed = _narrowed(rollout, wanted)
+    named = narrowed.where(_own.device.icontains(wanted.text, autoescape=True))
+    told = narrowed.where(tuple_(_own.device, _own.number).in_(said))
+    both = (_places(connection, query, FOUND + 1) for query in (named, told))
+    return sorted(set().union(*both))[: FOUND + 1]
+
+
+def _places(connection: Connection, query: Select[Any], most: int, offset: int = 0) -> list[Place]:
+    rows = connection.execute(query.order_by(_own.stage, _own.device).offset(offset).limit(most))
+    return [(row.stage, row.device) for row in rows]
+
+
+def _far(connection: Connection, query: Select[Any], total: int, offset: int, most: int) -> list[Place]:
+    """Places of a table of which it is known how long it is: counted off from the nearer end."""
+    if offset <= total // 2:
+        return _places(connection, query, most, offset)
+    behind = max(0, total - offset - most)
+    last = query.order_by(_own.stage.desc(), _own.device.desc())
+    rows = connection.execute(last.offset(behind).limit(max(0, total - offset - behind)))
+    return [(row.stage, row.device) for row in rows][::-1]
+
+
+def _narrowed(rollout: str, wanted: Wanted) -> Select[Any]:
+    """Places by an index, without a look at the text."""
+    query = select(_own.stage, _own.device).where(_own.rollout == rollout)
+    query = query.where(_HERE if wanted.standing is None else _own.standing == wanted.standing)
     if wanted.device:
         query = query.where(_own.device == wanted.device)
     if wanted.stage is not None:
         query = query.where(_own.stage == wanted.stage)
-    if wanted.standing is not None:
-        query = query.where(_own.standing == wanted.standing)
     return query

@@ -1,4 +1,4 @@
-"""How each device of a rollout stands, in one word: kept beside it, so that 100,000 are counted by an index.
+"""How each device of a rollout stands, in one word: kept beside it, and counted (`counting.py`).
 
 The word follows from the assignments of a device, from what an operator ordered and from its revocation.
 Whoever changes one of these says so in the same transaction (`stand`); nothing else writes it.
@@ -11,6 +11,7 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, update
 
 from edge_fleet.assignment import FAILED, SETTLED, State
+from edge_fleet.rollouts.counting import Kind, moved
 from edge_fleet.schema import assignments, devices, rollout_members
 
 
@@ -44,7 +45,16 @@ _WORD: ColumnElement[str] = case(
 _SINCE = case((_own.back.is_(None), _forth.c.changed_ms), else_=_back.c.changed_ms)
 # built once: they are run for most words of a device
 _NOW = (
-    select(_own.rollout, _WORD.label("word"), _SINCE.label("since_ms"))
+    select(
+        _own.rollout,
+        _own.stage,
+        _own.standing,
+        _own.state,
+        _own.previous.is_not(None).label("returns"),
+        _WORD.label("word"),
+        _SINCE.label("since_ms"),
+        _forth.c.phase,
+    )
     .select_from(
         rollout_members.join(devices, devices.c.id == _own.device)
         .join(_forth, and_(_forth.c.device == _own.device, _forth.c.number == _own.number))
@@ -52,13 +62,13 @@ _NOW = (
     )
     .where(
         _own.device == bindparam("device_"),
-        (_own.standing != _WORD) | (_own.standing_ms != _SINCE),
+        (_own.standing != _WORD) | (_own.standing_ms != _SINCE) | (_own.state != _forth.c.phase),
     )
 )
 _SET = (
     update(rollout_members)
     .where(_own.rollout == bindparam("rollout_"), _own.device == bindparam("device_"))
-    .values(standing=bindparam("word"), standing_ms=bindparam("since_ms"))
+    .values(standing=bindparam("word"), standing_ms=bindparam("since_ms"), state=bindparam("phase"))
 )
 
 
@@ -66,5 +76,7 @@ def stand(connection: Connection, device: str) -> None:
     """Note how a device stands now, in each rollout that has reached it."""
     changed = connection.execute(_NOW, {"device_": device}).all()
     for row in changed:
-        told = {"word": row.word, "since_ms": row.since_ms}
+        told = {"word": row.word, "since_ms": row.since_ms, "phase": row.phase}
         connection.execute(_SET, {"rollout_": row.rollout, "device_": device, **told})
+        was = Kind(row.rollout, row.stage, row.standing, row.state, bool(row.returns))
+        moved(connection, was, was._replace(standing=row.word, state=row.phase))

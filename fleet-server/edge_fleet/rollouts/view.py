@@ -12,6 +12,7 @@ from edge_fleet.rollouts import part_words
 from edge_fleet.rollouts.candidates import load_targets
 from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.phases import ENDED, RETURNING, Event
+from edge_fleet.rollouts.progress import Counts, count
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
 from edge_fleet.rollouts.safety import as_json, time_to_safe
@@ -23,12 +24,13 @@ SHOWN_STEPS = 200
 
 def listed(connection: Connection) -> list[dict[str, Any]]:
     """Every rollout in short, newest first."""
-    return [summary(connection, rollout) for rollout in reversed(load_all(connection))]
+    found = load_all(connection)
+    counts = count(connection, [rollout.id for rollout in found])
+    return [summary(rollout, counts[rollout.id]) for rollout in reversed(found)]
 
 
-def summary(connection: Connection, rollout: Rollout) -> dict[str, Any]:
+def summary(rollout: Rollout, counts: Counts) -> dict[str, Any]:
     """One rollout in short."""
-    members = load_members(connection, rollout.id)
     return {
         "id": rollout.id,
         "release": rollout.plan.release,
@@ -37,8 +39,8 @@ def summary(connection: Connection, rollout: Rollout) -> dict[str, Any]:
         "stage": rollout.position.stage,
         "part": rollout.position.part,
         "stages": [str(stage) for stage in rollout.plan.stages],
-        "reached": len(members),
-        "states": _states(members),
+        "reached": counts.reached,
+        "states": {state: number for state, number in counts.states().items() if number},
         "why": rollout.why,
         "since_ms": round(rollout.position.since_s * 1000),
         "started_ms": rollout.started_ms,
@@ -76,7 +78,7 @@ def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any
     parts = part_words.of_steps(rollout.plan.first_part, (Event(row.event) for row in history))
     here = _part(rollout, members)
     return {
-        **summary(connection, rollout),
+        **summary(rollout, count(connection, [rollout.id])[rollout.id]),
         "plan": rollout.plan.model_dump(mode="json"),
         "stages": [
             {
@@ -138,10 +140,3 @@ def _member(row: Reached, profiles: dict[str, str]) -> dict[str, Any]:
         "assigned_ms": round(member.assigned_s * 1000),
         "last_seen_ms": row.last_seen_ms,
     }
-
-
-def _states(members: list[Reached]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in members:
-        counts[row.member.state] = counts.get(row.member.state, 0) + 1
-    return counts

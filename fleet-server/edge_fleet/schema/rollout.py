@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    text,
+)
 
 from edge_fleet.schema.base import ROW_ID, metadata
+
+# What indexes of a few rows are limited to; a question has these words in it, or they do not serve it.
+HAS_SAID = text("(code <> '' OR detail <> '')")  # an assignment of which its device had something to say
+IS_BACK = text("standing = 'back' AND previous IS NOT NULL")  # a device that came back to what it had
 
 # What a device should run. Its newest number is the one that counts; the phase is written by
 # `assignment.py` from what the device says.
@@ -28,6 +44,7 @@ assignments = Table(
     Column("change", BigInteger, nullable=False, server_default="0"),
     Index("assignments_by_rollout", "rollout", "stage"),
     Index("assignments_by_change", "change"),
+    Index("assignments_that_said", "rollout", "device", sqlite_where=HAS_SAID, postgresql_where=HAS_SAID),
 )
 
 rollouts = Table(
@@ -64,8 +81,30 @@ rollout_members = Table(
     # since revision 0022: how the device stands and since when, from its assignments: rollouts/standing.py
     Column("standing", String(16), nullable=False, server_default="on-its-way"),
     Column("standing_ms", BigInteger, nullable=False, server_default="0"),
+    # since revision 0025: assignment.State of `number`
+    Column("state", String(16), nullable=False, server_default="pending"),
     Index("rollout_members_by_device", "device"),
     Index("rollout_members_by_stage", "rollout", "stage", "device", "standing"),
+    Index("rollout_members_by_standing", "rollout", "standing", "stage", "device"),
+    Index(
+        "rollout_members_back",
+        "rollout",
+        "standing_ms",
+        sqlite_where=IS_BACK,
+        postgresql_where=IS_BACK,
+    ),
+)
+
+# How many devices of a rollout are alike in these; written by `rollouts/counting.py` alone.
+rollout_counts = Table(
+    "rollout_counts",
+    metadata,
+    Column("rollout", String(64), ForeignKey("rollouts.id"), primary_key=True),
+    Column("stage", Integer, primary_key=True, autoincrement=False),
+    Column("standing", String(16), primary_key=True),
+    Column("state", String(16), primary_key=True),
+    Column("returns", Boolean, primary_key=True),  # whether `previous` is there
+    Column("devices", BigInteger, nullable=False),
 )
 
 # Devices that an operator left out of a rollout, reached or not.

@@ -8,14 +8,16 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from rollout_fleet import Fleet
-from sqlalchemy import select, text, update
+from rollout_fleet import Fleet, Killed
+from sqlalchemy import delete, event, func, select, text, update
 
 from edge_contracts.messages import Phase as Told
-from edge_fleet import schema
+from edge_contracts.messages import Progress
+from edge_fleet import orders, schema
 from edge_fleet.assignment import FAILED, SETTLED, State, TransitionInvalid
 from edge_fleet.errors import Conflict
-from edge_fleet.rollouts import progress
+from edge_fleet.rollouts import counting, listing, progress, view
+from edge_fleet.rollouts.counting import Kind
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.safety import time_to_safe
@@ -50,13 +52,20 @@ def word(row: Reached) -> Standing:
 
 def see_that_it_is_kept(fleet: Fleet, rollout: str) -> Counter[Standing]:
     reached = fleet.members(rollout)
+    own = schema.rollout_members.c
+    kind = (own.rollout, own.stage, own.standing, own.state, own.previous.is_not(None))
     with fleet.store.read() as connection:
+        every = connection.execute(select(*kind, func.count()).group_by(*kind))
+        assert counting.counted(connection, [rollout]) == {Kind(*row[:5]): row[5] for row in every}
         counts = progress.count(connection, [rollout])[rollout]
-        total, page = progress.page(connection, rollout, progress.Wanted(), 0, 100)
+        page = progress.page(connection, rollout, progress.Wanted(), 0, 100)
         back = progress.way_back(connection, rollout)
         safe = time_to_safe(connection, rollout, list(reached.values()))
-    assert {one["device"]: one["standing"] for one in page} == {d: word(row) for d, row in reached.items()}
-    assert total == counts.reached == len(reached)
+    assert {one["device"]: one["standing"] for one in page.rows} == {
+        d: word(row) for d, row in reached.items()
+    }
+    assert page.total == counts.reached == len(reached)
+    assert counts.states() == Counter(row.member.state for row in reached.values())
     assert counts.total == Counter(word(row) for row in reached.values())
     assert (back is None) == (safe is None)
     if back is not None and safe is not None:
@@ -100,15 +109,76 @@ def test_whatever_happens_the_words_are_those_of_the_assignments(fleet: Fleet, s
     assert len(seen) >= 4, seen
 
 
+def test_a_table_is_the_same_read_from_either_end(fleet: Fleet) -> None:
+    rollout = fleet.begin("2", "5", "100%", on_failure="hold")
+    for device in fleet.members(rollout):
+        fleet.say(device)
+        fleet.report(device, fleet.members(rollout)[device].member.bundle)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    with fleet.store.read() as connection:
+        whole = progress.page(connection, rollout, progress.Wanted(), 0, 100)
+        assert len({one["stage"] for one in whole.rows}) == 2 and whole.total == len(NAMES)
+        for size in (1, 5, 7):
+            parts = [
+                progress.page(connection, rollout, progress.Wanted(), at, size).rows
+                for at in range(0, len(NAMES), size)
+            ]
+            assert [one for part in parts for one in part] == whole.rows
+        assert progress.page(connection, rollout, progress.Wanted(), 50, 5).rows == []
+
+
+def test_a_text_that_many_have_is_counted_so_far_and_no_further(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = fleet.begin("2")
+    fleet.say("cam-3", Told.REFUSED, "cam-is-wrong")
+    monkeypatch.setattr(progress, "FOUND", 4)
+    with fleet.store.read() as connection:
+        many = progress.page(connection, rollout, progress.Wanted("cam"), 0, 3)
+        rest = progress.page(connection, rollout, progress.Wanted("cam"), 3, 3)
+        few = progress.page(connection, rollout, progress.Wanted("cam-1"), 0, 3)
+    assert (many.total, many.more, len(many.rows), len(rest.rows)) == (4, True, 3, 1)
+    assert [one["device"] for one in many.rows + rest.rows] == sorted(NAMES)[:4]
+    assert (few.total, few.more) == (3, False)
+
+
+def test_lists_of_rollouts_look_at_no_device_and_a_transaction_stores_its_counts_once(fleet: Fleet) -> None:
+    asked: list[str] = []
+
+    @event.listens_for(fleet.store._engine, "after_cursor_execute")
+    def counted(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(statement)
+
+    rollout = fleet.begin("2")
+    assert len(fleet.members(rollout)) == len(NAMES)
+    assert sum("INSERT INTO rollout_counts" in one for one in asked) == 1
+    asked.clear()
+    with fleet.store.read() as connection:
+        assert [one["reached"] for one in view.listed(connection)] == [len(NAMES)]
+        assert listing.page(connection, listing.Wanted(), 0, 9)[1][0][1].reached == len(NAMES)
+    assert asked and not any("rollout_members" in one or "assignments" in one for one in asked)
+
+
+def test_a_transaction_that_is_undone_moves_nobody(fleet: Fleet) -> None:
+    rollout = fleet.begin("2")
+    with pytest.raises(Killed), fleet.store.write() as connection:
+        orders.note_progress(connection, "cam-1", Progress(assignment=1, phase=Told.CONFIRMED), 5)
+        assert progress.count(connection, [rollout])[rollout].total[Standing.CONFIRMED] == 1
+        orders.note_progress(connection, "cam-2", Progress(assignment=1, phase=Told.CONFIRMED), 5)
+        raise Killed
+    assert see_that_it_is_kept(fleet, rollout)[Standing.CONFIRMED] == 0
+
+
 def test_a_search_finds_names_and_what_was_wrong_and_no_wildcards(fleet: Fleet) -> None:
     rollout = fleet.begin("2")
     fleet.say("cam-3", Told.REFUSED, "wrong-profile")
 
     def found(**wanted: object) -> list[str]:
         with fleet.store.read() as connection:
-            total, page = progress.page(connection, rollout, progress.Wanted(**wanted), 0, 100)  # type: ignore[arg-type]
-        assert total == len(page)
-        return [one["device"] for one in page]
+            page = progress.page(connection, rollout, progress.Wanted(**wanted), 0, 100)  # type: ignore[arg-type]
+        assert page.total == len(page.rows) and not page.more
+        return [one["device"] for one in page.rows]
 
     assert found(text="CAM-1") == ["cam-1", "cam-10", "cam-11"]
     assert found(text="wrong-p") == found(standing=Standing.FAILED) == ["cam-3"]
@@ -130,10 +200,16 @@ def test_a_database_of_before_is_filled_with_what_its_assignments_say(fleet: Fle
     before = see_that_it_is_kept(fleet, rollout)
     own = schema.rollout_members.c
     with fleet.store.write() as connection:
-        query = select(own.device, own.standing).order_by(own.device)
+        query = select(own.device, own.standing, own.state).order_by(own.device)
         kept = connection.execute(query).all()
-        connection.execute(update(schema.rollout_members).values(standing="on-its-way", standing_ms=0))
-        revision = importlib.import_module("edge_fleet.migrations.versions.r0022_rollouts_are_counted")
-        connection.execute(text(revision._STANDING))
+        connection.execute(
+            update(schema.rollout_members).values(standing="on-its-way", standing_ms=0, state="pending")
+        )
+        connection.execute(delete(schema.rollout_counts))
+        revisions = "edge_fleet.migrations.versions"
+        first = importlib.import_module(f"{revisions}.r0022_rollouts_are_counted")
+        second = importlib.import_module(f"{revisions}.r0025_kinds_of_devices_are_counted")
+        for statement in (first._STANDING, second._STATE, second._COUNTS):
+            connection.execute(text(statement))
         assert connection.execute(query).all() == kept
     assert see_that_it_is_kept(fleet, rollout) == before
