@@ -12,16 +12,19 @@ import urllib.request
 from collections.abc import Mapping
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
+from edge_agent.device.patience import Patience, PatientHTTP, PatientHTTPS
 from edge_agent.errors import ServerBusy, ServerRefused, ServerUnreachable
 
 TIMEOUT_S = 20.0  # of silence, not of the whole transfer
 MAX_ANSWER_BYTES = 1 << 20
 BUSY = frozenset({429, 503})
+MOST_SAID = 200  # of what a server says that is no server
 LONGEST_RETRY_S = 86_400.0  # a server that wants to be left alone for longer is asked once a day
 
 
@@ -67,8 +70,17 @@ def post_json(url: str, body: bytes, ca: str = "", headers: Mapping[str, str] | 
     return content
 
 
-def opened(url: str, headers: Mapping[str, str], body: bytes | None = None, ca: str = "") -> HTTPResponse:
+def opened(
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    ca: str = "",
+    patience: Patience | None = None,
+) -> HTTPResponse:
     """Open an address; the caller closes the answer, and turns what fails while it is read into `broken`.
+
+    Args:
+        patience: How much the server may send, and how slowly.
 
     Raises:
         ServerBusy: It cannot now (429, 503).
@@ -77,7 +89,8 @@ def opened(url: str, headers: Mapping[str, str], body: bytes | None = None, ca: 
     """
     request = urllib.request.Request(url, data=body, headers={"User-Agent": "edge-agent", **headers})
     try:
-        answer: HTTPResponse = _opener(url, ca).open(request, timeout=TIMEOUT_S)
+        opener = _opener(url, ca, patience or Patience(MAX_ANSWER_BYTES))
+        answer: HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
     except HTTPError as error:
         with error:
             said = _said(error)
@@ -125,14 +138,33 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Follow nothing: urllib then reports the redirect as the error that it is here."""
 
 
-def _opener(url: str, ca: str) -> urllib.request.OpenerDirector:
-    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+class _Plain(urllib.request.HTTPHandler):
+    def __init__(self, patience: Patience) -> None:
+        super().__init__()
+        self._patience = patience
+
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(partial(PatientHTTP, patience=self._patience), req)
+
+
+class _Secure(urllib.request.HTTPSHandler):
+    def __init__(self, patience: Patience, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._patience, self._trusts = patience, context
+
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        connection = partial(PatientHTTPS, patience=self._patience)
+        return self.do_open(connection, req, context=self._trusts)
+
+
+def _opener(url: str, ca: str, patience: Patience) -> urllib.request.OpenerDirector:
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect(), _Plain(patience)]
     if url.startswith("https:"):
         try:
             context = ssl.create_default_context(cadata=ca or None)
         except ssl.SSLError:
             raise ServerUnreachable("the CA of the server is not a certificate in PEM") from None
-        handlers.append(urllib.request.HTTPSHandler(context=context))
+        handlers.append(_Secure(patience, context))
     if _is_loopback(host_of(url)):  # a proxy cannot know what this machine calls itself
         handlers.append(urllib.request.ProxyHandler({}))
     return urllib.request.build_opener(*handlers)
@@ -162,4 +194,5 @@ def _reason(error: object) -> str:
         return f"no answer in {TIMEOUT_S:g} s"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify ({error.verify_message})"
-    return str(getattr(error, "strerror", None) or error)
+    said = str(getattr(error, "strerror", None) or error)
+    return "".join(one if one.isprintable() else "?" for one in said[:MOST_SAID])

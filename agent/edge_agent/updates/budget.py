@@ -155,6 +155,16 @@ class DataMeter:
         """So many of the bytes that were granted have come."""
         self._granted = max(0, self._granted - count)
 
+    def beside(self, count: int) -> None:
+        """So many bytes came beside those: a head without an end, the framing of chunks.
+
+        Raises:
+            HomeInvalid: The charge cannot be stored.
+        """
+        used = self.used()
+        charged = {"day_bytes": used.day_bytes + count, "month_bytes": used.month_bytes + count}
+        write_durably(self._path, canonical_json(used.model_copy(update=charged)))
+
     def require_open(self) -> None:
         """See that downloads may run at this hour.
 

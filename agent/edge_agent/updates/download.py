@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 from edge_agent.device.home import write_durably
 from edge_agent.device.http import broken, opened
+from edge_agent.device.patience import SLOW_BYTES, SLOW_S, Patience
 from edge_agent.errors import (
     AgentError,
     DownloadWaits,
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 256 << 10
 UNPACKED = 2  # times the archive's size that its content may need: weights hardly compress
-SLOW_S, SLOW_BYTES = 60.0, 4096  # a server that sends less in such a time is as good as gone
+USUAL_BYTES = 16 << 10  # of a head: not charged to the budget
 _STRONG_ETAG = re.compile(r'^"[\x21\x23-\x7e]{1,200}"$')  # RFC 9110 section 8.8.3; a weak one proves nothing
 
 
@@ -150,8 +151,9 @@ class _Pull:
         etag = _read_etag(part) if start else ""
         if etag:
             ranged = {**ranged, "If-Range": etag}
+        patience = Patience(self.size_bytes)
         try:
-            with opened(self.url, ranged, ca=self.ca) as answer:
+            with opened(self.url, ranged, ca=self.ca, patience=patience) as answer:
                 if answer.status != 206:
                     start = 0  # the server sends the whole: it knows no ranges, or its file has changed
                 elif not _begins_at(answer, start, self.size_bytes):
@@ -179,6 +181,10 @@ class _Pull:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpace(f"{part.parent} ran full at {_size(part)} of {self.size_bytes} bytes") from None
             raise HomeInvalid(f"cannot write {part}: {error.strerror}") from None
+        finally:
+            beside = patience.count - max(0, _size(part) - start)
+            if self.meter is not None and beside > USUAL_BYTES:
+                self.meter.beside(beside)
 
     def _require_length(self, answer: HTTPResponse, start: int) -> None:
         """Refuse what says itself that it is too long, before a byte of it is paid for."""

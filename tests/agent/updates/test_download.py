@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from edge_agent.device import patience
 from edge_agent.errors import (
     DownloadWaits,
     HomeInvalid,
@@ -30,6 +33,15 @@ CONTENT = os.urandom(700_000)
 DIGEST = digest_of(CONTENT)
 
 
+# What http.client reads for ever: how it begins, and what comes then again and again.
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+WITHOUT_END = {
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+    "lines after the last chunk": (CHUNKED + b"3\r\nabc\r\n0\r\n", b"X: y\r\n" * 10_000),
+    "framing": (CHUNKED, b"1;" + b"x" * 60_000 + b"\r\na\r\n"),
+}
+
+
 class Server:
     """Sends an archive the way a test wants it."""
 
@@ -42,7 +54,8 @@ class Server:
         self.etag = ""
         self.headers: dict[str, str] = {}  # more of them, or others
         self.drip = False  # one byte at a time, until nobody listens
-        self.endless = ""  # "body": it never ends, and does not say how long it is; "head": that never ends
+        self.endless = ""  # "body": it never ends, and does not say how long it is; "head": that never ends;
+        # or one of WITHOUT_END
         self.after: Callable[[], None] | None = None  # called when an answer is out
         self.requests: list[dict[str, str]] = []
         server = self
@@ -90,6 +103,12 @@ class Server:
                     server.after()
 
             def send_endlessly(self, what: str) -> None:
+                if what in WITHOUT_END:
+                    begin, more = WITHOUT_END[what]
+                    with suppress(OSError):
+                        self.wfile.write(begin)
+                        while True:
+                            self.wfile.write(more)
                 self.send_response(200)
                 piece = b"X-More: of it\r\n" * 1000 if what == "head" else bytes(100_000)
                 if what == "body":
@@ -194,6 +213,65 @@ def test_a_head_that_never_ends_is_left_too(server: Server, tmp_path: Path) -> N
         get(server, tmp_path)
     assert "\n" not in str(caught.value)
     assert not part_of(tmp_path).exists() or not part_of(tmp_path).stat().st_size
+
+
+@pytest.mark.parametrize("what", WITHOUT_END)
+def test_what_comes_around_an_answer_for_ever_is_left_and_charged_to_the_budget(
+    server: Server, tmp_path: Path, what: str
+) -> None:
+    server.endless = what
+    meter = DataMeter(tmp_path.parent / f"{tmp_path.name}.json", DataRules(day_bytes=10_000_000))
+    with pytest.raises(ServerUnreachable, match=r"broke: it sent \d+ bytes for an answer of 853036 at most"):
+        get(server, tmp_path, meter=meter)
+    assert 853_036 < meter.used().day_bytes < 10_000_000
+
+
+def test_a_head_of_the_usual_size_costs_nothing(server: Server, tmp_path: Path) -> None:
+    meter = DataMeter(tmp_path.parent / f"{tmp_path.name}.json")
+    get(server, tmp_path, meter=meter)
+    assert meter.used().day_bytes == len(CONTENT)
+
+
+@pytest.mark.parametrize("begin", [b"", CHUNKED], ids=["a head", "the length of a chunk"])
+def test_a_server_that_drips_what_is_no_content_is_as_good_as_gone(
+    tmp_path: Path, begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "SLOW_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            taken, _ = listening.accept()
+            with taken, suppress(OSError):  # until the client has had enough
+                taken.sendall(begin)
+                while True:
+                    taken.sendall(b"0")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/archive"
+        with pytest.raises(ServerUnreachable, match=r"broke: the server sent \d+ bytes in 0 s"):
+            fetch(url, DIGEST, len(CONTENT), tmp_path, "cam-1", "s3cret")
+        thread.join()
+
+
+def test_noise_of_no_server_is_told_in_short(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def shout() -> None:
+            taken, _ = listening.accept()
+            with taken:
+                taken.recv(65536)
+                taken.sendall(b"\0\xff" * 5000)
+
+        thread = threading.Thread(target=shout)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/archive"
+        with pytest.raises(ServerUnreachable) as caught:
+            fetch(url, DIGEST, len(CONTENT), tmp_path, "cam-1", "s3cret")
+        thread.join()
+    assert len(str(caught.value)) < 300
+    assert str(caught.value).isprintable()
 
 
 def test_an_answer_without_progress_is_an_error_and_not_a_loop(server: Server, tmp_path: Path) -> None:
