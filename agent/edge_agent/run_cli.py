@@ -86,7 +86,7 @@ from edge_agent.telemetry.reporting import Reporting, reporting_options
     type=click.IntRange(1, 65536),
     default=64,
     show_default=True,
-    help="Requests that may wait; beyond, they are refused (queue-full). One client may hold half.",
+    help="Requests that may wait; beyond, they are refused (queue-full). One user or address may hold half.",
 )
 @click.option(
     "--max-rate",

@@ -19,10 +19,11 @@ from typing import TypeVar
 from edge_agent.doubt.lineup import Lineup, Members, Settled
 from edge_agent.errors import AgentError, DeadlinePassed, InferenceFailed, InputRefused, ModelHung, NoModel
 from edge_agent.inference.request import Reply, Request
-from edge_agent.inference.request_queue import QueueLimits, RequestQueue, Waiting
+from edge_agent.inference.request_queue import QueueLimits, RequestQueue
 from edge_agent.inference.serving import Serving, Totals
 from edge_agent.inference.source import Announcing, BadFile, Frame, Missed, Nothing, Sample, Source
 from edge_agent.inference.turn import Turn
+from edge_agent.inference.waiting import Waiting
 from edge_agent.input.framing import framed
 from edge_agent.updates import health
 from edge_contracts.messages import Window
@@ -262,7 +263,7 @@ class Engine:
             self._requests.popleft()()
 
     def _round(self) -> None:
-        """Answer one request of every client that has one, with one model: a switch waits for the end."""
+        """Answer one request of every account that has one, with one model: a switch waits for the end."""
         taken = self._queue.take_round()
         try:
             for waiting in taken:

@@ -19,7 +19,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Payer:
-    """Whose rate a request is counted at.
+    """Whose place in the queue a request takes, and whose rate it is counted at.
 
     Args:
         account: What the client cannot choose: its user at a Unix socket, its address elsewhere.
@@ -35,7 +35,8 @@ class Caller:
     """Who is at the other end of a connection.
 
     Args:
-        client: Whose turn it is: the process, the address, or the name that it gives itself.
+        client: Whose turn it is among those of its account: the process, the address, or the name that it
+            gives itself.
     """
 
     client: str
@@ -54,13 +55,13 @@ class Request:
     Args:
         inputs: By tensor name (or "x" for the only one), shape (n, ...) in the contract's space. The
             arrays must not change until the reply is there: they are not copied.
-        client: Who asks; turns are per client.
+        client: Who asks; turns go round the accounts, and within one round its clients.
         deadline_s: By the monotonic clock; not run when that has passed. None never expires.
         origin: What the client calls it, for logs and for the label that may come later (`feedback`).
         routing_key: What decides between two models that share the traffic: the same key, the same model.
             "" for what the request is called, or else for the client's name.
         parameters: What else the client said, by name; nothing here reads it.
-        payer: Whose rate it is counted at; None for the client's own.
+        payer: Whose place and rate it is counted at; None for the client's own.
     """
 
     inputs: Arrays
@@ -70,6 +71,11 @@ class Request:
     routing_key: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     payer: Payer | None = None
+
+    @property
+    def account(self) -> str:
+        """Whose it is, whatever its client calls itself."""
+        return self.client if self.payer is None else self.payer.account
 
     @property
     def size_bytes(self) -> int:

@@ -1,22 +1,25 @@
-"""Requests that wait for the inference thread: bounded, and each client in its turn.
+"""Requests that wait for the inference thread: bounded, and each account in its turn.
 
 A queue that is full refuses and says so; it never grows and never drops what it has taken in silence.
-One client can fill half of it at most, so that there is always a place for another. Turns go round
-the clients, not round the requests: whoever sends a hundred waits behind its own. Time comes in as an
-argument; what a request is answered is `engine.py`'s.
+Places and turns are the accounts' first (`waiting.py`), since a client calls itself what it likes: one
+account can fill half of it at most, so that there is always a place for another. Turns go round the accounts,
+and within one round its clients, not round the requests: whoever sends a hundred waits behind its own.
+Time comes in as an argument; what a request is answered is `engine.py`'s.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from edge_agent.errors import DeadlinePassed, NoModel, QueueFull, RateLimited, RequestRefused
 from edge_agent.inference.request import Payer, Reply, Request
+from edge_agent.inference.waiting import Account, Waiting
 
 MAX_NAMES = 8  # under one account, each with a rate of its own at a time; more share the account's
+LATER = "wait for replies before sending more"
 MAX_BUCKETS = 1024  # clients whose rate is remembered; beyond, the one that has been quiet for longest is not
 
 
@@ -25,8 +28,8 @@ class QueueLimits:
     """How much may wait, and how fast it may come.
 
     Args:
-        requests: Of all clients; one alone may hold half of them.
-        size_bytes: Of the inputs of all that wait.
+        requests: Of all clients; one account alone may hold half of them.
+        size_bytes: Of the inputs of all that wait; one account alone may hold half of them.
         rate_per_s: Requests a second of one client, None for as many as it likes.
         burst: How many may come at once although a rate is set; a second's worth unless stated.
     """
@@ -37,23 +40,16 @@ class QueueLimits:
     burst: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Waiting:
-    """A request with the promise of its reply."""
-
-    request: Request
-    future: Future[Reply]
-
-
 class RequestQueue:
     """The queue. Any thread may put, one takes."""
 
     def __init__(self, limits: QueueLimits | None = None) -> None:
         """Begin empty."""
         self._limits = limits or QueueLimits()
-        self._per_client = max(1, self._limits.requests // 2)
+        self._per_account = max(1, self._limits.requests // 2)
+        self._per_client = max(1, self._per_account * 3 // 4)  # the rest is for others of its account
         self._lock = threading.Lock()
-        self._clients: OrderedDict[str, deque[Waiting]] = OrderedDict()  # in the order of their turns
+        self._accounts: OrderedDict[str, Account] = OrderedDict()  # in the order of their turns
         self._buckets: OrderedDict[Payer, tuple[float, float]] = OrderedDict()  # tokens, at what time
         self._waiting = 0
         self._bytes = 0
@@ -81,7 +77,11 @@ class RequestQueue:
             except RequestRefused as refused:
                 self._count(refused.code)
                 raise
-            self._clients.setdefault(request.client, deque()).append(waiting)
+            name = request.account
+            account = self._accounts.get(name)
+            if account is None:
+                account = self._accounts[name] = Account()
+            account.put(waiting, size_bytes)
             self._waiting += 1
             self._bytes += size_bytes
         return waiting.future
@@ -103,16 +103,18 @@ class RequestQueue:
         return True
 
     def take_round(self) -> list[Waiting]:
-        """The oldest request of every client that has one, in the order of their turns."""
+        """One request of every account that has any, of the client whose turn it is there."""
         if not self._waiting:  # looked at without the lock: what comes meanwhile is in the next round
             return []
+        taken = []
         with self._lock:
-            taken = [queue.popleft() for queue in self._clients.values()]
-            for waiting in taken:
+            for name, account in list(self._accounts.items()):
+                waiting, size_bytes = account.take()
+                taken.append(waiting)
                 self._waiting -= 1
-                self._bytes -= waiting.request.size_bytes
-                if not self._clients[waiting.request.client]:
-                    del self._clients[waiting.request.client]
+                self._bytes -= size_bytes
+                if not account.waiting:
+                    del self._accounts[name]
         return taken
 
     def not_served(self, refused: RequestRefused) -> None:
@@ -146,20 +148,39 @@ class RequestQueue:
             raise DeadlinePassed("the request's deadline had passed when it came")
         if self._waiting >= limits.requests:
             raise QueueFull(f"{self._waiting} requests wait, allowed are {limits.requests}; try again later")
-        own = len(self._clients.get(request.client, ()))
-        if own >= self._per_client:
-            raise QueueFull(
-                f"{own} requests of this client wait, allowed are {self._per_client} of one client; "
-                "wait for replies before sending more"
-            )
+        if self._waiting:
+            self._see_shares(request, size_bytes)
+        if limits.rate_per_s is not None:
+            self._spend(request.payer or Payer(request.client), limits.rate_per_s, now_s)
+
+    def _see_shares(self, request: Request, size_bytes: int) -> None:
+        """See that a request leaves to others what is theirs."""
+        limits = self._limits
+        account = self._accounts.get(request.account)
+        if account is not None:
+            if account.waiting >= self._per_account:
+                raise QueueFull(
+                    f"{account.waiting} requests of this user or address wait, allowed are "
+                    f"{self._per_account} of one; {LATER}"
+                )
+            own = account.waiting_of(request.client)
+            # a client without a payer is an account by itself
+            if own >= self._per_client and request.payer is not None:
+                raise QueueFull(
+                    f"{own} requests of this client wait, allowed are {self._per_client} of one client; "
+                    f"{LATER}"
+                )
+            if account.size_bytes + size_bytes > limits.size_bytes // 2:
+                raise QueueFull(
+                    f"{account.waiting} requests of this user or address with {account.size_bytes} bytes "
+                    f"wait, with {size_bytes} more they are above {limits.size_bytes // 2} bytes; {LATER}"
+                )
         # a single one may be larger than all: it was read already, and nothing else waits
-        if self._waiting and self._bytes + size_bytes > limits.size_bytes:
+        if self._bytes + size_bytes > limits.size_bytes:
             raise QueueFull(
                 f"{self._waiting} requests with {self._bytes} bytes wait, "
                 f"with {size_bytes} more they are above {limits.size_bytes} bytes; try again later"
             )
-        if limits.rate_per_s is not None:
-            self._spend(request.payer or Payer(request.client), limits.rate_per_s, now_s)
 
     def _spend(self, payer: Payer, rate_per_s: float, now_s: float) -> None:
         """Take a token from the payer's bucket, which fills at its rate."""

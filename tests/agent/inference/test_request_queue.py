@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_agent.errors import DeadlinePassed, NoModel, QueueFull, RateLimited
 from edge_agent.inference.request import Payer, Request
@@ -45,7 +47,7 @@ def test_one_client_fills_half_of_the_queue_and_leaves_the_rest_to_others() -> N
     queue = RequestQueue(QueueLimits(requests=4))
     queue.put(ask("greedy"), 0)
     queue.put(ask("greedy"), 0)
-    with pytest.raises(QueueFull, match="2 requests of this client wait, allowed are 2"):
+    with pytest.raises(QueueFull, match="2 requests of this user or address wait, allowed are 2"):
         queue.put(ask("greedy"), 0)
     queue.put(ask("modest"), 0)
 
@@ -86,14 +88,117 @@ def asks(client: str, account: str, name: str = "") -> Request:
     return Request(ROW, client, payer=Payer(account, name))
 
 
-def test_another_process_of_the_same_user_has_not_another_rate_but_a_turn_of_its_own() -> None:
+def test_another_process_of_the_same_user_has_not_another_rate() -> None:
     queue = RequestQueue(QueueLimits(rate_per_s=2))
     for process in ("process 1", "process 2"):
         queue.put(asks(process, "user 7"), 0.0)
     with pytest.raises(RateLimited):
         queue.put(asks("process 3", "user 7"), 0.0)
     queue.put(asks("process 4", "user 8"), 0.0)
-    assert len(queue.take_round()) == 3
+    assert len(queue) == 3
+
+
+def test_a_thousand_names_are_one_account_by_place_and_by_turn() -> None:
+    queue = RequestQueue(QueueLimits(requests=64))
+    taken_in = 0
+    for number in range(1000):
+        try:
+            queue.put(asks(f"n{number}", "user 7", f"n{number}"), 0)
+            taken_in += 1
+        except QueueFull as full:
+            assert "32 requests of this user or address wait, allowed are 32 of one" in str(full)
+    assert taken_in == 32
+    for _ in range(3):
+        queue.put(asks("app", "user 8"), 0)
+    for turn in range(3):
+        assert [waiting.request.client for waiting in queue.take_round()] == [f"n{turn}", "app"]
+
+
+def test_clients_of_one_account_take_turns_and_leave_each_other_a_quarter_of_its_share() -> None:
+    queue = RequestQueue(QueueLimits(requests=16))
+    for _ in range(6):
+        queue.put(asks("greedy", "user 7"), 0)
+    with pytest.raises(QueueFull, match="6 requests of this client wait, allowed are 6 of one client"):
+        queue.put(asks("greedy", "user 7"), 0)
+    queue.put(asks("modest", "user 7"), 0)
+    queue.put(asks("modest", "user 7"), 0)
+    with pytest.raises(QueueFull, match="8 requests of this user"):
+        queue.put(asks("third", "user 7"), 0)
+    clients = [waiting.request.client for _ in range(5) for waiting in queue.take_round()]
+    assert clients == ["greedy", "modest", "greedy", "modest", "greedy"]
+
+
+def test_a_name_that_somebody_else_has_is_another_client() -> None:
+    queue = RequestQueue(QueueLimits(requests=8))
+    for _ in range(3):
+        queue.put(asks("app", "user 7", "app"), 0)
+    queue.put(asks("app", "user 8", "app"), 0)
+    assert len(queue.take_round()) == 2
+
+
+def test_one_account_has_half_of_the_bytes_and_another_the_rest() -> None:
+    queue = RequestQueue(QueueLimits(size_bytes=64))
+    queue.put(asks("a", "user 7"), 0)
+    queue.put(asks("b", "user 7"), 0)
+    with pytest.raises(QueueFull, match="32 bytes wait, with 16 more they are above 32 bytes"):
+        queue.put(asks("c", "user 7"), 0)
+    queue.put(asks("a", "user 8"), 0)
+
+
+WHO = st.tuples(st.integers(0, 3), st.integers(0, 5))  # account, client
+STEPS = st.lists(st.none() | WHO, max_size=120)  # a round is taken, or somebody asks
+
+
+@given(st.integers(1, 24), STEPS)
+def test_whoever_asks_places_and_turns_are_kept_to_and_nothing_is_lost(
+    places: int, steps: list[tuple[int, int] | None]
+) -> None:
+    queue = RequestQueue(QueueLimits(requests=places))
+    share = max(1, places // 2)
+    most = max(1, share * 3 // 4)
+    waiting: dict[int, list[tuple[int, str]]] = {}  # by account, of clients and the names of their requests
+    passed: dict[tuple[int, int], set[int]] = {}  # since a client has waited: of whom others' turns were
+    for number, who in enumerate(steps):
+        if who is not None:
+            account, client = who
+            own = waiting.get(account, [])
+            fits = (
+                sum(map(len, waiting.values())) < places
+                and len(own) < share
+                and sum(one == client for one, _ in own) < most
+            )
+            try:
+                queue.put(
+                    Request(ROW, f"c{client}", origin=str(number), payer=Payer(f"u{account}", f"c{client}")),
+                    0,
+                )
+            except QueueFull:
+                assert not fits
+                continue
+            assert fits
+            waiting.setdefault(account, []).append((client, str(number)))
+            passed.setdefault(who, set())
+            continue
+        taken = [(one.request.account, one.request.client, one.request.origin) for one in queue.take_round()]
+        assert sorted(account for account, _, _ in taken) == sorted(
+            f"u{a}" for a, own in waiting.items() if own
+        )
+        for account_name, client_name, origin in taken:
+            account, client = int(account_name[1:]), int(client_name[1:])
+            own = waiting[account]
+            # its oldest
+            assert origin == next(name for one, name in own if one == client)
+            own.remove((client, origin))
+            del passed[account, client]
+            for other in {one for one, _ in own} - {client}:
+                assert client not in passed[account, other]  # nobody twice while another waits
+                passed[account, other].add(client)
+            if any(one == client for one, _ in own):
+                passed[account, client] = set()
+        assert len(queue) == sum(map(len, waiting.values()))
+    while queue:
+        assert queue.take_round()
+    assert queue.take_round() == []
 
 
 def test_a_name_has_a_rate_of_its_own_and_a_new_name_each_time_does_not_help() -> None:
