@@ -37,14 +37,14 @@ def pair_effect(before: Sequence[int], after: Sequence[int]) -> float | None:
             groups[-1][1] += b
         else:
             groups.append([a, b])
-    if len(groups) > 1 and sum(groups[-1]) * min(n, m) / (n + m) < 5:
+    if sum(groups[-1]) * min(n, m) / (n + m) < 5:
         a, b = groups.pop()
         groups[-1][0] += a
         groups[-1][1] += b
     degrees = len(groups) - 1
     if degrees < 1:
         return None
-    statistic = sum((a * m - b * n) ** 2 / (a + b) for a, b in groups if a + b) / (n * m)
+    statistic = sum((a * m - b * n) ** 2 / (a + b) for a, b in groups) / (n * m)
     # Wilson and Hilferty 1931: the median of a chi-square variable
     return statistic / (degrees * (1 - 2 / (9 * degrees)) ** 3)
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from drift_worlds import BASE, BUNDLE, KNOWN, SURE, World, manifest
 
-from edge_agent.drift.monitor import Change, Monitor, State, judge_counts
+from edge_agent.drift.accuracy import KnownAccuracy
+from edge_agent.drift.monitor import CALM, Change, Monitor, State, judge_accuracy, judge_counts
 from edge_contracts.messages import ScalarCounts, Window
 from edge_contracts.model import canonical_json, parse_json
+from edge_contracts.sketch import MIN_DISTANCE, compare
 
 
 def monitor(**more: Any) -> Monitor:
@@ -104,3 +106,53 @@ def test_the_state_is_small() -> None:
     world, subject = World(), monitor()
     watched(subject, [world.window() for _ in range(200)])
     assert len(canonical_json(subject.state)) < 6000
+
+
+def counted(*counts: int) -> dict[str, tuple[int, ...]]:
+    return {BASE.name: counts}
+
+
+def test_what_chance_cannot_have_made_is_no_drift_while_it_is_small() -> None:
+    # one of a hundred samples in another bin: certain over a million, and too near to matter
+    known = BASE.model_copy(update={"counts": (160_000, 340_000, 340_000, 160_000)})
+    near = counted(150_000, 340_000, 340_000, 170_000)
+    assert compare(known, near[BASE.name]).certain
+    assert judge_counts((known,), near, {}) == {}
+    assert list(judge_counts((known,), counted(50_000, 300_000, 400_000, 250_000), {})) == ["data-drift"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_number_that_drifts_most_is_the_one_that_is_told(order: int) -> None:
+    scalars = tuple(BASE.model_copy(update={"name": f"input:x:{name}"}) for name in ("less", "more"))[::order]
+    counts = {"input:x:less": (50, 300, 400, 250), "input:x:more": (0, 0, 100, 900)}
+    (told,) = judge_counts(scalars, counts, {}).values()
+    assert told.startswith("input:x:more is ")
+
+
+def test_what_has_drifted_does_so_until_it_looks_like_chance() -> None:
+    likely = counted(9, 28, 42, 29)  # as far as one span in two hundred is by chance
+    found = compare(BASE, likely[BASE.name])
+    assert not found.certain and found.p_value < CALM and found.distance >= MIN_DISTANCE
+    assert judge_counts((BASE,), likely, {}) == {}
+    assert list(judge_counts((BASE,), likely, {}, {"data-drift": "before"})) == ["data-drift"]
+    assert judge_counts((BASE,), likely, {}, {"prediction-drift": "before"}) == {}
+    calm = counted(160, 340, 340, 160)
+    assert judge_counts((BASE,), calm, {}, {"data-drift": "before"}) == {}
+
+
+def test_a_fall_of_accuracy_is_told_in_percent_of_both() -> None:
+    assert judge_accuracy(KnownAccuracy(360, 400), 60, 100, None) == (
+        "60.0 % of 100 labelled answers are right, 90.0 % were when it was made"
+    )
+    assert judge_accuracy(KnownAccuracy(360, 400), 88, 100, None) is None
+
+
+def test_when_a_short_span_has_seen_the_world_turn_longer_ones_begin_anew() -> None:
+    world, subject = World(), monitor()
+    watched(subject, [world.window() for _ in range(60)])
+    assert subject.state.blocks[-1].inferences > 0
+    for _ in range(20):
+        if subject.add(world.window(input_shift=1.0)):
+            break
+    turned = next(n for n, block in enumerate(subject.state.blocks) if block.judged)
+    assert all(block.inferences == 0 for block in subject.state.blocks[turned:])

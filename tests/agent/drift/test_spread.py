@@ -52,3 +52,30 @@ def test_too_few_samples_or_bins_say_nothing(before: tuple[int, ...], after: tup
 def test_little_knowledge_changes_nothing() -> None:
     assert design_effect([50.0, 50.0]) == 1.0
     assert design_effect([0.2] * 10) == 1.0  # more alike than chance makes them is no reason to be bolder
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "statistic"),
+    [
+        # a bin with fewer than five expected is counted with the next: ((25, 15), (10, 30)), N = 80, and
+        # N (ad - bc)^2 / (row and column sums) = 80 (25 * 30 - 15 * 10)^2 / (40 * 40 * 35 * 45)
+        ((25, 1, 14), (10, 2, 28), 11.428571),
+        ((25, 14, 1), (10, 28, 2), 11.428571),  # and the last one with the one before it
+        # expected in the smaller window, a fifth of both: 100 (15 * 60 - 5 * 20)^2 / (20 * 80 * 35 * 65)
+        ((15, 1, 4), (20, 9, 51), 17.582418),
+        ((20, 9, 51), (15, 1, 4), 17.582418),
+    ],
+)
+def test_bins_with_few_samples_are_counted_together(
+    before: tuple[int, ...], after: tuple[int, ...], statistic: float
+) -> None:
+    assert pair_effect(before, after) == pytest.approx(statistic / 0.470508, rel=1e-5)
+
+
+def test_twenty_samples_are_enough_of_a_window() -> None:
+    assert pair_effect((10, 10), (10, 10)) == 0
+    assert pair_effect((10, 9), (10, 10)) is None
+
+
+def test_five_pairs_are_enough_to_say_how_samples_scatter() -> None:
+    assert (design_effect([3.0] * 4), design_effect([3.0] * 5)) == (1.0, 3.0)

@@ -46,3 +46,31 @@ def test_a_model_that_disagrees_is_never_left_serving() -> None:
 def test_every_rung_can_be_reached_and_left() -> None:
     assert set(TRANSITIONS.values()) == set(Rung)
     assert {rung for rung, _ in TRANSITIONS} == set(Rung)
+
+
+# the table once more, by where it leads: a line that is lost there or added is seen here
+E = Event
+MOVES = {
+    (Rung.SERVING, Rung.RETRY): {E.ERROR},
+    (Rung.SERVING, Rung.RESET): {E.REPEATED, E.LOST, E.DISAGREED, E.LIFTED},
+    (Rung.SERVING, Rung.NEXT): {E.WORN_OUT},
+    (Rung.RETRY, Rung.SERVING): {E.PASSED, E.ERROR},
+    (Rung.RETRY, Rung.RESET): {E.REPEATED, E.LOST},
+    (Rung.RETRY, Rung.NEXT): {E.WORN_OUT},
+    (Rung.RESET, Rung.SERVING): {E.PASSED},
+    (Rung.RESET, Rung.NEXT): {E.ERROR, E.LOST, E.DISAGREED},
+    (Rung.RESET, Rung.SMALLER): {E.EXHAUSTED},
+    (Rung.NEXT, Rung.SERVING): {E.PASSED},
+    (Rung.NEXT, Rung.NEXT): {E.ERROR, E.LOST, E.DISAGREED},
+    (Rung.NEXT, Rung.SMALLER): {E.EXHAUSTED},
+    (Rung.SMALLER, Rung.SERVING): {E.PASSED},
+    (Rung.SMALLER, Rung.ABSTAIN): {E.ERROR, E.LOST, E.DISAGREED, E.EXHAUSTED},
+    (Rung.ABSTAIN, Rung.RESET): {E.LIFTED},
+}
+
+
+def test_what_can_happen_on_a_rung_is_this_and_nothing_else() -> None:
+    found: dict[tuple[Rung, Rung], set[Event]] = {}
+    for (before, event), after in TRANSITIONS.items():
+        found.setdefault((before, after), set()).add(event)
+    assert found == MOVES

@@ -86,3 +86,11 @@ def test_what_was_quarantined_for_a_bundle_goes_with_it(tmp_path: Path) -> None:
     store.put(Quarantine().put(entry(TPU)).put(entry(CPU, ONE)).put(entry(CPU, OTHER)))
     prune(store, {OTHER})
     assert sorted(store.quarantine.entries) == ["edgetpu/EDGETPU", entry(CPU, OTHER).subject]
+
+
+def test_a_person_is_told_how_long_it_still_waits() -> None:
+    assert str(entry().model_copy(update={"since_ms": 1_577_836_800_000, "waited_s": 300.0})) == (
+        f"{entry().subject} since 2020-01-01T00:00:00+00:00 (runtime-hung: no answer); "
+        "tried again in 10 min of work"
+    )
+    assert "again in 0 min" in str(entry().model_copy(update={"waited_s": 5000.0}))

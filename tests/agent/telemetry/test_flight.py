@@ -106,3 +106,22 @@ def test_a_lost_connection_queues_everything_at_once() -> None:
     f.disconnected()
     assert f.flying == frozenset()
     assert not f.overdue(now_s=LONG_S)
+
+
+def test_more_that_is_sent_does_not_put_off_what_is_due() -> None:
+    f = flight()
+    f.sent([1], now_s=0)
+    f.sent([2], now_s=FIRST_WAIT_S * 0.7)
+    assert f.overdue(now_s=FIRST_WAIT_S * 1.5)
+    assert f.flying == frozenset()
+
+
+def test_word_from_the_server_hurries_nothing_that_is_not_on_its_way() -> None:
+    f = flight()
+    f.heard(now_s=0)
+    assert not f.overdue(now_s=LONG_S)
+    f.sent([1], now_s=LONG_S)
+    f.heard(now_s=LONG_S)
+    assert not f.overdue(now_s=LONG_S), "what was sent just now is given its time"
+    f.acknowledged(1, now_s=LONG_S)
+    assert not f.overdue(now_s=2 * LONG_S), "nothing is on its way"

@@ -253,3 +253,20 @@ def test_programs_that_write_at_once_make_one_chain(database_url: str) -> None:
     assert _check(stores[0]) == 80
     for store in stores:
         store.close()
+
+
+def test_rows_are_numbered_upwards_however_well_they_are_chained() -> None:
+    first = Entry(2, 1, "a", "b", "c", {}, START)
+    second = Entry(2, 2, "a", "b", "c", {}, first.hash)
+    with pytest.raises(AuditBroken, match="comes after row 2: rows are numbered upwards"):
+        check([(first, first.hash), (second, second.hash)], None)
+
+
+def test_without_a_key_a_head_is_taken_as_it_is_and_the_log_must_still_reach_it() -> None:
+    entry = Entry(1, 1, "a", "b", "c", {}, START)
+    head = sign_head(PrivateKey.generate(), 1, entry.hash, 5)
+    assert check([(entry, entry.hash)], head).rows == 1
+    with pytest.raises(SignatureInvalid):
+        check([(entry, entry.hash)], head, KEY.public)
+    with pytest.raises(AuditBroken, match="is gone"):
+        check([], head)

@@ -128,3 +128,19 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(changes: dict[str, obj
 
 def test_only_what_was_changed_is_remembered() -> None:
     assert differences(changed(RULES["drift"], {"raise_at": 0.5, "calm_s": 1800.0})) == {"raise_at": 0.5}
+
+
+# the table once more, a line for each phase: what is lost there or added is seen here
+LINES = {
+    "pending": "held firing, calmed resolved",
+    "firing": "calmed resolved, acknowledged acknowledged, silenced silenced",
+    "acknowledged": "calmed resolved, silenced silenced",
+    "silenced": "calmed resolved, acknowledged acknowledged, silenced silenced, expired firing",
+}
+
+
+def test_what_can_become_of_an_alert_is_this_and_nothing_else() -> None:
+    found: dict[str, set[str]] = {}
+    for (before, event), after in TRANSITIONS.items():
+        found.setdefault(before.value, set()).add(f"{event.value} {after.value}")
+    assert found == {phase: set(line.split(", ")) for phase, line in LINES.items()}

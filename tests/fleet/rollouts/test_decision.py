@@ -10,9 +10,11 @@ import pytest
 from edge_contracts.sketch import Baseline
 from edge_fleet.assignment import State
 from edge_fleet.evidence import BundleFacts, Member, StageEvidence
+from edge_fleet.gates import Outcome
 from edge_fleet.gathering import gather
 from edge_fleet.reading import Reading
-from edge_fleet.rollouts.decision import decide, decide_return
+from edge_fleet.rollouts.decision import Decision, decide, decide_return, passes
+from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import Event, Phase, Position
 from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
 
@@ -127,3 +129,155 @@ def test_a_return_names_the_devices_that_did_not_come() -> None:
     event, why = decide_return({"a": State.UNREACHABLE, "b": State.REFUSED, "c": State.CONFIRMED})
     assert event is Event.RETURNED
     assert why == "silent, the order to go back waits for: a; refused to go back: b"
+
+
+SHADOW_RUNNING = Position(Phase.RUNNING, 0, 100.0, Part.SHADOW)
+SHADOW_BAKING = Position(Phase.BAKING, 0, 100.0, Part.SHADOW)
+READYING = Position(Phase.RUNNING, 0, 100.0, Part.READY)
+
+
+def shadows(**changes: Any) -> RolloutPlan:
+    gates = {"shadow_agreement": 0.9, "error_rate": {"limit": 0.05, "min_inferences": 100}}
+    return plan(kind="shadow-first", gates=gates, **changes)
+
+
+def told(decision: Decision) -> tuple[Event | None, str]:
+    return decision.event, decision.why
+
+
+@pytest.mark.parametrize(
+    ("states", "waiting", "expected"),
+    [
+        (
+            [State.READY, State.OFFERED, State.OFFERED],
+            0,
+            (None, "1 of 3 devices of the stage have it ready, 2 needed"),
+        ),
+        (
+            [State.READY, State.READY, State.OFFERED],
+            0,
+            (Event.SWITCHED, "2 of 3 devices of the stage have it ready: all are told to switch"),
+        ),
+        ([State.READY, State.OFFERED], 1, (None, "1 of 3 devices of the stage have it ready, 2 needed")),
+        (
+            [State.READY],
+            1,
+            (Event.SWITCHED, "1 of 2 devices of the stage have it ready: all are told to switch"),
+        ),
+    ],
+)
+def test_a_quorum_that_has_it_ready_is_told_to_switch(
+    states: list[State], waiting: int, expected: tuple[Event | None, str]
+) -> None:
+    waits = ("its window",) * waiting
+    assert told(decide(plan(kind="blue-green"), READYING, seen(states), 101.0, waits)) == expected
+
+
+def test_a_stage_that_nobody_can_have_ready_is_switched_as_it_is() -> None:
+    blue = plan(kind="blue-green")
+    why = "none of the 2 devices of the stage can wait with it"
+    assert told(decide(blue, READYING, seen([]), 101.0, direct=2)) == (Event.SWITCHED, why)
+    assert told(decide(blue, READYING, seen([]), 101.0)) == (Event.SWITCHED, "nothing to bring")
+
+
+def test_shadows_settle_before_they_are_watched() -> None:
+    assert decide(shadows(), SHADOW_RUNNING, seen([State.SHADOW]), 101.0).event is Event.SETTLED
+    assert decide(shadows(), SHADOW_RUNNING, seen([State.OFFERED]), 101.0).event is None
+    assert decide(shadows(), SHADOW_RUNNING, seen([]), 101.0).event is Event.SETTLED
+    why = "none of the 1 devices of the stage can run a shadow: the plan says switch"
+    assert told(decide(shadows(), SHADOW_RUNNING, seen([]), 101.0, direct=1)) == (Event.SWITCHED, why)
+    assert decide(shadows(), SHADOW_RUNNING, seen([State.SHADOW]), 101.0, direct=1).event is Event.SETTLED
+
+
+def test_shadows_are_watched_for_their_time_and_until_a_quorum_has_compared() -> None:
+    # without a gate that waits: what a quorum is, not what it has seen
+    agreed = shadows(shadow={"bake_s": 30})
+    two = seen([State.SHADOW, State.SHADOW, State.SHADOW])
+    assert told(decide(agreed, SHADOW_BAKING, two, 129.9)) == (None, "shadows are watched for 30 s")
+    why = "0 of 3 devices report compared answers, 2 needed"
+    assert told(decide(agreed, SHADOW_BAKING, two, 130.0)) == (None, why)
+    one = dataclasses.replace(two, comparing=frozenset({"cam-0", "cam-9"}))
+    assert decide(agreed, SHADOW_BAKING, one, 130.0).why.startswith("1 of 3 devices")
+    both = dataclasses.replace(two, comparing=frozenset({"cam-0", "cam-1"}))
+    decision = decide(agreed, SHADOW_BAKING, both, 130.0)
+    assert decision.event is None
+    assert decision.why.startswith("shadow_agreement waits: ")
+    assert "error_rate" not in decision.why, "of what has not answered anything yet"
+
+
+def test_shadows_that_pass_their_gates_are_switched_whatever_other_gates_wait_for() -> None:
+    rehearsed = plan(kind="rehearsal", stages=["100%"], shadow={})
+    compared = dataclasses.replace(seen([State.SHADOW]), comparing=frozenset({"cam-0"}))
+    decision = decide(rehearsed, SHADOW_BAKING, compared, 160.0)
+    assert told(decision) == (Event.SWITCHED, "the shadows of stage 1 of 1 passed their gates")
+    assert [verdict.outcome for verdict in decision.verdicts] == [Outcome.WAIT]
+
+
+def test_after_the_switch_nobody_waits_for_what_shadows_say_and_for_all_else() -> None:
+    enough, few = (seen([State.CONFIRMED], windows=w, inferences=i) for w, i in ((8, 100), (1, 9)))
+    assert decide(shadows(), BAKING, enough, 160.0).event is Event.ADVANCED
+    decision = decide(shadows(), BAKING, few, 160.0)
+    assert decision.event is None
+    assert decision.why.startswith("error_rate waits: ") and "shadow" not in decision.why
+
+
+def test_a_rehearsal_goes_back_when_it_has_settled_and_not_before() -> None:
+    rehearsed = plan(kind="rehearsal", stages=["100%"])
+    event, why = told(decide(rehearsed, RUNNING, seen([State.CONFIRMED]), 101.0))
+    assert event is Event.FAILED
+    assert why.startswith("a rehearsal, as if a gate had failed; 1 of 1")
+    assert decide(rehearsed, RUNNING, seen([State.TRIAL]), 101.0).event is None
+    by_stage = plan(kind="rehearsal", stages=["100%"], on_failure="rollback-stage")
+    assert decide(by_stage, RUNNING, seen([State.CONFIRMED]), 101.0).event is Event.STAGE_FAILED
+    event, why = told(
+        decide(
+            plan(kind="rehearsal", stages=["100%"], shadow={}), SHADOW_RUNNING, seen([State.SHADOW]), 101.0
+        )
+    )
+    assert event is Event.SWITCHED
+    assert why.startswith("a rehearsal, as if the shadows had passed their gates; 1 of 1")
+
+
+@pytest.mark.parametrize(
+    ("action", "event"),
+    [("rollback-rollout", Event.FAILED), ("rollback-stage", Event.STAGE_FAILED), ("hold", Event.HELD)],
+)
+def test_a_failed_gate_does_what_the_plan_says(action: str, event: Event) -> None:
+    failing = seen([State.CONFIRMED], 0, 50, 8)
+    assert decide(plan(on_failure=action), RUNNING, failing, 101.0).event is event
+
+
+def test_what_devices_wait_for_is_counted_the_most_frequent_first() -> None:
+    waits = ("a retry", "its window", "its window")
+    assert told(decide(plan(), RUNNING, seen([State.CONFIRMED]), 101.0, waits)) == (
+        None,
+        "3 devices of the stage wait: 2 for its window, 1 for a retry",
+    )
+
+
+def test_while_devices_can_be_begun_nothing_else_happens_but_a_failure() -> None:
+    assert told(decide(plan(), RUNNING, seen([State.CONFIRMED]), 101.0, begins=True)) == (None, "")
+    failing = seen([State.CONFIRMED], 0, 50, 8)
+    assert decide(plan(), RUNNING, failing, 101.0, begins=True).event is Event.FAILED
+
+
+def test_gates_are_told_in_the_order_of_their_names() -> None:
+    both = plan(gates={"install_success": 0.5, "error_rate": {"limit": 0.05, "min_inferences": 100}})
+    verdicts = decide(both, BAKING, seen([State.CONFIRMED]), 160.0).verdicts
+    assert [verdict.gate for verdict in verdicts] == ["error_rate", "install_success"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "part", "changes", "event"),
+    [
+        (0, Part.SWITCH, {}, Event.ADVANCED),
+        (1, Part.SWITCH, {}, Event.FINISHED),
+        (1, Part.SWITCH, {"join": "until-deadline", "deadline": "2030-01-01T00:00:00Z"}, Event.OPENED),
+        (0, Part.READY, {}, Event.SWITCHED),
+        (1, Part.SHADOW, {}, Event.SWITCHED),
+    ],
+)
+def test_a_part_of_a_stage_is_passed_by_this_word(
+    stage: int, part: Part, changes: dict[str, str], event: Event
+) -> None:
+    assert passes(plan(**changes), Position(Phase.BAKING, stage, 0.0, part)) is event

@@ -8,6 +8,7 @@ import pytest
 
 from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import (
+    ENDED,
     GUARDED,
     NO_STAGE,
     TRANSITIONS,
@@ -114,3 +115,37 @@ def test_what_nobody_watches_changes_only_by_an_operator() -> None:
     for phase in set(Phase) - WATCHED:
         assert {e for p, e in TRANSITIONS if p is phase} <= by_operator
     assert {phase for phase in Phase if not any(p is phase for p, _ in TRANSITIONS)} == FINAL
+
+
+# the table once more, a line for each phase: what is lost there or added is seen here
+FORWARD = (
+    "advanced running, switched running, finished completed, opened open, failed rolling-back, "
+    "stage-failed returning-stage, held held, aborted aborted, recalled rolling-back, expired stopped"
+)
+LINES = {
+    "draft": "scheduled scheduled, started running, aborted aborted",
+    "scheduled": "started running, aborted aborted, expired stopped",
+    "running": f"{FORWARD}, settled baking, paused paused",
+    "baking": f"{FORWARD}, paused paused",
+    "paused": f"{FORWARD}, resumed running",
+    "open": "failed rolling-back, stage-failed returning-stage, held held, paused paused, "
+    "finished completed, aborted aborted, recalled rolling-back",
+    "held": "resumed running, aborted aborted, recalled rolling-back, expired stopped, "
+    "failed rolling-back, stage-failed returning-stage",
+    "rolling-back": "returned rolled-back",
+    "returning-stage": "returned stopped, recalled rolling-back",
+    "completed": "recalled rolling-back",
+    "stopped": "recalled rolling-back",
+    "aborted": "recalled rolling-back",
+}
+
+
+def test_what_can_become_of_a_rollout_is_this_and_nothing_else() -> None:
+    found: dict[str, set[str]] = {}
+    for (before, event), after in TRANSITIONS.items():
+        found.setdefault(before.value, set()).add(f"{event.value} {after.value}")
+    assert found == {phase: set(line.split(", ")) for phase, line in LINES.items()}
+
+
+def test_a_rollout_has_ended_when_nobody_looks_after_it_and_it_has_begun() -> None:
+    assert set(Phase) - WATCHED - {Phase.DRAFT} == ENDED
