@@ -12,6 +12,7 @@ from collections.abc import Callable
 from random import Random
 from time import monotonic, time
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from edge_agent.allegiance import Allegiance
 from edge_agent.device.certificate import ClientCertificate
@@ -19,6 +20,7 @@ from edge_agent.device.config import read_device_key
 from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.device.succession import Succession
+from edge_agent.device.unused_memory import give_back
 from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.lineup import Settled
 from edge_agent.doubt.ordered import OrderedShadows
@@ -34,9 +36,6 @@ from edge_agent.settings import Settings
 from edge_agent.snapshot import agent_version, device_state, facts
 from edge_agent.telemetry.curtain import raise_curtain
 from edge_agent.telemetry.mqtt import Link, LinkDown, LinkUp
-from edge_agent.telemetry.outbox import Outbox
-from edge_agent.telemetry.outbox_file import Durability
-from edge_agent.telemetry.reporter import Reporter
 from edge_agent.telemetry.witness import Facts, Witness
 from edge_agent.updates.health import HANG, STUCK_S, Finding, Verdict, Vitals, judge
 from edge_agent.updates.installer import salvage
@@ -50,6 +49,10 @@ from edge_agent.worker import Done, Worker
 from edge_contracts import messages
 from edge_contracts.messages import DeviceState, Record
 from edge_contracts.topics import Channel
+
+if TYPE_CHECKING:
+    from edge_agent.telemetry.outbox import Outbox
+    from edge_agent.telemetry.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -155,21 +158,14 @@ class Agent:
             self._facts,
         )
         if config is not None:
+            from edge_agent.telemetry.reporter import Reporter  # SQLite: a megabyte, only in a fleet
+
             key = read_device_key(home, config)
             self._keeper.sender = Sender(config.fleet, config.device, key)
             certificate = ClientCertificate(home, config)
             self._link = Link(config, self._inbox.hear, self._random, certificate)
-            self._reporter = Reporter(
-                home,
-                config,
-                key,
-                self._link,
-                self._describe,
-                self._random,
-                settings.hello_s,
-                settings.limits,
-                Durability(settings.reporting.durability),
-            )
+            terms = (settings.hello_s, settings.limits, settings.reporting.durability)
+            self._reporter = Reporter(home, config, key, self._link, self._describe, self._random, *terms)
             who = (self._allegiance, self._keeper, self._link, self._reporter, self.tell)
             self._known_by = KnownBy(Succession(home, config, key), *who)
 
@@ -236,7 +232,9 @@ class Agent:
         if slot is None or self._updater.slots.bundle_in(slot) is None:
             self._steward.serve_nothing(self._updater.slots.emptied)
             return None
-        return self._steward.serve(slot, self._updater.slots.phase is Phase.TRIAL)
+        finding = self._steward.serve(slot, self._updater.slots.phase is Phase.TRIAL)
+        give_back()
+        return finding
 
     def tell(self, tell: Tell) -> None:
         """Put an event into the telemetry."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from edge_agent.allegiance import Allegiance
 from edge_agent.device.succession import Succession
@@ -15,10 +16,12 @@ from edge_agent.doubt.keeper import Keeper
 from edge_agent.doubt.outbound import Sender
 from edge_agent.errors import NotEnrolled
 from edge_agent.telemetry.mqtt import Link
-from edge_agent.telemetry.reporter import Reporter
 from edge_agent.updates.slots import Tell
 from edge_contracts.messages import Assignment
 from edge_contracts.succession import NextKey
+
+if TYPE_CHECKING:
+    from edge_agent.telemetry.reporter import Reporter
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent.drift.schedule import PER_MONTH
 from edge_agent.guard.gate import DAY_S
 from edge_agent.inference.request_queue import QueueLimits
-from edge_agent.telemetry.outbox import Limits
 from edge_agent.telemetry.reporting import Reporting
 from edge_agent.updates.budget import DataRules
 from edge_agent.updates.health import Rules
+
+if TYPE_CHECKING:
+    from edge_agent.telemetry.outbox import Limits
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Settings:
         golden_s: Between two runs of the golden inputs while a model serves.
         settled_s: Stop when there was no input for so long; None to go on for ever.
         drift_alarms: False alarms of drift that a month may have; 0 watches for none.
-        limits: Of the outbox.
+        limits: Of the outbox; None for its own.
         requests: Of the requests that wait for their turn.
     """
 
@@ -43,6 +46,6 @@ class Settings:
     golden_s: float = DAY_S
     settled_s: float | None = None
     drift_alarms: float = PER_MONTH
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None = None
     reporting: Reporting = field(default_factory=Reporting)
     requests: QueueLimits = field(default_factory=QueueLimits)

@@ -5,22 +5,25 @@ Values in, values out. Who asks for it, and how it travels, is `reporter.py`'s a
 
 from __future__ import annotations
 
-from importlib import metadata
+from typing import TYPE_CHECKING
 
+from edge_agent import installed
 from edge_agent.device.config import DeviceConfig
 from edge_agent.guard.steward import Open
 from edge_agent.telemetry.mqtt import Link
-from edge_agent.telemetry.outbox import Outbox
-from edge_agent.telemetry.reporter import Reporter
 from edge_agent.telemetry.witness import Facts
 from edge_agent.updates.slots import Slots
 from edge_contracts.messages import ActiveModel, DeviceState, Knows
 from edge_contracts.succession import NextKey
 
+if TYPE_CHECKING:
+    from edge_agent.telemetry.outbox import Outbox
+    from edge_agent.telemetry.reporter import Reporter
+
 
 def agent_version() -> str:
     """Version of this distribution."""
-    return metadata.version("edgefleet")
+    return installed.version("edgefleet")
 
 
 def active_model(opened: Open | None) -> ActiveModel | None:

@@ -17,11 +17,14 @@ HEAVY = (
     "edge_agent.telemetry.home_assistant_link",
     # 11 MB, 8 MB, 1 MB and some tenths of one: benchmarks/memory.py
     "pydantic", "pydantic_core", "edge_contracts.for_pydantic", "edge_contracts.fields",
+    "email", "importlib.metadata", "statistics", "typing_extensions",
     "cryptography", "psutil", "difflib", "tomllib", "edge_agent.doubt.shadow", "edge_agent.doubt.cli",
     "edge_agent.explain", "edge_agent.inference.infer", "edge_agent.trust_cli", "edge_agent.guard.command",
 )  # fmt: skip
 PYDANTIC = {"pydantic", "pydantic_core"}
-ONLY_FOR_A_FLEET = ("paho.mqtt.client", "urllib.request", "http.client", "ssl")
+ONLY_FOR_A_FLEET = (
+    "paho.mqtt.client", "urllib.request", "http.client", "ssl", "sqlite3", "edge_agent.telemetry.reporter",
+)  # fmt: skip
 RUN = """
 import atexit, json, sys
 from pathlib import Path

@@ -9,9 +9,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 
+from edge_agent import installed
 from edge_agent.errors import AgentError
 from edge_agent.runtimes import registry
 from edge_agent.runtimes.base import CPU
@@ -34,7 +34,7 @@ def read_software(runtime: str, device: str, root: Path = Path("/")) -> dict[str
     Args:
         root: Where /usr/lib and /sys are.
     """
-    found = {"kernel": platform.release(), "agent": metadata.version("edgefleet")}
+    found = {"kernel": platform.release(), "agent": installed.version("edgefleet")}
     try:
         found[runtime] = registry.load(runtime).version()
     except AgentError:

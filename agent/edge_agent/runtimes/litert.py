@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from edge_agent import sealed
+from edge_agent import installed, sealed
 from edge_agent.errors import InferenceFailed, ModelInvalid, RuntimeUnavailable
 from edge_agent.runtimes.base import CPU, Device, Tensors, TensorShape, one_line
 from edge_contracts.manifest import Artifact
@@ -37,8 +36,8 @@ def package_version() -> str:
     package = find_package()
     if package is None:
         return ""
-    version = metadata.version(PACKAGES[package])
-    return version if package == "ai_edge_litert" else f"(tflite-runtime {version})"
+    found = installed.version(PACKAGES[package])
+    return found if package == "ai_edge_litert" else f"(tflite-runtime {found})"
 
 
 class LiteRT:

@@ -11,14 +11,13 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent import sealed
+from edge_agent import installed, sealed
 from edge_agent.errors import InferenceFailed, ModelInvalid, RuntimeUnavailable
 from edge_agent.runtimes.base import CPU, Device, Tensors, TensorShape, one_line
 from edge_contracts.manifest import Artifact
@@ -42,7 +41,7 @@ class OpenVINO:
 
     def version(self) -> str:
         """Of the installed package."""
-        return metadata.version("openvino") if importlib.util.find_spec("openvino") else ""
+        return installed.version("openvino") if importlib.util.find_spec("openvino") else ""
 
     def devices(self, artifact: Artifact) -> tuple[Device, ...]:
         """The NPU, then the CPU."""

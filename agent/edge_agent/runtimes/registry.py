@@ -7,7 +7,7 @@ an entry point `NAME = package.module:RUNTIME` in the group `edgefleet.runtimes`
 from __future__ import annotations
 
 import importlib
-from importlib import metadata, resources
+from importlib import resources
 from typing import cast
 
 from edge_agent.errors import RuntimeUnknown
@@ -30,6 +30,8 @@ def load(name: str) -> Runtime:
         RuntimeUnknown: There is no such runtime.
     """
     if name not in names():
+        from importlib import metadata  # a megabyte: only for a runtime that is not ours
+
         for entry in metadata.entry_points(group=GROUP, name=name):
             return cast(Runtime, entry.load())
         raise RuntimeUnknown(

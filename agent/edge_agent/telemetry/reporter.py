@@ -51,13 +51,13 @@ class Reporter:
         random: Random,
         hello_s: float = 60.0,
         limits: Limits | None = None,
-        durability: Durability = Durability.POWER,
+        durability: str = Durability.POWER,
     ) -> None:
         """Open the outbox; nothing is sent before the link is up."""
         self._config, self._key, self._link = config, key, link
         self._describe, self._random, self._hello_s = describe, random, hello_s
         identity = Identity(config.fleet, config.device, key, config.director)
-        self.outbox = Outbox(home.outbox, identity, limits, durability)
+        self.outbox = Outbox(home.outbox, identity, limits, Durability(durability))
         self._flight, self._forgetting = Flight(random), Forgetting()
         self._next_hello_s = 0.0
         self.link_reason, self.heard_ms = "not connected yet", 0
