@@ -55,6 +55,17 @@ say "installing $wanted into $PREFIX"
 # shellcheck disable=SC2086 # PIP_ARGS are several words
 "$release/bin/python" -m pip --disable-pip-version-check --quiet install ${PIP_ARGS:-} "$wanted"
 version=$("$release/bin/edge-agent" --version) || refuse "what was installed does not start; nothing was changed"
+# the service keeps no docstrings in memory and may not write: its byte code is made here, Python's own modules' too.
+# What is missing there or is of another Python is compiled at each start; it is never the reason that one fails
+"$release/bin/python" -c 'import sysconfig as s; print(s.get_path("stdlib"), s.get_path("purelib"), sep="\n")' |
+  while read -r folder; do
+    skip='/(test|tests|idlelib|lib2to3|tkinter|turtledemo|ensurepip|pip|setuptools)/'
+    [ "$folder" = "${folder#"$release"}" ] && skip="/(site-packages|dist-packages)/|$skip"
+    PYTHONPYCACHEPREFIX=$release/bytecode "$release/bin/python" -m compileall -qq -j 0 -o 2 -x "$skip" "$folder" ||
+      say "not all of $folder was compiled: a start may take longer"
+  done
+PYTHONOPTIMIZE=2 PYTHONPYCACHEPREFIX=$release/bytecode "$release/bin/edge-agent" --version >/dev/null ||
+  refuse "what was installed does not start as the service does; nothing was changed"
 sync
 ln -sfn "releases/$(basename "$release")/bin" "$PREFIX/bin.new"
 mv -T "$PREFIX/bin.new" "$PREFIX/bin"

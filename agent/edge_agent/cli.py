@@ -16,6 +16,7 @@ import click
 
 from edge_agent.device.address_space import require_address_space
 from edge_agent.device.home import Home, default_home
+from edge_agent.docstrings import restore_for_help
 from edge_agent.errors import AgentError, HomeLocked
 from edge_agent.examples import taught
 from edge_contracts.errors import ContractError, MissingExtra
@@ -46,8 +47,15 @@ _ELSEWHERE = {
 }
 
 
+_GROUPS = frozenset({"keys", "lineup", "quarantine", "review", "trust"})  # alone they show their help
+
+
 class _Refusals(click.Group):
     """Loads a command when it is asked for; turns what is refused into one line and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        restore_for_help(_GROUPS)
+        return super().main(*args, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *_ELSEWHERE])
