@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_contracts.keys import PublicKey, read_public
-from edge_fleet.errors import NotFound
+from edge_fleet.errors import AuditBroken, NotFound
 from edge_fleet.home import Home, default_home, load_home
 from edge_fleet.keys import read_keys
 from edge_fleet.remote import API, as_json, connect, home_option, remote
@@ -79,6 +79,8 @@ def audit_verify(
     keys = _keys(home, key_path)
     found = _of_file(file, keys) if file else _of_database(home, database, keys)
     click.echo(f"{found.rows} rows, each as it was written; the last is {found.hash[:16]}")
+    if found.head is None and file:  # whoever cut rows off would leave out the head, too
+        raise AuditBroken(f"{file} has no signed head, which every export ends with: its end was cut off")
     if found.head is None:
         click.echo("no signed head: rows may have been cut off at the end")
     elif not keys:

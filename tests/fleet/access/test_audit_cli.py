@@ -38,6 +38,10 @@ def test_the_log_of_a_server_is_signed_exported_and_checked(fleet: Running, tmp_
         assert _run("verify", path, "--home", home.root).exit_code == 0
         away = _run("verify", path, "--home", tmp_path / "nowhere")
         assert away.exit_code == 0 and "signature NOT checked" in away.output
+        cut = path.with_name(f"cut.{form}")
+        cut.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+        short = _run("verify", cut, "--home", home.root)
+        assert short.exit_code == 1 and "its end was cut off" in str(short.exception)
 
 
 def test_only_an_admin_exports_the_log(fleet: Running) -> None:
