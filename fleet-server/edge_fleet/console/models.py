@@ -75,13 +75,13 @@ def search(services: Shared, visitor: Visitor, q: Digest = "") -> Response:
 def recall(services: Shared, visitor: Visitor, what: Digest = "") -> Response:
     """Which devices ran something, since when, and how often it answered."""
     targets: list[recalls.Target] = []
-    runs: list[recalls.Run] = []
+    seen = recalls.Overview(0, 0, 0, 0, ())
     missing = ""
     with services.store.read() as connection:
         if what.strip():
             try:
                 targets = recalls.targets_of(connection, what.strip())
-                runs = recalls.recall(connection, targets)
+                seen = recalls.overview(connection, targets, RUNS)
             except (NotFound, RequestInvalid) as error:
                 missing = str(error)
         named = _named(connection, {target.bundle for target in targets})
@@ -92,11 +92,11 @@ def recall(services: Shared, visitor: Visitor, what: Digest = "") -> Response:
         what=what,
         targets=targets,
         named=named,
-        shown=runs[:RUNS],
-        count=len(runs),
-        devices=len({run.device for run in runs}),
-        predictions=sum(run.predictions for run in runs),
-        running=sum(run.running for run in runs),
+        shown=seen.first,
+        count=seen.runs,
+        devices=seen.devices,
+        predictions=seen.predictions,
+        running=seen.running,
         missing=missing,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.manifest import Manifest
@@ -105,15 +105,24 @@ def find(connection: Connection, text: str) -> list[Hit]:
             if digest.startswith(prefix)
         ]
     published = {hit.bundle for hit in hits}
-    reported = connection.execute(
-        select(windows.c.bundle).where(windows.c.bundle.startswith(prefix, autoescape=True)).distinct()
-    ).scalars()
     hits += [
-        Hit(digest, "bundle, not published here", digest) for digest in reported if digest not in published
+        Hit(digest, "bundle, not published here", digest)
+        for digest in _reported(connection, prefix)
+        if digest not in published
     ]
     if not hits:
         raise NotFound(f"nothing known here has a digest that begins with {prefix}")
     return hits
+
+
+def _reported(connection: Connection, prefix: str) -> Iterator[str]:
+    """Bundles that devices have reported: for each one look into the index, whatever there is of windows."""
+    own = windows.c.bundle
+    behind = own < f"{prefix}g"  # no hex digit comes after
+    found = connection.execute(select(func.min(own)).where(own >= prefix, behind)).scalar()
+    while found is not None:
+        yield found
+        found = connection.execute(select(func.min(own)).where(own > found, behind)).scalar()
 
 
 def release_counter(connection: Connection, text: str) -> int | None:

@@ -12,17 +12,17 @@ there: a run of its own, without a proof and without an artifact, to the day.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, func, or_, select, union
 
 from edge_contracts.keys import PublicKey
 from edge_contracts.topics import Channel, topic
 from edge_fleet.access.device_keys import former_of, signer_of
 from edge_fleet.lineage import find
-from edge_fleet.schema import bundles, devices, envelopes, gaps, rollups, windows
+from edge_fleet.schema import CHOICE, IS_A_DAY, bundles, devices, envelopes, gaps, rollups, windows
 from edge_fleet.storage.rollups import DAY_S, FLEET, rolled_up_to
 
 PROOF_PAGE = 200
@@ -76,6 +76,22 @@ class Run:
     proof: tuple[Range, ...]
 
 
+@dataclass(frozen=True)
+class Overview:
+    """What a recall comes to.
+
+    Args:
+        running: Of the runs, those that still go on.
+        first: Some of the runs, by device.
+    """
+
+    runs: int
+    devices: int
+    predictions: int
+    running: int
+    first: tuple[Run, ...]
+
+
 def targets_of(connection: Connection, text: str) -> list[Target]:
     """What a release or a digest names.
 
@@ -95,8 +111,76 @@ def targets_of(connection: Connection, text: str) -> list[Target]:
     return [Target(digest) for digest in sorted(whole)] + [Target(*pair) for pair in sorted(some, key=str)]
 
 
-def recall(connection: Connection, targets: Sequence[Target]) -> list[Run]:
-    """Every device that reported a window of one of the targets, by device, then by first use."""
+def overview(connection: Connection, targets: Sequence[Target], most: int) -> Overview:
+    """How many ran one of the targets, summed up by the database, and the first runs."""
+    own, digests = windows.c, {target.bundle for target in targets}
+    runs = (
+        select(own.device, func.sum(own.inferences).label("predictions"))
+        .where(_of(targets))
+        .group_by(own.device, own.bundle, own.artifact)
+        .subquery()
+    )
+    ran = _total(connection, runs)
+    gone = _gone(connection, digests)
+    before = _total(connection, gone)
+    devices_of = select(own.device).where(_of(targets))
+    if before.runs:  # else nothing was deleted, and nobody is to be told apart
+        devices_of = union(devices_of, select(gone.c.device)).subquery().select()
+        counted = connection.execute(select(func.count()).select_from(devices_of.subquery())).scalar_one()
+    else:
+        devices_of = devices_of.distinct()
+        counted = ran.devices
+    names = devices_of.order_by(devices_of.selected_columns[0]).limit(most)
+    return Overview(
+        runs=int(ran.runs + before.runs),
+        devices=counted,
+        predictions=int(ran.predictions + before.predictions),
+        running=_running(connection, targets),
+        first=tuple(recall(connection, targets, list(connection.execute(names).scalars()))[:most]),
+    )
+
+
+def _total(connection: Connection, runs: Subquery) -> Row[Any]:
+    """How many runs, how many devices, and what they answered."""
+    of_device = (
+        select(func.count().label("runs"), func.sum(runs.c.predictions).label("predictions"))
+        .group_by(runs.c.device)
+        .subquery()
+    )
+    return connection.execute(
+        select(
+            func.coalesce(func.sum(of_device.c.runs), 0).label("runs"),
+            func.count().label("devices"),
+            func.coalesce(func.sum(of_device.c.predictions), 0).label("predictions"),
+        ).select_from(of_device)
+    ).one()
+
+
+def _running(connection: Connection, targets: Sequence[Target]) -> int:
+    """How many of those that ran it say that they run it now."""
+    artifact = func.coalesce(devices.c.state["active"]["artifact"].as_string(), "")
+    now = or_(
+        *(
+            CHOICE.contains(f"\n{target.bundle}\n")
+            if target.artifact is None
+            else and_(CHOICE.contains(f"\n{target.bundle}\n"), artifact == target.artifact)
+            for target in targets
+        )
+    )
+    ran = select(windows.c.device).where(_of(targets))
+    return connection.execute(
+        select(func.count()).select_from(devices).where(now, devices.c.id.in_(ran))
+    ).scalar_one()
+
+
+def recall(
+    connection: Connection, targets: Sequence[Target], among: Collection[str] | None = None
+) -> list[Run]:
+    """Every device that reported a window of one of the targets, by device, then by first use.
+
+    Args:
+        among: Only these devices, few; None for all.
+    """
     rows = connection.execute(
         select(
             windows.c.device,
@@ -111,7 +195,7 @@ def recall(connection: Connection, targets: Sequence[Target]) -> list[Run]:
             windows.c.inferences,
             windows.c.errors,
         )
-        .where(_of(targets))
+        .where(_of(targets), *_only(windows.c.device, among))
         .order_by(windows.c.device, windows.c.bundle, windows.c.artifact, windows.c.epoch, windows.c.seq)
     )
     runs = [_run(key, group) for key, group in _grouped(rows)]
@@ -127,7 +211,7 @@ def recall(connection: Connection, targets: Sequence[Target]) -> list[Run]:
         )
         for run in runs
     ]
-    complete += _summed(connection, {target.bundle for target in targets}, complete)
+    complete += _summed(connection, {target.bundle for target in targets}, complete, among)
     return sorted(complete, key=lambda run: (run.device, run.since_ms, run.artifact))
 
 
@@ -231,7 +315,47 @@ def _run(key: tuple[str, str, str], rows: Sequence[Row[Any]]) -> Run:
     )
 
 
-def _summed(connection: Connection, digests: set[str], runs: Sequence[Run]) -> list[Run]:
+def _only(column: ColumnElement[str], among: Collection[str] | None) -> list[ColumnElement[bool]]:
+    return [] if among is None else [column.in_(among)]
+
+
+def _gone(connection: Connection, digests: set[str]) -> Subquery:
+    """Devices whose daily sums hold more than the windows that are still there, and how much more."""
+    own = rollups.c
+    kept = (
+        select(
+            windows.c.device,
+            windows.c.bundle,
+            func.count().label("windows"),
+            func.sum(windows.c.inferences).label("inferences"),
+        )
+        .where(windows.c.bundle.in_(digests), windows.c.id <= rolled_up_to(connection))
+        .group_by(windows.c.device, windows.c.bundle)
+        .subquery()
+    )
+    sums = (
+        select(
+            own.device,
+            own.bundle,
+            func.sum(own.windows).label("windows"),
+            func.sum(own.inferences).label("inferences"),
+        )
+        .where(IS_A_DAY, own.device != FLEET, own.bundle.in_(digests))
+        .group_by(own.device, own.bundle)
+        .subquery()
+    )
+    beside = (kept.c.device == sums.c.device) & (kept.c.bundle == sums.c.bundle)
+    return (
+        select(sums.c.device, (sums.c.inferences - func.coalesce(kept.c.inferences, 0)).label("predictions"))
+        .select_from(sums.outerjoin(kept, beside))
+        .where(sums.c.windows > func.coalesce(kept.c.windows, 0))
+        .subquery()
+    )
+
+
+def _summed(
+    connection: Connection, digests: set[str], runs: Sequence[Run], among: Collection[str] | None = None
+) -> list[Run]:
     """What daily sums hold beyond the windows that are still there, by device and bundle."""
     own, day_ms = rollups.c, 1000 * DAY_S
     there: dict[tuple[str, str], tuple[int, int, int]] = {}
@@ -244,7 +368,11 @@ def _summed(connection: Connection, digests: set[str], runs: Sequence[Run]) -> l
     for portion in _portions(digests):
         kept = connection.execute(
             select(windows.c.device, windows.c.bundle, *counted)
-            .where(windows.c.bundle.in_(portion), windows.c.id <= rolled_up_to(connection))
+            .where(
+                windows.c.bundle.in_(portion),
+                windows.c.id <= rolled_up_to(connection),
+                *_only(windows.c.device, among),
+            )
             .group_by(windows.c.device, windows.c.bundle)
         )
         there |= {(row[0], row[1]): (row[2], int(row[3]), int(row[4])) for row in kept}
@@ -258,7 +386,7 @@ def _summed(connection: Connection, digests: set[str], runs: Sequence[Run]) -> l
                 func.min(own.start_ms).label("first"),
                 func.max(own.start_ms).label("last"),
             )
-            .where(own.step_s == DAY_S, own.device != FLEET, own.bundle.in_(portion))
+            .where(IS_A_DAY, own.device != FLEET, own.bundle.in_(portion), *_only(own.device, among))
             .group_by(own.device, own.bundle)
         )
         for row in sums:

@@ -23,6 +23,9 @@ from sqlalchemy import (
 
 from edge_fleet.schema.base import ROW_ID, metadata
 
+# Sums over a day: what an index of few rows is limited to, by a question that has these very words.
+IS_A_DAY = text("step_s = 86400")
+
 # One per telemetry outbox that a device ever had. `high` and `chain` are what the ack says.
 streams = Table(
     "streams",
@@ -137,6 +140,7 @@ rollups = Table(
     Column("latency", JSON, nullable=False),  # bins of a QuantileSketch
     Column("scalars", JSON, nullable=False),  # {name: [counts]}; of windows with exact counts
     Index("rollups_by_device", "device", "step_s", "start_ms"),
+    Index("rollups_of_days", "bundle", "device", sqlite_where=IS_A_DAY, postgresql_where=IS_A_DAY),
 )
 
 events = Table(

@@ -8,7 +8,7 @@ from sqlalchemy import delete, insert, select, update
 
 from edge_contracts.digest import digest_of
 from edge_fleet.errors import NotFound, RequestInvalid
-from edge_fleet.lineage.recall import Range, Run, Target, ranges, recall, targets_of
+from edge_fleet.lineage.recall import Range, Run, Target, overview, ranges, recall, targets_of
 from edge_fleet.schema import devices, gaps, windows
 from edge_fleet.storage.rollups import roll_up
 from edge_fleet.store import Store
@@ -27,8 +27,19 @@ def fleet(store: Store) -> FleetRows:
 
 
 def runs(store: Store, what: str) -> list[Run]:
+    """All of them; what is summed up for a page must say the same."""
     with store.read() as connection:
-        return recall(connection, targets_of(connection, what))
+        targets = targets_of(connection, what)
+        found = recall(connection, targets)
+        seen = overview(connection, targets, 1)
+    assert (seen.runs, seen.devices, seen.predictions, seen.running) == (
+        len(found),
+        len({run.device for run in found}),
+        sum(run.predictions for run in found),
+        sum(run.running for run in found),
+    )
+    assert list(seen.first) == found[:1]
+    return found
 
 
 def test_each_device_is_told_with_its_time_its_predictions_and_its_envelopes(fleet: FleetRows) -> None:
