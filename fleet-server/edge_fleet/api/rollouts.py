@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import Field
 
 from edge_fleet.api.access import Operator, Reader, Shared
@@ -15,10 +15,13 @@ from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
 from edge_fleet.rollouts.operator import Operator as Orders
 from edge_fleet.rollouts.plan import parse_plan
 from edge_fleet.rollouts.plan_schema import plan_schema
-from edge_fleet.rollouts.view import listed, shown
+from edge_fleet.rollouts.progress import Wanted
+from edge_fleet.rollouts.standing import Standing
+from edge_fleet.rollouts.view import devices_page, listed, shown
 from edge_fleet.services import Server
 
 router = APIRouter(prefix="/api/v1", tags=["rollouts"])
+MOST = 10_000  # devices in one answer
 
 
 class RolloutRequest(Frozen):
@@ -62,9 +65,36 @@ def list_rollouts(services: Shared, who: Reader) -> list[dict[str, Any]]:
 
 
 @router.get("/rollouts/{rollout}")
-def show_rollout(rollout: str, services: Shared, who: Reader) -> dict[str, Any]:
-    """One rollout: stages, devices, what the gates say and why, who is left out and why."""
-    return _shown(services, rollout)
+def show_rollout(
+    rollout: str, services: Shared, who: Reader, limit: Annotated[int | None, Query(ge=0, le=MOST)] = None
+) -> dict[str, Any]:
+    """One rollout: stages, devices, what the gates say and why, who is left out and why.
+
+    With `limit` no more devices than that are told, and no more of those left out: `next` is the cursor for
+    /rollouts/ID/devices, `left_out` and `waits_for` count them all.
+    """
+    return _shown(services, rollout, limit)
+
+
+@router.get("/rollouts/{rollout}/devices")
+def show_devices(
+    rollout: str,
+    services: Shared,
+    who: Reader,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
+    after: Annotated[str, Query(max_length=100)] = "",
+    page: Annotated[int, Query(ge=1, le=10**6)] = 1,
+    q: Annotated[str, Query(max_length=200)] = "",
+    stage: Annotated[int | None, Query(ge=1, le=100)] = None,
+    standing: Standing | None = None,
+) -> dict[str, Any]:
+    """Some devices that a rollout has reached, by stage and name: those after a cursor, or a page.
+
+    `q` is a part of the name or of what the device said was wrong; of those that have it 10,000 are told.
+    """
+    wanted = Wanted(q, stage=None if stage is None else stage - 1, standing=standing)
+    with services.store.read() as connection:
+        return devices_page(connection, rollout, wanted, limit, after, 0 if after else (page - 1) * limit)
 
 
 @router.post("/rollouts", status_code=201)
@@ -142,6 +172,6 @@ def show_plan_schema(who: Reader) -> dict[str, Any]:
     return plan_schema()
 
 
-def _shown(services: Server, rollout: str) -> dict[str, Any]:
+def _shown(services: Server, rollout: str, limit: int | None = None) -> dict[str, Any]:
     with services.store.read() as connection:
-        return shown(connection, rollout, services.now_ms())
+        return shown(connection, rollout, services.now_ms(), limit)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,11 @@ from edge_fleet.finite import Finite
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import table
 
+if TYPE_CHECKING:
+    from edge_fleet.client import Client
+
 _MARKS = {"pass": "PASS", "fail": "FAIL", "wait": "WAIT"}
+FEW = 50  # devices that are shown to a person
 _ENDED = ("completed", "rolled-back", "stopped", "aborted")
 
 
@@ -126,26 +130,63 @@ def list_rollouts(home_path: Path | None, url: str | None, token: str | None, as
 @rollout.command("show")
 @click.argument("rollout_id", metavar="ROLLOUT")
 @click.option("--watch", is_flag=True, help="Show every change until it has ended.")
+@click.option(
+    "--limit",
+    type=click.IntRange(0, 10_000),
+    metavar="N",
+    help="Devices that are shown, 50 unless told; with --json all of them.",
+)
+@click.option("--page", type=click.IntRange(1), default=1, metavar="N", help="So many devices further on.")
 @remote
 @as_json
 def show(
-    rollout_id: str, watch: bool, home_path: Path | None, url: str | None, token: str | None, as_json: bool
+    rollout_id: str,
+    watch: bool,
+    limit: int | None,
+    page: int,
+    home_path: Path | None,
+    url: str | None,
+    token: str | None,
+    as_json: bool,
 ) -> None:
     """Show stages, devices, what each gate says and why."""
     client = connect(home_path, url, token)
-    found = client.get(f"{API}/rollouts/{rollout_id}")
+
+    def get() -> dict[str, Any]:
+        return _shown(
+            client, rollout_id, FEW if limit is None and not (as_json and page == 1) else limit, page
+        )
+
+    found = get()
     _print(found, as_json)
     if not watch or found["phase"] in _ENDED:
         return
     for line in client.lines(f"{API}/events"):
         if not line.startswith("data:"):
             continue
-        latest = client.get(f"{API}/rollouts/{rollout_id}")
+        latest = get()
         if latest != found:
             found = latest
             _print(found, as_json)
         if found["phase"] in _ENDED:
             return
+
+
+def _shown(client: Client, rollout_id: str, limit: int | None, page: int) -> dict[str, Any]:
+    """A rollout with so many devices of a page; all of them without a limit."""
+    path = f"{API}/rollouts/{rollout_id}"
+    if limit is None:
+        whole: dict[str, Any] = client.get(path)
+        return whole
+    found: dict[str, Any] = client.get(path, limit=str(limit))
+    first = 1
+    if page > 1 and limit:
+        further = client.get(f"{path}/devices", limit=str(limit), page=str(page))
+        found["next"] = further["next"]
+        first += (page - 1) * limit
+        for stage in found["stages"]:
+            stage["devices"] = [one for one in further["devices"] if one["stage"] == stage["number"] - 1]
+    return {**found, "first": first, "page": page}
 
 
 def _order(name: str, text: str) -> Callable[..., None]:
@@ -247,7 +288,11 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {safety_line(found['safety'])}")
     for index, stage in enumerate(found["stages"]):
         lines += _stage_lines(index, stage)
-    for what, count in Counter(one["for"] for one in found["waits"]).items():
+    if found.get("next"):
+        told = sum(len(stage["devices"]) for stage in found["stages"])
+        shown = f"devices {found['first']:,} to {found['first'] + told - 1:,}" if told else "no device"
+        lines.append(f"  {shown} of {found['reached']:,} shown; --page {found['page'] + 1} shows the next")
+    for what, count in _waits(found).items():
         lines.append(f"  {count} devices wait for {what}")
     lines += _left_out(found)
     for row in found["history"]:
@@ -257,8 +302,21 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
+def _waits(found: Mapping[str, Any]) -> Counter[str]:
+    """How many devices wait for what."""
+    if "waits_for" not in found:
+        return Counter(one["for"] for one in found["waits"])
+    return Counter({row["for"]: row["devices"] for row in found["waits_for"]})
+
+
 def _left_out(found: Mapping[str, Any]) -> list[str]:
-    return [f"  left out: {row['device']}: {row['reason']}" for row in found["skipped"]]
+    """Those that are told by name, then how many there are for each reason that has more."""
+    lines = [f"  left out: {row['device']}: {row['reason']}" for row in found["skipped"]]
+    named = Counter(row["reason"] for row in found["skipped"])
+    for row in found.get("left_out", ()):
+        if more := row["devices"] - named[row["why"]]:
+            lines.append(f"  left out: {more:,}{' more' if named[row['why']] else ''}: {row['why']}")
+    return lines
 
 
 def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:

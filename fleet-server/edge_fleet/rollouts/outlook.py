@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
@@ -66,18 +66,26 @@ def outlook(connection: Connection, rollout: Rollout, now_ms: int) -> Outlook:
 
 
 def left_out(
-    connection: Connection, rollout: Rollout, now_ms: int, offset: int, most: int
+    connection: Connection, rollout: Rollout, now_ms: int, offset: int, most: int, reached: int | None = None
 ) -> tuple[Outlook, list[Target]]:
-    """The outlook, and some of the devices that get nothing now: the most frequent reason first."""
+    """The outlook, and some of the devices that get nothing now: the most frequent reason first.
+
+    Args:
+        reached: Devices that the rollout has reached and that count; None where nobody asks for the stages.
+    """
     grouped = _grouped(connection, rollout, now_ms)
+    if reached and rollout.plan.control is not None:
+        grouped = None  # which of them were to be left alone goes by their names
     if grouped is None:
         found = _one_by_one(connection, rollout, now_ms)
-        seen = _summed_up([(target, 1) for target in found], ())
+        stages = () if reached is None else _goals(connection, rollout, found)
+        seen = _summed_up([(target, 1) for target in found], stages)
         place = {why: n for n, (why, _) in enumerate(seen.reasons)}
         without = sorted(filter(_is_without, found), key=lambda one: (place[told(one)], one.device))
         return seen, without[offset : offset + most]
     groups, resolved = grouped
-    seen = _summed_up([(target, group.count) for group, target in resolved], ())
+    stages = () if reached is None else _stages(rollout, resolved, reached)
+    seen = _summed_up([(target, group.count) for group, target in resolved], stages)
     place = {why: n for n, (why, _) in enumerate(seen.reasons)}
     shown: list[Target] = []
     ordered = [(group, target) for group, target in resolved if _is_without(target)]
@@ -89,6 +97,14 @@ def left_out(
             shown += [replace(target, device=name) for name in names]
             offset = 0
     return seen, shown
+
+
+def remaining(connection: Connection, rollout: Rollout, now_ms: int) -> int | None:
+    """How many devices would still get the release; None where that goes by their names."""
+    grouped = _grouped(connection, rollout, now_ms)
+    if grouped is None:
+        return None
+    return sum(group.count for group, target in grouped[1] if target.bundle is not None)
 
 
 def overlap(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[str, str] | None:
@@ -146,15 +162,25 @@ def _summed_up(found: Iterable[tuple[Target, int]], stages: tuple[int, ...]) -> 
     return Outlook(selected, reaches, waits.total(), stages, without, waits)
 
 
-def _stages(rollout: Rollout, resolved: Iterable[tuple[Group, Target]]) -> tuple[int, ...]:
-    """As `targets.goal` counts them, of a rollout that has reached nobody."""
+def _goals(connection: Connection, rollout: Rollout, found: Sequence[Target]) -> tuple[int, ...]:
+    """Devices reached in all by stage, by the names of those that are reached."""
+    counted = [row.device for row in load_members(connection, rollout.id) if row.left is None]
+    return tuple(
+        targets.goal(rollout.id, stage, counted, found, rollout.plan.held_back(index))
+        for index, stage in enumerate(rollout.plan.stages)
+    )
+
+
+def _stages(rollout: Rollout, resolved: Iterable[tuple[Group, Target]], reached: int = 0) -> tuple[int, ...]:
+    """As `targets.goal` counts them; of a plan without a control group, or that has reached nobody."""
     getting = [group for group, target in resolved if target.bundle is not None]
     reaches = sum(group.count for group in getting)
     found = []
     for index, stage in enumerate(rollout.plan.stages):
         if stage.label is not None:
-            found.append(sum(group.count for group in getting if index in group.stages))
+            found.append(reached + sum(group.count for group in getting if index in group.stages))
         else:
             kept = math.ceil(round(rollout.plan.held_back(index) * reaches, 9))
-            found.append(min(stage.target(reaches), reaches - kept))
+            missing = stage.target(reached + reaches) - reached
+            found.append(reached + max(0, min(missing, reaches - kept)))
     return tuple(found)

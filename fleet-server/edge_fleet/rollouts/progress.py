@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, select, tuple_
 
 from edge_fleet.assignment import State
+from edge_fleet.errors import RequestInvalid
 from edge_fleet.rollouts import counting
 from edge_fleet.rollouts.phases import RETURNING
 from edge_fleet.rollouts.standing import GONE, Standing
@@ -21,7 +22,32 @@ from edge_fleet.schema import HAS_SAID, IS_BACK, assignments, bundles, devices, 
 
 FEW = 5  # devices that are not back, named
 FOUND = 10_000  # how many devices that have a text are told apart; beyond, it is "more than"
-Place = tuple[int, str]  # of a device in a rollout's table: stage and name
+
+
+class Place(NamedTuple):
+    """Of a device in a rollout's table."""
+
+    stage: int
+    device: str
+
+    @property
+    def cursor(self) -> str:
+        """For a client that asks for what comes after it."""
+        return f"{self.stage}.{self.device}"
+
+    @staticmethod
+    def parse(text: str) -> Place:
+        """A cursor again.
+
+        Raises:
+            RequestInvalid: It is none.
+        """
+        stage, _, device = text.partition(".")
+        if not (stage.isascii() and stage.isdigit() and len(stage) < 4 and device):
+            raise RequestInvalid(
+                f"after {text!r:.100} is no cursor; give `next` of the answer before, or nothing"
+            )
+        return Place(int(stage), device)
 
 
 @dataclass(frozen=True)
@@ -128,8 +154,14 @@ def count(connection: Connection, rollouts: Iterable[str]) -> dict[str, Counts]:
     return {rollout: Counts(stages[rollout], kinds[rollout]) for rollout in ids}
 
 
-def page(connection: Connection, rollout: str, wanted: Wanted, offset: int, most: int) -> Page:
-    """How many devices fit, and some of them, by stage and name."""
+def page(
+    connection: Connection, rollout: str, wanted: Wanted, offset: int, most: int, after: Place | None = None
+) -> Page:
+    """How many devices fit, and some of them, by stage and name.
+
+    Args:
+        offset: How many come before; counted from `after` on where that is given.
+    """
     more = False
     if wanted.device:
         places: list[Place] = _places(connection, _narrowed(rollout, wanted), most)
@@ -138,14 +170,19 @@ def page(connection: Connection, rollout: str, wanted: Wanted, offset: int, most
     elif wanted.text:
         places = _with_text(connection, rollout, wanted)
         total, more = min(len(places), FOUND), len(places) > FOUND
-        places = places[:total][offset : offset + most]
+        places = [place for place in places[:total] if after is None or place > after]
+        places = places[offset : offset + most]
     else:
         total = sum(
             number
             for kind, number in count(connection, [rollout])[rollout].kinds.items()
             if wanted.stage in (None, kind.stage) and wanted.standing in (None, kind.standing)
         )
-        places = _far(connection, _narrowed(rollout, wanted), total, offset, most)
+        query = _narrowed(rollout, wanted)
+        if after is None:
+            places = _far(connection, query, total, offset, most)
+        else:
+            places = _places(connection, query.where(tuple_(_own.stage, _own.device) > after), most, offset)
     return Page(total, rows_of(connection, rollout, [name for _, name in places]), more)
 
 
@@ -253,12 +290,12 @@ def _with_text(connection: Connection, rollout: str, wanted: Wanted) -> list[Pla
     named = narrowed.where(_own.device.icontains(wanted.text, autoescape=True))
     told = narrowed.where(tuple_(_own.device, _own.number).in_(said))
     both = (_places(connection, query, FOUND + 1) for query in (named, told))
-    return sorted(set().union(*both))[: FOUND + 1]
+    return sorted({place for places in both for place in places})[: FOUND + 1]
 
 
 def _places(connection: Connection, query: Select[Any], most: int, offset: int = 0) -> list[Place]:
     rows = connection.execute(query.order_by(_own.stage, _own.device).offset(offset).limit(most))
-    return [(row.stage, row.device) for row in rows]
+    return [Place(row.stage, row.device) for row in rows]
 
 
 def _far(connection: Connection, query: Select[Any], total: int, offset: int, most: int) -> list[Place]:
@@ -268,7 +305,7 @@ def _far(connection: Connection, query: Select[Any], total: int, offset: int, mo
     behind = max(0, total - offset - most)
     last = query.order_by(_own.stage.desc(), _own.device.desc())
     rows = connection.execute(last.offset(behind).limit(max(0, total - offset - behind)))
-    return [(row.stage, row.device) for row in rows][::-1]
+    return [Place(row.stage, row.device) for row in rows][::-1]
 
 
 def _narrowed(rollout: str, wanted: Wanted) -> Select[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -11,12 +11,14 @@ from sqlalchemy import Connection, select
 from edge_fleet.rollouts import part_words
 from edge_fleet.rollouts.candidates import load_targets
 from edge_fleet.rollouts.members import load_members
+from edge_fleet.rollouts.outlook import Outlook, left_out
 from edge_fleet.rollouts.phases import ENDED, RETURNING, Event
-from edge_fleet.rollouts.progress import Counts, count
+from edge_fleet.rollouts.progress import Counts, Place, Wanted, count, page, way_back
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
 from edge_fleet.rollouts.safety import as_json, time_to_safe
-from edge_fleet.rollouts.targets import goal
+from edge_fleet.rollouts.standing import Standing
+from edge_fleet.rollouts.targets import Target, goal
 from edge_fleet.schema import bundles, rollout_stages, rollout_steps
 
 SHOWN_STEPS = 200
@@ -49,26 +51,49 @@ def summary(rollout: Rollout, counts: Counts) -> dict[str, Any]:
     }
 
 
-def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Fleet:
+    """What is told of devices.
+
+    Args:
+        members: Reached, by stage and name.
+        goals: Devices that each stage will have reached in all; None when it is over.
+        waiting: Devices that are still to be reached.
+        without: Those that get nothing now, or have to wait.
+    """
+
+    members: list[Reached]
+    goals: Sequence[int | None]
+    waiting: int
+    without: Sequence[Target]
+    safety: dict[str, Any] | None
+
+
+def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None = None) -> dict[str, Any]:
     """One rollout with its stages, devices, verdicts, skipped devices and history.
+
+    Args:
+        most: Devices that are told, and as many of those without it, each with the number of all beside
+            (`next`, `left_out`, `waits_for`); None for every device.
 
     Raises:
         NotFound: There is none.
     """
     rollout = load(connection, rollout_id)
-    members = load_members(connection, rollout.id)
-    reached = {row.member.device for row in members}
-    going = rollout.position.phase not in ENDED | RETURNING
-    targets = load_targets(connection, rollout, now_ms) if going else ()
-    chosen = [t for t in targets if t.device not in reached]
-    counted = [row.device for row in members if row.left is None]
-    waiting = sum(target.bundle is not None for target in chosen)
-    profiles: dict[str, str] = {
-        row.digest: row.profile
-        for row in connection.execute(
-            select(bundles.c.digest, bundles.c.profile).where(bundles.c.counter == rollout.counter)
-        )
-    }
+    counts = count(connection, [rollout.id])[rollout.id]
+    further: dict[str, Any] = {}
+    if most is None:
+        told = _whole(connection, rollout, now_ms)
+    else:
+        told, seen = _in_part(connection, rollout, counts, now_ms, most)
+        last = told.members[-1] if most < counts.reached and told.members else None
+        further = {
+            "next": None if last is None else Place(last.member.stage, last.device).cursor,
+            "left_out": [{"why": why, "devices": number} for why, number in seen.without.most_common()],
+            "waits_for": [{"for": what, "devices": number} for what, number in seen.waits.most_common()],
+        }
+    members = told.members
+    profiles = profiles_of(connection, rollout)
     begun = {
         row.stage: row
         for row in connection.execute(select(rollout_stages).where(rollout_stages.c.rollout == rollout.id))
@@ -76,28 +101,27 @@ def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any
     steps = select(rollout_steps).where(rollout_steps.c.rollout == rollout.id)
     history = connection.execute(steps.order_by(rollout_steps.c.id).limit(SHOWN_STEPS)).all()
     parts = part_words.of_steps(rollout.plan.first_part, (Event(row.event) for row in history))
-    here = _part(rollout, members)
+    here = _part(rollout, counts)
     return {
-        **summary(rollout, count(connection, [rollout.id])[rollout.id]),
+        **summary(rollout, counts),
         "plan": rollout.plan.model_dump(mode="json"),
         "stages": [
             {
                 "number": index + 1,
                 "share": str(stage),
-                "target": goal(rollout.id, stage, counted, targets, rollout.plan.held_back(index))
-                if going
-                else None,
+                "target": told.goals[index],
                 "begun_ms": begun[index].begun_ms if index in begun else None,
                 "part": here if index == rollout.position.stage else None,
-                "devices": [_member(row, profiles) for row in members if row.member.stage == index],
+                "devices": [member(row, profiles) for row in members if row.member.stage == index],
                 "verdicts": [verdict_row(v) for v in (verdicts_of(begun[index]) if index in begun else ())],
             }
             for index, stage in enumerate(rollout.plan.stages)
         ],
-        "waiting": waiting,
-        "safety": as_json(time_to_safe(connection, rollout.id, members)),
-        "waits": [{"device": t.device, "for": t.wait} for t in chosen if t.wait],
-        "skipped": [{"device": t.device, "reason": t.reason} for t in chosen if t.bundle is None],
+        "waiting": told.waiting,
+        "safety": told.safety,
+        "waits": [{"device": t.device, "for": t.wait} for t in told.without if t.wait],
+        "skipped": [{"device": t.device, "reason": t.reason} for t in told.without if t.bundle is None],
+        **further,
         "history": [
             {
                 "at_ms": row.at_ms,
@@ -113,30 +137,107 @@ def shown(connection: Connection, rollout_id: str, now_ms: int) -> dict[str, Any
     }
 
 
-def _part(rollout: Rollout, members: list[Reached]) -> dict[str, Any] | None:
+def devices_page(
+    connection: Connection, rollout_id: str, wanted: Wanted, most: int, after: str = "", offset: int = 0
+) -> dict[str, Any]:
+    """Some devices of a rollout, by stage and name, and where the next begin.
+
+    Args:
+        after: The cursor that came with the devices before.
+        offset: Counted off instead of a cursor.
+
+    Raises:
+        NotFound: There is no such rollout.
+        RequestInvalid: It is no cursor of ours.
+    """
+    rollout = load(connection, rollout_id)
+    begin = Place.parse(after) if after else None
+    found = page(connection, rollout.id, wanted, offset, most + 1, begin)
+    names = [row["device"] for row in found.rows[:most]]
+    profiles = profiles_of(connection, rollout)
+    rows = load_members(connection, rollout.id, names) if names else []
+    last = rows[-1] if len(found.rows) > most else None
+    return {
+        "total": found.total,
+        "more": found.more,
+        "devices": [{"stage": row.member.stage, **member(row, profiles)} for row in rows],
+        "next": None if last is None else Place(last.member.stage, last.device).cursor,
+    }
+
+
+def _whole(connection: Connection, rollout: Rollout, now_ms: int) -> _Fleet:
+    members = load_members(connection, rollout.id)
+    reached = {row.member.device for row in members}
+    going = rollout.position.phase not in ENDED | RETURNING
+    targets = load_targets(connection, rollout, now_ms) if going else ()
+    chosen = [t for t in targets if t.device not in reached]
+    counted = [row.device for row in members if row.left is None]
+    goals = [
+        goal(rollout.id, stage, counted, targets, rollout.plan.held_back(index)) if going else None
+        for index, stage in enumerate(rollout.plan.stages)
+    ]
+    return _Fleet(
+        members,
+        goals,
+        waiting=sum(target.bundle is not None for target in chosen),
+        without=[t for t in chosen if t.bundle is None or t.wait],
+        safety=as_json(time_to_safe(connection, rollout.id, members)),
+    )
+
+
+def _in_part(
+    connection: Connection, rollout: Rollout, counts: Counts, now_ms: int, most: int
+) -> tuple[_Fleet, Outlook]:
+    """The same of a few devices, and all of those that are not reached, counted by the database."""
+    names = [row["device"] for row in page(connection, rollout.id, Wanted(), 0, most).rows] if most else []
+    members = load_members(connection, rollout.id, names) if names else []
+    safety = None
+    if (back := way_back(connection, rollout.id)) is not None:
+        safety = {
+            **asdict(back),
+            "not_back": dict(back.few),
+            "not_back_devices": back.not_back,
+            "devices": {},
+        }
+        del safety["few"]
+    if rollout.position.phase in ENDED | RETURNING:
+        return _Fleet(members, [None] * len(rollout.plan.stages), 0, (), safety), Outlook(0, 0, 0, ())
+    known = counts.reached - counts.total[Standing.LEFT_OUT]
+    seen, without = left_out(connection, rollout, now_ms, 0, most, known)
+    return _Fleet(members, seen.stages, seen.reaches, without, safety), seen
+
+
+def profiles_of(connection: Connection, rollout: Rollout) -> dict[str, str]:
+    """Profile by the digest of a bundle of the release."""
+    query = select(bundles.c.digest, bundles.c.profile).where(bundles.c.counter == rollout.counter)
+    return {row.digest: row.profile for row in connection.execute(query)}
+
+
+def _part(rollout: Rollout, counts: Counts) -> dict[str, Any] | None:
     """How far the current stage is with its part, while that is under way; None for stages of one part."""
     position, plan = rollout.position, rollout.plan
     if position.phase in ENDED | RETURNING or position.stage < 0:
         return None
-    states = Counter(row.state for row in members if row.left is None and row.member.stage == position.stage)
+    states = counts.states(position.stage)
     found = part_words.tell(plan.first_part, position.part, position.phase, plan.quorum, states)
     return None if found is None else asdict(found)
 
 
-def _member(row: Reached, profiles: dict[str, str]) -> dict[str, Any]:
-    member = row.member
+def member(row: Reached, profiles: dict[str, str]) -> dict[str, Any]:
+    """One device as it is told."""
+    own = row.member
     return {
-        "device": member.device,
-        "profile": profiles.get(member.bundle),
-        "bundle": member.bundle,
-        "previous": member.previous,
+        "device": own.device,
+        "profile": profiles.get(own.bundle),
+        "bundle": own.bundle,
+        "previous": own.previous,
         "part": row.part,
-        "state": member.state,
-        "code": member.code,
-        "detail": member.detail,
+        "state": own.state,
+        "code": own.code,
+        "detail": own.detail,
         "back": row.back_state,
         "left": row.left,
         "retries": dict(row.used),
-        "assigned_ms": round(member.assigned_s * 1000),
+        "assigned_ms": round(own.assigned_s * 1000),
         "last_seen_ms": row.last_seen_ms,
     }

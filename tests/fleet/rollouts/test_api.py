@@ -208,6 +208,36 @@ def test_the_command_line_plans_shows_and_stops(fleet: Running, rows: FleetRows,
     assert rollout in run(fleet, "list")[1]
 
 
+def test_a_rollout_is_shown_a_page_of_devices_at_a_time(
+    fleet: Running, rows: FleetRows, select: str, devices: list[str]
+) -> None:
+    rows.enrol("stranger-1", "stranger-2", profile=("coral-tpu",), site=select.removeprefix("site="))
+    rollout = created(fleet.admin, select, stages=["100%"])["id"]
+    eventually(lambda: len(reached(fleet.admin, rollout)) == 3, "all are reached")
+    names = reached(fleet.admin, rollout)
+    shown_on = []
+    for page in ("1", "2"):
+        code, output = run(fleet, "show", rollout, "--limit", "2", "--page", page)
+        assert code == 0, output
+        shown_on.append([name for name in names if name in output])
+    assert shown_on == [names[:2], names[2:]]
+    code, first = run(fleet, "show", rollout, "--limit", "1")
+    assert "devices 1 to 1 of 3 shown; --page 2 shows the next" in first
+    assert "left out: stranger-1: no bundle" in first and "left out: 1 more: no bundle" in first
+    code, whole = run(fleet, "show", rollout)
+    assert "--page" not in whole and all(name in whole for name in names)
+    path, told, after = f"/api/v1/rollouts/{rollout}/devices?limit=2", [], ""
+    while after is not None:
+        answer = fleet.admin.get(f"{path}&after={after}").json()
+        told += [one["device"] for one in answer["devices"]]
+        after = answer["next"]
+    assert told == names
+    refused = fleet.admin.get(f"{path}&after=nonsense")
+    assert (refused.status_code, "no cursor" in refused.json()["message"]) == (400, True)
+    code, output = run(fleet, "show", rollout, "--limit", "1", "--json")
+    assert len([one for stage in json.loads(output)["stages"] for one in stage["devices"]]) == 1
+
+
 def test_who_is_left_out_is_said_when_the_rollout_is_made(
     fleet: Running, rows: FleetRows, select: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from edge_fleet.lineage.resolution import Need
 from edge_fleet.lineage.rows import set_software_needs
 from edge_fleet.rollouts import members, outlook, rows
 from edge_fleet.rollouts.rows import Rollout
+from edge_fleet.rollouts.view import shown
 from edge_fleet.store import Store
 
 PROFILES = (("arm-cpu",), ("pi4", "arm-cpu"), ("intel-npu", "x86-cpu"), ("mcu",))
@@ -88,6 +90,20 @@ def one_by_one(fleet: Fleet, rollout: Rollout, monkeypatch: pytest.MonkeyPatch) 
         return seen, *outlook.left_out(connection, rollout, fleet.now_ms, 0, 1000)
 
 
+def see_that_a_part_says_the_same(fleet: Fleet, rollout: str) -> None:
+    with fleet.store.read() as connection:
+        whole = shown(connection, rollout, fleet.now_ms)
+        part = shown(connection, rollout, fleet.now_ms, 3)
+    assert [one["target"] for one in part["stages"]] == [one["target"] for one in whole["stages"]]
+    assert part["waiting"] == whole["waiting"] and len(part["skipped"]) + len(part["waits"]) <= 3
+    assert {one["why"]: one["devices"] for one in part["left_out"]} == Counter(
+        one["reason"] for one in whole["skipped"]
+    )
+    assert {one["for"]: one["devices"] for one in part["waits_for"]} == Counter(
+        one["for"] for one in whole["waits"]
+    )
+
+
 @pytest.mark.parametrize("changes", PLANS, ids=str)
 def test_groups_come_to_what_each_device_comes_to(
     fleet: Fleet, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -111,6 +127,7 @@ def test_groups_come_to_what_each_device_comes_to(
                 _, first = outlook.left_out(connection, found, fleet.now_ms, len(pages), 7)
                 pages += first
         assert again.reasons == listed.reasons
+        see_that_a_part_says_the_same(fleet, rollout)
         assert {(one.device, outlook.told(one)) for one in pages} == {
             (one.device, outlook.told(one)) for one in devices
         }

@@ -15,7 +15,7 @@ from edge_contracts.messages import Phase as Told
 from edge_contracts.messages import Progress
 from edge_fleet import orders, schema
 from edge_fleet.assignment import FAILED, SETTLED, State, TransitionInvalid
-from edge_fleet.errors import Conflict
+from edge_fleet.errors import Conflict, RequestInvalid
 from edge_fleet.rollouts import counting, listing, progress, view
 from edge_fleet.rollouts.counting import Kind
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
@@ -126,6 +126,49 @@ def test_a_table_is_the_same_read_from_either_end(fleet: Fleet) -> None:
             ]
             assert [one for part in parts for one in part] == whole.rows
         assert progress.page(connection, rollout, progress.Wanted(), 50, 5).rows == []
+
+
+def test_devices_are_told_a_few_at_a_time_and_each_once(fleet: Fleet) -> None:
+    rollout = fleet.begin("2", "5", "100%", on_failure="hold")
+    for device in fleet.members(rollout):
+        fleet.say(device)
+    order_device(fleet.services, rollout, next(iter(fleet.members(rollout))), DeviceOrder.ROLLBACK, "anna")
+    with fleet.store.read() as connection:
+        whole = view.shown(connection, rollout, fleet.now_ms)
+        part = view.shown(connection, rollout, fleet.now_ms, 2)
+        told, after = [one for stage in part["stages"] for one in stage["devices"]], part["next"]
+        while after is not None:
+            further = view.devices_page(connection, rollout, progress.Wanted(), 2, after)
+            assert further["total"] == 5 and 1 <= len(further["devices"]) <= 2
+            told += [{k: v for k, v in one.items() if k != "stage"} for one in further["devices"]]
+            after = further["next"]
+        assert told == [one for stage in whole["stages"] for one in stage["devices"]]
+        assert [one["target"] for one in part["stages"]] == [one["target"] for one in whole["stages"]]
+        assert (part["waiting"], part["states"]) == (whole["waiting"], whole["states"])
+        confirmed = progress.Wanted(standing=Standing.CONFIRMED)
+        assert view.devices_page(connection, rollout, confirmed, 9, offset=3)["total"] == 4
+        with pytest.raises(RequestInvalid, match="'nonsense' is no cursor; give `next`"):
+            view.devices_page(connection, rollout, progress.Wanted(), 2, "nonsense")
+
+
+def test_a_part_of_a_rollout_is_read_without_the_rest_of_its_devices(fleet: Fleet) -> None:
+    rollout = fleet.begin("2")
+    asked: list[str] = []
+
+    @event.listens_for(fleet.store._engine, "after_cursor_execute")
+    def counted(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(" ".join(statement.split()))
+
+    def whole(statement: str) -> bool:
+        """Rows of all devices, or of all that were reached."""
+        rows = statement.startswith(("SELECT rollout_members.", "SELECT devices.id, devices.choice"))
+        return rows and "LIMIT" not in statement and " IN (" not in statement
+
+    with fleet.store.read() as connection:
+        view.shown(connection, rollout, fleet.now_ms, 2)
+        assert asked and not any(map(whole, asked))
+        view.shown(connection, rollout, fleet.now_ms)
+        assert sum(map(whole, asked)) == 2
 
 
 def test_a_text_that_many_have_is_counted_so_far_and_no_further(
