@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from edge_fleet.rollouts import selector, targets
 from edge_fleet.rollouts.members import skipped
 from edge_fleet.rollouts.phases import WATCHED
 from edge_fleet.rollouts.rows import Rollout
-from edge_fleet.schema import assignments, bundles, devices, releases, rollout_members, rollouts
+from edge_fleet.schema import CHOICE, assignments, bundles, devices, releases, rollout_members, rollouts
 
 SILENT_AFTER_MS = 300_000
 PORTION = 500  # below every SQLite's limit of variables
@@ -29,6 +30,18 @@ class Claim:
     rollout: str
     named: selector.Selector
     priority: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a device is chosen by, but for its name, its labels and what it is in the middle of."""
+
+    profile: tuple[str, ...]
+    counter: int
+    active: str | None
+    degraded: bool
+    unable: str
+    unready: str
 
 
 def load_release(connection: Connection, name: str, version: str) -> targets.Release:
@@ -75,31 +88,53 @@ def load_devices(
     }
     left_out = skipped(connection, rollout_id) if rollout_id else {}
     before = _ahead(connection, rollout) if rollout is not None else []
-    phases = _newest_phases(connection)
+    asked = [] if rollout is None else [selector.parse(rollout.plan.select), *(one for _, one in before)]
+    asks_health = any(term.key == "health" for one in asked for term in one.terms)
+    phases = _newest_phases(connection) if asks_health else {}
     published = frozenset(connection.execute(select(bundles.c.digest)).scalars())
-    rows = connection.execute(select(devices).where(devices.c.revoked_ms.is_(None)).order_by(devices.c.id))
-    found = [
-        targets.Device(
+    # on SQLite an index has all of these; a fleet of 100,000 is a handful of choices, each read once
+    row_of = select(devices.c.id, CHOICE, devices.c.labels, devices.c.enrolled_ms)
+    if asks_health:
+        row_of = row_of.add_columns(devices.c.last_seen_ms)
+    choices: dict[str, Choice] = {}
+    found = []
+    for row in connection.execute(row_of.where(devices.c.revoked_ms.is_(None))):
+        choice = choices.get(row.choice)
+        if choice is None:
+            choice = choices[row.choice] = choice_of(row.choice, published)
+        health = selector.Health.OK
+        if asks_health:
+            silent = row.last_seen_ms is None or now_ms - row.last_seen_ms > SILENT_AFTER_MS
+            health = health_of(phases.get(row.id) in FAILED, silent, choice.active, choice.degraded)
+        device = targets.Device(
             id=row.id,
-            profile=tuple(row.profile),
+            profile=choice.profile,
             labels=row.labels,
-            counter=row.state["counter"] if row.state else 0,
-            active=active_bundle(row.state),
+            counter=choice.counter,
+            active=choice.active,
             busy=busy.get(row.id),
             skipped=left_out.get(row.id, ""),
-            health=health_of(
-                phases.get(row.id) in FAILED,
-                row.last_seen_ms is None or now_ms - row.last_seen_ms > SILENT_AFTER_MS,
-                active_bundle(row.state),
-                bool(((row.state or {}).get("active") or {}).get("fallback")),
-            ),
+            health=health,
             enrolled_s=row.enrolled_ms / 1000,
-            unable=unable((row.state or {}).get("knows") or (), active_bundle(row.state), published),
-            unready=unready((row.state or {}).get("knows") or ()),
+            unable=choice.unable,
+            unready=choice.unready,
         )
-        for row in rows
-    ]
-    return [replace(device, claimed=_claimed(device, before)) for device in found] if before else found
+        found.append(replace(device, claimed=_claimed(device, before)) if before else device)
+    return sorted(found, key=lambda device: device.id)
+
+
+def choice_of(text: str, published: frozenset[str]) -> Choice:
+    """What `devices.choice` says; its lines are told in `schema/choice.py`."""
+    counter, active, degraded, knows_text, profile_text = text.split("\n", 4)
+    knows = json.loads(knows_text) or ()
+    return Choice(
+        profile=tuple(json.loads(profile_text)),
+        counter=int(counter),
+        active=active or None,
+        degraded=degraded == "1",
+        unable=unable(knows, active or None, published),
+        unready=unready(knows),
+    )
 
 
 def load_targets(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[targets.Target, ...]:

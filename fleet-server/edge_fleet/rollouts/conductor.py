@@ -92,7 +92,7 @@ class Conductor:
             step = advance(
                 view,
                 now_ms / 1000,
-                lambda: targets_of(connection, found, now_ms),
+                lambda: targets_of(connection, found, now_ms, len(view.counted)),
                 lambda members: evidence_of(connection, found, members, known.readings),
             )
         self._send_pending(view)

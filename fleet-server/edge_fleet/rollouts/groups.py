@@ -9,7 +9,6 @@ What depends on each device by its name - the arms of an experiment, a control g
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,8 +139,14 @@ class Groups:
                 own.last_seen_ms.is_(None), own.last_seen_ms < self._now_ms - candidates.SILENT_AFTER_MS
             )
             columns |= {"silent": case((silent, 1), else_=0), "phase": _phase()}
+        # of the others nothing is asked, and those that the selector's labels and names leave out are many
+        named = (
+            columns[self._terms[term.key, term.values]] == (0 if term.negated else 1)
+            for term in self._mine.terms
+            if term.key not in OF_THE_CHOICE
+        )
         labelled = (column.label(name) for name, column in columns.items())
-        return select(*labelled).select_from(source).where(own.revoked_ms.is_(None), ~reached)
+        return select(*labelled).select_from(source).where(own.revoked_ms.is_(None), ~reached, *named)
 
     @cached_property
     def _others(self) -> list[str]:
@@ -154,10 +159,10 @@ class Groups:
         """What a row says; None of devices that are not named."""
         key: dict[str, Any] = dict(row._mapping)
         count = key.pop("devices")
-        counter, active, degraded, knows_text, profile_text = key["choice"].split("\n", 4)
-        profile, knows = tuple(json.loads(profile_text)), json.loads(knows_text) or ()
+        choice = candidates.choice_of(key["choice"], published)
+        profile = choice.profile
         health = candidates.health_of(
-            key.get("phase") in FAILED, bool(key.get("silent")), active or None, degraded == "1"
+            key.get("phase") in FAILED, bool(key.get("silent")), choice.active, choice.degraded
         )
         if not self._names(self._mine, key, profile, health):
             return None
@@ -167,15 +172,15 @@ class Groups:
             id="",
             profile=profile,
             labels={LABEL: key["tz"]} if key.get("tz") is not None else {},
-            counter=int(counter),
-            active=active or None,
+            counter=choice.counter,
+            active=choice.active,
             busy=key.get("busy"),
             claimed=next((one.rollout for one in named if one.priority > self._rollout.plan.priority), None),
             skipped=told_of_skip(key["actor"], key["why"]) if key.get("actor") is not None else "",
             health=health,
             enrolled_s=started_s + 1 if key.get("late") else started_s,
-            unable=candidates.unable(knows, active or None, published),
-            unready=candidates.unready(knows),
+            unable=choice.unable,
+            unready=choice.unready,
         )
         stages = (index for index, one in self._stages.items() if self._names(one, key, profile, ""))
         return Group(device, count, named, frozenset(stages), key)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from edge_fleet.evidence import Member, StageEvidence
-from edge_fleet.rollouts import candidates, readings, rows
+from edge_fleet.rollouts import candidates, outlook, readings, rows
 from edge_fleet.rollouts.engine import View
 from edge_fleet.rollouts.members import begun_since
 from edge_fleet.rollouts.pace import MINUTE_S
@@ -37,8 +37,21 @@ def look(
     return found, View(found.id, found.plan, found.position, reached, begun, found.why)
 
 
-def targets_of(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[Target, ...]:
-    """What every device that its selector names would get now."""
+def targets_of(
+    connection: Connection, rollout: Rollout, now_ms: int, counted: int | None = None
+) -> tuple[Target, ...]:
+    """What every device that its selector names would get now.
+
+    Args:
+        counted: How many the rollout has reached that count. Where its stage wants no more, which the
+            database counts by groups, nobody is read, and nobody is told; None reads all.
+    """
+    index = rollout.position.stage
+    stage = rollout.plan.stages[index] if index >= 0 else None
+    if counted is not None and stage is not None and stage.label is None:
+        more = outlook.remaining(connection, rollout, now_ms)
+        if more is not None and stage.target(counted + more) <= counted:
+            return ()
     return candidates.load_targets(connection, rollout, now_ms)
 
 

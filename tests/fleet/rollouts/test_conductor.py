@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fleet_rows import FITS, WRONG, digest
 from rollout_fleet import Fleet, Killed, everything, file, plan
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from edge_contracts.messages import Phase as Told
 from edge_fleet import schema
@@ -49,6 +49,34 @@ def test_a_good_release_reaches_every_device_stage_by_stage(fleet: Fleet) -> Non
         fleet.pass_time(1)
     assert fleet.position(rollout) == (Phase.COMPLETED, 2)
     assert not fleet.assigned("cam-0").permit_downgrade
+
+
+def test_a_stage_that_wants_nobody_more_reads_no_device(fleet: Fleet) -> None:
+    asked: list[str] = []
+
+    @event.listens_for(fleet.store._engine, "after_cursor_execute")
+    def counted(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(" ".join(statement.split()))
+
+    def whole() -> int:
+        """How often every device was read."""
+        return sum(one.startswith("SELECT devices.id, devices.choice, devices.labels") for one in asked)
+
+    rollout = fleet.begin("2", "1", "100%")
+    assert len(fleet.members(rollout)) == 1 and whole() == 1
+    fleet.pass_time(1)
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.RUNNING, 0) and whole() == 1
+    (device,) = fleet.members(rollout)
+    fleet.say(device)
+    fleet.report(device, digest("2"))
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    fleet.pass_time(1)
+    assert len(fleet.members(rollout)) == 6 and whole() == 2
+    fleet.enrol("late")
+    fleet.pass_time(1)
+    assert len(fleet.members(rollout)) == 7 and whole() == 3
 
 
 def test_a_rollout_ends_the_same_on_every_database(store: Store) -> None:
