@@ -7,6 +7,7 @@ disks is given to the real daemon, which must start, answer with a verified bund
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import shutil
@@ -267,6 +268,7 @@ def _forked(life: Life, group: list[Case], place: Path) -> None:
         stderr = os.open(place / "stderr", os.O_WRONLY | os.O_CREAT)
         os.dup2(stderr, 1)
         os.dup2(stderr, 2)
+        faulthandler.enable(stderr)
         write_tree(group[0].tree, place / "disk")
         home = Home(place / "disk" / "home")
         answers = start(life, home, place)

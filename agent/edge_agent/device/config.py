@@ -17,7 +17,7 @@ from edge_agent.device.home import Home, write_durably
 from edge_agent.device.trust import Trust
 from edge_agent.errors import HomeInvalid
 from edge_contracts.bundle import sync_folder
-from edge_contracts.errors import ContractError
+from edge_contracts.errors import ContractError, FormatInvalid
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys, read_private
 from edge_contracts.model import Frozen, Identifier, canonical_json, later, parse_json
 from edge_contracts.profile import DeviceProfile
@@ -96,6 +96,7 @@ def read_config(home: Home) -> DeviceConfig | None:
         raise HomeInvalid(f"cannot read {home.config}: {error.strerror}") from None
     try:
         config = parse_json(DeviceConfig, content, str(home.config), FORMAT)
+        _require_usable(config, home.config)
     except ContractError as error:
         raise HomeInvalid(f"{error}; enrol again with edge-agent enroll --force") from None
     enrolled, known = _enrolled(config), read_trust(home)
@@ -104,6 +105,38 @@ def read_config(home: Home) -> DeviceConfig | None:
     if now == config.director_key:
         return config
     return config.model_copy(update={"director_key": now, "enrolled_director": config.director_key})
+
+
+def _require_usable(config: DeviceConfig, path: Path) -> None:
+    """See that addresses and keys are such: whoever uses them expects it.
+
+    Raises:
+        FormatInvalid: One is none.
+    """
+    scheme, _, rest = config.server.partition("://")
+    if scheme not in ("http", "https") or not _may_be_host(rest.split("/")[0]):
+        raise FormatInvalid(
+            f"{path}: server is {config.server!r:.80}, expected http:// or https:// and a host"
+        )
+    if not _may_be_host(config.mqtt_host):
+        raise FormatInvalid(
+            f"{path}: mqtt_host is {config.mqtt_host!r:.80}, expected a host's name or address"
+        )
+    for name, key in (
+        ("director_key", config.director_key),
+        *(("publisher_keys", k) for k in config.publisher_keys),
+    ):
+        try:
+            PublicKey.from_base64(key)
+        except ContractError as error:
+            raise FormatInvalid(f"{path}: {name}: {error}") from None
+
+
+def _may_be_host(text: str) -> bool:
+    """Whether looking it up cannot fail for its form: RFC 1035 section 2.3.4."""
+    labels = text.removesuffix(".").split(".")
+    is_text = text.isprintable() and not any(one.isspace() or one in "/\\?#" for one in text)
+    return is_text and all(1 <= len(label) <= 63 for label in labels)
 
 
 def read_device_key(home: Home, config: DeviceConfig) -> PrivateKey:
