@@ -94,6 +94,7 @@ installed: $(VENV)/pyvenv.cfg
 	ACCOUNT= PREFIX=$(CURDIR)/.installed/edgefleet EDGE_AGENT_HOME=$(CURDIR)/.installed/home PYTHON=$(CURDIR)/$(BIN)/python \
 	  PIP_ARGS="-c constraints.txt" sh deploy/install.sh .installed/wheel/*.whl
 	.installed/edgefleet/bin/edge-agent doctor --home .installed/home
+	.installed/edgefleet/bin/edge-agent doctor --home .installed/home | grep -q "byte code.*is of this Python"
 
 FUZZ_SEED ?= $(shell date +%s)
 FUZZ_EXAMPLES ?= 200

@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import agent_bundles  # noqa: E402
+from unit_environment import as_the_unit  # noqa: E402
 
 from edge_agent.device.config import DeviceConfig  # noqa: E402
 from edge_agent.device.home import Home  # noqa: E402
@@ -44,7 +45,6 @@ from edge_contracts.model import canonical_json  # noqa: E402
 from edge_contracts.profile import lineage, load_profile  # noqa: E402
 
 SHARED = ROOT.parent / "shared" / "data" / "models" / "vww_mobilenetv1_int8_ref.tflite"
-UNIT = ROOT / "deploy" / "edge-agent.service"
 SETTLE_S, TOUCH_S, LONGEST_S = 4.0, 3.0, 120.0
 STEADY_MIB = 0.1  # within SETTLE_S: then a process has settled
 AIM_MB, AIM_ABOVE_MB = 60, 25
@@ -151,15 +151,6 @@ def main() -> None:
                     + "".join(f" {found[c] - floor[c]:+9.1f}" for c in COLUMNS)
                 )
         print(f"aims: RSS {AIM_MB} MB, {AIM_ABOVE_MB} MB above the runtime alone, idle")
-
-
-def as_the_unit(environment: Mapping[str, str], place: Path) -> dict[str, str]:
-    """The environment that the shipped unit gives to the daemon, with folders of this place."""
-    lines = [line for line in UNIT.read_text().splitlines() if line.startswith("Environment=")]
-    stated = dict(word.split("=", 1) for line in lines for word in line.removeprefix("Environment=").split())
-    if not stated.get("PYTHONPYCACHEPREFIX"):
-        raise SystemExit(f"{UNIT.name} says nothing of byte code: this benchmark measures what it says")
-    return {**environment, **stated, "PYTHONPYCACHEPREFIX": str(place / "bytecode")}
 
 
 def installed(place: Path, name: str) -> list[str]:

@@ -4,7 +4,10 @@
 
 Each round starts every line's process anew, one after another, and waits for its first answer: the bare
 runtime's first `invoke`, the first answer that the daemon writes for a folder (`--answers`), and the first
-reply over its Unix socket. The daemon has by then verified the bundle and asked the golden inputs. Medians.
+reply over its Unix socket. The daemon has by then verified the bundle and asked the golden inputs. It is
+started as deploy/edge-agent.service starts it, with byte code without docstrings that is there beforehand;
+"from a shell" is without that environment, "no byte code" with it and nothing compiled: the worst that an
+upgrade of the system's Python can leave. Medians.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import agent_bundles  # noqa: E402
+from unit_environment import as_the_unit  # noqa: E402
 
 from edge_contracts.arrays import write_npz  # noqa: E402
 from edge_contracts.bundle import open_bundle  # noqa: E402
@@ -73,7 +77,14 @@ def main() -> None:
         home, answer, door = ["--home", str(place / "home")], place / "answer", place / "s"
         # modules come compiled, as an installer leaves them; the first round, which compiles, is not counted
         os.environ["PYTHONPYCACHEPREFIX"] = str(place / "compiled")
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        for one in ("PYTHONDONTWRITEBYTECODE", "PYTHONOPTIMIZE"):
+            os.environ.pop(one, None)
+        plain = dict(os.environ)
+        service = as_the_unit(plain, place)
+        nothing = {
+            **service,
+            "PYTHONPYCACHEPREFIX": str(place / "key.pem"),
+        }  # a file: nothing can be below it
         install = ["install", str(place / "a.bundle"), "--trust", str(place / "key.pem"), *home]
         subprocess.run([*ENTRY, *install], check=True, stdout=subprocess.DEVNULL)
         flat = [0.0] * int(np.prod(spec.shape))
@@ -81,21 +92,23 @@ def main() -> None:
         request = json.dumps({"inputs": [tensor]})
         bare = BARE.format(model=str(place / "model.tflite"), answer=str(answer))
         run = [*ENTRY, "run", *home]
-        lines: dict[str, tuple[list[str], Callable[[], bool]]] = {
-            "Python, LiteRT and the model": ([sys.executable, "-c", bare], lambda: is_written(answer)),
-            "edge-agent run, a folder": (
-                [*run, "--input", str(place / "in"), "--answers", str(answer)],
+        folder = [*run, "--input", str(place / "in"), "--answers", str(answer)]
+        served = [*run, "--socket", str(door)]
+        lines: dict[str, tuple[list[str], Callable[[], bool], dict[str, str]]] = {
+            "Python, LiteRT and the model": (
+                [sys.executable, "-c", bare],
                 lambda: is_written(answer),
+                plain,
             ),
-            "edge-agent run, Unix socket": (
-                [*run, "--socket", str(door)],
-                lambda: is_answered(door, request),
-            ),
+            "edge-agent run, a folder": (folder, lambda: is_written(answer), service),
+            "edge-agent run, Unix socket": (served, lambda: is_answered(door, request), service),
+            "  from a shell": (served, lambda: is_answered(door, request), plain),
+            "  no byte code": (served, lambda: is_answered(door, request), nothing),
         }
         for number in range(1 + asked.rounds):
-            for name, (command, is_there) in lines.items():
+            for name, (command, is_there, environment) in lines.items():
                 answer.unlink(missing_ok=True)
-                took_s = until_answer(command, is_there)
+                took_s = until_answer(command, is_there, environment)
                 if number > 0:
                     times.setdefault(name, []).append(took_s)
     floor = median(next(iter(times.values())))
@@ -110,10 +123,10 @@ def main() -> None:
         print(f"{name:32} {median(found):6.2f} {more} {min(found):7.2f} {max(found):8.2f}")
 
 
-def until_answer(command: list[str], is_there: Callable[[], bool]) -> float:
+def until_answer(command: list[str], is_there: Callable[[], bool], environment: dict[str, str]) -> float:
     """Start a process and end it after its first answer; the seconds between."""
     begun_s = time.perf_counter()
-    child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
     try:
         while not is_there():
             if child.poll() is not None or time.perf_counter() - begun_s > LONGEST_S:

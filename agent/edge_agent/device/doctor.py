@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
-from edge_agent.device import reach, served
+from edge_agent.device import bytecode, reach, served
 from edge_agent.device.config import DeviceConfig, read_config, read_device_key, trusted_publishers
 from edge_agent.device.finding import Finding, Grade
 from edge_agent.device.home import Home
@@ -33,7 +33,7 @@ FEW_NODES = 1000  # an update and a day of the agent make a hundred files
 
 def examine(home: Home) -> list[Finding]:
     """Look at everything."""
-    findings = [*_system(), _daemon(home), *_disk(home)]
+    findings = [*_system(), *bytecode.examine(), _daemon(home), *_disk(home)]
     try:
         config = read_config(home)
     except AgentError as error:
