@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from importlib.metadata import version
 
@@ -74,6 +75,7 @@ def create_app(services: Server, budget: Budget | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(OSError, _disk_full)
     app.add_exception_handler(Exception, _broken_promise)
     for router in routers():
         app.include_router(router)
@@ -180,6 +182,14 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
     log.error("database away", extra={"path": request.url.path, "reason": " ".join(str(error).split())[:300]})
     text = "the server's database does not answer; its log has the reason, try again later"
     return _answer(503, DatabaseUnreachable.code, text)
+
+
+async def _disk_full(request: Request, error: Exception) -> JSONResponse:
+    """No room for what was sent: not the client's fault, and not for ever."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return await _broken_promise(request, error)
+    log.error("disk full", extra={"path": request.url.path, "reason": str(error)[:300]})
+    return _answer(503, "disk-full", "the server's disk is full; nothing was kept, make room and try again")
 
 
 async def _broken_promise(request: Request, error: Exception) -> JSONResponse:

@@ -354,6 +354,22 @@ def test_a_bundle_of_a_stranger_says_how_to_trust_it(trusting: Running) -> None:
     assert "edge-fleet trust add" in answer.json()["message"]
 
 
+def test_a_full_disk_is_told_and_nothing_of_the_release_is_left(
+    trusting: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def onto_a_full_disk(source: Any, _target: Any, size: int) -> None:
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(source.read(size))
+
+    files = sorted(trusting.server.home.archives.iterdir())
+    with monkeypatch.context() as one:
+        one.setattr("edge_fleet.api.releases.shutil.copyfileobj", onto_a_full_disk)
+        answer = publish(trusting.admin, bundle_bytes(name="large"))
+    assert said(answer) == (503, "disk-full")
+    assert sorted(trusting.server.home.archives.iterdir()) == files
+    assert publish(trusting.admin, bundle_bytes(name="large")).status_code == 201
+
+
 def test_a_release_without_bundles_is_refused(trusting: Running) -> None:
     assert said(trusting.admin.post("/api/v1/releases", data={"x": "y"}))[0] == 422
 
