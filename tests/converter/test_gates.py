@@ -8,7 +8,7 @@ import pytest
 
 from edge_contracts.manifest import Score
 from edge_convert import gates
-from edge_convert.gates import Finding, Limits, Verdict
+from edge_convert.gates import Finding, Limits, SliceDrop, Verdict
 
 LIMITS = Limits()
 CALM = [0.100, 0.101, 0.099, 0.100, 0.102, 0.100, 0.098]
@@ -157,3 +157,74 @@ def test_nothing_passes_without_a_gate_that_compared_answers() -> None:
     assert gates.passed([size, agreed])
     assert not gates.passed([agreed, Finding("size", Verdict.FAIL, "")])
     assert gates.passed([agreed, Finding("latency", Verdict.NOT_JUDGED, "")])
+
+
+def part(name: str, samples: int = 100, **fields: Any) -> SliceDrop:
+    known = {"source": 0.9, "artifact": 0.8, "drop": 0.1, "interval": (0.0, 0.2), "at_least": -0.1}
+    return SliceDrop("class", name, samples, "accuracy", **known | fields)
+
+
+@pytest.mark.parametrize(
+    ("at_least", "interval", "verdict"),
+    [
+        (0.051, (0.052, 0.2), Verdict.FAIL),
+        (0.05, (0.052, 0.2), Verdict.NOT_JUDGED),  # at the very least just what is allowed
+        (0.04, (0.045, 0.2), Verdict.NOT_JUDGED),
+        (-0.1, (-0.1, 0.051), Verdict.NOT_JUDGED),
+        (-0.1, (-0.1, 0.05), Verdict.PASS),
+        (None, (-0.1, 0.05), Verdict.NOT_JUDGED),
+        (-0.1, None, Verdict.NOT_JUDGED),
+    ],
+)
+def test_a_slice_fails_when_it_surely_loses_too_much_and_passes_when_surely_not(
+    at_least: float | None, interval: tuple[float, float] | None, verdict: Verdict
+) -> None:
+    assert part("3", at_least=at_least, interval=interval).verdict(5.0) is verdict
+
+
+def test_doubts_name_the_slices_that_lose_most_and_count_the_others() -> None:
+    small = [
+        part(name, 9, drop=drop, interval=None)
+        for name, drop in zip("abcde", (0.1, None, 0.3, 0.2, 0.05), strict=True)
+    ]
+    sure = part("z", interval=(-0.01, 0.01))
+    score = Score(samples=50, metric="accuracy")
+    assert gates.doubts(score, [sure], LIMITS, None) == []
+    assert gates.doubts(score, [sure, *small[:3]], LIMITS, None) == [
+        "slices too small to tell whether they lose too much: "
+        "class c (9 samples), class a (9 samples), class b (9 samples)"
+    ]
+    (told,) = gates.doubts(score, [sure, *small], LIMITS, None)
+    assert told.endswith("class c (9 samples), class d (9 samples), class a (9 samples) and 2 more")
+
+
+def test_doubts_say_what_a_drop_may_be_and_what_agreement() -> None:
+    wide = scored(source=0.9, artifact=0.895, drop_interval=(-0.004, 0.014))
+    assert gates.doubts(wide, [], LIMITS, None) == [
+        "400 samples are too few to tell whether accuracy drops by more than 1 points: "
+        "it lies between -0.40 and 1.40"
+    ]
+    assert (
+        gates.doubts(scored(source=0.9, artifact=0.9, drop_interval=(-0.004, 0.01)), [], LIMITS, None) == []
+    )
+    # Wilson's interval of 92 of 100 begins at 85.0 %
+    (told,) = gates.doubts(Score(samples=100, agreement=0.92), [], LIMITS, None)
+    assert told.endswith("whether 90.0% keep their answer: it may be 85.0%")
+    assert gates.doubts(Score(samples=100, agreement=0.89), [], LIMITS, None) == [], (
+        "that fails, without doubt"
+    )
+    assert gates.doubts(Score(samples=10_000, agreement=0.92), [], LIMITS, None) == []
+
+
+def test_one_class_is_not_guessed() -> None:
+    assert gates.source_sanity(1.0, 1, 400).verdict is Verdict.NOT_JUDGED
+
+
+@pytest.mark.parametrize(
+    ("spread", "verdict"),
+    # quartiles of seven are the second and the sixth: they lie twice `spread` apart
+    [(0.10, Verdict.PASS), (0.16, Verdict.PASS), (0.20, Verdict.NOT_JUDGED), (0.32, Verdict.NOT_JUDGED)],
+)
+def test_rounds_are_judged_up_to_a_scatter_of_three_tenths(spread: float, verdict: Verdict) -> None:
+    ratios = [1.09 + spread * step for step in (-1, -1, 0, 0, 0, 1, 1)]
+    assert gates.latency(ratios, [1.0] * 7, "LiteRT", LIMITS).verdict is verdict
