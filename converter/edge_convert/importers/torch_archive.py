@@ -223,7 +223,9 @@ def _check_call(text: Any) -> None:
         if key == "type" and value not in _PARTS:
             raise UnsupportedFeature(f"an argument is a {value!r:.80}; expected tensors in tuples or lists")
         if key == "context" and "__" in str(value):
-            raise SourceInvalid(f"a call signature has the context {value!r:.80}")
+            raise SourceInvalid(
+                f"a call signature has the context {value!r:.80}, which names code; expected none"
+            )
 
 
 def _refuse_training(node: dict[str, Any], operator: str, name: str) -> None:

@@ -221,7 +221,7 @@ def device_facts(connection: Connection, device: str | None = None) -> list[Fact
             )
         )
     if device is not None and not found:
-        raise NotFound(f"no device {device!r:.80} that is enrolled and not revoked")
+        raise NotFound(f"no device {device!r:.80} that is enrolled and not revoked (edge-fleet devices)")
     return found
 
 
