@@ -160,7 +160,13 @@ def test_nothing_passes_without_a_gate_that_compared_answers() -> None:
 
 
 def part(name: str, samples: int = 100, **fields: Any) -> SliceDrop:
-    known = {"source": 0.9, "artifact": 0.8, "drop": 0.1, "interval": (0.0, 0.2), "at_least": -0.1}
+    known: dict[str, Any] = {
+        "source": 0.9,
+        "artifact": 0.8,
+        "drop": 0.1,
+        "interval": (0.0, 0.2),
+        "at_least": -0.1,
+    }
     return SliceDrop("class", name, samples, "accuracy", **known | fields)
 
 
