@@ -213,3 +213,12 @@ def test_help_comes_up_without_the_heavy_modules(command: str) -> None:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     assert "Usage:" in result.stdout
+
+
+def test_every_benchmark_is_in_make_benchmarks_or_named_as_apart() -> None:
+    made = (ROOT / "Makefile").read_text().partition("\nbenchmarks:")[2].partition("\n\n")[0]
+    apart = (ROOT / "docs" / "benchmarks.md").read_text().partition("\nApart, ")[2].partition("\n\n")[0]
+    commands = [path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()]
+    assert len(commands) > 30
+    named = set(re.findall(r"\w+", made)) | set(re.findall(r"`(\w+)\.py`", apart))
+    assert [one for one in sorted(commands) if one not in named] == []
