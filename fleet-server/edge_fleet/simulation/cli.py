@@ -68,12 +68,15 @@ def simulate(
     """
     from edge_fleet.simulation.defects import Kind
     from edge_fleet.simulation.plot import svg
+    from edge_fleet.simulation.progress import progress
     from edge_fleet.simulation.report import as_dict, lines
     from edge_fleet.simulation.study import NothingSelected, study
 
     fleet = _fleet(asked, home_path, url, token)
+    kind = Kind(asked.defect)
     try:
-        found = study(plan, fleet, Kind(asked.defect), asked.sizes, asked.on, asked.runs, asked.seed)
+        with progress("runs") as tell:
+            found = study(plan, fleet, kind, asked.sizes, asked.on, asked.runs, asked.seed, tell=tell)
     except NothingSelected as error:
         raise RequestInvalid(str(error)) from None
     if asked.plot is not None:

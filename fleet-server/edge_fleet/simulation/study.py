@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -24,8 +24,14 @@ SIZES: Mapping[Kind, tuple[float, ...]] = {
     Kind.INSTALL: (0.05, 0.1, 0.2, 0.5, 1.0),
 }
 USUAL_SIZES = (0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
-_CHUNK = 20
+_CHUNK = 10
 _FEW = 200
+# Is told how many runs are done, and of how many.
+Tell = Callable[[int, int], None]
+
+
+def silent(done: int, of: int) -> None:
+    """A `Tell` that tells nobody."""
 
 
 class NothingSelected(ValueError):
@@ -82,8 +88,12 @@ def study(
     seed: int = 0,
     judge: Decide = decide,
     workers: int | None = None,
+    tell: Tell = silent,
 ) -> Study:
     """Replay a plan with a good release and with defects of some sizes.
+
+    Args:
+        tell: Is told how far it is, from the beginning to the end.
 
     Raises:
         NothingSelected: The plan names none of the fleet's classes.
@@ -97,8 +107,12 @@ def study(
         for first in range(0, runs, _CHUNK)
     ]
     found: dict[Defect, list[Run]] = {defect: [] for defect in defects}
+    done, of = 0, len(defects) * runs
+    tell(done, of)
     for job, part in zip(jobs, _spread(jobs, workers), strict=True):
         found[job[2]] += part
+        done += len(part)
+        tell(done, of)
     rows = tuple(_row(defect, found[defect]) for defect in defects)
     halts = sum(run.end is End.HALTED for run in found[defects[0]])
     return Study(sum(one.devices for one in classes), rows, upper_share(halts, runs), left_out)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +82,24 @@ def test_a_plan_is_replayed_against_the_recorded_fleet(fleet: Running, files: Pa
     code, output = plan(files, *words, "--token", fleet.token("viewer"))
     assert code == 0, output
     assert "2 devices, 2 runs each" in output
+
+
+def test_a_person_at_a_terminal_sees_how_far_a_dry_run_is_and_a_file_does_not(files: Path) -> None:
+    command_line = [sys.executable, "-c", "from edge_fleet.cli import main; main()", "rollout", "plan"]
+    command_line.append(str(files / "plan.toml"))
+    command_line += ["--simulate", "--fleet", str(files / "fleet.toml"), "--runs", "4", "--size", "1"]
+    ours, theirs = pty.openpty()
+    wide = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=theirs, env=wide) as at_terminal:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # Linux's word for a terminal that nobody holds any more
+            while part := os.read(ours, 65536):
+                seen += part
+        assert at_terminal.stdout is not None
+        output = at_terminal.stdout.read()
+    os.close(ours)
+    assert b"8/8" in seen and b"runs" in seen, seen
+    piped = subprocess.run(command_line, capture_output=True, check=True)
+    assert piped.stderr == b""
+    assert piped.stdout == output
