@@ -48,19 +48,60 @@ def first_fault(error: ValidationError, known: Iterable[str] = ()) -> str:
     tail = f" (and {more} more)" if more else ""
     if fault["type"] == "extra_forbidden":
         return f"unknown key {where!r}{meant(str(fault['loc'][-1]), known, every=False)}{tail}"
-    found = fault.get("input")
-    shown = "" if isinstance(found, dict | list) or fault["type"] == "missing" else f", found {found!r:.80}"
+    return f"{where}: {said_with_found(fault)}{tail}"
+
+
+def said_with_found(fault: Any) -> str:
+    """What one fault says, and what was found instead, once."""
     told = said(fault)
-    return f"{where}: {told}{'' if shown.removeprefix(', found ') in told else shown}{tail}"
+    if fault["type"] in ("missing", "too_short", "too_long"):
+        return told
+    found = fault.get("input")
+    if isinstance(found, dict | list | tuple):
+        # what a check of our own says of a list or a mapping names what it found in it
+        is_bare = fault["type"].endswith(("_type", "_parsing")) or fault["type"] in ("enum", "literal_error")
+        return f"{told}, found a {'mapping' if isinstance(found, dict) else 'list'}" if is_bare else told
+    shown = as_written(found)
+    return told if shown in told else f"{told}, found {shown}"
+
+
+def as_written(value: Any) -> str:
+    """A single value as documents write it, not as Python does; cut after 80 characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing (null)", True: "true", False: "false"}[value]
+    return f"{value!r:.80}"
+
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "datetime_type": "a time",
+    "datetime_parsing": "a time",
+    "datetime_from_date_parsing": "a time",
+    "timezone_aware": "a time with its offset from UTC",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "model_type": "a mapping of fields to values",
+    "dict_type": "a mapping of fields to values",
+    "model_attributes_type": "a mapping of fields to values",
+}
 
 
 def said(fault: Any) -> str:
     """What one fault of pydantic's says, in the words of a document and not of Python."""
     kind, context = fault["type"], fault.get("ctx", {})
-    if kind in ("tuple_type", "list_type"):
-        return "Input should be a list"
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return "Input should be a mapping of fields to values"
+    if kind in _KINDS:
+        return f"Input should be {_KINDS[kind]}"
+    if kind == "missing":
+        return "it is missing"
     if kind == "too_short":
         return f"Input should have {context['min_length']} or more items, not {context['actual_length']}"
     if kind == "too_long":

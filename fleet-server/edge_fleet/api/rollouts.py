@@ -139,9 +139,11 @@ def advance_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, 
 
 
 @router.post("/rollouts/{rollout}/abort")
-def abort_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
+def abort_rollout(
+    rollout: str, services: Shared, who: Operator, body: Reason | None = None
+) -> dict[str, Any]:
     """Stop for good; devices keep what they have."""
-    Orders(services).abort(rollout, who.name)
+    Orders(services).abort(rollout, who.name, body.why if body else "")
     return _shown(services, rollout)
 
 

@@ -60,10 +60,17 @@ class GateLimit(Frozen):
         min_devices: Devices of every bundle that must have reported.
     """
 
-    limit: float
-    against: Against | None = None
-    min_inferences: int = Field(default=MIN_INFERENCES, ge=1)
-    min_devices: int = Field(default=1, ge=1)
+    limit: float = Field(description="a number in the gate's own unit, or what the release may be worse by")
+    against: Against | None = Field(
+        default=None,
+        description="limit, before (the release before) or control (devices that run it meanwhile)",
+    )
+    min_inferences: int = Field(
+        default=MIN_INFERENCES, ge=1, description="inferences of each bundle below which it waits, 1 or more"
+    )
+    min_devices: int = Field(
+        default=1, ge=1, description="devices of each bundle below which it waits, 1 or more"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -212,23 +212,27 @@ _order(
     "advance",
     "Wait no longer: begin now, or take the stage, or its first part, as passed. Never past a failed gate.",
 )
-_order("abort", "Stop for good; devices keep what they have.")
 
 
-@rollout.command("rollback")
-@click.argument("rollout_id", metavar="ROLLOUT")
-@click.option("--why", default="", help="Kept with the rollout.")
-@remote
-@as_json
-def rollback(
-    rollout_id: str, why: str, home_path: Path | None, url: str | None, token: str | None, as_json: bool
-) -> None:
-    """Send every device back to what it had, also after the rollout has ended."""
-    answer = connect(home_path, url, token).post(f"{API}/rollouts/{rollout_id}/rollback", {"why": why})
-    if as_json:
-        click.echo(json.dumps(answer))
-    else:
-        click.echo(f"{answer['id']}: {answer['phase']}")
+def _order_with_reason(name: str, text: str) -> Callable[..., None]:
+    @click.argument("rollout_id", metavar="ROLLOUT")
+    @click.option("--why", default="", help="Kept with the rollout.")
+    @remote
+    @as_json
+    def command(
+        rollout_id: str, why: str, home_path: Path | None, url: str | None, token: str | None, as_json: bool
+    ) -> None:
+        answer = connect(home_path, url, token).post(f"{API}/rollouts/{rollout_id}/{name}", {"why": why})
+        if as_json:
+            click.echo(json.dumps(answer))
+        else:
+            click.echo(f"{answer['id']}: {answer['phase']}")
+
+    return rollout.command(name, help=text)(command)
+
+
+_order_with_reason("abort", "Stop for good; devices keep what they have.")
+_order_with_reason("rollback", "Send every device back to what it had, also after the rollout has ended.")
 
 
 @rollout.command("device")

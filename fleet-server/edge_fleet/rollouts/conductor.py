@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edge_fleet.assignment import State
 from edge_fleet.rollouts import rows
+from edge_fleet.rollouts.circles import leave
 from edge_fleet.rollouts.engine import NOTHING, View, advance
 from edge_fleet.rollouts.looking import evidence_of, look, targets_of
 from edge_fleet.rollouts.phases import WATCHED
@@ -92,7 +93,9 @@ class Conductor:
             step = advance(
                 view,
                 now_ms / 1000,
-                lambda: targets_of(connection, found, now_ms, len(view.counted)),
+                lambda: leave(
+                    connection, found, targets_of(connection, found, now_ms, len(view.counted)), now_ms
+                ),
                 lambda members: evidence_of(connection, found, members, known.readings),
             )
         self._send_pending(view)

@@ -9,6 +9,7 @@ then going back; then the deadline; then the gates; and only when no gate fails 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -144,11 +145,24 @@ NOTHING = Step()
 
 @dataclass(frozen=True)
 class _Begun:
-    """Who may be begun now, what the others wait for, and how many can do nothing before the switch."""
+    """Who may be begun now, what the others wait for, and how many can do nothing before the switch.
+
+    Args:
+        left: The rollouts to which devices of the stage are left, one for each device.
+    """
 
     begin: tuple[Begin, ...] = ()
     waits: tuple[str, ...] = field(default=())
     direct: int = 0
+    left: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """To whom devices are left, for people; "" when none are."""
+        return "".join(
+            f"; {count} left to rollout {other}, which comes first and waits for this one"
+            for other, count in sorted(Counter(self.left).items())
+        )
 
 
 def advance(
@@ -185,7 +199,8 @@ def advance(
     if decision.event is None and begun.begin:
         told = f"assigned to {len(begun.begin)} devices"
         return Step(begin=begun.begin, why=told, verdicts=decision.verdicts)
-    return Step(event=decision.event, why=decision.why, verdicts=decision.verdicts)
+    why = decision.why + (begun.told if decision.event is not None else "")
+    return Step(event=decision.event, why=why, verdicts=decision.verdicts)
 
 
 def goes_back(view: View, phase: Phase) -> tuple[Reached, ...]:
@@ -258,6 +273,7 @@ def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _
     at_once: list[Begin] = []
     waits: list[str] = []
     direct = 0
+    left: list[str] = []
     for row, again in view.to_begin:
         if again is None:
             begin = Begin(row.device, row.member.bundle)
@@ -277,6 +293,8 @@ def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _
         for target in targets.due(view.rollout, stage, reached, fleet(), held_back):
             if target.unable and position.part is not Part.SWITCH:
                 direct += 1
+            elif target.left_to:
+                left.append(target.left_to)
             elif target.wait:
                 waits.append(target.wait)
             elif target.bundle is not None:
@@ -290,7 +308,7 @@ def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _
         in_flight = sum(row.in_flight for row in view.counted)
         allowed = max(0, min(allowed, plan.max_in_flight - in_flight))
     waits += ["the rate or the devices in flight"] * (len(wanted) - allowed)
-    return _Begun((*at_once, *wanted[:allowed]), tuple(waits), direct)
+    return _Begun((*at_once, *wanted[:allowed]), tuple(waits), direct, tuple(left))
 
 
 def _admit(

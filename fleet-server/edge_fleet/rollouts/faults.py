@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from edge_contracts.errors import FormatInvalid
-from edge_fleet.model import Frozen, first_fault, said
+from edge_fleet.model import Frozen, first_fault, said_with_found
 
 T = TypeVar("T", bound=Frozen)
 Path = tuple[str | int, ...]
@@ -121,10 +121,7 @@ def _fault(model: type[BaseModel], fault: Any, lines: Mapping[Path, int]) -> Fau
         near = difflib.get_close_matches(str(path[-1]), _names_at(model, path[:-1]), n=1, cutoff=0.5)
         told = "there is no such field" + (f"; did you mean {near[0]!r}?" if near else "")
     else:
-        told = said(fault)
-        found = fault.get("input")
-        if fault["type"] != "missing" and not isinstance(found, dict | list) and f"{found!r:.80}" not in told:
-            told += f", found {found!r:.80}"
+        told = said_with_found(fault)
         expected = form(model, path)
         told = _without_pattern(told, fault, expected)
         told += f"; expected {expected}" if expected and expected not in told else ""

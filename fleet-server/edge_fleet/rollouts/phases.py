@@ -112,6 +112,17 @@ WATCHED = GUARDED | RETURNING | {Phase.SCHEDULED, Phase.HELD}
 BEGINNING = frozenset({Phase.RUNNING, Phase.OPEN})
 ENDED = frozenset({Phase.ROLLED_BACK, Phase.COMPLETED, Phase.STOPPED, Phase.ABORTED})
 
+# What people call the events that they bring about.
+ORDERS = {
+    Event.STARTED: "start",
+    Event.PAUSED: "pause",
+    Event.RESUMED: "resume",
+    Event.ADVANCED: "advance",
+    Event.ABORTED: "abort",
+    Event.RECALLED: "rollback",
+}
+_DONE = {Event.RECALLED: "rolled back"}
+
 NO_STAGE = -1
 
 
@@ -150,8 +161,13 @@ def step(position: Position, event: Event, now_s: float, first: Part = Part.SWIT
     """
     phase = TRANSITIONS.get((position.phase, event))
     if phase is None:
-        possible = ", ".join(sorted(e for p, e in TRANSITIONS if p is position.phase)) or "nothing"
-        raise TransitionInvalid(f"a rollout that is {position.phase} cannot be {event}; possible: {possible}")
+        possible = {ORDERS[e] for p, e in TRANSITIONS if p is position.phase and e in ORDERS}
+        told = (
+            f"possible: {', '.join(sorted(possible))}" if possible else "nothing can be done with it any more"
+        )
+        raise TransitionInvalid(
+            f"a rollout that is {position.phase} cannot be {_DONE.get(event, event)}; {told}"
+        )
     switched = position.part is Part.SWITCH
     if (event in _PASSED and not switched) or (event is Event.SWITCHED and switched):
         raise TransitionInvalid(f"a stage that is at its part {position.part} cannot be {event}")

@@ -71,6 +71,8 @@ class Target:
         reason: Why it gets nothing; "" otherwise.
         wait: Why it cannot have it now; "" when it can. It takes its place in a stage all the same.
         unable: Why it cannot take the first part of a stage, and gets it with the switch; "" when it can.
+        waits_for: The rollout that it waits for; "" when it waits for none.
+        left_to: The same, where the rollout goes on without it, since that one waits for this (`circles.py`).
     """
 
     device: str
@@ -80,6 +82,8 @@ class Target:
     profile: tuple[str, ...] = ()
     labels: Labels = field(default_factory=dict)
     unable: str = ""
+    waits_for: str = ""
+    left_to: str = ""
 
 
 # Why a device cannot take the first part of a stage, and what that is.
@@ -129,7 +133,8 @@ def resolve(plan: RolloutPlan, release: Release, device: Device, started_s: floa
         wait = f"rollout {device.busy}, in which they take part"
     elif device.claimed is not None:
         wait = f"rollout {device.claimed}, which comes first"
-    return Target(device.id, bundle, "", wait, device.profile, device.labels, unable)
+    other = (device.busy or device.claimed or "") if wait else ""
+    return Target(device.id, bundle, "", wait, device.profile, device.labels, unable, other)
 
 
 def select(

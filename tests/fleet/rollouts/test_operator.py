@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from fleet_rows import WRONG, digest
 from rollout_fleet import START_MS, Fleet, file, plan
+from sqlalchemy import select
 
 from edge_agent.doubt.routing import is_chosen
 from edge_contracts.messages import Phase as Told
+from edge_fleet import schema
 from edge_fleet.assignment import State
 from edge_fleet.errors import Conflict, NotFound
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
@@ -236,11 +238,35 @@ def test_the_rollout_with_priority_goes_first_and_the_other_waits(fleet: Fleet) 
     install(fleet, slow)
     fleet.pass_time(1)
     fleet.pass_time(60)
-    assert fleet.position(slow) == (Phase.RUNNING, 1)
     assert set(fleet.members(slow)) == {canary}  # the rest is taken
-    fleet.operator.abort(slow, "anna")
+    fleet.pass_time(1)
+    assert fleet.position(slow)[0] is Phase.COMPLETED
     fleet.pass_time(1)
     assert canary in fleet.members(urgent)
+
+
+@pytest.mark.parametrize("rollouts", [2, 3])
+def test_rollouts_that_have_begun_on_each_others_devices_do_not_wait_for_ever(
+    fleet: Fleet, rollouts: int
+) -> None:
+    names = [
+        fleet.begin(str(n + 1), "100%", priority=n, rate=1, permit_downgrade=True) for n in range(rollouts)
+    ]
+    assert [len(fleet.members(name)) for name in names] == [1] * rollouts  # each holds what another wants
+    for _ in range(12 * rollouts):
+        if all(fleet.position(name)[0] is Phase.COMPLETED for name in names):
+            break
+        for name in names:
+            if fleet.position(name)[0] in (Phase.RUNNING, Phase.BAKING):
+                install(fleet, name)
+        fleet.pass_time(61)
+    assert [fleet.position(name)[0] for name in names] == [Phase.COMPLETED] * rollouts
+    assert len(fleet.members(names[-1])) == 6  # the first by priority has them all, and has the last word
+    with fleet.store.read() as connection:
+        told = connection.execute(select(schema.rollout_steps.c.why)).scalars().all()
+    assert any(
+        f"left to rollout {names[-1]}, which comes first and waits for this one" in one for one in told
+    )
 
 
 def test_a_rollout_of_lower_priority_waits_and_does_not_end_with_nobody(fleet: Fleet) -> None:
@@ -447,3 +473,13 @@ def test_a_rehearsal_takes_the_release_back_and_says_how_long_it_took(fleet: Fle
     assert (found["median_s"], found["p95_s"], found["last_s"]) == (2.5, 3.0, 3.0)
     assert found["not_back"] == {"cam-3": "unreachable"}
     assert found["why"].startswith("a rehearsal, as if a gate had failed")
+
+
+def test_an_order_that_cannot_be_says_which_orders_can(fleet: Fleet) -> None:
+    rollout = fleet.begin("1", "100%")
+    with pytest.raises(Conflict, match=r"cannot be resumed; possible: abort, advance, pause, rollback$"):
+        fleet.operator.resume(rollout, "anna")
+    fleet.operator.abort(rollout, "anna", "of no use")
+    assert fleet.why(rollout) == "aborted by anna: of no use"
+    with pytest.raises(Conflict, match=r"is aborted cannot be paused; possible: rollback$"):
+        fleet.operator.pause(rollout, "anna")

@@ -173,7 +173,17 @@ def test_each_wrong_field_is_named_with_its_line_and_the_right_form(path: str, v
         ({"bake": 3}, "unknown key 'bake'; did you mean 'bake_s'?"),
         ({"rate": {"per_minute": 1, "facter": 2}}, "unknown key 'rate.facter'; did you mean 'factor'?"),
         ({"windows": [{"begin": "22:00", "start": "4"}]}, "unknown key 'windows.0.start'"),
-        ({"rate": {"factor": 2}}, "rate.per_minute: Field required; expected devices begun a minute"),
+        ({"rate": {"factor": 2}}, "rate.per_minute: it is missing; expected devices begun a minute"),
+        (
+            {"gates": {"error_rate": {"limit": 0.1, "min_devices": "few"}}},
+            "gates.error_rate.min_devices: Input should be a whole number, found 'few'; expected",
+        ),
+        ({"priority": None}, "priority: Input should be a whole number, found nothing (null); expected -100"),
+        ({"select": ["site=lab"]}, "select: Input should be text, found a list; expected all, or terms"),
+        (
+            {"start_at": "2030-01-01"},
+            "start_at: Input should be a time with its offset from UTC, found '2030",
+        ),
         ({"rate": {"per_minute": 9, "max_per_minute": 3}}, "max_per_minute 3 is below per_minute 9"),
         ({"windows": [{"begin": "22:00", "end": "22:00"}]}, "a window from 22:00 to 22:00 is never open"),
         ({"start_at": "2031-01-01T00:00:00Z"}, "is not after start_at"),
