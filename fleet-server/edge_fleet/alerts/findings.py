@@ -42,6 +42,8 @@ DEFAULT_BUDGET = 0.01  # errors of attempts, of a bundle that nobody published h
 FEW = 10  # devices named in one finding
 BAD_SIGNATURES = ("signature-invalid", "key-unknown", "topic-mismatch")
 FORKS = ("fork", "chain-broken")
+# What a rule makes of refusals, by the reasons for which they were refused.
+REFUSED = {"bad-signature": BAD_SIGNATURES, "fork": FORKS, "replay": ("replayed",)}
 NO_SPACE = "no-space"
 PERSONAL_MOST = 20  # of one rule; beyond, one alert speaks for all
 
@@ -134,7 +136,7 @@ def _bad_signatures(connection: Connection, now_ms: int) -> Iterator[Finding]:
 
 
 def _replays(connection: Connection, now_ms: int) -> Iterator[Finding]:
-    yield from _refused(connection, now_ms, "replay", ("replayed",))
+    yield from _refused(connection, now_ms, "replay", REFUSED["replay"])
 
 
 def _refused(connection: Connection, now_ms: int, rule: str, reasons: Iterable[str]) -> Iterator[Finding]:

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from edge_fleet.access import two_people
 from edge_fleet.alerts import listing
+from edge_fleet.alerts.findings import REFUSED
 from edge_fleet.alerts.machine import Phase as AlertPhase
 from edge_fleet.lineage import stages
 from edge_fleet.rollouts.phases import RETURNING, Phase
-from edge_fleet.schema import bundles, refusals, releases, rollout_approvals, rollouts, standings
+from edge_fleet.schema import alerts, bundles, refusals, releases, rollout_approvals, rollouts, standings
 from edge_fleet.standings import find
 from edge_fleet.standings.condition import URGENT, Health
 
@@ -204,7 +205,13 @@ def _approvals(connection: Connection) -> Iterator[Matter]:
 
 
 def _refusals(connection: Connection, now_ms: int) -> Iterator[Matter]:
+    """What was refused, but for what an open alert says already."""
     own = refusals.c
+    open_alerts = select(alerts.c.id).where(
+        alerts.c.phase.in_((AlertPhase.FIRING, AlertPhase.ACKNOWLEDGED, AlertPhase.SILENCED)),
+        alerts.c.subject.in_((own.device, "fleet")),
+        or_(*((alerts.c.rule == rule) & own.reason.in_(reasons) for rule, reasons in REFUSED.items())),
+    )
     rows = connection.execute(
         select(
             own.reason,
@@ -214,7 +221,7 @@ def _refusals(connection: Connection, now_ms: int) -> Iterator[Matter]:
             func.max(own.device).label("device"),
             func.max(own.detail).label("detail"),
         )
-        .where(own.last_ms >= now_ms - DAY_MS)
+        .where(own.last_ms >= now_ms - DAY_MS, ~open_alerts.exists())
         .group_by(own.reason)
         .order_by(func.max(own.last_ms).desc())
         .limit(FEW)

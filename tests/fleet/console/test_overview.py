@@ -11,7 +11,7 @@ import pytest
 from console_visit import settle, visitor
 from fleet_rows import FITS, FleetRows, digest
 from fleet_server import Running, fleet_server
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, update
 
 from edge_fleet import schema
 from edge_fleet.access import two_people
@@ -87,7 +87,19 @@ def test_nothing_is_said_to_be_nothing_and_each_trouble_shows_by_itself(quiet: R
         connection.execute(insert(schema.alerts).values(**alert))
         connection.execute(insert(schema.alerts).values(**{**alert, "phase": "resolved"}))
     assert [(kind, word) for kind, word, _ in found()] == [("alert", "fork")]
+    refusal = {"device": "cam-0", "count": 3, "last_ms": now, "detail": "forged"}
     with server.store.write() as connection:
+        connection.execute(insert(schema.refusals).values(reason="signature-invalid", **refusal))
+        connection.execute(
+            insert(schema.alerts).values(**{**alert, "rule": "bad-signature", "subject": "cam-1"})
+        )
+    assert [word for kind, word, _ in found() if kind == "refusal"] == ["signature-invalid"]
+    with server.store.write() as connection:  # what an alert says is not said again
+        is_bad = schema.alerts.c.rule == "bad-signature"
+        connection.execute(update(schema.alerts).where(is_bad).values(subject="cam-0"))
+    assert [kind for kind, _, _ in found()] == ["alert", "alert"]
+    with server.store.write() as connection:
+        connection.execute(delete(schema.refusals))
         connection.execute(update(schema.alerts).values(phase="resolved"))
         stages.set_policy(connection, stages.Policy.APPROVED, "anna", now)
     assert found() == [("approval", "candidate", "/console/models/digits@1")]

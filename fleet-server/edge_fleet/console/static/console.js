@@ -9,6 +9,11 @@ const light = document.getElementById("light");
 let timer = null;
 let again = false;
 
+// on a phone the pages are one row that is pushed sideways: the one that is shown must be seen
+const pages = document.querySelector("header nav");
+const current = pages?.querySelector("[aria-current]");
+if (current) pages.scrollLeft = current.offsetLeft - pages.offsetLeft - pages.clientWidth / 2 + current.offsetWidth / 2;
+
 function say(state, words) {
   if (light) {
     light.dataset.state = state;
