@@ -80,12 +80,6 @@ def create_app(services: Server, budget: Budget | None = None) -> FastAPI:
     for router in routers():
         app.include_router(router)
     install(app)
-
-    @app.get("/healthz", tags=["health"])
-    def healthz() -> dict[str, str]:
-        """That the server serves; `broker` is "down" while it does not hear its broker."""
-        return {"status": "ok", "broker": "up" if services.link.is_up else "down"}
-
     require_rights(app.routes)
     app.openapi = described(app)  # type: ignore[method-assign]
     return app

@@ -19,6 +19,8 @@ Identifier = Annotated[str, StringConstraints(pattern=model.ID_PATTERN)]
 Digest = Annotated[str, StringConstraints(pattern=digest.DIGEST_PATTERN)]
 Epoch = Annotated[str, StringConstraints(pattern=messages.EPOCH_PATTERN)]
 
+Instant = Annotated[int, Field(description="Unix milliseconds of the server's clock")]
+
 
 class Frozen(BaseModel):
     """A value with stated fields and no others."""

@@ -10,9 +10,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, insert, select
+from typing_extensions import TypedDict
 
 from edge_contracts.bundle import open_bundle, sync_folder
 from edge_contracts.digest import digest_of_file
@@ -23,6 +24,7 @@ from edge_contracts.signing import VerifiedManifest, verify
 from edge_fleet.audit import record
 from edge_fleet.errors import NotFound, ReleaseInvalid
 from edge_fleet.lineage import stages
+from edge_fleet.model import Instant
 from edge_fleet.numbers import next_release
 from edge_fleet.schema import bundles, publishers, releases
 
@@ -133,7 +135,43 @@ def archive_path(folder: Path, archive: str) -> Path:
     return folder / f"{archive.removeprefix('sha256:')}.bundle"
 
 
-def listed(connection: Connection, counter: int | None = None) -> list[dict[str, Any]]:
+class PublishedBundle(TypedDict):
+    """A bundle of a release.
+
+    Args:
+        digest: Of its manifest: what names it everywhere.
+        archive: Digest of the .bundle file.
+        key_id: Of the publisher who signed it.
+    """
+
+    digest: str
+    profile: str
+    archive: str
+    archive_bytes: int
+    key_id: str
+
+
+class ReleaseHead(TypedDict):
+    """What names a release, and how far it has come.
+
+    Args:
+        counter: Grows with every release of this server; devices remember the largest that they confirmed.
+    """
+
+    counter: int
+    name: str
+    version: str
+    created_ms: Instant
+    stage: stages.Stage
+
+
+class ReleaseSummary(ReleaseHead):
+    """A release in short: one bundle for each profile."""
+
+    bundles: list[PublishedBundle]
+
+
+def listed(connection: Connection, counter: int | None = None) -> list[ReleaseSummary]:
     """Releases with their bundles, newest first.
 
     Raises:
@@ -145,7 +183,7 @@ def listed(connection: Connection, counter: int | None = None) -> list[dict[str,
     found = [dict(row) for row in connection.execute(query).mappings()]
     if counter is not None and not found:
         raise NotFound(f"no release with counter {counter}")
-    by_counter: dict[int, list[dict[str, Any]]] = {}
+    by_counter: dict[int, list[PublishedBundle]] = {}
     columns = (
         bundles.c.counter,
         bundles.c.digest,
@@ -156,11 +194,14 @@ def listed(connection: Connection, counter: int | None = None) -> list[dict[str,
     )
     for row in connection.execute(select(*columns).order_by(bundles.c.profile)).mappings():
         bundle = dict(row)
-        by_counter.setdefault(bundle.pop("counter"), []).append(bundle)
+        by_counter.setdefault(bundle.pop("counter"), []).append(cast("PublishedBundle", bundle))
     stage = stages.stages_of(connection)
     return [
         {
-            **release,
+            "counter": release["counter"],
+            "name": release["name"],
+            "version": release["version"],
+            "created_ms": release["created_ms"],
             "stage": stage.get(release["counter"], stages.Stage.CANDIDATE),
             "bundles": by_counter.get(release["counter"], []),
         }

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import requests
 import schemathesis
+from api_truth import closed
 from fleet_device import enrol
 from fleet_rows import FleetRows
 from fleet_server import Running
@@ -107,7 +108,7 @@ def fuzz(
         examples: For each operation and way of making requests.
         only: A part of the names of the operations to ask.
     """
-    document = httpx.get(f"{fleet.url}/openapi.json", trust_env=False).json()
+    document = closed(httpx.get(f"{fleet.url}/openapi.json", trust_env=False).json())
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=fleet.url, request_timeout=WAIT_S)
     found = Found()

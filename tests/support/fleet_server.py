@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from api_truth import Truth
 from postgres_server import suite_database
 
 from edge_fleet.app import create_app
@@ -49,12 +50,18 @@ def client(url: str, token: str | None = None) -> httpx.Client:
 
 
 @contextmanager
-def serving(server: Server, port: int = 0) -> Iterator[str]:
-    """The server's API on a port of its own; gives the URL."""
+def serving(server: Server, port: int = 0, checked: bool = True) -> Iterator[str]:
+    """The server's API on a port of its own; gives the URL.
+
+    Args:
+        checked: Whether every answer is compared with `/openapi.json`, and a wrong one fails the test.
+    """
+    truth = Truth(create_app(server))
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
-        http = uvicorn.Server(uvicorn.Config(create_app(server), log_config=None, lifespan="off"))
+        app = truth if checked else truth.app
+        http = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -63,11 +70,12 @@ def serving(server: Server, port: int = 0) -> Iterator[str]:
             server.bus.close()
             http.should_exit = True
             thread.join()
+    assert truth.faults == []
 
 
 @contextmanager
-def fleet_server(root: Path, **settings: Any) -> Iterator[Running]:
-    """A whole server with a managed broker."""
+def fleet_server(root: Path, checked: bool = True, **settings: Any) -> Iterator[Running]:
+    """A whole server with a managed broker; `checked` as of `serving`."""
     port = free_loopback_port()
     stated = {"fleet": "f", "mqtt": f"127.0.0.1:{port}", "http": "127.0.0.1:0"}
     if "database" not in settings:
@@ -78,7 +86,7 @@ def fleet_server(root: Path, **settings: Any) -> Iterator[Running]:
     token = home.admin_token.read_text().strip()
     with (
         running(home, config) as server,
-        serving(server, parse_address(config.http, "http").port) as url,
+        serving(server, parse_address(config.http, "http").port, checked) as url,
         client(url) as http,
         client(url, token) as admin,
     ):

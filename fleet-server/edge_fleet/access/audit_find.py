@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from typing import cast as typing_cast
 
 from sqlalchemy import Connection, String, cast, func, or_, select
+from typing_extensions import TypedDict
 
 from edge_contracts.errors import ContractError
 from edge_fleet.access.audit_check import check
 from edge_fleet.access.audit_head import SignedHead, read_head
 from edge_fleet.audit import entries
 from edge_fleet.errors import AuditBroken, HomeInvalid
+from edge_fleet.model import Instant
 from edge_fleet.schema import audit
 from edge_fleet.services import Server
 
@@ -48,7 +51,26 @@ class Chain:
     head: SignedHead | None
 
 
-def find(connection: Connection, wanted: Wanted, offset: int, most: int) -> tuple[int, list[dict[str, Any]]]:
+class AuditRow(TypedDict):
+    """Who did what.
+
+    Args:
+        detail: What else there is to say, by name; it depends on the action.
+        prev: `hash` of the row before, 64 zeros for the first.
+        hash: SHA-256 over the row and `prev`, hex.
+    """
+
+    id: int
+    at_ms: Instant
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    prev: str
+    hash: str
+
+
+def find(connection: Connection, wanted: Wanted, offset: int, most: int) -> tuple[int, list[AuditRow]]:
     """How many rows fit, and some of them, newest first."""
     own = audit.c
     query = select(audit)
@@ -64,7 +86,7 @@ def find(connection: Connection, wanted: Wanted, offset: int, most: int) -> tupl
         query = query.where(own.at_ms < wanted.until_ms)
     total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
     rows = connection.execute(query.order_by(own.id.desc()).offset(offset).limit(most))
-    return total, [dict(row) for row in rows.mappings()]
+    return total, [typing_cast(AuditRow, dict(row)) for row in rows.mappings()]
 
 
 def size(connection: Connection) -> int:

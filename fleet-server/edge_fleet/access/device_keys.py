@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import cast
 
 from sqlalchemy import Connection, insert, select, update
 
 from edge_contracts import cose
 from edge_contracts.keys import PublicKey
 from edge_fleet.audit import record
+from edge_fleet.device_answers import PastKey
 from edge_fleet.enrol import require_device
 from edge_fleet.errors import Conflict, NotFound
 from edge_fleet.schema import device_keys, devices
@@ -133,12 +134,14 @@ def signer_of(envelope: bytes, current: PublicKey, former: Mapping[str, FormerKe
     return current if named is None or named.revoked else named.key
 
 
-def listed(connection: Connection, device: str) -> list[dict[str, Any]]:
+def listed(connection: Connection, device: str) -> list[PastKey]:
     """The former keys of a device, newest first; raw public keys in base64, to verify what they sealed."""
     columns = [column for column in device_keys.c if column.name != "device"]
     query = select(*columns).where(device_keys.c.device == device).order_by(device_keys.c.until_ms.desc())
     rows = connection.execute(query).mappings()
-    return [{**row, "public_key": base64.b64encode(row["public_key"]).decode()} for row in rows]
+    return [
+        cast(PastKey, {**row, "public_key": base64.b64encode(row["public_key"]).decode()}) for row in rows
+    ]
 
 
 def was_used(connection: Connection, key: PublicKey) -> str | None:

@@ -6,9 +6,10 @@ stolen (`key_statements.take_in`): its word is worth nothing then. docs/decision
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, case, func, select, update
+from typing_extensions import TypedDict
 
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_fleet.access import key_statements, two_people
@@ -16,14 +17,53 @@ from edge_fleet.access.directors import add, present, read_directors
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, Forbidden, NotFound
 from edge_fleet.keys import forget_director, keep_director, put_director
+from edge_fleet.model import Instant
 from edge_fleet.schema import devices, directors
 from edge_fleet.services import Server
 
-_TIMES = ("made_ms", "made_by", "since_ms", "until_ms", "retired_ms")
-WAITING, IN_FORCE, FORMER, RETIRED, STRANGER = "waiting", "in force", "former", "retired", "stranger"
+WAITING: Final = "waiting"
+IN_FORCE: Final = "in force"
+FORMER: Final = "former"
+RETIRED: Final = "retired"
+STRANGER: Final = "stranger"
+DirectorState = Literal["waiting", "in force", "former", "retired", "stranger"]
 
 
-def make(services: Server, actor: str) -> dict[str, Any]:
+class DirectorKey(TypedDict):
+    """A key of the director.
+
+    Args:
+        public_key: Ed25519, 32 bytes in base64; "" for a stranger.
+        state: A "stranger" is none of this server's, and devices obey it all the same.
+        made_ms, made_by: Null for a stranger.
+        since_ms: In force from then on; null while it waits.
+        until_ms: When another took its place; null for the one in force.
+        retired_ms: From then on it signs nothing; null while it may.
+    """
+
+    key_id: str
+    public_key: str
+    state: DirectorState
+    made_ms: Instant | None
+    made_by: str | None
+    since_ms: Instant | None
+    until_ms: Instant | None
+    retired_ms: Instant | None
+
+
+class DirectorObeyed(DirectorKey):
+    """A key of the director, and who obeys it.
+
+    Args:
+        devices: That have said that they obey it.
+        silent: That may obey it: they have not said whom they do.
+    """
+
+    devices: int
+    silent: int
+
+
+def make(services: Server, actor: str) -> DirectorKey:
     """The key that is to follow: a new one, or the one that waits already."""
     now_ms = services.now_ms()
     with services.store.write() as connection:
@@ -110,13 +150,13 @@ def retire(services: Server, key_id: str, actor: str, force: bool) -> int:
     return left
 
 
-def listed(services: Server) -> list[dict[str, Any]]:
+def listed(services: Server) -> list[DirectorObeyed]:
     """Every key, oldest first, with the devices that obey it; strangers that devices obey come last."""
     with services.store.read() as connection:
         return _listed(connection)
 
 
-def _listed(connection: Connection) -> list[dict[str, Any]]:
+def _listed(connection: Connection) -> list[DirectorObeyed]:
     enrolled = devices.c.revoked_ms.is_(None)
     tells = func.sum(case((devices.c.tells_director, 1), else_=0))
     query = select(devices.c.director, func.count().label("all"), tells.label("told"))
@@ -125,15 +165,25 @@ def _listed(connection: Connection) -> list[dict[str, Any]]:
         for row in connection.execute(query.where(enrolled).group_by(devices.c.director))
     }
     order = (directors.c.made_ms, directors.c.since_ms.is_(None), directors.c.since_ms)
-    found, silent = [], 0
+    found: list[DirectorObeyed] = []
+    silent = 0
     for row in connection.execute(select(directors).order_by(*order)):
         told, quiet = counts.pop(row.key_id, (0, 0))
         silent += quiet  # they may have followed since: who was in force later counts them too
         in_turn = row.since_ms is not None
-        found.append(_shown(row) | {"devices": told, "silent": silent if in_turn else 0})
+        found.append({**_shown(row), "devices": told, "silent": silent if in_turn else 0})
     for name, (told, quiet) in sorted((n, c) for n, c in counts.items() if n is not None):
-        strange = {"key_id": name, "public_key": "", "state": STRANGER, **dict.fromkeys(_TIMES)}
-        found.append(strange | {"devices": told, "silent": quiet})
+        strange: DirectorKey = {
+            "key_id": name,
+            "public_key": "",
+            "state": STRANGER,
+            "made_ms": None,
+            "made_by": None,
+            "since_ms": None,
+            "until_ms": None,
+            "retired_ms": None,
+        }
+        found.append({**strange, "devices": told, "silent": quiet})
     return found
 
 
@@ -151,7 +201,7 @@ def _row(connection: Connection, key_id: str) -> Any:
     return row
 
 
-def _state(row: Any) -> str:
+def _state(row: Any) -> DirectorState:
     if row.retired_ms is not None:
         return RETIRED
     if row.since_ms is None:
@@ -159,12 +209,17 @@ def _state(row: Any) -> str:
     return IN_FORCE if row.until_ms is None else FORMER
 
 
-def _shown(row: Any) -> dict[str, Any]:
-    key = PublicKey(row.public_key)
-    times = {
-        name: getattr(row, name) for name in ("made_ms", "made_by", "since_ms", "until_ms", "retired_ms")
+def _shown(row: Any) -> DirectorKey:
+    return {
+        "key_id": row.key_id,
+        "public_key": PublicKey(row.public_key).base64,
+        "state": _state(row),
+        "made_ms": row.made_ms,
+        "made_by": row.made_by,
+        "since_ms": row.since_ms,
+        "until_ms": row.until_ms,
+        "retired_ms": row.retired_ms,
     }
-    return {"key_id": row.key_id, "public_key": key.base64, "state": _state(row), **times}
 
 
 def _turn(services: Server, key: PrivateKey) -> None:

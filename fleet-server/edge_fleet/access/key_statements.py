@@ -11,9 +11,10 @@ enrolment itself told it the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NotRequired, cast
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from typing_extensions import TypedDict
 
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys
 from edge_contracts.model import parse_object
@@ -21,6 +22,7 @@ from edge_contracts.trust import KeyStatement, open_keys, sign_keys
 from edge_fleet.access.directors import enforce
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, Forbidden, NotFound
+from edge_fleet.model import Instant
 from edge_fleet.schema import bundles, devices, directors, key_statements, publishers
 from edge_fleet.storage.bulk import rows_of
 
@@ -104,11 +106,48 @@ def for_devices(connection: Connection, names: Sequence[str]) -> dict[str, tuple
     }
 
 
-def listed(connection: Connection) -> list[dict[str, Any]]:
+class StatementSaid(TypedDict):
+    """What a statement says.
+
+    Args:
+        add: Ids of publishers to trust from now on.
+        retire: Ids of publishers that sign nothing new.
+        revoke: Ids of publishers that count for nothing.
+        stop: Whether a device with nothing else stops answering with a bundle of a revoked key.
+        director: Id of the director's key that follows.
+    """
+
+    add: list[str]
+    retire: NotRequired[list[str]]
+    revoke: NotRequired[list[str]]
+    stop: NotRequired[bool]
+    reason: NotRequired[str]
+    director: NotRequired[str]
+
+
+class StatementShown(TypedDict):
+    """A statement about keys, as every device is told it.
+
+    Args:
+        signer: Id of the key that signed it.
+        counter: Of the signer: grows with each.
+        actor: Who had it made or handed it in.
+    """
+
+    id: int
+    signer: str
+    counter: int
+    said: StatementSaid
+    made_ms: Instant
+    actor: str
+
+
+def listed(connection: Connection) -> list[StatementShown]:
     """Every statement, oldest first, without its envelope."""
     columns = [column for column in key_statements.c if column.name != "envelope"]
     return [
-        dict(row) for row in connection.execute(select(*columns).order_by(key_statements.c.id)).mappings()
+        cast("StatementShown", dict(row))
+        for row in connection.execute(select(*columns).order_by(key_statements.c.id)).mappings()
     ]
 
 

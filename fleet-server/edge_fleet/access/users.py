@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Row, insert, select, update
+from typing_extensions import TypedDict
 
 from edge_fleet.access import sessions
 from edge_fleet.audit import record
 from edge_fleet.auth import PERSONAL, Role
 from edge_fleet.errors import Conflict, NotFound, RequestInvalid
+from edge_fleet.model import Instant
 from edge_fleet.schema import users
 
 # who writes in histories and the audit log without being a person
@@ -129,10 +131,27 @@ def require(connection: Connection, name: str) -> Row[Any]:
     return row
 
 
-def listed(connection: Connection) -> list[dict[str, Any]]:
+class UserRow(TypedDict):
+    """A person, without the password.
+
+    Args:
+        disabled_ms: Null while they are let in.
+        issuer, subject: Who it is at the identity provider; null for nobody there.
+    """
+
+    name: str
+    role: Role
+    created_ms: Instant
+    disabled_ms: Instant | None
+    issuer: str | None
+    subject: str | None
+
+
+def listed(connection: Connection) -> list[UserRow]:
     """Every user without the password, by name."""
     columns = [column for column in users.c if column.name != "password"]
-    return [dict(row) for row in connection.execute(select(*columns).order_by(users.c.name)).mappings()]
+    rows = connection.execute(select(*columns).order_by(users.c.name)).mappings()
+    return [cast("UserRow", dict(row)) for row in rows]
 
 
 def _require_personal(role: Role) -> None:

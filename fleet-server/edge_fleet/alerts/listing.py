@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, case, func, or_, select
 
+from edge_fleet.alerts.answers import AlertSummary
 from edge_fleet.alerts.machine import Phase
 from edge_fleet.alerts.rows import OPEN, told
 from edge_fleet.schema import alerts
@@ -32,7 +32,7 @@ class Wanted:
 GROUPS: dict[str, tuple[Phase, ...]] = {"open": OPEN, "past": (Phase.RESOLVED,), "all": tuple(Phase)}
 
 
-def page(connection: Connection, wanted: Wanted, offset: int, most: int) -> tuple[int, list[dict[str, Any]]]:
+def page(connection: Connection, wanted: Wanted, offset: int, most: int) -> tuple[int, list[AlertSummary]]:
     """How many alerts fit, and some of them, what needs attention first."""
     own = alerts.c
     query = select(alerts).where(own.phase.in_(list(wanted.phases)))

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from edge_fleet.alerts.answers import AlertProof
 from edge_fleet.schema import envelopes, forks, refused_messages
 
 
-def proof(connection: Connection, device: str, evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
+def proof(connection: Connection, device: str, evidence: Mapping[str, Any]) -> list[AlertProof]:
     """The messages that an alert rests on; none where the evidence is figures only.
 
     Args:
@@ -33,7 +34,7 @@ def proof(connection: Connection, device: str, evidence: Mapping[str, Any]) -> l
     numbers = [evidence["seq"]]
     if kind in ("gap", "hole"):  # the neighbours show the break: the one after does not follow the one before
         numbers = [evidence["seq"] - 1, evidence["last_seq"] + (kind == "gap")]
-    found = []
+    found: list[AlertProof] = []
     for table, what in ((envelopes, "stored"), (forks, "the other form")):
         if table is forks and kind != "fork":
             continue

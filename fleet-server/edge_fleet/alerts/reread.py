@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -18,6 +17,7 @@ from edge_contracts.errors import ContractError
 from edge_contracts.keys import PublicKey
 from edge_contracts.messages import Telemetry, chain_value, parse_payload
 from edge_contracts.topics import Channel, topic
+from edge_fleet.alerts.answers import AlertProof
 from edge_fleet.schema import devices
 from edge_fleet.verification import Arrival, KnownDevice, Refused, address_of, verify
 
@@ -49,9 +49,7 @@ class Reread:
     envelope: str
 
 
-def reread(
-    connection: Connection, fleet: str, device: str, proof: list[dict[str, Any]]
-) -> tuple[Reread, ...]:
+def reread(connection: Connection, fleet: str, device: str, proof: list[AlertProof]) -> tuple[Reread, ...]:
     """The messages of a proof of `proof.proof`, judged now."""
     row = connection.execute(select(devices).where(devices.c.id == device)).one_or_none()
     if row is None:
@@ -61,7 +59,7 @@ def reread(
     return tuple(_reread(fleet, device, one, known) for one in proof)
 
 
-def _reread(fleet: str, device: str, one: Mapping[str, Any], known: Mapping[str, KnownDevice]) -> Reread:
+def _reread(fleet: str, device: str, one: AlertProof, known: Mapping[str, KnownDevice]) -> Reread:
     raw = bytes.fromhex(one["envelope"])
     on = str(one.get("topic") or topic(fleet, device, Channel.TELEMETRY))
     judged = verify(Arrival(on, address_of(on, fleet), raw, 0), known)

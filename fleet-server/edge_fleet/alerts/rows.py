@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from edge_fleet.alerts.answers import AlertInFull, AlertSummary
 from edge_fleet.alerts.machine import Alert, Decision, Event, Phase, step
 from edge_fleet.alerts.proof import proof
 from edge_fleet.alerts.rules import RULES, Rule, changed, differences
@@ -67,7 +68,7 @@ def silence(connection: Connection, alert: int, until_ms: int, actor: str, why: 
     _order(connection, alert, Event.SILENCED, actor, why, now_ms, silenced_ms=until_ms)
 
 
-def shown(connection: Connection, alert: int) -> dict[str, Any]:
+def shown(connection: Connection, alert: int) -> AlertInFull:
     """One alert: what, why, its history, and the messages that prove it.
 
     Raises:
@@ -76,10 +77,19 @@ def shown(connection: Connection, alert: int) -> dict[str, Any]:
     row = _require(connection, alert)
     steps = connection.execute(
         select(alert_steps).where(alert_steps.c.alert == alert).order_by(alert_steps.c.id)
-    ).mappings()
+    )
     return {
         **told(row),
-        "history": [{k: v for k, v in step.items() if k not in ("id", "alert")} for step in steps],
+        "history": [
+            {
+                "at_ms": step.at_ms,
+                "event": Event(step.event),
+                "phase": Phase(step.phase),
+                "actor": step.actor,
+                "why": step.why,
+            }
+            for step in steps
+        ],
         "proof": proof(connection, row.subject, row.evidence),
     }
 
@@ -166,7 +176,8 @@ def _alert(row: Row[Any]) -> Alert:
     return Alert(**{**values, "phase": Phase(row.phase)})
 
 
-def told(row: Row[Any]) -> dict[str, Any]:
+def told(row: Row[Any]) -> AlertSummary:
     """An alert as people see it."""
     rule = RULES.get(row.rule)
-    return {**dict(row._mapping), "said": rule.said if rule else "", "unit": rule.unit if rule else ""}
+    words = {"said": rule.said if rule else "", "unit": rule.unit if rule else ""}
+    return cast("AlertSummary", {**row._mapping, **words})

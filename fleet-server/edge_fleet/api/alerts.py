@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from edge_fleet.alerts import listing, rows
+from edge_fleet.alerts.answers import AlertInFull, AlertSummary
+from edge_fleet.alerts.rules import Rule
 from edge_fleet.api.access import Admin, Operator, Reader, Shared
+from edge_fleet.api.answers import Router
 from edge_fleet.model import Frozen
 from edge_fleet.services import Server
 
-router = APIRouter(prefix="/api/v1", tags=["alerts"])
+router = Router(prefix="/api/v1", tags=["alerts"])
 
 MAX_ID = (1 << 63) - 1
 
@@ -52,7 +52,7 @@ def list_alerts(
     text: str = Query("", max_length=200, description="A part of the subject or of the reason"),
     most: int = Query(200, ge=1, le=1000),
     skip: int = Query(0, ge=0, le=MAX_ID, description="Those before the first wanted"),
-) -> list[dict[str, Any]]:
+) -> list[AlertSummary]:
     """Open alerts, what needs attention first."""
     wanted = listing.Wanted(listing.GROUPS["all" if resolved else "open"], rule, level, text)
     with services.store.read() as connection:
@@ -60,7 +60,7 @@ def list_alerts(
 
 
 @router.get("/alerts/{alert}")
-def show_alert(services: Shared, who: Reader, alert: int = Path(ge=0, le=MAX_ID)) -> dict[str, Any]:
+def show_alert(services: Shared, who: Reader, alert: int = Path(ge=0, le=MAX_ID)) -> AlertInFull:
     """One alert: why, its history, and the messages that prove it."""
     with services.store.read() as connection:
         return rows.shown(connection, alert)
@@ -69,7 +69,7 @@ def show_alert(services: Shared, who: Reader, alert: int = Path(ge=0, le=MAX_ID)
 @router.post("/alerts/{alert}/ack")
 def acknowledge(
     body: AckRequest, services: Shared, who: Operator, alert: int = Path(ge=0, le=MAX_ID)
-) -> dict[str, Any]:
+) -> AlertInFull:
     """Say that somebody looks after it."""
     with services.store.write() as connection:
         rows.acknowledge(connection, alert, who.name, body.why, services.now_ms())
@@ -79,7 +79,7 @@ def acknowledge(
 @router.post("/alerts/{alert}/silence")
 def silence(
     body: SilenceRequest, services: Shared, who: Operator, alert: int = Path(ge=0, le=MAX_ID)
-) -> dict[str, Any]:
+) -> AlertInFull:
     """Tell nobody for a while; it fires again if it is still bad then."""
     now_ms = services.now_ms()
     with services.store.write() as connection:
@@ -88,21 +88,21 @@ def silence(
 
 
 @router.get("/alert-rules")
-def list_rules(services: Shared, who: Reader) -> list[dict[str, Any]]:
+def list_rules(services: Shared, who: Reader) -> list[Rule]:
     """What is looked for, from where on, and for how long."""
     with services.store.read() as connection:
-        return [asdict(rule) for rule in rows.load_rules(connection).values()]
+        return list(rows.load_rules(connection).values())
 
 
 @router.post("/alert-rules/{rule}")
-def change_rule(rule: str, body: RuleRequest, services: Shared, who: Admin) -> dict[str, Any]:
+def change_rule(rule: str, body: RuleRequest, services: Shared, who: Admin) -> Rule:
     """Change a rule of this fleet."""
     changes = body.model_dump(exclude_none=True)
     with services.store.write() as connection:
-        return asdict(rows.set_rule(connection, rule, changes, who.name, services.now_ms()))
+        return rows.set_rule(connection, rule, changes, who.name, services.now_ms())
 
 
-def _told(services: Server, alert: int) -> dict[str, Any]:
+def _told(services: Server, alert: int) -> AlertInFull:
     with services.store.read() as connection:
         found = rows.shown(connection, alert)
     services.bus.publish("alert", alert=alert, phase=found["phase"])

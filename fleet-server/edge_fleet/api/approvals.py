@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
-from fastapi import APIRouter
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from edge_fleet.access import two_people
+from edge_fleet.access.two_people import Approval
 from edge_fleet.api.access import Admin, Approver, Reader, Shared
+from edge_fleet.api.answers import Router
 from edge_fleet.model import Frozen
-from edge_fleet.rollouts.approvals import asked
+from edge_fleet.rollouts.approvals import Asked, asked
 from edge_fleet.rollouts.operator import Operator as Orders
 from edge_fleet.rollouts.phases import Phase
 from edge_fleet.rollouts.rows import load
 from edge_fleet.services import Server
 
-router = APIRouter(prefix="/api/v1", tags=["rollouts"])
+router = Router(prefix="/api/v1", tags=["rollouts"])
 
 
 class ApprovalRequest(Frozen):
@@ -32,10 +31,23 @@ class RolloutPolicy(Frozen):
     two_above_percent: float | None = Field(ge=0, le=100)
 
 
+class RolloutApprovals(TypedDict):
+    """Who stands behind a rollout.
+
+    Args:
+        approvals: Oldest first.
+        asked: Of a draft, what it still needs: of its release and of itself.
+    """
+
+    made_by: str
+    approvals: list[Approval]
+    asked: list[Asked]
+
+
 @router.post("/rollouts/{rollout}/approve")
 def approve(
     rollout: str, services: Shared, who: Approver, body: ApprovalRequest | None = None
-) -> dict[str, Any]:
+) -> RolloutApprovals:
     """Approve a draft that somebody else made."""
     with services.store.write() as connection:
         why = body.why if body else ""
@@ -47,14 +59,14 @@ def approve(
 @router.post("/rollouts/{rollout}/reject")
 def reject(
     rollout: str, services: Shared, who: Approver, body: ApprovalRequest | None = None
-) -> dict[str, Any]:
+) -> RolloutApprovals:
     """Say no to a draft that somebody else made; it is over."""
     Orders(services).reject(rollout, who.name, body.why if body else "")
     return list_approvals(rollout, services, who)
 
 
 @router.get("/rollouts/{rollout}/approvals")
-def list_approvals(rollout: str, services: Shared, who: Reader) -> dict[str, Any]:
+def list_approvals(rollout: str, services: Shared, who: Reader) -> RolloutApprovals:
     """Who made a rollout, who has approved it, and of a draft what it still needs: its release and itself."""
     with services.store.read() as connection:
         found = load(connection, rollout)
@@ -63,25 +75,25 @@ def list_approvals(rollout: str, services: Shared, who: Reader) -> dict[str, Any
         both = asked(connection, found, services.now_ms()) if is_draft else ()
     return {
         "made_by": found.created_by,
-        "approvals": [vars(approval) for approval in approvals],
-        "asked": [asdict(one) for one in both],
+        "approvals": approvals,
+        "asked": list(both),
     }
 
 
 @router.get("/rollout-policy")
-def show_policy(services: Shared, who: Reader) -> dict[str, Any]:
+def show_policy(services: Shared, who: Reader) -> RolloutPolicy:
     """The two-person rule."""
     return _policy(services)
 
 
 @router.post("/rollout-policy")
-def set_policy(body: RolloutPolicy, services: Shared, who: Admin) -> dict[str, Any]:
+def set_policy(body: RolloutPolicy, services: Shared, who: Admin) -> RolloutPolicy:
     """Change the two-person rule."""
     with services.store.write() as connection:
         two_people.set_rule(connection, body.two_above_percent, who.name, services.now_ms())
     return _policy(services)
 
 
-def _policy(services: Server) -> dict[str, Any]:
+def _policy(services: Server) -> RolloutPolicy:
     with services.store.read() as connection:
-        return {"two_above_percent": two_people.rule(connection)}
+        return RolloutPolicy(two_above_percent=two_people.rule(connection))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from edge_fleet.access.audit_files import csv_lines, json_lines
-from edge_fleet.access.audit_find import Wanted, find
+from edge_fleet.access.audit_find import AuditRow, Wanted, find
 from edge_fleet.access.audit_head import read_head
 from edge_fleet.api.access import Admin, Shared
+from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
 from edge_fleet.audit import entries
 from edge_fleet.services import Server
 
-router = APIRouter(prefix="/api/v1", tags=["administration"])
+router = Router(prefix="/api/v1", tags=["administration"])
 
 MAX_MS = (1 << 63) - 1
 
@@ -32,7 +33,7 @@ def list_audit(
     text: str = Query("", max_length=200, description="A part of the subject or of the detail"),
     since_ms: int | None = Query(None, ge=0, le=MAX_MS),
     until_ms: int | None = Query(None, ge=0, le=MAX_MS, description="Before this time"),
-) -> list[dict[str, Any]]:
+) -> list[AuditRow]:
     """Who did what, newest first."""
     wanted = Wanted(actor, action, text, since_ms, until_ms)
     with services.store.read() as connection:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import cbor2
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy import select
+from typing_extensions import TypedDict
 
 from edge_contracts.keys import PublicKey
 from edge_fleet.access.device_keys import former_of, signer_of
 from edge_fleet.api.access import Operator, Reader, Shared, refused
+from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
 from edge_fleet.datasets import retraining, rows
 from edge_fleet.datasets.export import Sample, as_npz, as_parquet
@@ -23,7 +25,7 @@ from edge_fleet.model import Frozen, parse_object
 from edge_fleet.schema import devices
 from edge_fleet.services import Server
 
-router = APIRouter(prefix="/api/v1", tags=["datasets"])
+router = Router(prefix="/api/v1", tags=["datasets"])
 
 MAX_ID = (1 << 63) - 1
 MOST = 5000
@@ -45,6 +47,23 @@ class RetrainingRequest(Frozen):
     why: str = Field(default="", max_length=500)
 
 
+class SampleLabelled(TypedDict):
+    """A kept input whose class was said.
+
+    Args:
+        label: As it was said.
+    """
+
+    sample: int
+    label: str
+
+
+class RetrainingAsked(TypedDict):
+    """How many receivers are told, by bundle."""
+
+    bundles: dict[str, int]
+
+
 @router.post("/review", status_code=204)
 async def take(request: Request, services: Shared) -> Response:
     """An input that a device kept for review, signed by the device: what `review set --upload-to` sends."""
@@ -60,7 +79,7 @@ def list_samples(
     what: What = None,
     labelled: bool | None = None,
     most: int = Query(200, ge=1, le=MOST),
-) -> list[dict[str, Any]]:
+) -> list[rows.KeptSample]:
     """Kept inputs, newest first, without the inputs themselves."""
     with services.store.read() as connection:
         return rows.listed(connection, what, labelled, most)
@@ -69,7 +88,7 @@ def list_samples(
 @router.post("/datasets/samples/{sample}/label")
 def label(
     body: LabelRequest, services: Shared, who: Operator, sample: int = Path(ge=0, le=MAX_ID)
-) -> dict[str, Any]:
+) -> SampleLabelled:
     """Say which class is right."""
     with services.store.write() as connection:
         rows.label(connection, sample, body.label, who.name, services.now_ms())
@@ -95,7 +114,7 @@ def export(
 
 
 @router.post("/datasets/retraining", status_code=201)
-def request_retraining(body: RetrainingRequest, services: Shared, who: Operator) -> dict[str, Any]:
+def request_retraining(body: RetrainingRequest, services: Shared, who: Operator) -> RetrainingAsked:
     """Tell the receivers of retraining.requested, with what is known and where the samples are."""
     with services.store.write() as connection:
         told = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Request
+from fastapi import Body, Request
 from sqlalchemy import Connection, Row, func, select
+from typing_extensions import TypedDict
 
 from edge_contracts.keys import PublicKey
 from edge_contracts.messages import CertificateAnswer, EnrolAnswer, EnrolRequest
@@ -14,15 +15,48 @@ from edge_fleet.access import device_keys
 from edge_fleet.access.certificates import Held, current
 from edge_fleet.access.directors import present
 from edge_fleet.api.access import Device, Operator, Reader, Shared, refused
+from edge_fleet.api.answers import Router
 from edge_fleet.brokers.choose import device_door
 from edge_fleet.brokers.external import ExternalBroker
+from edge_fleet.device_answers import DeviceHistory, DeviceInFull, DeviceSummary, GivenRelease
 from edge_fleet.enrol import Enrolled, enrol, require_device, revoke
 from edge_fleet.errors import Conflict, Forbidden, NotFound, Unauthorized
 from edge_fleet.registry import trusted_publishers
 from edge_fleet.schema import assignments, bundles, devices, envelopes, events, gaps, releases, streams
 from edge_fleet.services import Server
 
-router = APIRouter(prefix="/api/v1", tags=["devices"])
+router = Router(prefix="/api/v1", tags=["devices"])
+
+
+class DeviceRevoked(TypedDict):
+    """A device that is out of the fleet."""
+
+    device: str
+    revoked: Literal[True]
+
+
+class DeviceKeyOrdered(TypedDict):
+    """A device that is to change its key.
+
+    Args:
+        key: Id of the key that is to go.
+    """
+
+    device: str
+    key: str
+
+
+class DeviceKeyRevoked(TypedDict):
+    """A former key that counts for nothing any more.
+
+    Args:
+        key: Its id.
+    """
+
+    device: str
+    key: str
+    revoked: Literal[True]
+
 
 SHOWN_EVENTS = 50
 
@@ -53,14 +87,14 @@ def enrol_device(body: Annotated[EnrolRequest, Body()], request: Request, servic
 
 
 @router.get("/devices")
-def list_devices(services: Shared, who: Reader) -> list[dict[str, Any]]:
+def list_devices(services: Shared, who: Reader) -> list[DeviceSummary]:
     """Every device, by name."""
     with services.store.read() as connection:
         return describe(connection)
 
 
 @router.get("/devices/{device}")
-def show_device(device: str, services: Shared, who: Reader) -> dict[str, Any]:
+def show_device(device: str, services: Shared, who: Reader) -> DeviceInFull:
     """One device with its streams, gaps, assignments and last events."""
     with services.store.read() as connection:
         found = describe(connection, device)
@@ -74,7 +108,7 @@ def show_device(device: str, services: Shared, who: Reader) -> dict[str, Any]:
 
 
 @router.post("/devices/{device}/revoke")
-def revoke_device(device: str, services: Shared, who: Operator) -> dict[str, Any]:
+def revoke_device(device: str, services: Shared, who: Operator) -> DeviceRevoked:
     """Put a device out of the fleet: its messages are refused, its connection is cut."""
     with services.store.write() as connection:
         revoke(connection, device, who.name, services.now_ms())
@@ -84,7 +118,7 @@ def revoke_device(device: str, services: Shared, who: Operator) -> dict[str, Any
 
 
 @router.post("/devices/{device}/rotate-key")
-def rotate_key(device: str, services: Shared, who: Operator) -> dict[str, Any]:
+def rotate_key(device: str, services: Shared, who: Operator) -> DeviceKeyOrdered:
     """Have a device make another key; it goes over to it when it has told us, and heard that we know."""
     with services.store.write() as connection:
         key = device_keys.order(connection, device, who.name, services.now_ms())
@@ -93,14 +127,14 @@ def rotate_key(device: str, services: Shared, who: Operator) -> dict[str, Any]:
 
 
 @router.post("/devices/{device}/keys/{key_id}/revoke")
-def revoke_key(device: str, key_id: str, services: Shared, who: Operator) -> dict[str, Any]:
+def revoke_key(device: str, key_id: str, services: Shared, who: Operator) -> DeviceKeyRevoked:
     """Let a key that a device had before count for nothing any more."""
     with services.store.write() as connection:
         device_keys.revoke(connection, device, key_id, who.name, services.now_ms())
     return {"device": device, "key": key_id, "revoked": True}
 
 
-def describe(connection: Connection, device: str | None = None) -> list[dict[str, Any]]:
+def describe(connection: Connection, device: str | None = None) -> list[DeviceSummary]:
     """Devices as the API shows them: identity, state, newest assignment, telemetry position."""
     last = select(assignments.c.device, func.max(assignments.c.number).label("number"))
     if device is not None:
@@ -134,9 +168,9 @@ def describe(connection: Connection, device: str | None = None) -> list[dict[str
     return [_described(row) for row in connection.execute(query)]
 
 
-def _described(row: Row[Any]) -> dict[str, Any]:
+def _described(row: Row[Any]) -> DeviceSummary:
     state = row.state or {}
-    assignment = None
+    assignment: GivenRelease | None = None
     if row.number is not None:
         assignment = {
             "number": row.number,
@@ -170,8 +204,8 @@ def _described(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _history(connection: Connection, device: str) -> dict[str, Any]:
-    def rows(table: Any, order: Any, *columns: Any) -> list[dict[str, Any]]:
+def _history(connection: Connection, device: str) -> DeviceHistory:
+    def rows(table: Any, order: Any, *columns: Any) -> list[Any]:
         query = select(*columns).where(table.c.device == device).order_by(order).limit(SHOWN_EVENTS)
         return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -183,7 +217,15 @@ def _history(connection: Connection, device: str) -> dict[str, Any]:
         streams, streams.c.started_ms.desc(), streams.c.epoch, streams.c.high, streams.c.started_ms
     )
     return {
-        "streams": [{**stream, "stored": stored.get(stream["epoch"], 0)} for stream in streams_shown],
+        "streams": [
+            {
+                "epoch": stream["epoch"],
+                "high": stream["high"],
+                "started_ms": stream["started_ms"],
+                "stored": stored.get(stream["epoch"], 0),
+            }
+            for stream in streams_shown
+        ],
         "gaps": rows(
             gaps,
             gaps.c.id.desc(),

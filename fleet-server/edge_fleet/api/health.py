@@ -6,18 +6,47 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Literal
+
+from fastapi import Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from typing_extensions import TypedDict
 
+from edge_fleet.api.answers import Router
 from edge_fleet.services import Server
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
-def state_of(services: Server) -> dict[str, str | int]:
-    """The parts that a server needs, each "up" or "down", and why the database is down."""
+class ServerState(TypedDict):
+    """How the parts are that a server needs.
+
+    Args:
+        status: "degraded" while one of them is away.
+        waiting: Messages that are not stored yet.
+    """
+
+    status: Literal["ok", "degraded"]
+    broker: Literal["up", "down"]
+    database: Literal["up", "down"]
+    waiting: int
+
+
+class Alive(TypedDict):
+    """That the server serves.
+
+    Args:
+        broker: "down" while it does not hear its broker.
+    """
+
+    status: Literal["ok"]
+    broker: Literal["up", "down"]
+
+
+def state_of(services: Server) -> ServerState:
+    """Ask after each of them."""
     reason = services.ingest.failing
     if not reason:
         try:
@@ -25,22 +54,32 @@ def state_of(services: Server) -> dict[str, str | int]:
                 connection.execute(text("SELECT 1"))
         except SQLAlchemyError as error:
             reason = type(error).__name__
-    broker = "up" if services.link.is_up else "down"
     return {
-        "status": "ok" if broker == "up" and not reason else "degraded",
-        "broker": broker,
+        "status": "ok" if services.link.is_up and not reason else "degraded",
+        "broker": "up" if services.link.is_up else "down",
         "database": "down" if reason else "up",
-        "waiting": services.ingest.waiting,  # messages that are not stored yet
+        "waiting": services.ingest.waiting,
     }
 
 
+@router.get("/healthz")
+def healthz(request: Request) -> Alive:
+    """That the server serves; `broker` is "down" while it does not hear its broker."""
+    services: Server = request.app.state.services
+    return {"status": "ok", "broker": "up" if services.link.is_up else "down"}
+
+
 @router.get("/health")
-def health(request: Request) -> dict[str, str | int]:
+def health(request: Request) -> ServerState:
     """That the server serves, and how its parts are; "degraded" while one is away."""
     return state_of(request.app.state.services)
 
 
-@router.get("/ready", responses={503: {"description": "the database or the broker is away"}})
+@router.get(
+    "/ready",
+    response_model=ServerState,
+    responses={503: {"model": ServerState, "description": "the database or the broker is away"}},
+)
 def ready(request: Request) -> JSONResponse:
     """200 when telemetry is stored and devices are heard, 503 while not."""
     state = state_of(request.app.state.services)

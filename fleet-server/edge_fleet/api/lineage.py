@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, File, Query, Response, UploadFile
+from fastapi import File, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from edge_fleet.api.access import Admin, Approver, Operator, Publisher, Reader, Shared
+from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
 from edge_fleet.lineage import find, recall, report, rows, stages
-from edge_fleet.lineage.resolution import Need
+from edge_fleet.lineage.answers import ReleaseInFull, ReleasesCompared
+from edge_fleet.lineage.resolution import Need, Resolution
 from edge_fleet.model import Frozen
 from edge_fleet.rollouts import withdrawing
 from edge_fleet.services import Server
 
-router = APIRouter(prefix="/api/v1/lineage", tags=["lineage"])
+router = Router(prefix="/api/v1/lineage", tags=["lineage"])
 
 What = Annotated[
     str, Query(min_length=1, max_length=140, description="A release or a digest, or its beginning")
@@ -60,25 +62,59 @@ class NeedsRequest(Frozen):
     needs: tuple[NeedRequest, ...] = Field(max_length=64)
 
 
+class Recall(TypedDict):
+    """Who ran what is recalled.
+
+    Args:
+        what: As it was asked for.
+        devices: How many.
+        predictions: Of all runs; at least, where a run has lost records.
+    """
+
+    what: str
+    targets: list[recall.Target]
+    devices: int
+    predictions: int
+    runs: list[recall.Run]
+
+
+class ReportKept(TypedDict):
+    """A report that lies with its release.
+
+    Args:
+        release: As it was named.
+        digest: Of the file.
+    """
+
+    release: str
+    digest: str
+
+
+class ReleasePolicy(TypedDict):
+    """What this fleet asks of a release before a rollout of it may begin."""
+
+    policy: stages.Policy
+
+
 @router.get("/release")
-def show(services: Shared, who: Reader, release: Named) -> dict[str, Any]:
+def show(services: Shared, who: Reader, release: Named) -> ReleaseInFull:
     """A release with stage, history, evaluation, provenance, and what devices measured of each bundle."""
     with services.store.read() as connection:
         return rows.shown(connection, release)
 
 
 @router.get("/compare")
-def compare(services: Shared, who: Reader, before: Named, after: Named) -> dict[str, Any]:
+def compare(services: Shared, who: Reader, before: Named, after: Named) -> ReleasesCompared:
     """What changed from one release to another, profile by profile."""
     with services.store.read() as connection:
         return rows.compared(connection, before, after)
 
 
 @router.get("/find")
-def search(services: Shared, who: Reader, digest: What) -> list[dict[str, Any]]:
+def search(services: Shared, who: Reader, digest: What) -> list[find.Hit]:
     """Everything whose digest begins so: bundle, archive, artifact, source, calibration, labels."""
     with services.store.read() as connection:
-        return [asdict(hit) for hit in find.find(connection, digest)]
+        return list(find.find(connection, digest))
 
 
 @router.get("/explain")
@@ -88,24 +124,24 @@ def explain(
     release: Named,
     device: Annotated[str | None, Query(max_length=64)] = None,
     permit_downgrade: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[Resolution]:
     """What every device, or one, gets of a release, and why; or why nothing."""
     with services.store.read() as connection:
-        return [asdict(found) for found in rows.explained(connection, release, device, permit_downgrade)]
+        return rows.explained(connection, release, device, permit_downgrade)
 
 
 @router.get("/recall")
-def recalled(services: Shared, who: Reader, what: What) -> dict[str, Any]:
+def recalled(services: Shared, who: Reader, what: What) -> Recall:
     """Which devices ran it, since when, until when, how many predictions: from signed telemetry alone."""
     with services.store.read() as connection:
         targets = recall.targets_of(connection, what)
         runs = recall.recall(connection, targets)
     return {
         "what": what,
-        "targets": [asdict(target) for target in targets],
+        "targets": targets,
         "devices": len({run.device for run in runs}),
         "predictions": sum(run.predictions for run in runs),
-        "runs": [asdict(run) for run in runs],
+        "runs": runs,
     }
 
 
@@ -131,7 +167,7 @@ def _proof(services: Server, targets: list[recall.Target]) -> Iterator[str]:
 @router.post("/report")
 def keep_report(
     upload: Annotated[UploadFile, File(alias="report")], services: Shared, who: Publisher, release: Named
-) -> dict[str, str]:
+) -> ReportKept:
     """Keep the report.html of a build with its release, in place of one that is there."""
     content = upload.file.read(report.MAX_BYTES + 1)
     with services.store.write() as connection:
@@ -153,19 +189,19 @@ def show_report(services: Shared, who: Reader, release: Named) -> Response:
 
 
 @router.post("/approve")
-def approve(body: StageRequest, services: Shared, who: Approver) -> dict[str, Any]:
+def approve(body: StageRequest, services: Shared, who: Approver) -> ReleaseInFull:
     """Approve a candidate; under the policy second-person not by one who published any of it."""
     return _note(services, body, stages.Event.APPROVED, who.name)
 
 
 @router.post("/retire")
-def retire(body: StageRequest, services: Shared, who: Approver) -> dict[str, Any]:
+def retire(body: StageRequest, services: Shared, who: Approver) -> ReleaseInFull:
     """Let no rollout of it begin any more; devices that run it keep it."""
     return _note(services, body, stages.Event.RETIRED, who.name)
 
 
 @router.post("/withdraw")
-def withdraw(body: StageRequest, services: Shared, who: Operator) -> dict[str, Any]:
+def withdraw(body: StageRequest, services: Shared, who: Operator) -> ReleaseInFull:
     """Have every device stop answering with it, and abort the rollouts of it; until it is reopened."""
     withdrawing.withdraw(services, body.release, who.name, body.why)
     with services.store.read() as connection:
@@ -173,20 +209,20 @@ def withdraw(body: StageRequest, services: Shared, who: Operator) -> dict[str, A
 
 
 @router.post("/reopen")
-def reopen(body: StageRequest, services: Shared, who: Approver) -> dict[str, Any]:
+def reopen(body: StageRequest, services: Shared, who: Approver) -> ReleaseInFull:
     """Make a retired or withdrawn release a candidate again."""
     return _note(services, body, stages.Event.REOPENED, who.name)
 
 
 @router.get("/policy")
-def show_policy(services: Shared, who: Reader) -> dict[str, str]:
+def show_policy(services: Shared, who: Reader) -> ReleasePolicy:
     """What this fleet asks of a release before a rollout."""
     with services.store.read() as connection:
         return {"policy": stages.policy(connection)}
 
 
 @router.post("/policy")
-def change_policy(body: PolicyRequest, services: Shared, who: Admin) -> dict[str, str]:
+def change_policy(body: PolicyRequest, services: Shared, who: Admin) -> ReleasePolicy:
     """Change it; rollouts that run already go on."""
     with services.store.write() as connection:
         stages.set_policy(connection, body.policy, who.name, services.now_ms())
@@ -194,22 +230,22 @@ def change_policy(body: PolicyRequest, services: Shared, who: Admin) -> dict[str
 
 
 @router.get("/needs")
-def list_needs(services: Shared, who: Reader) -> list[dict[str, Any]]:
+def list_needs(services: Shared, who: Reader) -> list[Need]:
     """Which versions of runtimes and drivers artifacts need."""
     with services.store.read() as connection:
-        return [asdict(need) for need in rows.software_needs(connection)]
+        return rows.software_needs(connection)
 
 
 @router.post("/needs")
-def replace_needs(body: NeedsRequest, services: Shared, who: Admin) -> list[dict[str, Any]]:
+def replace_needs(body: NeedsRequest, services: Shared, who: Admin) -> list[Need]:
     """Replace them all."""
     needs = [Need(**need.model_dump()) for need in body.needs]
     with services.store.write() as connection:
         rows.set_software_needs(connection, needs, who.name, services.now_ms())
-    return [asdict(need) for need in needs]
+    return needs
 
 
-def _note(services: Server, body: StageRequest, event: stages.Event, actor: str) -> dict[str, Any]:
+def _note(services: Server, body: StageRequest, event: stages.Event, actor: str) -> ReleaseInFull:
     with services.store.write() as connection:
         counter = find.require_release(connection, body.release)
         stages.note(connection, counter, event, actor, services.now_ms(), body.why)

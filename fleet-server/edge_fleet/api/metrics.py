@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from edge_fleet.api.access import Reader, Shared
+from edge_fleet.api.answers import Router
 from edge_fleet.metrics.collect import collect
 from edge_fleet.metrics.exposition import CONTENT_TYPE, text
 
-router = APIRouter(tags=["metrics"])
+router = Router(tags=["metrics"])
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

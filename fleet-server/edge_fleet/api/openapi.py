@@ -6,6 +6,7 @@ comes into the document. Fuzzers and generated clients go by it: an answer that 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from edge_fleet.api.access import DEVICE_HEADER, PUBLIC, every, requesting_device, stated_right
+from edge_fleet.api.always_there import require_what_is_always_there
+from edge_fleet.api.contract_schemas import name_contracts
+from edge_fleet.api.docstrings import describe
 from edge_fleet.errors import (
     Conflict,
     DatabaseUnreachable,
@@ -58,6 +62,18 @@ def gives(*media_types: str) -> dict[str, Any]:
     return {"response_class": Response, "responses": {200: {"content": content}}}
 
 
+def gives_parts(media_type: str) -> dict[str, Any]:
+    """Arguments of a route that gives a file, or the part that `Range` names (RFC 9110, section 14)."""
+    stated = gives(media_type)
+    part = {"description": "the part that Range asks for", **stated["responses"][200]}
+    beyond = {
+        "description": "the file ends before the part that Range asks for",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+    stated["responses"] |= {206: part, 416: beyond}
+    return stated
+
+
 def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
     """What gives the document of an application; made once, when it is first asked for."""
 
@@ -87,7 +103,27 @@ def _completed(document: dict[str, Any], app: FastAPI) -> dict[str, Any]:
             operation = document["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
                 _complete(operation, route)
+    require_what_is_always_there(schemas, [route.response_model for route in every(app.routes)])
+    name_contracts(document)
+    document = _shorten(document)
+    describe(document["components"]["schemas"])
     return document
+
+
+def _shorten(document: dict[str, Any]) -> dict[str, Any]:
+    """Types of one name from several packages get the package's before theirs, in place of the whole path."""
+    text = json.dumps(document)
+    shorter = {}
+    for name in document["components"]["schemas"]:
+        if "__" in name:
+            *_, package, _, own = name.split("__")
+            shorter[name] = f"{package.title()}{own}"
+            text = text.replace(f'"{name}"', f'"{shorter[name]}"')
+            text = text.replace(f'schemas/{name}"', f'schemas/{shorter[name]}"')
+    shortened: dict[str, Any] = json.loads(text)
+    for name in shorter.values():
+        shortened["components"]["schemas"][name]["title"] = name  # by which generators call it
+    return shortened
 
 
 def _complete(operation: dict[str, Any], route: APIRoute) -> None:

@@ -5,33 +5,34 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, File, UploadFile
+from fastapi import File, UploadFile
 from fastapi.responses import FileResponse
 from sqlalchemy import select
 
 from edge_contracts.digest import short
 from edge_fleet.api.access import Device, Publisher, Reader, Shared
-from edge_fleet.api.openapi import gives
+from edge_fleet.api.answers import Router
+from edge_fleet.api.openapi import gives_parts
 from edge_fleet.errors import NotFound, ReleaseInvalid
-from edge_fleet.registry import archive_path, examine, listed, publish, trusted_publishers
+from edge_fleet.registry import ReleaseSummary, archive_path, examine, listed, publish, trusted_publishers
 from edge_fleet.schema import assignments, bundles
 
-router = APIRouter(prefix="/api/v1", tags=["releases"])
+router = Router(prefix="/api/v1", tags=["releases"])
 
 MAX_BUNDLES = 32
 
 
 @router.get("/releases")
-def list_releases(services: Shared, who: Reader) -> list[dict[str, Any]]:
+def list_releases(services: Shared, who: Reader) -> list[ReleaseSummary]:
     """Every release with its bundles, newest first."""
     with services.store.read() as connection:
         return listed(connection)
 
 
 @router.get("/releases/{counter}")
-def show_release(counter: int, services: Shared, who: Reader) -> dict[str, Any]:
+def show_release(counter: int, services: Shared, who: Reader) -> ReleaseSummary:
     """One release."""
     with services.store.read() as connection:
         return listed(connection, counter)[0]
@@ -40,7 +41,7 @@ def show_release(counter: int, services: Shared, who: Reader) -> dict[str, Any]:
 @router.post("/releases", status_code=201)
 def publish_release(
     uploads: Annotated[list[UploadFile], File(alias="bundles")], services: Shared, who: Publisher
-) -> dict[str, Any]:
+) -> ReleaseSummary:
     """Publish the bundles of one version, all or none; each must be signed by a trusted publisher."""
     if len(uploads) > MAX_BUNDLES:
         raise ReleaseInvalid(f"{len(uploads)} bundles in one call, at most {MAX_BUNDLES} are taken")
@@ -61,7 +62,7 @@ def publish_release(
     return release
 
 
-@router.get("/archives/{digest}", **gives("application/zip"))
+@router.get("/archives/{digest}", **gives_parts("application/zip"))
 def download(digest: str, services: Shared, device: Device) -> FileResponse:
     """A bundle that was assigned to the device that asks; Range and If-Range are understood."""
     with services.store.read() as connection:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from edge_fleet.api.access import Operator, Reader, Shared
+from edge_fleet.api.answers import Router
 from edge_fleet.errors import Conflict
 from edge_fleet.gates import GATES
 from edge_fleet.model import Frozen
+from edge_fleet.rollouts.answers import GateDescription, RolloutDevices, RolloutInFull, RolloutSummary
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
 from edge_fleet.rollouts.operator import Operator as Orders
 from edge_fleet.rollouts.plan import parse_plan
@@ -20,7 +23,7 @@ from edge_fleet.rollouts.standing import Standing
 from edge_fleet.rollouts.view import devices_page, listed, shown
 from edge_fleet.services import Server
 
-router = APIRouter(prefix="/api/v1", tags=["rollouts"])
+router = Router(prefix="/api/v1", tags=["rollouts"])
 MOST = 10_000  # devices in one answer
 
 
@@ -41,8 +44,26 @@ class Reason(Frozen):
     why: str = Field(default="", max_length=500)
 
 
+# "$schema" is no name in Python
+PlanSchema = TypedDict(
+    "PlanSchema",
+    {
+        "$schema": str,
+        "title": str,
+        "description": str,
+        "type": Literal["object"],
+        "properties": dict[str, dict[str, Any]],
+        "required": list[str],
+        "additionalProperties": bool,
+        "anyOf": list[dict[str, Any]],
+        "$defs": dict[str, dict[str, Any]],
+    },
+)
+PlanSchema.__doc__ = "A JSON Schema, 2020-12."
+
+
 @router.get("/gates")
-def list_gates(who: Reader) -> list[dict[str, Any]]:
+def list_gates(who: Reader) -> list[GateDescription]:
     """The gates that a plan may name, with their limits."""
     return [
         {
@@ -58,7 +79,7 @@ def list_gates(who: Reader) -> list[dict[str, Any]]:
 
 
 @router.get("/rollouts")
-def list_rollouts(services: Shared, who: Reader) -> list[dict[str, Any]]:
+def list_rollouts(services: Shared, who: Reader) -> list[RolloutSummary]:
     """Every rollout, newest first."""
     with services.store.read() as connection:
         return listed(connection)
@@ -67,7 +88,7 @@ def list_rollouts(services: Shared, who: Reader) -> list[dict[str, Any]]:
 @router.get("/rollouts/{rollout}")
 def show_rollout(
     rollout: str, services: Shared, who: Reader, limit: Annotated[int | None, Query(ge=0, le=MOST)] = None
-) -> dict[str, Any]:
+) -> RolloutInFull:
     """One rollout: stages, devices, what the gates say and why, who is left out and why.
 
     With `limit` no more devices than that are told, and no more of those left out: `next` is the cursor for
@@ -87,7 +108,7 @@ def show_devices(
     q: Annotated[str, Query(max_length=200)] = "",
     stage: Annotated[int | None, Query(ge=1, le=100)] = None,
     standing: Standing | None = None,
-) -> dict[str, Any]:
+) -> RolloutDevices:
     """Some devices that a rollout has reached, by stage and name: those after a cursor, or a page.
 
     `q` is a part of the name or of what the device said was wrong; of those that have it 10,000 are told.
@@ -98,7 +119,7 @@ def show_devices(
 
 
 @router.post("/rollouts", status_code=201)
-def create_rollout(body: RolloutRequest, services: Shared, who: Operator) -> dict[str, Any]:
+def create_rollout(body: RolloutRequest, services: Shared, who: Operator) -> RolloutInFull:
     """Make a rollout of a published release; it is a draft until it is started, also when that fails."""
     orders = Orders(services)
     rollout = orders.create(parse_plan(body.plan), who.name)
@@ -111,44 +132,42 @@ def create_rollout(body: RolloutRequest, services: Shared, who: Operator) -> dic
 
 
 @router.post("/rollouts/{rollout}/start")
-def start_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
+def start_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFull:
     """Begin the first stage, or wait for the plan's start_at."""
     Orders(services).start(rollout, who.name)
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/pause")
-def pause_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
+def pause_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFull:
     """Begin no further device; a failing gate still counts."""
     Orders(services).pause(rollout, who.name)
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/resume")
-def resume_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
+def resume_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFull:
     """Go on; the stage bakes anew."""
     Orders(services).resume(rollout, who.name)
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/advance")
-def advance_rollout(rollout: str, services: Shared, who: Operator) -> dict[str, Any]:
+def advance_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFull:
     """Do not wait any longer: begin now, or take the stage as passed; never past a failed gate."""
     Orders(services).advance(rollout, who.name)
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/abort")
-def abort_rollout(
-    rollout: str, services: Shared, who: Operator, body: Reason | None = None
-) -> dict[str, Any]:
+def abort_rollout(rollout: str, services: Shared, who: Operator, body: Reason | None = None) -> RolloutInFull:
     """Stop for good; devices keep what they have."""
     Orders(services).abort(rollout, who.name, body.why if body else "")
     return _shown(services, rollout)
 
 
 @router.post("/rollouts/{rollout}/rollback")
-def roll_back(rollout: str, services: Shared, who: Operator, body: Reason | None = None) -> dict[str, Any]:
+def roll_back(rollout: str, services: Shared, who: Operator, body: Reason | None = None) -> RolloutInFull:
     """Send every device back to what it had."""
     Orders(services).recall(rollout, who.name, body.why if body else "")
     return _shown(services, rollout)
@@ -162,18 +181,18 @@ def order_one_device(
     services: Shared,
     who: Operator,
     body: Reason | None = None,
-) -> dict[str, Any]:
+) -> RolloutInFull:
     """Leave one device out, try it again, or send it back."""
     order_device(services, rollout, device, order, who.name, body.why if body else "")
     return _shown(services, rollout)
 
 
 @router.get("/rollout-schema")
-def show_plan_schema(who: Reader) -> dict[str, Any]:
+def show_plan_schema(who: Reader) -> PlanSchema:
     """The JSON Schema of plans."""
-    return plan_schema()
+    return cast(PlanSchema, plan_schema())
 
 
-def _shown(services: Server, rollout: str, limit: int | None = None) -> dict[str, Any]:
+def _shown(services: Server, rollout: str, limit: int | None = None) -> RolloutInFull:
     with services.store.read() as connection:
         return shown(connection, rollout, services.now_ms(), limit)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from edge_fleet.api.access import Operator, Reader, Shared
+from edge_fleet.api.answers import Router
 from edge_fleet.errors import Conflict
 from edge_fleet.model import Frozen
 from edge_fleet.rollouts.plan import parse_plan
 from edge_fleet.services import Server
 from edge_fleet.simulation.defects import Kind
 from edge_fleet.simulation.description import FleetDescription, parse_fleet
-from edge_fleet.simulation.jobs import MOST_RUNS, MOST_SIZES, Request, as_dict
+from edge_fleet.simulation.jobs import MOST_RUNS, MOST_SIZES, DryRunAnswer, Request, as_dict
 from edge_fleet.simulation.recorded import NothingRecorded, describe
 
-router = APIRouter(prefix="/api/v1", tags=["rollouts"])
+router = Router(prefix="/api/v1", tags=["rollouts"])
 
 
 class DryRunRequest(Frozen):
@@ -39,8 +40,18 @@ class DryRunRequest(Frozen):
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
 
 
+class DryRunBegun(TypedDict):
+    """A dry run that is at work.
+
+    Args:
+        id: To ask for it by.
+    """
+
+    id: str
+
+
 @router.post("/dry-runs", status_code=202)
-def begin_dry_run(body: DryRunRequest, services: Shared, who: Operator) -> dict[str, Any]:
+def begin_dry_run(body: DryRunRequest, services: Shared, who: Operator) -> DryRunBegun:
     """Replay a plan some times against the fleet; the server makes one at a time."""
     fleet = recorded(services) if body.fleet is None else parse_fleet(body.fleet)
     plan = parse_plan(body.plan)
@@ -49,7 +60,7 @@ def begin_dry_run(body: DryRunRequest, services: Shared, who: Operator) -> dict[
 
 
 @router.get("/dry-runs/{dry_run}")
-def show_dry_run(dry_run: str, services: Shared, who: Reader) -> dict[str, Any]:
+def show_dry_run(dry_run: str, services: Shared, who: Reader) -> DryRunAnswer:
     """What came of it; `study` and `took_s` are null while it is at work."""
     return as_dict(services.dry_runs.get(dry_run))
 

@@ -8,19 +8,20 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from edge_fleet.access.standing import CHECK_S, Standing
 from edge_fleet.api.access import Shared, Watching
+from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
 from edge_fleet.enrol import require_device
 from edge_fleet.events import News
 from edge_fleet.services import Server
 from edge_fleet.telemetry import last_id, page
 
-router = APIRouter(prefix="/api/v1", tags=["telemetry"])
+router = Router(prefix="/api/v1", tags=["telemetry"])
 
 POLL_S = 0.25
 KEEP_ALIVE_S = 15.0

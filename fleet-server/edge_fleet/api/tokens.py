@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Literal, Self, cast
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field, StringConstraints, model_validator
 from sqlalchemy import select, update
+from typing_extensions import TypedDict
 
 from edge_fleet.access import users
 from edge_fleet.access.certificates import certify_subscriber
 from edge_fleet.api.access import Admin, Operator, Shared, area_of, every
+from edge_fleet.api.answers import Router
 from edge_fleet.audit import record
 from edge_fleet.auth import PERSONAL, Principal, Right, Role, make_token
 from edge_fleet.brokers.choose import device_door
 from edge_fleet.errors import Conflict, Forbidden, NotFound, RequestInvalid
-from edge_fleet.model import Frozen, Identifier
+from edge_fleet.model import Frozen, Identifier, Instant
 from edge_fleet.schema import tokens
 from edge_fleet.services import Server
 
 AREA = "tokens"
-router = APIRouter(prefix="/api/v1", tags=[AREA])
+router = Router(prefix="/api/v1", tags=[AREA])
 
 ENROL_TTL_S = 24 * 3600
 CERTIFIED_TTL_S = 365 * 24 * 3600  # a certificate has an end
@@ -58,8 +60,103 @@ class TokenRequest(Frozen):
         return self
 
 
+class TokenHead(TypedDict):
+    """A token without what it opens.
+
+    Args:
+        expires_ms: Null for never.
+    """
+
+    id: str
+    role: Role
+    expires_ms: Instant | None
+
+
+class TokenMade(TokenHead):
+    """A token that was made.
+
+    Args:
+        token: The secret; it is kept nowhere and shown once.
+    """
+
+    token: str
+
+
+class SubscriberHead(TokenHead):
+    """A subscriber of the broker, and where it connects.
+
+    Args:
+        user: To log in as.
+        host, port: Of the broker.
+        topic: A filter that it may subscribe to.
+    """
+
+    user: str
+    host: str
+    port: int
+    topic: str
+
+
+class SubscriberMade(SubscriberHead):
+    """A subscriber of the broker, where the port for devices asks for a password."""
+
+    password: str
+
+
+class SubscriberCertified(SubscriberHead):
+    """A subscriber of the broker, where the port for devices asks for a certificate.
+
+    Args:
+        certificate: The subscriber's own, PEM.
+        ca: Of the authority that certifies the server, PEM.
+    """
+
+    certificate: str
+    ca: str
+
+
+class TokenRow(TokenHead):
+    """A token, without its secret.
+
+    Args:
+        device_labels: Of the device that enrols with it.
+        used_ms, used_by: Of an enrolment token: when, and by which device; null before.
+        revoked_ms: Null while it holds.
+        parent: Of a session in a browser: the token that it was opened with.
+        scopes: What it is narrowed to; null for all that the role may.
+        owner: The user whose it is; null for nobody's.
+        last_used_ms: Of a session, to the minute; null for no session.
+        session: Always null: sessions are not listed here.
+        client: Address that a session was opened from.
+        replaced_ms: When a session got its next secret.
+    """
+
+    label: str
+    device_labels: dict[str, str]
+    created_ms: Instant
+    used_ms: Instant | None
+    used_by: str | None
+    revoked_ms: Instant | None
+    parent: str | None
+    scopes: list[str] | None
+    owner: str | None
+    last_used_ms: Instant | None
+    session: str | None
+    client: str
+    replaced_ms: Instant | None
+
+
+class TokenRevoked(TypedDict):
+    """A token that is worth nothing any more."""
+
+    id: str
+    revoked: Literal[True]
+
+
 @router.post("/tokens", status_code=201)
-def create_token(body: TokenRequest, request: Request, services: Shared, who: Operator) -> dict[str, Any]:
+def create_token(
+    body: TokenRequest, request: Request, services: Shared, who: Operator
+) -> TokenMade | SubscriberMade | SubscriberCertified:
     """Make a token; the secret is shown here and never again. All but enrolment tokens need an admin."""
     if body.role is not Role.ENROL and not who.may(Right.ADMIN, AREA):
         raise Forbidden(f"a token of role {who.role} may make enrolment tokens only")
@@ -99,27 +196,26 @@ def create_token(body: TokenRequest, request: Request, services: Shared, who: Op
             issued = certify_subscriber(
                 connection, services.authority, token, user, request_pem, who.name, now_ms
             )
-    answer = {"id": token.id, "role": token.role, "expires_ms": token.expires_ms}
+    answer: TokenHead = {"id": token.id, "role": token.role, "expires_ms": token.expires_ms}
     if body.role is not Role.SUBSCRIBER:
         return {**answer, "token": token.secret}
     account = services.accounts.subscriber(token.id, (issued.serial,) if issued else ())
     services.accounts.apply(account)
     address = device_door(services.config)
-    proof = {"password": account.password}
-    if issued is not None and services.tls is not None:
-        proof = {"certificate": issued.pem, "ca": services.tls.ca}
-    return {
+    head: SubscriberHead = {
         **answer,
         "user": account.user,
-        **proof,
         "host": address.reachable_host,
         "port": address.port,
         "topic": account.subscribe[0],
     }
+    if issued is not None and services.tls is not None:
+        return {**head, "certificate": issued.pem, "ca": services.tls.ca}
+    return {**head, "password": account.password}
 
 
 @router.get("/tokens")
-def list_tokens(services: Shared, who: Admin, valid: bool = False) -> list[dict[str, Any]]:
+def list_tokens(services: Shared, who: Admin, valid: bool = False) -> list[TokenRow]:
     """Every token but sessions, without its secret; `valid`: only those that somebody could use now."""
     now_ms = services.now_ms()
     columns = [column for column in tokens.c if column.name != "hash"]
@@ -128,11 +224,11 @@ def list_tokens(services: Shared, who: Admin, valid: bool = False) -> list[dict[
         if valid:
             in_time = tokens.c.expires_ms.is_(None) | (tokens.c.expires_ms > now_ms)
             query = query.where(in_time, tokens.c.revoked_ms.is_(None), tokens.c.used_ms.is_(None))
-        return [dict(row) for row in connection.execute(query).mappings()]
+        return [cast(TokenRow, dict(row)) for row in connection.execute(query).mappings()]
 
 
 @router.post("/tokens/{token_id}/revoke")
-def revoke_token(token_id: str, services: Shared, who: Admin) -> dict[str, Any]:
+def revoke_token(token_id: str, services: Shared, who: Admin) -> TokenRevoked:
     """Make a token or a subscriber's password worthless."""
     now_ms = services.now_ms()
     with services.store.write() as connection:

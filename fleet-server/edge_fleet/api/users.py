@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field, SecretStr
+from typing_extensions import TypedDict
 
 from edge_fleet.access import sessions, users
 from edge_fleet.access.logins import log_in
 from edge_fleet.access.passwords import LONGEST, hash_password, matches, require_good
 from edge_fleet.api.access import Admin, Reader, Shared, client_of, refused
+from edge_fleet.api.answers import Router
 from edge_fleet.auth import Role
 from edge_fleet.errors import Conflict, Forbidden, Unauthorized
-from edge_fleet.model import Frozen, Identifier
+from edge_fleet.model import Frozen, Identifier, Instant
 
-router = APIRouter(prefix="/api/v1", tags=["users"])
+router = Router(prefix="/api/v1", tags=["users"])
 
 Password = Annotated[SecretStr, Field(max_length=LONGEST)]
 
@@ -56,8 +57,58 @@ class PasswordChange(Frozen):
     after: Password
 
 
+class LoggedIn(TypedDict):
+    """A token of one who has logged in.
+
+    Args:
+        token: The secret, to send as Authorization: Bearer.
+    """
+
+    token: str
+    role: Role
+    expires_ms: Instant | None
+
+
+class UserAdded(TypedDict):
+    """A user who is let in from now on."""
+
+    name: str
+    role: Role
+
+
+class UserChanged(UserAdded):
+    """A user, as they are now."""
+
+    disabled: bool
+
+
+class PasswordChanged(TypedDict):
+    """Whose password is another one now."""
+
+    name: str
+    changed: Literal[True]
+
+
+class SessionEnded(TypedDict):
+    """A session that is over."""
+
+    id: str
+    ended: Literal[True]
+
+
+class UserLoggedOut(TypedDict):
+    """A user who is logged in nowhere.
+
+    Args:
+        ended: How many sessions.
+    """
+
+    name: str
+    ended: int
+
+
 @router.post("/login")
-def login(body: Login, request: Request, services: Shared) -> dict[str, Any]:
+def login(body: Login, request: Request, services: Shared) -> LoggedIn:
     """A token for a working day, for a name and a password; it ends an hour after its last use."""
     try:
         password = body.password.get_secret_value()
@@ -68,14 +119,14 @@ def login(body: Login, request: Request, services: Shared) -> dict[str, Any]:
 
 
 @router.get("/users")
-def list_users(services: Shared, who: Admin) -> list[dict[str, Any]]:
+def list_users(services: Shared, who: Admin) -> list[users.UserRow]:
     """Every user."""
     with services.store.read() as connection:
         return users.listed(connection)
 
 
 @router.post("/users", status_code=201)
-def add_user(body: NewUser, services: Shared, who: Admin) -> dict[str, Any]:
+def add_user(body: NewUser, services: Shared, who: Admin) -> UserAdded:
     """Add a user; a name is never used twice."""
     require_good(body.password.get_secret_value(), body.name)
     hashed = hash_password(body.password.get_secret_value())
@@ -85,7 +136,7 @@ def add_user(body: NewUser, services: Shared, who: Admin) -> dict[str, Any]:
 
 
 @router.post("/users/{name}")
-def change_user(name: str, body: UserChange, services: Shared, who: Admin) -> dict[str, Any]:
+def change_user(name: str, body: UserChange, services: Shared, who: Admin) -> UserChanged:
     """Change a role or a password, disable or enable; a new password or none ends the sessions."""
     hashed = None
     if body.password is not None:
@@ -109,11 +160,11 @@ def change_user(name: str, body: UserChange, services: Shared, who: Admin) -> di
             disabled=body.disabled,
         )
         row = users.require(connection, name)
-    return {"name": name, "role": row.role, "disabled": row.disabled_ms is not None}
+    return {"name": name, "role": Role(row.role), "disabled": row.disabled_ms is not None}
 
 
 @router.post("/password")
-def change_password(body: PasswordChange, services: Shared, who: Reader) -> dict[str, Any]:
+def change_password(body: PasswordChange, services: Shared, who: Reader) -> PasswordChanged:
     """Change one's own password; every session ends, this one too."""
     if not who.user or who.last_used_ms is None:
         raise Forbidden("log in by name and password to change the password")
@@ -131,14 +182,14 @@ def change_password(body: PasswordChange, services: Shared, who: Reader) -> dict
 
 
 @router.get("/sessions")
-def list_sessions(services: Shared, who: Reader) -> list[dict[str, Any]]:
+def list_sessions(services: Shared, who: Reader) -> list[sessions.OpenSession]:
     """Who is logged in: one's own sessions, for an admin everybody's."""
     with services.store.read() as connection:
-        return [asdict(one) for one in sessions.listed(connection, who, services.now_ms())]
+        return sessions.listed(connection, who, services.now_ms())
 
 
 @router.post("/sessions/{session}/end")
-def end_session(session: str, services: Shared, who: Reader) -> dict[str, Any]:
+def end_session(session: str, services: Shared, who: Reader) -> SessionEnded:
     """End a session of one's own, for an admin anybody's; its streams end within seconds."""
     with services.store.write() as connection:
         sessions.end(connection, session, who, services.now_ms())
@@ -146,7 +197,7 @@ def end_session(session: str, services: Shared, who: Reader) -> dict[str, Any]:
 
 
 @router.post("/users/{name}/logout")
-def log_out_user(name: str, services: Shared, who: Admin) -> dict[str, Any]:
+def log_out_user(name: str, services: Shared, who: Admin) -> UserLoggedOut:
     """End every session of a user; tokens stay."""
     with services.store.write() as connection:
         users.require(connection, name)

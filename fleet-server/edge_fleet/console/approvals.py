@@ -18,7 +18,7 @@ from edge_fleet.console.page import Text, Visitor, make_router, number
 from edge_fleet.console.session import Session
 from edge_fleet.errors import NotFound
 from edge_fleet.lineage import stages
-from edge_fleet.registry import listed
+from edge_fleet.registry import ReleaseSummary, listed
 from edge_fleet.rollouts import rows
 from edge_fleet.rollouts.approvals import RELEASE_RULES, rollout_rule
 from edge_fleet.rollouts.approvals import asked as asked_of
@@ -102,7 +102,7 @@ def _page(services: Server, visitor: Session, status: int = 200, error: str = ""
 
 
 def _release(
-    connection: Any, found: dict[str, Any], policy: stages.Policy, visitor: Session
+    connection: Any, found: ReleaseSummary, policy: stages.Policy, visitor: Session
 ) -> dict[str, Any]:
     """A release with its last step, what it lacks, and what this visitor may make of it."""
     steps = stages.history(connection, found["counter"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
@@ -96,7 +97,7 @@ def _page(
     status: int = 200,
     error: str = "",
     everything: bool = False,
-    made: dict[str, Any] | None = None,
+    made: Mapping[str, object] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
     require(visitor, Right.OPERATE, AREA)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from fastapi import Depends, Form, Query, Response
 
@@ -80,7 +81,7 @@ def _page(
     visitor: Session,
     show: str = "all",
     page: int = 1,
-    made: dict[str, Any] | None = None,
+    made: Mapping[str, object] | None = None,
     status: int = 200,
     error: str = "",
     url: str = "",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, delete, func, select, update
+from typing_extensions import TypedDict
 
 from edge_contracts import cose
 from edge_contracts.digest import digest_of
@@ -14,12 +15,46 @@ from edge_fleet.datasets.review import MAX_BYTES, Review
 from edge_fleet.errors import NotFound, RequestInvalid
 from edge_fleet.lineage.find import manifest_of
 from edge_fleet.lineage.recall import targets_of
+from edge_fleet.model import Instant
 from edge_fleet.schema import bundles, review_samples
 from edge_fleet.store import insert_new
 
 PER_DEVICE = 1000  # the oldest go first, those without a label before those with one
 COLUMNS = [column for column in review_samples.c if column.name != "raw"]
 DEVICE = "device"  # who said a label that came with the input
+
+
+class KeptSample(TypedDict):
+    """An input that a device kept for review, without the input itself.
+
+    Args:
+        digest: Of the envelope that the device signed.
+        number: The device's own.
+        time_ms: Unix milliseconds of the device's clock.
+        bundle: Digest of the manifest of the model that answered.
+        reason: Why it was kept.
+        confidence: Of the answer, 0 to 1; null where the model has none.
+        answer: Number of the class that was answered; null where there are no classes.
+        answer_name: "" where the class has no name.
+        label: Number of the class that is right; null while nobody has said.
+        labelled_by: "device", or who said it here; "" while nobody has.
+    """
+
+    id: int
+    digest: str
+    device: str
+    number: int
+    received_ms: Instant
+    time_ms: int
+    bundle: str
+    artifact: str
+    reason: str
+    confidence: float | None
+    answer: int | None
+    answer_name: str
+    label: int | None
+    label_name: str
+    labelled_by: str
 
 
 def store(connection: Connection, envelope: bytes, review: Review, now_ms: int) -> None:
@@ -108,7 +143,7 @@ def listed(
     what: str | None = None,
     labelled: bool | None = None,
     most: int = 200,
-) -> list[dict[str, Any]]:
+) -> list[KeptSample]:
     """Kept inputs, newest first, without the inputs themselves.
 
     Args:
@@ -116,7 +151,7 @@ def listed(
         labelled: With or without a label; None for both.
     """
     rows = connection.execute(_where(connection, select(*COLUMNS), what, labelled, most)).mappings()
-    return [dict(row) for row in rows]
+    return [cast("KeptSample", dict(row)) for row in rows]
 
 
 def payloads(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from sqlalchemy import Connection, func, select
 
@@ -14,6 +13,7 @@ from edge_contracts.sketch import QuantileSketch, merge_quantiles
 from edge_fleet.audit import record
 from edge_fleet.errors import NotFound
 from edge_fleet.lineage import stages, withdrawn
+from edge_fleet.lineage.answers import BundleMeasured, BundlePromises, ReleaseInFull, ReleasesCompared
 from edge_fleet.lineage.compare import Change, Measured, compare
 from edge_fleet.lineage.find import manifest_of, require_release
 from edge_fleet.lineage.resolution import Facts, Need, Offer, Resolution, resolve
@@ -26,7 +26,7 @@ NEEDS_KEY = "software_needs"
 NOT_SUMMED_UP = 1_000  # of the newest windows, those that are read one by one
 
 
-def shown(connection: Connection, text: str, devices: bool = True) -> dict[str, Any]:
+def shown(connection: Connection, text: str, devices: bool = True) -> ReleaseInFull:
     """A release with everything that is known of it: stage and history, and what each bundle promises.
 
     Args:
@@ -43,11 +43,15 @@ def shown(connection: Connection, text: str, devices: bool = True) -> dict[str, 
     manifests = _manifests(connection, counter)
     found = withdrawn.standing(connection, counter)
     return {
-        **release,
-        "history": [asdict(step) for step in steps],
+        "counter": counter,
+        "name": release["name"],
+        "version": release["version"],
+        "created_ms": release["created_ms"],
+        "stage": release["stage"],
+        "history": steps,
         "policy": wanted,
         "refusal": stages.refusal(stages.stage_of(steps), steps, wanted, name),
-        "withdrawal": None if found is None else asdict(found),
+        "withdrawal": found,
         "bundles": [
             {
                 **bundle,
@@ -59,18 +63,29 @@ def shown(connection: Connection, text: str, devices: bool = True) -> dict[str, 
     }
 
 
-def _promised(manifest: Manifest) -> dict[str, Any]:
+def _promised(manifest: Manifest) -> BundlePromises:
     plain = manifest.model_dump(mode="json")
-    kept = ("task", "inputs", "outputs", "labels", "evaluation", "confidence", "gates", "provenance")
+    golden = manifest.golden
     return {
-        **{name: plain.get(name, {}) for name in kept},
-        "golden": {k: v for k, v in plain["golden"].items() if k not in ("file", "kinds")},
+        "task": manifest.task,
+        "inputs": plain["inputs"],
+        "outputs": plain["outputs"],
+        "labels": plain["labels"],
+        "evaluation": plain["evaluation"],
+        "confidence": plain.get("confidence", {}),
+        "gates": plain["gates"],
+        "provenance": plain["provenance"],
+        "golden": {
+            "count": golden.count,
+            "min_agreement": golden.min_agreement,
+            "min_sqnr_db": golden.min_sqnr_db,
+        },
         "artifacts": [
             {
                 "id": artifact.id,
                 "format": artifact.format,
                 "precision": artifact.precision,
-                "runtimes": artifact.runtimes,
+                "runtimes": list(artifact.runtimes),
                 "bytes": artifact.bytes,
                 "compiled_for": artifact.compiled_for,
                 "not_compiled": artifact.not_compiled,
@@ -81,11 +96,17 @@ def _promised(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _as_dict(connection: Connection, digest: str, devices: bool) -> dict[str, Any] | None:
+def _as_dict(connection: Connection, digest: str, devices: bool) -> BundleMeasured | None:
     found = measured(connection, digest)
     if found is None:
         return None
-    return {**asdict(found), **({"devices": reporting(connection, digest)} if devices else {})}
+    told: BundleMeasured = {
+        "inferences": found.inferences,
+        "errors": found.errors,
+        "latency_p50_ms": found.latency_p50_ms,
+        "latency_p95_ms": found.latency_p95_ms,
+    }
+    return {**told, "devices": reporting(connection, digest)} if devices else told
 
 
 def reporting(connection: Connection, digest: str) -> int:
@@ -126,7 +147,7 @@ def measured(connection: Connection, digest: str) -> Measured | None:
     )
 
 
-def compared(connection: Connection, before: str, after: str) -> dict[str, Any]:
+def compared(connection: Connection, before: str, after: str) -> ReleasesCompared:
     """Two releases, profile by profile; a profile that one of them lacks is said.
 
     Raises:
@@ -142,7 +163,7 @@ def compared(connection: Connection, before: str, after: str) -> dict[str, Any]:
     return {
         "before": names[0],
         "after": names[1],
-        "profiles": {profile: [asdict(change) for change in found] for profile, found in both.items()},
+        "profiles": both,
         "removed_profiles": sorted(old.keys() - new.keys()),
         "added_profiles": sorted(new.keys() - old.keys()),
     }

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from edge_fleet.errors import NotFound
 from edge_fleet.gates import Outcome, Verdict
+from edge_fleet.rollouts.answers import GateVerdict
 from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import Event, Phase, Position
 from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
@@ -167,7 +168,7 @@ def verdicts_of(row: Row[Any]) -> tuple[Verdict, ...]:
     )
 
 
-def verdict_row(verdict: Verdict) -> dict[str, Any]:
+def verdict_row(verdict: Verdict) -> GateVerdict:
     """A verdict as it is stored and shown."""
     return {
         "gate": verdict.gate,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, select
 
 from edge_fleet.assignment import State
+from edge_fleet.rollouts.answers import RolloutSafety
 from edge_fleet.rollouts.phases import RETURNING
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.schema import rollout_steps
@@ -75,7 +75,7 @@ def time_to_safe(connection: Connection, rollout: str, reached: Sequence[Reached
     )
 
 
-def as_json(found: Safety | None) -> dict[str, Any] | None:
+def as_json(found: Safety | None) -> RolloutSafety | None:
     """For the API."""
     if found is None:
         return None
@@ -83,7 +83,7 @@ def as_json(found: Safety | None) -> dict[str, Any] | None:
         "began_ms": found.began_ms,
         "why": found.why,
         "back": len(found.seconds),
-        "not_back": {device: str(state) for device, state in sorted(found.states.items())},
+        "not_back": dict(sorted(found.states.items())),
         "median_s": found.median_s,
         "p95_s": found.p95_s,
         "last_s": found.last_s,

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
+from edge_fleet.assignment import State
 from edge_fleet.rollouts import part_words
+from edge_fleet.rollouts.answers import (
+    RolloutDevices,
+    RolloutFurther,
+    RolloutHead,
+    RolloutInFull,
+    RolloutMember,
+    RolloutSafety,
+    RolloutSummary,
+)
 from edge_fleet.rollouts.candidates import load_targets
 from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.outlook import Outlook, left_out
-from edge_fleet.rollouts.phases import ENDED, RETURNING, Event
+from edge_fleet.rollouts.part_words import Progress
+from edge_fleet.rollouts.phases import ENDED, RETURNING, Event, Phase
 from edge_fleet.rollouts.progress import Counts, Place, Wanted, count, page, way_back
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
@@ -24,15 +34,19 @@ from edge_fleet.schema import bundles, rollout_stages, rollout_steps
 SHOWN_STEPS = 200
 
 
-def listed(connection: Connection) -> list[dict[str, Any]]:
+def listed(connection: Connection) -> list[RolloutSummary]:
     """Every rollout in short, newest first."""
     found = load_all(connection)
     counts = count(connection, [rollout.id for rollout in found])
     return [summary(rollout, counts[rollout.id]) for rollout in reversed(found)]
 
 
-def summary(rollout: Rollout, counts: Counts) -> dict[str, Any]:
+def summary(rollout: Rollout, counts: Counts) -> RolloutSummary:
     """One rollout in short."""
+    return {**_head(rollout, counts), "stages": [str(stage) for stage in rollout.plan.stages]}
+
+
+def _head(rollout: Rollout, counts: Counts) -> RolloutHead:
     return {
         "id": rollout.id,
         "release": rollout.plan.release,
@@ -40,7 +54,6 @@ def summary(rollout: Rollout, counts: Counts) -> dict[str, Any]:
         "phase": rollout.position.phase,
         "stage": rollout.position.stage,
         "part": rollout.position.part,
-        "stages": [str(stage) for stage in rollout.plan.stages],
         "reached": counts.reached,
         "states": {state: number for state, number in counts.states().items() if number},
         "why": rollout.why,
@@ -66,10 +79,10 @@ class _Fleet:
     goals: Sequence[int | None]
     waiting: int
     without: Sequence[Target]
-    safety: dict[str, Any] | None
+    safety: RolloutSafety | None
 
 
-def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None = None) -> dict[str, Any]:
+def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None = None) -> RolloutInFull:
     """One rollout with its stages, devices, verdicts, skipped devices and history.
 
     Args:
@@ -81,7 +94,7 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None
     """
     rollout = load(connection, rollout_id)
     counts = count(connection, [rollout.id])[rollout.id]
-    further: dict[str, Any] = {}
+    further: RolloutFurther = {}
     if most is None:
         told = _whole(connection, rollout, now_ms)
     else:
@@ -103,8 +116,8 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None
     parts = part_words.of_steps(rollout.plan.first_part, (Event(row.event) for row in history))
     here = _part(rollout, counts)
     return {
-        **summary(rollout, counts),
-        "plan": rollout.plan.model_dump(mode="json"),
+        **_head(rollout, counts),
+        "plan": rollout.plan,
         "stages": [
             {
                 "number": index + 1,
@@ -125,8 +138,8 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None
         "history": [
             {
                 "at_ms": row.at_ms,
-                "event": row.event,
-                "phase": row.phase,
+                "event": Event(row.event),
+                "phase": Phase(row.phase),
                 "stage": row.stage,
                 "actor": row.actor,
                 "why": row.why,
@@ -139,7 +152,7 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None
 
 def devices_page(
     connection: Connection, rollout_id: str, wanted: Wanted, most: int, after: str = "", offset: int = 0
-) -> dict[str, Any]:
+) -> RolloutDevices:
     """Some devices of a rollout, by stage and name, and where the next begin.
 
     Args:
@@ -191,15 +204,19 @@ def _in_part(
     """The same of a few devices, and all of those that are not reached, counted by the database."""
     names = [row["device"] for row in page(connection, rollout.id, Wanted(), 0, most).rows] if most else []
     members = load_members(connection, rollout.id, names) if names else []
-    safety = None
+    safety: RolloutSafety | None = None
     if (back := way_back(connection, rollout.id)) is not None:
         safety = {
-            **asdict(back),
-            "not_back": dict(back.few),
+            "began_ms": back.began_ms,
+            "why": back.why,
+            "back": back.back,
+            "not_back": {device: State(state) for device, state in back.few},
             "not_back_devices": back.not_back,
+            "median_s": back.median_s,
+            "p95_s": back.p95_s,
+            "last_s": back.last_s,
             "devices": {},
         }
-        del safety["few"]
     if rollout.position.phase in ENDED | RETURNING:
         return _Fleet(members, [None] * len(rollout.plan.stages), 0, (), safety), Outlook(0, 0, 0, ())
     known = counts.reached - counts.total[Standing.LEFT_OUT]
@@ -213,17 +230,16 @@ def profiles_of(connection: Connection, rollout: Rollout) -> dict[str, str]:
     return {row.digest: row.profile for row in connection.execute(query)}
 
 
-def _part(rollout: Rollout, counts: Counts) -> dict[str, Any] | None:
+def _part(rollout: Rollout, counts: Counts) -> Progress | None:
     """How far the current stage is with its part, while that is under way; None for stages of one part."""
     position, plan = rollout.position, rollout.plan
     if position.phase in ENDED | RETURNING or position.stage < 0:
         return None
     states = counts.states(position.stage)
-    found = part_words.tell(plan.first_part, position.part, position.phase, plan.quorum, states)
-    return None if found is None else asdict(found)
+    return part_words.tell(plan.first_part, position.part, position.phase, plan.quorum, states)
 
 
-def member(row: Reached, profiles: dict[str, str]) -> dict[str, Any]:
+def member(row: Reached, profiles: dict[str, str]) -> RolloutMember:
     """One device as it is told."""
     own = row.member
     return {

@@ -15,9 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from edge_fleet.errors import Conflict, FleetError, NotFound, RequestInvalid
+from edge_fleet.model import Instant
 from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.simulation.defects import Kind
 from edge_fleet.simulation.description import FleetDescription
@@ -176,15 +178,31 @@ def _work(answer: Pipe, request: Request) -> None:
     answer.send(found)
 
 
-def as_dict(found: DryRun) -> dict[str, Any]:
-    """For the API."""
-    from edge_fleet.simulation.report import as_dict as told
+class DryRunAnswer(TypedDict):
+    """A dry run.
 
+    Args:
+        by: Who asked for it.
+        took_s: Seconds until it ended; null while it is at work.
+        error: Why it failed; "" otherwise.
+        study: What came of it; null while it is at work, and when it failed.
+    """
+
+    id: str
+    by: str
+    began_ms: Instant
+    took_s: float | None
+    error: str
+    study: Study | None
+
+
+def as_dict(found: DryRun) -> DryRunAnswer:
+    """For the API."""
     return {
         "id": found.id,
         "by": found.actor,
         "began_ms": found.began_ms,
         "took_s": found.took_s,
         "error": found.error,
-        "study": None if found.study is None else told(found.study),
+        "study": found.study,
     }

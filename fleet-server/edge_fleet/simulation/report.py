@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge_fleet.simulation.defects import Kind
-from edge_fleet.simulation.study import Row, Study
+from edge_fleet.simulation.study import Study, StudyRow
 
 _BAR = 24
 
@@ -57,7 +57,7 @@ def as_dict(study: Study) -> dict[str, Any]:
     }
 
 
-def label(row: Row) -> str:
+def label(row: StudyRow) -> str:
     """A defect in a few words."""
     defect = row.defect
     if not defect.size:

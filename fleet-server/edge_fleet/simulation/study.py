@@ -39,7 +39,7 @@ class NothingSelected(ValueError):
 
 
 @dataclass(frozen=True)
-class Row:
+class StudyRow:
     """What the runs of one defect came to.
 
     Args:
@@ -73,7 +73,7 @@ class Study:
     """
 
     devices: int
-    rows: tuple[Row, ...]
+    rows: tuple[StudyRow, ...]
     false_halt_most: float
     left_out: tuple[str, ...]
 
@@ -177,12 +177,12 @@ def _runs(job: _Job) -> list[Run]:
     return [replay(plan, classes, defect, np.random.default_rng((seed, n)), judge) for n in numbers]
 
 
-def _row(defect: Defect, runs: Sequence[Run]) -> Row:
+def _row(defect: Defect, runs: Sequence[Run]) -> StudyRow:
     exposed = np.array([run.exposed for run in runs])
     ended = [run.ended_s for run in runs if run.end is not End.WAITS]
     ends = {end: sum(run.end is end for run in runs) / len(runs) for end in End}
     most = max(End, key=lambda end: ends[end])
-    return Row(
+    return StudyRow(
         defect=defect,
         runs=len(runs),
         halted=ends[End.HALTED],

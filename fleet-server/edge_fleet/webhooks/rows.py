@@ -12,13 +12,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from sqlalchemy import Connection, delete, func, insert, select, update
+from typing_extensions import TypedDict
 
 from edge_fleet.audit import record
 from edge_fleet.errors import NotFound, RequestInvalid
+from edge_fleet.model import Instant
 from edge_fleet.schema import webhook_deliveries, webhooks
 from edge_fleet.webhooks.retries import next_wait_s
 
@@ -120,7 +122,47 @@ def require(connection: Connection, webhook: str) -> Any:
     return row
 
 
-def listed(connection: Connection) -> list[dict[str, Any]]:
+class WebhookShown(TypedDict):
+    """A receiver of what the server tells.
+
+    Args:
+        kinds: Of messages that it wants.
+        waiting, delivered, dead: Deliveries that wait, were taken, and were given up.
+    """
+
+    id: str
+    url: str
+    kinds: list[str]
+    created_ms: Instant
+    waiting: int
+    delivered: int
+    dead: int
+
+
+class DeliveryShown(TypedDict):
+    """A message for one receiver.
+
+    Args:
+        message: Its id, the same over all attempts.
+        next_ms: When it is tried next, or was tried last.
+        answer: To the last attempt; "" before the first.
+        delivered_ms: Null while it was not taken.
+        dead_ms: When it was given up; null while it was not.
+    """
+
+    id: int
+    webhook: str
+    message: str
+    kind: str
+    created_ms: Instant
+    next_ms: Instant
+    attempts: int
+    answer: str
+    delivered_ms: Instant | None
+    dead_ms: Instant | None
+
+
+def listed(connection: Connection) -> list[WebhookShown]:
     """Webhooks in use, with how many deliveries wait and how many were given up."""
     own = webhook_deliveries.c
     counts: dict[str, dict[str, int]] = {}
@@ -133,15 +175,15 @@ def listed(connection: Connection) -> list[dict[str, Any]]:
     rows = connection.execute(
         select(webhooks).where(webhooks.c.removed_ms.is_(None)).order_by(webhooks.c.created_ms, webhooks.c.id)
     )
-    zero = {"waiting": 0, "delivered": 0, "dead": 0}
     return [
         {
             "id": row.id,
             "url": row.url,
             "kinds": row.kinds,
             "created_ms": row.created_ms,
-            **zero,
-            **counts.get(row.id, {}),
+            "waiting": counts.get(row.id, {}).get("waiting", 0),
+            "delivered": counts.get(row.id, {}).get("delivered", 0),
+            "dead": counts.get(row.id, {}).get("dead", 0),
         }
         for row in rows
     ]
@@ -220,12 +262,13 @@ def count_deliveries(connection: Connection, dead: bool = False) -> int:
 
 def deliveries(
     connection: Connection, dead: bool = False, most: int = 100, skip: int = 0
-) -> list[dict[str, Any]]:
+) -> list[DeliveryShown]:
     """The newest deliveries, or those that were given up; `skip` of them left out."""
     query = select(webhook_deliveries).order_by(webhook_deliveries.c.id.desc()).offset(skip).limit(most)
     if dead:
         query = query.where(webhook_deliveries.c.dead_ms.is_not(None))
-    return [{k: v for k, v in row.items() if k != "body"} for row in connection.execute(query).mappings()]
+    rows = connection.execute(query).mappings()
+    return [cast("DeliveryShown", {k: v for k, v in row.items() if k != "body"}) for row in rows]
 
 
 def retry(connection: Connection, delivery: int, actor: str, now_ms: int) -> None:

@@ -469,6 +469,7 @@ def test_a_rehearsal_takes_the_release_back_and_says_how_long_it_took(fleet: Fle
     assert fleet.position(rollout) == (Phase.ROLLED_BACK, 0)
     with fleet.store.read() as connection:
         found = shown(connection, rollout, fleet.now_ms)["safety"]
+    assert found is not None
     assert found["devices"] == {"cam-1": 3.0, "cam-2": 2.0}
     assert (found["median_s"], found["p95_s"], found["last_s"]) == (2.5, 3.0, 3.0)
     assert found["not_back"] == {"cam-3": "unreachable"}

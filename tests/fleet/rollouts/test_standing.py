@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 
 import pytest
@@ -136,7 +137,8 @@ def test_devices_are_told_a_few_at_a_time_and_each_once(fleet: Fleet) -> None:
     with fleet.store.read() as connection:
         whole = view.shown(connection, rollout, fleet.now_ms)
         part = view.shown(connection, rollout, fleet.now_ms, 2)
-        told, after = [one for stage in part["stages"] for one in stage["devices"]], part["next"]
+        told: list[Mapping[str, object]] = [one for stage in part["stages"] for one in stage["devices"]]
+        after = part["next"]
         while after is not None:
             further = view.devices_page(connection, rollout, progress.Wanted(), 2, after)
             assert further["total"] == 5 and 1 <= len(further["devices"]) <= 2

@@ -50,7 +50,7 @@ class Place:
         self.ms += round(1000 * later_s)
         return self.sender.deliver(self.client, threading.Event())
 
-    def deliveries(self, dead: bool = False) -> list[dict[str, Any]]:
+    def deliveries(self, dead: bool = False) -> list[rows.DeliveryShown]:
         with self.store.read() as connection:
             return rows.deliveries(connection, dead)
 
