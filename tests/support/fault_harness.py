@@ -334,6 +334,8 @@ def _stop_when_settled(home: Home, answers: Path) -> None:
             break
     else:
         os._exit(3)  # it neither answers nor ends
+    while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and monotonic() < deadline_s:
+        sleep(0.02)  # a daemon that has nothing to serve may still be on its way to take it
     os.kill(os.getpid(), signal.SIGTERM)
 
 
