@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from edge_contracts.messages import DeviceState, Event, Gap, Telemetry, Window, chain_value
 from edge_fleet.access.device_keys import bound, succeed
+from edge_fleet.alerts.obedience import keep
 from edge_fleet.device_state import store_state
 from edge_fleet.schema import devices, envelopes, events, forks, gaps, streams, windows
 from edge_fleet.standings.due import heard
@@ -123,14 +124,15 @@ def _take_state(connection: Connection, state: DeviceState, verified: Verified, 
         return
     if not store_state(connection, state, verified.received_ms):
         detail = f"a {state.type} with number {state.n}"
-        outcome.refused.append(Refused("replayed", state.device, detail, verified.channel, verified.raw))
+        outcome.refused.append(Refused("replayed", state.device, detail, verified.topic, verified.raw))
         return
     outcome.changed.append(state.device)
+    keep(connection, state, verified.topic, verified.raw, verified.received_ms)
     if verified.next_key is not None and verified.key is not None:
         refusal = succeed(connection, state.device, verified.key, verified.next_key, verified.received_ms)
         if refusal:
             outcome.refused.append(
-                Refused("key-refused", state.device, refusal, verified.channel, verified.raw)
+                Refused("key-refused", state.device, refusal, verified.topic, verified.raw)
             )
         outcome.greeted.append(state.device)
     elif verified.rekeyed and verified.key is not None:

@@ -67,6 +67,7 @@ class Verified:
         rekeyed: Whether another has counted before.
         next_key: The key that it wants to be known by, and has shown to have.
         repeated: It only says again which key is to follow: that has happened, and it has not heard.
+        topic: That it came on; "" for what did not come by one.
     """
 
     device: str
@@ -78,6 +79,7 @@ class Verified:
     rekeyed: bool = False
     next_key: PublicKey | None = None
     repeated: bool = False
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def verify(arrival: Arrival, devices: Mapping[str, KnownDevice]) -> Verified | R
         device.key,
         device.rekeyed,
         next_key,
+        topic=arrival.topic,
     )
 
 

@@ -18,9 +18,10 @@ from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, Forbidden, NotFound
 from edge_fleet.keys import forget_director, keep_director, put_director
 from edge_fleet.model import Instant
-from edge_fleet.schema import devices, directors
+from edge_fleet.schema import audit, devices, directors
 from edge_fleet.services import Server
 
+ASKED, DAY_MS = "director key retirement asked", 86_400_000
 WAITING: Final = "waiting"
 IN_FORCE: Final = "in force"
 FORMER: Final = "former"
@@ -125,6 +126,7 @@ def retire(services: Server, key_id: str, actor: str, force: bool) -> int:
     Raises:
         NotFound: No such key.
         Conflict: It is in force, or devices depend on it and `force` is not set.
+        Forbidden: There is a two-person rule, and nobody else has asked for it within a day: this was noted.
     """
     now_ms = services.now_ms()
     with services.store.write() as connection:
@@ -141,13 +143,42 @@ def retire(services: Server, key_id: str, actor: str, force: bool) -> int:
                 "before may: wait for them (edge-fleet key status), or force it; an agent of before then "
                 "needs somebody at the device"
             )
-        connection.execute(update(directors).where(directors.c.key_id == key_id).values(retired_ms=now_ms))
-        record(connection, actor, "director key retired", key_id, now_ms, devices=left, forced=force)
-        standing = {name: key for name, key in services.directors.standing.items() if name != key_id}
-        held = read_directors(connection, standing)
+        # one that waits was never obeyed: it may be put away at once, which a stolen one may need
+        is_alone = (
+            two_people.rule(connection) is not None
+            and row.since_ms is not None
+            and not _asked_by_another(connection, key_id, actor, force, now_ms)
+        )
+        if is_alone:
+            record(connection, actor, ASKED, key_id, now_ms, devices=left, forced=force)
+        else:
+            connection.execute(
+                update(directors).where(directors.c.key_id == key_id).values(retired_ms=now_ms)
+            )
+            record(connection, actor, "director key retired", key_id, now_ms, devices=left, forced=force)
+            standing = {name: key for name, key in services.directors.standing.items() if name != key_id}
+            held = read_directors(connection, standing)
+    if is_alone:
+        forced = " --force" if force else ""
+        raise Forbidden(
+            f"{actor} has asked for it, and this server wants two people: within a day somebody else "
+            f"must retire {key_id}, too (edge-fleet key retire-director {key_id}{forced})"
+        )
     services.directors.take(held)
     forget_director(services.home.keys, key_id)
     return left
+
+
+def _asked_by_another(connection: Connection, key_id: str, actor: str, force: bool, now_ms: int) -> bool:
+    """Whether somebody else has asked for the same lately; the audit log is where that stands."""
+    asked = select(audit.c.detail).where(
+        audit.c.action == ASKED,
+        audit.c.subject == key_id,
+        audit.c.actor != actor[:64],
+        audit.c.at_ms > now_ms - DAY_MS,
+    )
+    # who has agreed that one is retired which nobody obeys has not agreed to more
+    return any(bool(row.detail["forced"]) or not force for row in connection.execute(asked))
 
 
 def listed(services: Server) -> list[DirectorObeyed]:

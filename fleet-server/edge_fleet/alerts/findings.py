@@ -17,15 +17,15 @@ from sqlalchemy import Connection, Table, func, select, text, union_all
 from edge_contracts.digest import short
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.sketch import QuantileSketch, merge_quantiles
+from edge_fleet.alerts.forgeries import bad_signatures, forked, replays
 from edge_fleet.alerts.machine import Finding
+from edge_fleet.alerts.obedience import foreign_directors
 from edge_fleet.lineage.find import manifest_of
 from edge_fleet.schema import (
     bundles,
     devices,
     events,
-    forks,
     gaps,
-    refused_messages,
     rollups,
     streams,
     windows,
@@ -40,10 +40,6 @@ SAMPLE = 2000  # windows of a day that stand for all of them
 MIN_ATTEMPTS, MIN_LATENCIES = 100, 100
 DEFAULT_BUDGET = 0.01  # errors of attempts, of a bundle that nobody published here
 FEW = 10  # devices named in one finding
-BAD_SIGNATURES = ("signature-invalid", "key-unknown", "topic-mismatch")
-FORKS = ("fork", "chain-broken")
-# What a rule makes of refusals, by the reasons for which they were refused.
-REFUSED = {"bad-signature": BAD_SIGNATURES, "fork": FORKS, "replay": ("replayed",)}
 NO_SPACE = "no-space"
 PERSONAL_MOST = 20  # of one rule; beyond, one alert speaks for all
 
@@ -105,58 +101,6 @@ def first_id_since(connection: Connection, table: Table, since_ms: int) -> int:
         else:
             low = row.id + 1
     return int(low)
-
-
-def _forks(connection: Connection, now_ms: int) -> Iterator[Finding]:
-    rows = connection.execute(
-        select(forks.c.device, forks.c.epoch, forks.c.seq, forks.c.received_ms)
-        .where(forks.c.received_ms >= now_ms - HOUR_MS)
-        .order_by(forks.c.received_ms)
-    )
-    by_device: dict[str, list[Any]] = {}
-    for row in rows:
-        by_device.setdefault(row.device, []).append(row)
-    for device, found in by_device.items():
-        last = found[-1]
-        yield Finding(
-            "fork",
-            device,
-            len(found),
-            f"envelope {last.seq} of epoch {last.epoch} came in two forms, both signed by the device's key: "
-            "its memory was set back, or its key is in two places",
-            {"proof": "fork", "epoch": last.epoch, "seq": last.seq, "at_ms": last.received_ms},
-        )
-    for finding in _refused(connection, now_ms, "fork", FORKS[1:]):
-        if finding.subject not in by_device:
-            yield finding
-
-
-def _bad_signatures(connection: Connection, now_ms: int) -> Iterator[Finding]:
-    yield from _refused(connection, now_ms, "bad-signature", BAD_SIGNATURES)
-
-
-def _replays(connection: Connection, now_ms: int) -> Iterator[Finding]:
-    yield from _refused(connection, now_ms, "replay", REFUSED["replay"])
-
-
-def _refused(connection: Connection, now_ms: int, rule: str, reasons: Iterable[str]) -> Iterator[Finding]:
-    """What came in under a device's name and was refused; the last message is kept as it came."""
-    rows = connection.execute(
-        select(refused_messages)
-        .where(
-            refused_messages.c.reason.in_(list(reasons)), refused_messages.c.received_ms >= now_ms - HOUR_MS
-        )
-        .order_by(refused_messages.c.count)
-    )
-    for row in rows:
-        times = row._mapping["count"]  # `count` is a method of rows
-        yield Finding(
-            rule,
-            row.device,
-            times,
-            f"{times} refused as {row.reason} in its name; the last: {row.detail}",
-            {"proof": "message", "reason": row.reason, "topic": row.topic, "at_ms": row.received_ms},
-        )
 
 
 def _gaps(connection: Connection, now_ms: int) -> Iterator[Finding]:
@@ -387,9 +331,10 @@ def _clock(connection: Connection, now_ms: int) -> Iterator[Finding]:
 
 
 SOURCES: tuple[Source, ...] = (
-    _forks,
-    _bad_signatures,
-    _replays,
+    forked,
+    bad_signatures,
+    replays,
+    foreign_directors,
     _gaps,
     _holes,
     _silence,
@@ -399,4 +344,6 @@ SOURCES: tuple[Source, ...] = (
     _low_disk,
     _clock,
 )
-_PER_DEVICE = frozenset({"fork", "bad-signature", "replay", "gap", "hole", "silence", "low-disk", "clock"})
+_PER_DEVICE = frozenset(
+    {"fork", "bad-signature", "replay", "foreign-director", "gap", "hole", "silence", "low-disk", "clock"}
+)

@@ -8,7 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from edge_fleet.alerts.answers import AlertProof
+from edge_fleet.alerts.obedience import RULE
 from edge_fleet.schema import envelopes, forks, refused_messages
+
+_KEPT = {RULE: "what it said"}  # taken, not refused
 
 
 def proof(connection: Connection, device: str, evidence: Mapping[str, Any]) -> list[AlertProof]:
@@ -27,7 +30,13 @@ def proof(connection: Connection, device: str, evidence: Mapping[str, Any]) -> l
         return (
             []
             if row is None
-            else [{"what": f"refused: {row.reason}", "topic": row.topic, "envelope": row.raw.hex()}]
+            else [
+                {
+                    "what": _KEPT.get(row.reason, f"refused: {row.reason}"),
+                    "topic": row.topic,
+                    "envelope": row.raw.hex(),
+                }
+            ]
         )
     if kind not in ("fork", "gap", "hole", "envelope"):
         return []

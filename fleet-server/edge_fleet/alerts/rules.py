@@ -48,6 +48,7 @@ RULES: Mapping[str, Rule] = {
         Rule("fork", "critical", "two histories under one number", "envelopes in an hour", 1, 0, 0, 3600),
         Rule("bad-signature", "critical", "not signed by the device it names", "in an hour", 1, 0, 0, 3600),
         Rule("replay", "critical", "snapshots of a device that are not newer", "in an hour", 3, 0, 0, 3600),
+        Rule("foreign-director", "critical", "a device that obeys a stranger", "devices", 1, 0, 60, 600),
         Rule("gap", "warning", "records that a device says it lost", "records in an hour", 1, 0, 0, 3600),
         Rule("hole", "warning", "numbers that are missing and nobody owns up to", "numbers", 1, 0, 600, 60),
         Rule("silence", "warning", "a device that says nothing", "minutes", 15, 5, 0, 60),

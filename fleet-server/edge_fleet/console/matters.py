@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from edge_fleet.access import two_people
 from edge_fleet.alerts import listing
-from edge_fleet.alerts.findings import REFUSED
+from edge_fleet.alerts.forgeries import REFUSED
 from edge_fleet.alerts.machine import Phase as AlertPhase
 from edge_fleet.lineage import stages
 from edge_fleet.rollouts.phases import RETURNING, Phase

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, Select, case, func, select
 from edge_contracts.digest import short
 from edge_contracts.sketch import QuantileSketch, merge_quantiles
 from edge_fleet.alerts.machine import Phase
+from edge_fleet.alerts.obedience import astray
 from edge_fleet.metrics.exposition import Family, Sample, by_label, one
 from edge_fleet.schema import (
     alerts,
@@ -78,6 +79,12 @@ def _fleet(connection: Connection, now_ms: int) -> Iterator[Family]:
         f"Devices; seen is in the last {SILENT_AFTER_S / 60:.0f} minutes.",
         "state",
         dict(counted),
+    )
+    yield one(
+        "edgefleet_devices_foreign_director",
+        "gauge",
+        "Devices that say they obey a director's key which is not, or not any more, of this server.",
+        astray(connection),
     )
     total = func.sum(refusals.c.count).label("total")
     refused = connection.execute(select(refusals.c.reason, total).group_by(refusals.c.reason))

@@ -31,7 +31,8 @@ refusals = Table(
 )
 
 # The last message of each kind that came under a device's name and was refused, as it came: proof of a
-# forgery or a replay. `count` is since the last hour without one.
+# forgery or a replay; and the last that was taken and says that its device obeys a foreign director.
+# `count` is since the last hour without one.
 refused_messages = Table(
     "refused_messages",
     metadata,

@@ -214,6 +214,48 @@ def test_where_two_people_are_wanted_another_puts_it_in_force(world: World) -> N
     assert world.current == made
 
 
+def test_where_two_people_are_wanted_one_alone_retires_no_key(world: World) -> None:
+    first = world.current
+    world.enrol("new")
+    world.rotate()
+    with world.store.write() as connection:
+        set_rule(connection, 50, "ada", 1)
+    for _ in range(2):  # the same person twice is not two
+        with pytest.raises(Forbidden, match="wants two people: within a day somebody else"):
+            director_changes.retire(world.server, first, "ada", force=True)
+    assert world.states()[first] == "former"
+    assert first in read_keys(world.home.keys).directors
+    with pytest.raises(Conflict, match="1 devices obey"):
+        director_changes.retire(world.server, first, "bob", force=False)
+    assert director_changes.retire(world.server, first, "bob", force=True) == 1
+    assert world.states()[first] == "retired"
+    assert first not in read_keys(world.home.keys).directors
+
+
+def test_who_asked_that_an_idle_key_is_retired_has_not_asked_to_force_it_and_not_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.current
+    world.rotate()
+    with world.store.write() as connection:
+        set_rule(connection, 50, "ada", 1)
+    with pytest.raises(Forbidden):
+        director_changes.retire(world.server, first, "ada", force=False)
+    with pytest.raises(Forbidden):
+        director_changes.retire(world.server, first, "bob", force=True)
+    with world.store.write() as connection:
+        late = world.server.now_ms() + director_changes.DAY_MS
+        assert not director_changes._asked_by_another(connection, first, "eve", False, late)
+    assert director_changes.retire(world.server, first, "ada", force=False) == 0, "bob has asked for more"
+
+
+def test_a_key_that_waits_is_put_away_by_one(world: World) -> None:
+    with world.store.write() as connection:
+        set_rule(connection, 50, "ada", 1)
+    made = world.make("ada")
+    assert director_changes.retire(world.server, made, "ada", force=False) == 0
+
+
 def _by(publisher: PrivateKey, counter: int, director: str, **said: Any) -> bytes:
     return sign_keys(KeyStatement(counter=counter, director=director, **said), publisher)
 
