@@ -165,6 +165,7 @@ def overview(connection: Connection, found: Rollout, now_ms: int) -> dict[str, A
         safety = progress.way_back(connection, found.id)
     return {
         "counts": counts,
+        "silent": progress.silent(connection, found.id),
         "stages": _stages(connection, found, counts),
         "seen": str(Seen.of(found.position)),
         "possible": [name for name, (event, _) in ORDERS.items() if (phase, event) in TRANSITIONS],

@@ -158,6 +158,17 @@ class RolloutSkip(TypedDict):
     reason: str
 
 
+class RolloutSilent(TypedDict):
+    """Devices on their way of which nothing is heard, and for which the rollout still waits.
+
+    Args:
+        few: At most five of them, by name.
+    """
+
+    count: int
+    few: list[str]
+
+
 class RolloutStep(TypedDict):
     """One step of a rollout's history.
 
@@ -234,6 +245,7 @@ class RolloutInFull(RolloutHead, RolloutFurther):
         next: Of `limit`: cursor for /rollouts/ID/devices; null when all devices are told.
         left_out: Of `limit`: all that get nothing, by reason, the most frequent first.
         waits_for: Of `limit`: all that wait for something of their own, by what for.
+        silent: Of those on their way.
         waiting: Devices that it is still to reach.
         safety: Null when nothing was sent back.
         waits: Devices that wait for something of their own, such as their hours.
@@ -243,6 +255,7 @@ class RolloutInFull(RolloutHead, RolloutFurther):
 
     plan: RolloutPlan
     stages: list[RolloutStage]
+    silent: RolloutSilent
     waiting: int
     safety: RolloutSafety | None
     waits: list[RolloutWait]

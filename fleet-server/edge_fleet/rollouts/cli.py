@@ -286,6 +286,10 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
         f"{found['id']}  {found['release']} to {found['select']}  {found['phase']}, stage {_stage(found)}",
         f"  {found['why']}".rstrip(),
     ]
+    if (silent := found["silent"])["count"]:
+        more = ", ..." if silent["count"] > len(silent["few"]) else ""
+        quiet = f"{silent['count']} of those on their way silent: {', '.join(silent['few'])}{more}"
+        lines.append(f"  {quiet}; waited for until silence_s, {found['plan']['silence_s']:g} s")
     if found["safety"] is not None:
         from edge_fleet.rollouts.rehearse_cli import safety_line
 

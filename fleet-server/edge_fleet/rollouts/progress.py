@@ -11,14 +11,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, select, tuple_
+from sqlalchemy import Connection, Select, and_, func, select, tuple_
 
 from edge_fleet.assignment import State
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.rollouts import counting
 from edge_fleet.rollouts.phases import RETURNING
 from edge_fleet.rollouts.standing import GONE, Standing
-from edge_fleet.schema import HAS_SAID, IS_BACK, assignments, bundles, devices, rollout_members, rollout_steps
+from edge_fleet.schema import (
+    HAS_SAID,
+    IS_BACK,
+    assignments,
+    bundles,
+    devices,
+    rollout_members,
+    rollout_steps,
+    standings,
+)
+from edge_fleet.standings.condition import Health
 
 FEW = 5  # devices that are not back, named
 FOUND = 10_000  # how many devices that have a text are told apart; beyond, it is "more than"
@@ -184,6 +194,24 @@ def page(
         else:
             places = _places(connection, query.where(tuple_(_own.stage, _own.device) > after), most, offset)
     return Page(total, rows_of(connection, rollout, [name for _, name in places]), more)
+
+
+def silent(connection: Connection, rollout: str) -> tuple[int, tuple[str, ...]]:
+    """Devices on their way, there or back, of which nothing is heard: how many, and some of them by name.
+
+    The plan's `silence_s` has not passed yet: until then a rollout waits for them.
+    """
+    moving = _own.standing.in_((Standing.ON_ITS_WAY, Standing.GOING_BACK))
+    found = (
+        select(_own.device)
+        .join(standings, standings.c.device == _own.device)
+        .where(_own.rollout == rollout, moving, standings.c.health == Health.SILENT)
+    )
+    names = connection.execute(found.order_by(_own.device).limit(FEW)).scalars().all()
+    if len(names) < FEW:
+        return len(names), tuple(names)
+    counted = select(func.count()).select_from(found.subquery())
+    return int(connection.execute(counted).scalar_one()), tuple(names)
 
 
 def rows_of(connection: Connection, rollout: str, names: Sequence[str]) -> list[dict[str, Any]]:

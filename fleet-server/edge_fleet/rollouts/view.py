@@ -23,7 +23,7 @@ from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.outlook import Outlook, left_out
 from edge_fleet.rollouts.part_words import Progress
 from edge_fleet.rollouts.phases import ENDED, RETURNING, Event, Phase
-from edge_fleet.rollouts.progress import Counts, Place, Wanted, count, page, way_back
+from edge_fleet.rollouts.progress import Counts, Place, Wanted, count, page, silent, way_back
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
 from edge_fleet.rollouts.safety import as_json, time_to_safe
@@ -115,6 +115,7 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None
     history = connection.execute(steps.order_by(rollout_steps.c.id).limit(SHOWN_STEPS)).all()
     parts = part_words.of_steps(rollout.plan.first_part, (Event(row.event) for row in history))
     here = _part(rollout, counts)
+    quiet, few = silent(connection, rollout.id)
     return {
         **_head(rollout, counts),
         "plan": rollout.plan,
@@ -130,6 +131,7 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None
             }
             for index, stage in enumerate(rollout.plan.stages)
         ],
+        "silent": {"count": quiet, "few": list(few)},
         "waiting": told.waiting,
         "safety": told.safety,
         "waits": [{"device": t.device, "for": t.wait} for t in told.without if t.wait],

@@ -23,6 +23,10 @@ pytestmark = pytest.mark.skipif(installed() is None, reason="no chromium on this
 
 DEVICES = 10_000
 WANTED = name_of(4242)
+IN_SIGHT = """() => {
+  const one = document.querySelector("header [aria-current]").getBoundingClientRect();
+  return one.left >= 0 && one.right <= innerWidth;
+}"""
 SCREENS = {"wide": (1280, False), "dark": (1280, True), "phone": (390, False)}
 PAGES = (
     "/console",
@@ -147,6 +151,11 @@ def test_every_page_fits_its_screen_and_complains_of_nothing(
                 place = Path(shots) / f"{screen}-{number}.png"
                 found.page.screenshot(path=place, full_page=True)
             assert not found.runs_sideways, path
+            if screen == "phone":  # who is here, and the pages: two rows, and the page of now in sight
+                assert found.page.locator("header").bounding_box()["height"] < 95, path  # type: ignore[index]
+                assert found.page.locator("header [aria-current]").count() == 0 or found.page.evaluate(
+                    IN_SIGHT
+                )
         assert found.complaints == []
         assert found.elsewhere == []
 

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from console_client import browser, csrf, person, send, words
+from console_visit import settle
 from fleet_rows import FleetRows, digest
 from fleet_server import Running
+from sqlalchemy import update
 
 from edge_contracts.messages import Phase as Told
+from edge_fleet import schema
+from edge_fleet.rollouts.cli import show
 from edge_fleet.rollouts.operator import Operator
 from edge_fleet.rollouts.plan import parse_plan
 
@@ -274,3 +279,30 @@ def test_an_order_that_is_none_is_a_page_that_says_so(anna: httpx.Client, draft:
     assert answer.status_code == 404 and "no such order" in answer.text
     assert anna.get(f"{here}/explode").status_code == 404
     assert anna.get("/console/rollouts/r999").status_code == 404
+
+
+def test_a_device_on_its_way_of_which_nothing_is_heard_is_named(
+    fleet: Running, rows: FleetRows, anna: httpx.Client, devices: list[str]
+) -> None:
+    draft = make(fleet, devices, "100%")
+    fleet.admin.post(f"/api/v1/rollouts/{draft}/start").raise_for_status()
+    look(fleet)
+    one = devices[0]
+    settle(fleet)
+    quiet = fleet.admin.get(f"/api/v1/rollouts/{draft}").json()["silent"]
+    assert quiet == {"count": 0, "few": []}
+    with fleet.server.store.write() as connection:
+        own = schema.standings.c
+        connection.execute(update(schema.standings).where(own.device == one).values(health="silent"))
+    assert shown(fleet, draft)["silent"] == {"count": 1, "few": [one]}
+    page = anna.get(f"/console/rollouts/{draft}").text
+    assert re.search(
+        rf'1 of those on their way is silent: <a href="/console/devices/{one}">{one}</a>\.', page
+    )
+    told = CliRunner().invoke(show, [draft, "--server", fleet.url, "--token", fleet.token("viewer")])
+    assert f"1 of those on their way silent: {one}; waited for until silence_s, 900 s" in told.output
+    rows.say(one)  # it has answered: there is nothing to wait for any more
+    assert shown(fleet, draft)["silent"]["count"] == 0
+    with fleet.server.store.write() as connection:
+        connection.execute(update(schema.standings).where(own.device.in_(devices)).values(health="silent"))
+    assert shown(fleet, draft)["silent"] == {"count": 7, "few": devices[1:6]}
