@@ -17,7 +17,7 @@ HEAVY = (
     "edge_agent.telemetry.home_assistant_link",
     # 11 MB, 8 MB, 1 MB and some tenths of one: benchmarks/memory.py
     "pydantic", "pydantic_core", "edge_contracts.for_pydantic", "edge_contracts.fields",
-    "email", "importlib.metadata", "statistics", "typing_extensions",
+    "email", "importlib.metadata", "statistics",
     "cryptography", "psutil", "difflib", "tomllib", "edge_agent.doubt.shadow", "edge_agent.doubt.cli",
     "edge_agent.explain", "edge_agent.inference.infer", "edge_agent.trust_cli", "edge_agent.guard.command",
 )  # fmt: skip
