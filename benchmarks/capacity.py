@@ -37,7 +37,7 @@ import httpx
 import psutil
 from capacity_fleet import EVERY_S, FLEET, PROFILE, provision, replay, seed_of
 
-from edge_contracts.messages import EnrolAnswer
+from edge_contracts.enrolment import EnrolAnswer
 from edge_fleet.accounts import Accounts
 from edge_fleet.brokers.account_files import password_line
 from edge_fleet.brokers.base import Account

@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy import insert
 
+from edge_contracts.envelope import chain_value, seal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import CHAIN_START, DeviceState, Telemetry, Window, chain_value, seal
+from edge_contracts.messages import CHAIN_START, DeviceState, Telemetry, Window
 from edge_contracts.sketch import QuantileSketch
 from edge_contracts.topics import Channel, topic
 from edge_fleet import schema

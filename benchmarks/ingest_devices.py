@@ -16,19 +16,10 @@ import cbor2
 import httpx
 
 from edge_contracts import cose
+from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
+from edge_contracts.envelope import chain_value, encode_record, seal, seal_records
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import (
-    CHAIN_START,
-    DeviceState,
-    EnrolAnswer,
-    EnrolRequest,
-    Window,
-    chain_value,
-    encode_record,
-    enrol_proof,
-    seal,
-    seal_records,
-)
+from edge_contracts.messages import CHAIN_START, DeviceState, Window
 from edge_contracts.topics import Channel, topic
 
 IN_FLIGHT = 64

@@ -38,8 +38,9 @@ from postgres_server import Postgres, postgres_server
 from sqlalchemy import func, insert, select
 
 from edge_contracts import cose
+from edge_contracts.envelope import chain_value, seal, unseal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import CHAIN_START, Ack, Telemetry, Window, chain_value, seal, unseal
+from edge_contracts.messages import CHAIN_START, Ack, Telemetry, Window
 from edge_contracts.plain_cbor import has_tag
 from edge_contracts.sketch import QuantileSketch
 from edge_contracts.topics import Channel, topic

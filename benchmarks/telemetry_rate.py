@@ -47,8 +47,8 @@ from edge_agent.telemetry.mqtt import Happening, Link  # noqa: E402
 from edge_agent.telemetry.outbox import Identity, Limits, Outbox  # noqa: E402
 from edge_agent.telemetry.outbox_file import Durability  # noqa: E402
 from edge_agent.telemetry.reporter import Reporter  # noqa: E402
+from edge_contracts.envelope import encode_record  # noqa: E402
 from edge_contracts.keys import PrivateKey  # noqa: E402
-from edge_contracts.messages import encode_record  # noqa: E402
 from edge_fleet.brokers.child import free_loopback_port  # noqa: E402
 from edge_fleet.home import Home, find_running  # noqa: E402
 

@@ -14,8 +14,9 @@ from edge_agent.device.home import Home
 from edge_agent.errors import AgentError
 from edge_agent.updates.slots import Tell
 from edge_contracts.digest import digest_of
+from edge_contracts.envelope import enclosed_statements, unseal
 from edge_contracts.errors import ContractError, KeyUnknown
-from edge_contracts.messages import Assignment, enclosed_statements, unseal
+from edge_contracts.messages import Assignment
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The messages between device and server: CBOR maps in COSE_Sign1 envelopes (`cose.py`).
+"""The messages between device and server: CBOR maps in COSE_Sign1 envelopes (`envelope.py`).
 
 Telemetry is a numbered, chained stream that is resent until acknowledged. Hello and status are
 snapshots of where the device stands: the last one counts, a lost one is repaired by the next. An
@@ -7,22 +7,13 @@ assignment is a snapshot of what the server wants. Nothing relies on a broker's 
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Literal
 
-import cbor2
-import msgspec
 from msgspec import Meta, field
 
-from edge_contracts import cose
 from edge_contracts.digest import Digest
-from edge_contracts.errors import FormatInvalid, FormatTooNew
-from edge_contracts.faults import ValidationError, first_fault
-from edge_contracts.first_look import ready
-from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.lineup import LineupCounts, ShadowTerms
 from edge_contracts.model import (
     Count,
@@ -322,169 +313,3 @@ class Assignment(Frozen):
     known_key: KeyNameOrEmpty = later("")
     change_key: KeyNameOrEmpty = later("")
     withdrawn: Withdrawn | None = later(None)
-
-
-Message = TypeVar("Message", bound=DeviceState | Telemetry | Ack | Assignment)
-
-
-def chain_value(envelope: bytes) -> bytes:
-    """What the next envelope carries as `prev`."""
-    return hashlib.sha256(envelope).digest()[:CHAIN_BYTES]
-
-
-def seal(message: DeviceState | Telemetry | Ack | Assignment, topic: str, key: PrivateKey) -> bytes:
-    """The signed envelope of a message, bound to its topic."""
-    return cose.sign(cbor2.dumps(message.model_dump(mode="python")), topic, key)
-
-
-def encode_record(record: Record) -> bytes:
-    """A record as it stands in the payload of an envelope."""
-    return RecordEncoder()(record)
-
-
-def decode_record(content: bytes) -> Record:
-    """The record that `encode_record` made these bytes of.
-
-    Raises:
-        FormatInvalid: They are not of one.
-    """
-    try:
-        ready(Record)
-        return cast("Record", msgspec.convert(cbor2.loads(content), Record, str_keys=True))
-    except msgspec.ValidationError as error:
-        raise FormatInvalid(f"record: {error}") from None
-
-
-class RecordEncoder:
-    """`encode_record` for many: making an encoder takes longer than a record does. For one thread."""
-
-    def __init__(self) -> None:
-        """Make an encoder."""
-        self._buffer = io.BytesIO()
-        self._encoder = cbor2.CBOREncoder(self._buffer)
-
-    def __call__(self, record: Record) -> bytes:
-        """A record as it stands in the payload of an envelope."""
-        self._buffer.seek(0)
-        self._buffer.truncate()
-        self._encoder.encode(record.model_dump(mode="python"))
-        return self._buffer.getvalue()
-
-
-def seal_records(
-    epoch: str, seq: int, prev: bytes, records: Sequence[bytes], topic: str, key: PrivateKey
-) -> bytes:
-    """The same bytes as `seal` of a Telemetry, from records that have been encoded already.
-
-    Args:
-        records: From `encode_record`.
-    """
-    head = cbor2.dumps({"v": VERSION, "epoch": epoch, "seq": seq, "prev": prev})
-    # RFC 8949 section 3.1: a map of one pair more, and the head of an array (major type 4, its length)
-    items = bytearray(cbor2.dumps(len(records)))
-    items[0] |= 4 << 5
-    payload = bytes([head[0] + 1]) + head[1:] + cbor2.dumps("recs") + bytes(items) + b"".join(records)
-    return cose.sign(payload, topic, key)
-
-
-def unseal(kind: type[Message], envelope: bytes, topic: str, key: PublicKey) -> Message:
-    """A message that this key signed for this topic.
-
-    Raises:
-        FormatInvalid: Not an envelope, or not such a message.
-        FormatTooNew: A version that this release does not know.
-        KeyUnknown, SignatureInvalid: See `cose.verify`.
-    """
-    return parse_payload(kind, cose.verify(envelope, topic, key))
-
-
-def enclosed_statements(envelope: bytes) -> tuple[str, tuple[bytes, ...]]:
-    """Who says to have signed an assignment, and the statements about keys in it; nothing is verified.
-
-    A statement is signed itself (`trust.open_keys`): so a device that obeys an older director is led to the
-    one of today, by whichever of them the message is.
-
-    Raises:
-        FormatInvalid, FormatTooNew: As `unseal`.
-    """
-    parsed = cose.parse(envelope)
-    return parsed.key_id, parse_payload(Assignment, parsed.payload).keys
-
-
-def parse_payload(kind: type[Message], payload: bytes) -> Message:
-    """A message from the bytes that were signed."""
-    what = kind.__name__.lower()
-    raw: Any = cose.decode(payload, what)
-    if not isinstance(raw, dict):
-        raise FormatInvalid(f"{what} is not a CBOR map")
-    if raw.get("v") != VERSION:
-        if isinstance(raw.get("v"), int):
-            raise FormatTooNew(
-                f"{what} has version {raw['v']}, this release reads {VERSION}; update edgefleet"
-            )
-        raise FormatInvalid(f"{what} has no version")
-    try:
-        return cast("Message", kind.model_validate(raw))
-    except ValidationError as error:
-        raise FormatInvalid(f"{what}: {first_fault(error, kind.__struct_fields__)}") from None
-
-
-class EnrolRequest(Frozen):
-    """Body of POST /api/v1/enrol: a one-time token and a key made on the device.
-
-    Args:
-        public_key: Raw 32 bytes, base64.
-        proof: Signature of `enrol_proof(token, name)` by that key, base64: the device has the other half.
-        name: Device id asked for, or None to be given one.
-    """
-
-    token: Annotated[str, Meta(min_length=8, max_length=200)]
-    public_key: str
-    proof: str
-    profile: Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=8)]
-    name: Identifier | None = None
-    labels: Annotated[Mapping[Identifier, Annotated[str, Meta(max_length=128)]], Meta(max_length=32)] = field(
-        default_factory=dict
-    )
-
-
-class EnrolAnswer(Frozen):
-    """What a device needs to know of its fleet, once.
-
-    Args:
-        mqtt_host: "" means the host that the enrolment went to.
-        mqtt_tls: Whether the broker's device port speaks TLS; `mqtt_ca` is its CA in PEM.
-        director_key, publisher_keys: Raw, base64: who may assign, who may publish.
-        mqtt_certificate: PEM, for the device's own key: what the broker knows it by; "" for none.
-        mqtt_certificate_renew_ms: When to ask for the next: `CertificateAnswer.renew_ms`.
-    """
-
-    device: Identifier
-    fleet: Identifier
-    mqtt_host: str
-    mqtt_port: Annotated[int, Meta(gt=0, lt=65_536)]
-    mqtt_tls: bool
-    mqtt_ca: str
-    mqtt_user: str
-    mqtt_password: str
-    director_key: str
-    publisher_keys: tuple[str, ...]
-    mqtt_certificate: str = later("")
-    mqtt_certificate_renew_ms: int = later(0)
-
-
-class CertificateAnswer(Frozen):
-    """Answer of POST /api/v1/certificate: what the device shows the broker.
-
-    Args:
-        certificate: PEM, for the device's own key.
-        renew_ms: Unix milliseconds after which the device should ask again; it is valid for longer.
-    """
-
-    certificate: str
-    renew_ms: int
-
-
-def enrol_proof(token: str, name: str | None) -> bytes:
-    """What a device signs to show that it holds the private half of its key."""
-    return f"edgefleet-enrol-v1\n{token}\n{name or ''}".encode()

@@ -16,8 +16,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from edge_contracts.envelope import seal
 from edge_contracts.keys import PublicKey
-from edge_contracts.messages import Assignment, Knows, seal
+from edge_contracts.messages import Assignment, Knows
 from edge_contracts.topics import Channel, topic
 from edge_fleet.access.directors import Directors
 from edge_fleet.access.key_statements import for_devices

@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from edge_contracts.enrolment import EnrolRequest, enrol_proof
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PublicKey
-from edge_contracts.messages import EnrolRequest, enrol_proof
 from edge_fleet.audit import record
 from edge_fleet.auth import Role, find_token
 from edge_fleet.errors import Conflict, Forbidden, NotFound, RequestInvalid, Unauthorized

@@ -16,8 +16,9 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
+from edge_contracts.envelope import seal
 from edge_contracts.keys import PrivateKey, PublicKey
-from edge_contracts.messages import Ack, seal
+from edge_contracts.messages import Ack
 from edge_contracts.topics import Channel, topic
 from edge_fleet.access.device_keys import former_of
 from edge_fleet.access.directors import Directors

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
-from edge_contracts.messages import DeviceState, Event, Gap, Telemetry, Window, chain_value
+from edge_contracts.envelope import chain_value
+from edge_contracts.messages import DeviceState, Event, Gap, Telemetry, Window
 from edge_fleet.access.device_keys import bound, succeed
 from edge_fleet.alerts.obedience import keep
 from edge_fleet.device_state import store_state

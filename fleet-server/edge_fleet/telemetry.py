@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from edge_contracts import cose
-from edge_contracts.messages import Event, Gap, Telemetry, Window, parse_payload
+from edge_contracts.envelope import parse_payload
+from edge_contracts.messages import Event, Gap, Telemetry, Window
 from edge_fleet.schema import envelopes
 
 PAGE = 200

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge_contracts import cose
+from edge_contracts.envelope import unseal
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PublicKey
-from edge_contracts.messages import DeviceState, Telemetry, unseal
+from edge_contracts.messages import DeviceState, Telemetry
 from edge_contracts.succession import proven
 from edge_contracts.topics import FROM_DEVICE, Address, Channel, parse
 

@@ -16,8 +16,9 @@ from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home, write_durably
 from edge_agent.updates.slots import Tell
 from edge_contracts import cose
+from edge_contracts.envelope import seal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Assignment, seal
+from edge_contracts.messages import Assignment
 from edge_contracts.model import canonical_json
 from edge_contracts.profile import load_profile
 from edge_contracts.topics import Channel, topic

@@ -23,7 +23,7 @@ from pycose.headers import KID, Algorithm
 from pycose.keys import OKPKey
 from pycose.messages import Sign1Message
 
-from edge_contracts import cose, messages, topics
+from edge_contracts import cose, envelope, messages, topics
 from edge_contracts.errors import FormatInvalid, KeyUnknown, SignatureInvalid
 from edge_contracts.keys import PrivateKey
 
@@ -185,7 +185,7 @@ def test_what_a_tag_asks_for_is_not_done(item: bytes) -> None:
     parts = (item, b"\xd2" + item, b"\xd2\x84\x40\xa0\x40" + item, cose.sign(signed, TOPIC, samples.KEY))
     for message in parts:
         with pytest.raises(FormatInvalid):
-            messages.unseal(messages.Telemetry, message, TOPIC, samples.KEY.public)
+            envelope.unseal(messages.Telemetry, message, TOPIC, samples.KEY.public)
     with pytest.raises(FormatInvalid):
         cose.parse(sign1({1: -8, 4: b"k"})[:4] + item)
 

@@ -15,8 +15,9 @@ from message_examples import EPOCH, WINDOW
 
 from edge_contracts import describe
 from edge_contracts.cose import sign
+from edge_contracts.envelope import chain_value, seal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import CHAIN_START, Telemetry, chain_value, seal
+from edge_contracts.messages import CHAIN_START, Telemetry
 from edge_contracts.topics import Channel, topic
 
 SUBSCRIBER = Path(__file__).parents[2] / "examples" / "subscriber.mjs"

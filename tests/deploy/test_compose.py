@@ -18,8 +18,8 @@ from composed import DEPLOY, WAIT_S, Stack, await_ready, compose, script, stack
 from fleet_device import enrol_request, eventually, mqtt_client
 from paho.mqtt.client import Client
 
+from edge_contracts.enrolment import EnrolAnswer
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolAnswer
 from edge_fleet.brokers.base import MAX_PACKET_BYTES
 from edge_fleet.cli import cli
 

@@ -24,8 +24,8 @@ from sqlalchemy import select
 
 from edge_contracts.bundle import open_bundle
 from edge_contracts.digest import digest_of
+from edge_contracts.enrolment import EnrolAnswer
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolAnswer
 from edge_contracts.topics import Channel
 from edge_fleet import orders
 from edge_fleet.auth import Attempts

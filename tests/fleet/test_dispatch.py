@@ -10,8 +10,9 @@ from fleet_device import eventually
 from fleet_rows import FleetRows, digest
 from sqlalchemy import text, update
 
+from edge_contracts.envelope import unseal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Assignment, Phase, Progress, unseal
+from edge_contracts.messages import Assignment, Phase, Progress
 from edge_contracts.withdrawal import Withdrawn
 from edge_fleet import orders, schema
 from edge_fleet.access.directors import Directors

@@ -7,16 +7,9 @@ from fleet_device import SOME_BUNDLE, Outbox, event, window
 from fleet_streams import Device
 from sqlalchemy import select
 
+from edge_contracts.envelope import seal
 from edge_contracts.lineup import LineupCounts
-from edge_contracts.messages import (
-    CHAIN_START,
-    Gap,
-    Phase,
-    Progress,
-    ScalarCounts,
-    Telemetry,
-    seal,
-)
+from edge_contracts.messages import CHAIN_START, Gap, Phase, Progress, ScalarCounts, Telemetry
 from edge_contracts.sketch import QuantileSketch
 from edge_fleet import orders, schema
 from edge_fleet.assignment import State

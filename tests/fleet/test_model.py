@@ -13,9 +13,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 import edge_fleet
+from edge_contracts.enrolment import CertificateAnswer, EnrolRequest
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.lineup import ShadowTerms
-from edge_contracts.messages import CertificateAnswer, EnrolRequest
 from edge_contracts.model import Identifier as ForContracts
 from edge_fleet.model import Frozen, Identifier, first_fault, parse_object
 

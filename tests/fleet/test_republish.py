@@ -11,8 +11,8 @@ from fleet_device import connect, enrol, event, eventually, mqtt_client, window
 from fleet_server import Running
 
 from edge_contracts.describe import json_schema
+from edge_contracts.envelope import chain_value
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import chain_value
 from edge_contracts.topics import Channel
 from edge_contracts.verified import RecordKind, verified_filter, verified_topic
 from edge_fleet.republish import POSITION_KEY, Republisher, position

@@ -13,8 +13,9 @@ from fleet_device import FleetDevice, connect, enrol, eventually, mqtt_client, w
 from fleet_server import Running
 from sqlalchemy import insert, select
 
+from edge_contracts.envelope import chain_value, seal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Gap, Phase, Progress, Telemetry, chain_value, seal
+from edge_contracts.messages import Gap, Phase, Progress, Telemetry
 from edge_contracts.topics import Channel, parse, topic
 from edge_fleet import orders, schema
 from edge_fleet.assignment import State
@@ -250,8 +251,8 @@ def test_nothing_is_lost_when_the_broker_is_killed(fleet: Running, device: Fleet
 def test_a_subscriber_verifies_what_it_hears_with_the_published_keys(
     fleet: Running, device: FleetDevice
 ) -> None:
+    from edge_contracts.envelope import unseal
     from edge_contracts.keys import PublicKey
-    from edge_contracts.messages import unseal
 
     account = fleet.admin.post("/api/v1/tokens", json={"role": "subscriber"}).json()
     heard: list[Any] = []

@@ -21,8 +21,9 @@ from fleet_server import client
 from fleet_streams import Device
 from sqlalchemy import select
 
+from edge_contracts.envelope import unseal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Ack, unseal
+from edge_contracts.messages import Ack
 from edge_contracts.topics import Channel, topic
 from edge_fleet import schema
 from edge_fleet import store as stores

@@ -25,8 +25,8 @@ from fleet_device import (
 )
 from fleet_server import fleet_server
 
+from edge_contracts.enrolment import EnrolAnswer
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolAnswer
 from edge_contracts.topics import Channel
 from edge_fleet.accounts import lets_in
 from edge_fleet.brokers.base import Account, Door, device_account, server_account

@@ -11,7 +11,7 @@ sys.path.insert(0, str(HERE.parent / "support"))
 import samples  # noqa: E402
 from message_examples import EXAMPLES  # noqa: E402
 
-from edge_contracts.messages import seal  # noqa: E402
+from edge_contracts.envelope import seal  # noqa: E402
 from edge_contracts.topics import topic  # noqa: E402
 
 TARGETS = {

@@ -30,21 +30,11 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge_contracts.digest import digest_of
+from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
+from edge_contracts.envelope import chain_value, seal, unseal
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey
-from edge_contracts.messages import (
-    CHAIN_START,
-    Ack,
-    Assignment,
-    DeviceState,
-    EnrolAnswer,
-    EnrolRequest,
-    Telemetry,
-    chain_value,
-    enrol_proof,
-    seal,
-    unseal,
-)
+from edge_contracts.messages import CHAIN_START, Ack, Assignment, DeviceState, Telemetry
 from edge_contracts.topics import FROM_DEVICE, Channel, parse, subscription, topic
 
 FLEET = "tiny-fleet"

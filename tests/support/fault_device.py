@@ -40,8 +40,10 @@ from edge_agent.updates.store import Store
 from edge_agent.updates.updater import Updater
 from edge_contracts.bundle import open_bundle
 from edge_contracts.digest import digest_of
+from edge_contracts.enrolment import EnrolAnswer
+from edge_contracts.envelope import chain_value, seal
 from edge_contracts.keys import PrivateKey, read_private, write_private
-from edge_contracts.messages import Ack, Assignment, EnrolAnswer, Event, Record, Window, chain_value, seal
+from edge_contracts.messages import Ack, Assignment, Event, Record, Window
 from edge_contracts.model import canonical_json
 from edge_contracts.profile import lineage, load_profile
 from edge_contracts.trust import KeyStatement, sign_keys

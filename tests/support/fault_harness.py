@@ -40,8 +40,9 @@ from edge_agent.updates import installer
 from edge_agent.updates.slots import Phase, Slot
 from edge_agent.updates.store import Store
 from edge_contracts.digest import digest_of
+from edge_contracts.envelope import chain_value, unseal
 from edge_contracts.errors import ContractError
-from edge_contracts.messages import Gap, Telemetry, chain_value, unseal
+from edge_contracts.messages import Gap, Telemetry
 from edge_contracts.topics import Channel, topic
 
 HERE = Path(__file__).parent

@@ -16,22 +16,19 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from edge_contracts.enrolment import EnrolAnswer, enrol_proof
+from edge_contracts.envelope import chain_value, seal, unseal
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.messages import (
     CHAIN_START,
     Ack,
     Assignment,
     DeviceState,
-    EnrolAnswer,
     Event,
     Gap,
     Progress,
     Telemetry,
     Window,
-    chain_value,
-    enrol_proof,
-    seal,
-    unseal,
 )
 from edge_contracts.topics import Channel, topic
 

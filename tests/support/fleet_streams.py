@@ -7,8 +7,9 @@ from typing import Any
 from fleet_device import Outbox, window
 from sqlalchemy import insert
 
+from edge_contracts.envelope import chain_value, unseal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import DeviceState, Telemetry, chain_value, unseal
+from edge_contracts.messages import DeviceState, Telemetry
 from edge_contracts.topics import Channel
 from edge_fleet import schema
 from edge_fleet.intake import Outcome, store_batch

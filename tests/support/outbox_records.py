@@ -7,8 +7,9 @@ import sqlite3
 
 from edge_agent.telemetry.outbox import Identity, Outbox
 from edge_contracts import topics
+from edge_contracts.envelope import seal, unseal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Ack, Event, Record, Telemetry, Window, seal, unseal
+from edge_contracts.messages import Ack, Event, Record, Telemetry, Window
 
 DEVICE_KEY = PrivateKey.generate()
 DIRECTOR = PrivateKey.generate()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import os
 
+from edge_contracts.enrolment import EnrolAnswer
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolAnswer
 from edge_fleet.simulation.memory import Identity
 
 

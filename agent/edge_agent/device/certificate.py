@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home, write_durably
 from edge_agent.errors import AgentError, HomeInvalid
+from edge_contracts.enrolment import CertificateAnswer
 from edge_contracts.errors import ContractError
-from edge_contracts.messages import CertificateAnswer
 from edge_contracts.model import parse_json
 
 if TYPE_CHECKING:

@@ -39,20 +39,17 @@ from edge_agent.telemetry.outbox_file import (
 )
 from edge_agent.telemetry.room import Room, fitting, make
 from edge_contracts import cose
-from edge_contracts.errors import ContractError
-from edge_contracts.keys import PrivateKey, PublicKey
-from edge_contracts.messages import (
-    Ack,
-    Gap,
-    Record,
+from edge_contracts.envelope import (
     RecordEncoder,
-    Telemetry,
     chain_value,
     encode_record,
     parse_payload,
     seal_records,
     unseal,
 )
+from edge_contracts.errors import ContractError
+from edge_contracts.keys import PrivateKey, PublicKey
+from edge_contracts.messages import Ack, Gap, Record, Telemetry
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)

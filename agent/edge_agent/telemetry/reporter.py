@@ -20,8 +20,9 @@ from edge_agent.telemetry.forgetting import Forgetting, forgotten
 from edge_agent.telemetry.mqtt import Link
 from edge_agent.telemetry.outbox import Identity, Limits, Outbox
 from edge_agent.telemetry.outbox_file import Durability
+from edge_contracts.envelope import seal
 from edge_contracts.keys import PrivateKey, PublicKey
-from edge_contracts.messages import DeviceState, Record, seal
+from edge_contracts.messages import DeviceState, Record
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)

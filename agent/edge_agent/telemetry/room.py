@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from edge_agent.telemetry.backlog import least
 from edge_agent.telemetry.downsample import merged
 from edge_agent.telemetry.losses import Loss
-from edge_contracts.messages import Window, decode_record, encode_record
+from edge_contracts.envelope import decode_record, encode_record
+from edge_contracts.messages import Window
 
 FULL = "outbox full"
 _AT_ONCE = 256  # rows in memory

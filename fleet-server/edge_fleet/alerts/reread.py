@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from edge_contracts import cose
+from edge_contracts.envelope import chain_value, parse_payload
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PublicKey
-from edge_contracts.messages import Telemetry, chain_value, parse_payload
+from edge_contracts.messages import Telemetry
 from edge_contracts.topics import Channel, topic
 from edge_fleet.alerts.answers import AlertProof
 from edge_fleet.schema import devices

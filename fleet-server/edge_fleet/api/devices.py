@@ -9,8 +9,8 @@ from fastapi import Body, Request
 from sqlalchemy import Connection, Row, func, select
 from typing_extensions import TypedDict
 
+from edge_contracts.enrolment import CertificateAnswer, EnrolAnswer, EnrolRequest
 from edge_contracts.keys import PublicKey
-from edge_contracts.messages import CertificateAnswer, EnrolAnswer, EnrolRequest
 from edge_fleet.access import device_keys
 from edge_fleet.access.certificates import Held, current
 from edge_fleet.access.directors import present

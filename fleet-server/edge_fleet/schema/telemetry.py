@@ -50,7 +50,7 @@ envelopes = Table(
     Column("epoch", String(16), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("prev", LargeBinary(16), nullable=False),
-    Column("chain", LargeBinary(16), nullable=False),  # messages.chain_value(raw)
+    Column("chain", LargeBinary(16), nullable=False),  # envelope.chain_value(raw)
     Column("received_ms", BigInteger, nullable=False),
     Column("raw", LargeBinary, nullable=False),
     UniqueConstraint("device", "epoch", "seq"),

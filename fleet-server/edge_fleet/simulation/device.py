@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edge_contracts.envelope import chain_value, seal, unseal
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.lineup import LineupCounts, ShadowCounts
@@ -30,9 +31,6 @@ from edge_contracts.messages import (
     Progress,
     Telemetry,
     Window,
-    chain_value,
-    seal,
-    unseal,
 )
 from edge_contracts.sketch import QuantileSketch, bin_index
 from edge_contracts.topics import TO_DEVICE, Channel, topic

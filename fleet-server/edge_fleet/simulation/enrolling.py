@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_contracts.model import parse_object
 from edge_contracts.profile import lineage
 from edge_fleet.client import Client, Refused

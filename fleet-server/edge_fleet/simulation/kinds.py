@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from edge_contracts.cose import MAX_ENVELOPE_BYTES, sign
+from edge_contracts.envelope import seal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import CHAIN_START, Gap, Phase, Telemetry, seal
+from edge_contracts.messages import CHAIN_START, Gap, Phase, Telemetry
 from edge_contracts.topics import Channel, topic
 from edge_fleet.assignment import State
 from edge_fleet.brokers.base import MAX_PACKET_BYTES

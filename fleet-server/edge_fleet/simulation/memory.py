@@ -20,9 +20,10 @@ from typing import TypeVar
 
 from pydantic import Field
 
+from edge_contracts.enrolment import EnrolAnswer
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import ActiveModel, Assignment, EnrolAnswer, Progress
+from edge_contracts.messages import ActiveModel, Assignment, Progress
 from edge_contracts.withdrawal import Withdrawn
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.keys import write_secret

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from edge_contracts.envelope import enclosed_statements, unseal
 from edge_contracts.errors import ContractError, KeyUnknown
 from edge_contracts.keys import PublicKey, TrustedKeys
-from edge_contracts.messages import Assignment, enclosed_statements, unseal
+from edge_contracts.messages import Assignment
 from edge_contracts.trust import open_keys
 
 

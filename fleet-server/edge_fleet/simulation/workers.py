@@ -17,8 +17,9 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 
 from edge_contracts.digest import digest_of
+from edge_contracts.enrolment import EnrolAnswer
 from edge_contracts.keys import PublicKey
-from edge_contracts.messages import ActiveModel, EnrolAnswer
+from edge_contracts.messages import ActiveModel
 from edge_fleet.errors import FleetError
 from edge_fleet.simulation.connection import Member, Pace, Way
 from edge_fleet.simulation.counts import Counts

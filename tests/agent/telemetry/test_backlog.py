@@ -10,7 +10,8 @@ from outbox_records import ME, ack, alarm, boundary, event, everything, opened, 
 
 from edge_agent.telemetry import backlog
 from edge_agent.telemetry.outbox import Outbox
-from edge_contracts.messages import Record, encode_record
+from edge_contracts.envelope import encode_record
+from edge_contracts.messages import Record
 
 BEFORE = """
 DROP TABLE pending;

@@ -15,7 +15,8 @@ from edge_agent.telemetry.forgetting import REASON, SURE_S, Forgetting, forgotte
 from edge_agent.telemetry.mqtt import Link
 from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.reporter import Reporter
-from edge_contracts.messages import DeviceState, Gap, Telemetry, unseal
+from edge_contracts.envelope import unseal
+from edge_contracts.messages import DeviceState, Gap, Telemetry
 from edge_contracts.profile import lineage, load_profile
 from edge_contracts.topics import Channel
 

@@ -24,8 +24,9 @@ from outbox_records import (
 )
 
 from edge_agent.telemetry.outbox import Limits, Outbox
+from edge_contracts.envelope import seal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Ack, seal
+from edge_contracts.messages import Ack
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from sqlalchemy import select, update
 from edge_agent.device.certificate import ClientCertificate
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
+from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_fleet.access.authority import CERTIFICATE, KEY, make_authority, open_authority
 from edge_fleet.access.certificates import revoked
 from edge_fleet.brokers.choose import choose_broker

@@ -20,8 +20,9 @@ from edge_agent.device.config import follow, read_config
 from edge_agent.device.home import Home
 from edge_agent.updates.store import Store
 from edge_contracts import cose
+from edge_contracts.envelope import seal
 from edge_contracts.keys import PrivateKey, PublicKey, read_public, write_private
-from edge_contracts.messages import Assignment, seal
+from edge_contracts.messages import Assignment
 from edge_contracts.topics import Channel, topic
 from edge_contracts.trust import KeyStatement, sign_keys
 from edge_convert.keys_cli import change as keys_change

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+from edge_contracts.enrolment import EnrolRequest, enrol_proof
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys
-from edge_contracts.messages import EnrolRequest, enrol_proof
 from edge_contracts.trust import KeyStatement, open_keys, sign_keys
 from edge_fleet.access import director_changes, key_statements
 from edge_fleet.access.directors import Directors, begin, present

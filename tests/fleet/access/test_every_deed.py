@@ -15,8 +15,8 @@ from fleet_rows import FleetRows, digest
 from fleet_server import Running, client
 from sqlalchemy import insert
 
+from edge_contracts.enrolment import EnrolRequest, enrol_proof
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolRequest, enrol_proof
 from edge_fleet.api.access import COOKIE, every
 from edge_fleet.app import routers
 from edge_fleet.schema import alerts, review_samples, webhook_deliveries

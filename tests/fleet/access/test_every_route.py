@@ -19,8 +19,8 @@ from fastapi.routing import APIRoute
 from fleet_server import Running, client
 from sqlalchemy import update
 
+from edge_contracts.enrolment import EnrolRequest, enrol_proof
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolRequest, enrol_proof
 from edge_fleet.access import users
 from edge_fleet.access.limits import HEADERS
 from edge_fleet.access.table import rights

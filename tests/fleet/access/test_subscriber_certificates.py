@@ -21,8 +21,8 @@ from fleet_device import eventually, mqtt_client, require_broker
 from fleet_server import Running, fleet_server
 from sqlalchemy import update
 
+from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_fleet.access.authority import make_authority
 from edge_fleet.access.subscriber_files import CA, CERTIFICATE, KEY, make_request
 from edge_fleet.accounts import lets_in

@@ -11,8 +11,9 @@ from fleet_rows import FleetRows
 from fleet_server import Running
 from sqlalchemy import insert, update
 
+from edge_contracts.envelope import unseal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import DeviceState, Knows, unseal
+from edge_contracts.messages import DeviceState, Knows
 from edge_contracts.topics import Channel, topic
 from edge_fleet import schema
 from edge_fleet.alerts.findings import measure

@@ -11,9 +11,10 @@ from fleet_device import FleetDevice, enrol, eventually
 from fleet_rows import FleetRows
 from fleet_server import Running
 
+from edge_contracts.envelope import unseal
 from edge_contracts.errors import KeyUnknown
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import Telemetry, unseal
+from edge_contracts.messages import Telemetry
 from edge_contracts.topics import Channel
 from edge_fleet.alerts.cli import alert as command
 from edge_fleet.alerts.cli import seconds_of

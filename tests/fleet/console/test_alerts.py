@@ -13,8 +13,9 @@ from fleet_rows import FleetRows
 from fleet_server import Running, fleet_server
 from sqlalchemy import insert, update
 
+from edge_contracts.envelope import chain_value, seal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import CHAIN_BYTES, Event, Telemetry, chain_value, seal
+from edge_contracts.messages import CHAIN_BYTES, Event, Telemetry
 from edge_fleet import schema
 from edge_fleet.alerts import watch
 

@@ -14,8 +14,9 @@ from fleet_device import enrol, window
 from fleet_rows import FleetRows, digest
 from fleet_server import Running
 
+from edge_contracts.envelope import unseal
 from edge_contracts.keys import PublicKey
-from edge_contracts.messages import Telemetry, unseal
+from edge_contracts.messages import Telemetry
 from edge_contracts.topics import Channel
 from edge_fleet.lineage import cli as commands
 from edge_fleet.lineage.cli import parse_need

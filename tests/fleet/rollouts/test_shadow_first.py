@@ -11,10 +11,11 @@ from fleet_rows import digest
 from rollout_fleet import Fleet, file, plan
 from sqlalchemy import select, update
 
+from edge_contracts.envelope import unseal
 from edge_contracts.errors import FormatInvalid
 from edge_contracts.keys import PrivateKey
 from edge_contracts.lineup import ShadowTerms
-from edge_contracts.messages import Assignment, Knows, unseal
+from edge_contracts.messages import Assignment, Knows
 from edge_contracts.messages import Phase as Told
 from edge_contracts.sketch import bin_index
 from edge_contracts.topics import Channel, topic

@@ -6,18 +6,10 @@ from typing import Any
 
 import pytest
 
+from edge_contracts.envelope import chain_value, seal, unseal
 from edge_contracts.keys import PrivateKey
 from edge_contracts.lineup import ShadowTerms
-from edge_contracts.messages import (
-    Ack,
-    Assignment,
-    DeviceState,
-    Phase,
-    Telemetry,
-    chain_value,
-    seal,
-    unseal,
-)
+from edge_contracts.messages import Ack, Assignment, DeviceState, Phase, Telemetry
 from edge_contracts.topics import Channel, topic
 from edge_contracts.trust import KeyStatement, sign_keys
 from edge_contracts.withdrawal import Withdrawn

@@ -6,17 +6,9 @@ from pathlib import Path
 import pytest
 from simulated_devices import identity
 
+from edge_contracts.envelope import chain_value, seal, unseal
 from edge_contracts.keys import PrivateKey
-from edge_contracts.messages import (
-    ActiveModel,
-    Assignment,
-    Phase,
-    Progress,
-    Telemetry,
-    chain_value,
-    seal,
-    unseal,
-)
+from edge_contracts.messages import ActiveModel, Assignment, Phase, Progress, Telemetry
 from edge_contracts.topics import Channel, topic
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.simulation.device import Behaviour, SimulatedDevice

@@ -7,7 +7,8 @@ from fleet_device import window
 from fleet_streams import Device
 from sqlalchemy import insert, select
 
-from edge_contracts.messages import CHAIN_START, Gap, Telemetry, chain_value, seal
+from edge_contracts.envelope import chain_value, seal
+from edge_contracts.messages import CHAIN_START, Gap, Telemetry
 from edge_fleet import schema
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.storage.housekeeping import Housekeeper, parse_age
