@@ -139,7 +139,6 @@ def test_a_daemon_shows_itself_to_prometheus_and_to_a_technician(tmp_path: Path)
                 return float(sum(sample.value for sample in found.get("edgefleet_inferences", ())))
 
             until(lambda: answered() > 50, "metrics count answers")
-            page = CliRunner().invoke(main, ["status", "--home", str(home)]).output
             until(
                 lambda: (
                     json.loads(CliRunner().invoke(main, ["status", "--json", "--home", str(home)]).output)[
@@ -149,6 +148,7 @@ def test_a_daemon_shows_itself_to_prometheus_and_to_a_technician(tmp_path: Path)
                 ),
                 "the standing names the model",
             )
+            page = CliRunner().invoke(main, ["status", "--home", str(home)]).output
         finally:
             os.kill(daemon.pid, signal.SIGTERM)
             daemon.wait(20)

@@ -60,7 +60,7 @@ def test_a_public_client_has_no_secret(file: Path) -> None:
             "issuer: https://a@login.example",
             "issuer: expected an https",
         ),
-        ("client_id: edge-fleet\n", "", "client_id: Field required"),
+        ("client_id: edge-fleet\n", "", "client_id: it is missing"),
         ("client_id", "client_name", "unknown key 'client_name'"),
         (
             "public_url: https://fleet.example/",

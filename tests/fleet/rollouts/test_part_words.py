@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 from fleet_rows import digest
 from rollout_fleet import Fleet, file
 
 from edge_contracts.messages import Knows
 from edge_contracts.messages import Phase as Told
+from edge_fleet.api.answers import to_json
 from edge_fleet.assignment import State
 from edge_fleet.rollouts.cli import _lines
 from edge_fleet.rollouts.part_words import of_steps, place, tell
@@ -70,7 +72,8 @@ def fleet(tmp_path: Path) -> Fleet:
 
 def said(fleet: Fleet, rollout: str) -> str:
     with fleet.store.read() as connection:
-        return "\n".join(_lines(shown(connection, rollout, fleet.now_ms)))
+        answer = to_json(shown(connection, rollout, fleet.now_ms))
+    return "\n".join(_lines(orjson.loads(answer)))
 
 
 def test_the_command_says_it_of_the_stage_and_in_the_history(fleet: Fleet) -> None:
