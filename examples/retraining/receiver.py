@@ -73,6 +73,9 @@ class Receiver(BaseHTTPRequestHandler):
         trained = Path(folder) / f"{message}.trained"
         if told["type"] != "retraining.requested" or trained.exists():
             return 204
+        if not told["data"]["samples"]["labelled"]:
+            print("nothing to train on: nobody has labelled a sample of this bundle", flush=True)
+            return 204
         try:
             samples = fetch(told["data"]["samples"]["export"], message)
         except OSError as error:

@@ -22,9 +22,14 @@ from edge_fleet.webhooks.signing import headers, secret_of
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "retraining" / "receiver.py"
 SECRET = secret_of(b"s" * 32)
-BODY = json.dumps(
-    {"type": "retraining.requested", "data": {"samples": {"export": "/export"}, "why": "drift"}}
-).encode()
+
+
+def _asked(labelled: int) -> bytes:
+    data = {"samples": {"export": "/export", "labelled": labelled}, "why": "drift"}
+    return json.dumps({"type": "retraining.requested", "data": data}).encode()
+
+
+BODY, NOTHING = _asked(3), _asked(0)
 
 
 class _Samples(BaseHTTPRequestHandler):
@@ -79,10 +84,10 @@ def _receiver(folder: Path) -> Iterator[int]:
             thread.join()
 
 
-def _status(port: int, sent: dict[str, str]) -> int:
+def _status(port: int, sent: dict[str, str], body: bytes = BODY) -> int:
     try:
         with httpx.Client(trust_env=False, timeout=20) as client:
-            return client.post(f"http://127.0.0.1:{port}/", content=BODY, headers=sent).status_code
+            return client.post(f"http://127.0.0.1:{port}/", content=body, headers=sent).status_code
     except httpx.HTTPError:
         return 0
 
@@ -105,6 +110,11 @@ def test_a_receiver_that_starts_again_knows_what_it_has_trained_on(tmp_path: Pat
     with _receiver(tmp_path) as port:
         assert _status(port, sent) == 204
     assert not (tmp_path / "msg_4.npz.done").exists()
+
+
+def test_a_request_without_labelled_samples_is_answered_and_not_sent_again(port: int, tmp_path: Path) -> None:
+    assert _status(port, headers(SECRET, "msg_5", int(time.time()), NOTHING), NOTHING) == 204
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_forged_or_an_old_request_is_not(port: int, tmp_path: Path) -> None:
