@@ -27,6 +27,7 @@ IN_SIGHT = """() => {
   const one = document.querySelector("header [aria-current]").getBoundingClientRect();
   return one.left >= 0 && one.right <= innerWidth;
 }"""
+CHART_PX = 480  # wider, its words are larger than the page's
 SCREENS = {"wide": (1280, False), "dark": (1280, True), "phone": (390, False)}
 PAGES = (
     "/console",
@@ -151,6 +152,8 @@ def test_every_page_fits_its_screen_and_complains_of_nothing(
                 place = Path(shots) / f"{screen}-{number}.png"
                 found.page.screenshot(path=place, full_page=True)
             assert not found.runs_sideways, path
+            charts = found.page.locator("svg.chart").all()
+            assert all(one.bounding_box()["width"] <= CHART_PX for one in charts), path  # type: ignore[index]
             if screen == "phone":  # who is here, and the pages: two rows, and the page of now in sight
                 assert found.page.locator("header").bounding_box()["height"] < 95, path  # type: ignore[index]
                 assert found.page.locator("header [aria-current]").count() == 0 or found.page.evaluate(
