@@ -2,7 +2,7 @@
 
 Threads and blocking sockets, because a request waits for the inference thread and for nothing else: two
 hand-overs between threads take less time than an event loop's turn, and a bounded number of connections
-bounded memory. What is beyond the limit is told so and let go.
+bounded memory (`connections.py`). What is beyond the limit is told so and let go.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.errors import CallRefused, ListenRefused, no_memory
 from edge_agent.inference.request import Caller, Payer
+from edge_agent.serving.connections import Connection, Connections, Phase, shut
 from edge_agent.serving.routes import Response, Routes, refusal
 from edge_agent.serving.wire import Hung, Wire, WireLimits, head_of_answer
 
@@ -65,9 +66,7 @@ class Listener:
         self._sock, self._routes, self._caller_of = sock, routes, caller_of
         self._limits = limits or ListenerLimits()
         self._tls = tls
-        self._places = threading.BoundedSemaphore(self._limits.connections)
-        self._lock = threading.Lock()
-        self._open: dict[socket.socket, threading.Thread] = {}
+        self._connections = Connections(self._limits.connections)
         self._stopping = False
         self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
 
@@ -89,14 +88,10 @@ class Listener:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         self._sock.close()
-        with self._lock:
-            left = dict(self._open)
-        for sock in left:
-            with suppress(OSError):  # gone already
-                _shut(sock, socket.SHUT_RD)  # who waits for a request sees the end
         ends_s = monotonic() + timeout_s
-        for thread in left.values():
-            thread.join(max(0.0, ends_s - monotonic()))
+        for connection in self._connections.hang_up():
+            if connection.thread is not None:
+                connection.thread.join(max(0.0, ends_s - monotonic()))
 
     def _accept(self) -> None:
         while not self._stopping:
@@ -108,55 +103,63 @@ class Listener:
                 log.warning("connection not accepted", extra={"reason": str(error)})
                 threading.Event().wait(0.1)  # out of handles: not a busy loop
                 continue
-            if not self._places.acquire(blocking=False):
-                if self._tls is None:
-                    self._turn_away(sock)
-                sock.close()  # at a TLS port without a word: a handshake would hold up who comes next
-                continue
-            if self._tls is not None:
-                try:
-                    sock = self._tls.wrap(sock)
-                except OSError:  # it went away, or talked before the handshake
-                    sock.close()
-                    self._places.release()
-                    continue
-            thread = threading.Thread(target=self._serve, args=(sock,), name="connection", daemon=True)
-            with self._lock:
-                self._open[sock] = thread
-            try:
-                thread.start()
-            except RuntimeError as error:  # no memory for its stack: this one is turned away, others may come
-                log.warning("connection not accepted", extra={"reason": str(error)})
-                with self._lock:
-                    del self._open[sock]
-                sock.close()
-                self._places.release()
+            self._take(sock)
 
-    def _turn_away(self, sock: socket.socket) -> None:
+    def _take(self, sock: socket.socket) -> None:
+        try:
+            caller = self._caller_of(sock)
+        except OSError:  # it went away
+            sock.close()
+            return
+        connection = self._connections.admit(sock, caller)
+        if connection is None:
+            if self._tls is None:
+                self._turn_away(sock, caller)
+            sock.close()  # at a TLS port without a word: a handshake would hold up who comes next
+            return
+        if self._tls is not None:
+            try:
+                connection.sock = self._tls.wrap(sock)
+            except OSError:  # it went away, or talked before the handshake
+                self._connections.close(connection)
+                return
+        connection.thread = threading.Thread(
+            target=self._serve, args=(connection,), name="connection", daemon=True
+        )
+        try:
+            connection.thread.start()
+        except RuntimeError as error:  # no memory for its stack: this one is turned away, others may come
+            log.warning("connection not accepted", extra={"reason": str(error)})
+            connection.thread = None
+            self._connections.close(connection)
+
+    def _turn_away(self, sock: socket.socket, caller: Caller) -> None:
+        places, account = self._connections.places, caller.payer.account
+        held = self._connections.held_by(account)
         full = CallRefused(
-            503, "connections", f"{self._limits.connections} connections are open, more are not taken"
+            503,
+            "connections",
+            f"{places} connections are open, {held} of them by {account}; more are not taken",
         )
         wire = Wire(sock, WireLimits(send_s=0.1))
         with suppress(Hung):
             _send(wire, refusal(full), False)
 
-    def _serve(self, sock: socket.socket) -> None:
+    def _serve(self, connection: Connection) -> None:
+        sock = connection.sock
         try:
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 self._tls.shake(sock, self._limits.wire.head_s)
-            self._converse(sock, Wire(sock, self._limits.wire))
+            self._converse(connection, Wire(sock, self._limits.wire))
         except (Hung, OSError):
             pass  # nobody is left to tell
         finally:
-            with self._lock:
-                self._open.pop(sock, None)
-            sock.close()
-            self._places.release()
+            self._connections.close(connection)
 
-    def _converse(self, sock: socket.socket, wire: Wire) -> None:
-        caller = self._caller_of(sock)
+    def _converse(self, connection: Connection, wire: Wire) -> None:
+        sock = connection.sock
         while not self._stopping:
             try:
                 head = wire.read_head()
@@ -170,11 +173,14 @@ class Listener:
                 _send(wire, refusal(error), False)
                 _linger(sock)
                 return
-            response = self._routes.answer(route, head, names, body, caller)
+            connection.enter(Phase.ANSWERING)
+            response = self._routes.answer(route, head, names, body, connection.caller)
+            connection.enter(Phase.SENDING)
             keep_alive = head.keep_alive and not self._stopping
             _send(wire, response, keep_alive)
             if not keep_alive:
                 return
+            connection.enter(Phase.RECEIVING)
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
@@ -261,14 +267,9 @@ def _send(wire: Wire, response: Response, keep_alive: bool) -> None:
     wire.send((head, response.content))
 
 
-def _shut(sock: socket.socket, way: int) -> None:
-    """Shut one way of the connection below: Python's SSLSocket.shutdown would go on in plain text."""
-    socket.socket.shutdown(sock, way)
-
-
 def _linger(sock: socket.socket) -> None:
     """Let the client read why it was refused, although it may still be sending."""
-    _shut(sock, socket.SHUT_WR)
+    shut(sock, socket.SHUT_WR)
     ends_s = monotonic() + LINGER_S
     while (left_s := ends_s - monotonic()) > 0:
         sock.settimeout(left_s)
