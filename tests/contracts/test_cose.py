@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cwt import COSE, COSEKey
 from cwt.exceptions import VerifyError
+from hypothesis import given
+from hypothesis import strategies as st
 from message_examples import EXAMPLES
 from pycose.algorithms import EdDSA
 from pycose.headers import KID, Algorithm
@@ -167,6 +170,61 @@ def sign1(protected: object, payload: object = b"p", signature: object = b"s", t
 def test_what_is_not_an_envelope_is_refused(message: bytes) -> None:
     with pytest.raises(FormatInvalid):
         cose.parse(message)
+
+
+def by_a_decoder(message: bytes) -> list[object] | None:
+    """The parts of an envelope, as a decoder of CBOR and the definition have them; None when it is none."""
+    try:
+        tag = cbor2.loads(message)
+        protected, _, payload, signature = tag.value
+        stream = io.BytesIO(protected)
+        header = cbor2.load(stream)
+        again = cbor2.dumps(cbor2.CBORTag(18, [protected, {}, payload, signature]))
+        kinds = {type(protected), type(payload), type(signature), type(header[4])}
+        right = kinds == {bytes} and header == {1: -8, 4: header[4]} and again == message
+        right = right and not stream.read()
+    except Exception:  # whatever a decoder says to arbitrary bytes
+        return None
+    return [header[4].decode("ascii", "replace"), protected, payload, signature] if right else None
+
+
+LENGTHS = st.sampled_from([0, 1, 22, 23, 24, 25, 255, 256, 257, 65535, 65536])
+OTHER_HEADERS = [
+    {4: KEY_ID, 1: -8},
+    {1: -8, 4: b"k"},
+    {1: -8, 4: KEY_ID + b"0"},
+    {1: -8, 4: b"\xff" * 32},
+    {},
+]
+
+
+@given(st.data())
+def test_taken_apart_by_bytes_an_envelope_is_what_a_decoder_says(data: st.DataObject) -> None:
+    header = data.draw(st.sampled_from([{1: -8, 4: KEY_ID}, *OTHER_HEADERS]))
+    content, signature = (bytes(data.draw(LENGTHS)) for _ in range(2))
+    message = bytearray(cbor2.dumps(cbor2.CBORTag(18, [cbor2.dumps(header), {}, content, signature])))
+    change = data.draw(st.sampled_from(["none", "byte", "cut", "more", "longer spelling"]))
+    heads = [2, 2 + len(cbor2.dumps(cbor2.dumps(header))) + 1]
+    if change == "byte":
+        at = data.draw(st.one_of(st.integers(0, 60), st.integers(0, len(message) - 1)))
+        message[min(at, len(message) - 1)] = data.draw(st.integers(0, 255))
+    elif change == "cut":
+        del message[data.draw(st.integers(0, len(message) - 1)) :]
+    elif change == "more":
+        message += data.draw(st.binary(min_size=1, max_size=3))
+    elif change == "longer spelling":
+        at = data.draw(st.sampled_from(heads))
+        if message[at] < 0x58:
+            message[at : at + 1] = bytes([0x58, message[at] - 0x40])
+        elif message[at] == 0x58:
+            message[at : at + 2] = bytes([0x59, 0, message[at + 1]])
+    expected = by_a_decoder(bytes(message))
+    try:
+        found = cose.parse(bytes(message))
+    except FormatInvalid:
+        assert expected is None
+    else:
+        assert expected == [found.key_id, found.protected, found.payload, found.signature]
 
 
 NUMBER = b"\xc2\x5a" + (100_000).to_bytes(4, "big") + b"\xfd" * 100_000
