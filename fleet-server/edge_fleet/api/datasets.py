@@ -20,7 +20,7 @@ from edge_fleet.datasets import retraining, rows
 from edge_fleet.datasets.export import Sample, as_npz, as_parquet
 from edge_fleet.datasets.review import Review, claimed_device, inputs_of, open_review
 from edge_fleet.errors import Unauthorized
-from edge_fleet.lineage.recall import targets_of
+from edge_fleet.lineage.targets import targets_of
 from edge_fleet.model import Frozen, parse_object
 from edge_fleet.schema import devices
 from edge_fleet.services import Server

@@ -14,9 +14,13 @@ from typing_extensions import TypedDict
 from edge_fleet.api.access import Admin, Approver, Operator, Publisher, Reader, Shared
 from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
-from edge_fleet.lineage import find, recall, report, rows, stages
+from edge_fleet.lineage import find, report, rows, stages
 from edge_fleet.lineage.answers import ReleaseInFull, ReleasesCompared
+from edge_fleet.lineage.proof import proof
+from edge_fleet.lineage.recall import recall
 from edge_fleet.lineage.resolution import Need, Resolution
+from edge_fleet.lineage.runs import Run
+from edge_fleet.lineage.targets import Target, targets_of
 from edge_fleet.model import Frozen
 from edge_fleet.rollouts import withdrawing
 from edge_fleet.services import Server
@@ -72,10 +76,10 @@ class Recall(TypedDict):
     """
 
     what: str
-    targets: list[recall.Target]
+    targets: list[Target]
     devices: int
     predictions: int
-    runs: list[recall.Run]
+    runs: list[Run]
 
 
 class ReportKept(TypedDict):
@@ -134,8 +138,8 @@ def explain(
 def recalled(services: Shared, who: Reader, what: What) -> Recall:
     """Which devices ran it, since when, until when, how many predictions: from signed telemetry alone."""
     with services.store.read() as connection:
-        targets = recall.targets_of(connection, what)
-        runs = recall.recall(connection, targets)
+        targets = targets_of(connection, what)
+        runs = recall(connection, targets)
     return {
         "what": what,
         "targets": targets,
@@ -149,15 +153,15 @@ def recalled(services: Shared, who: Reader, what: What) -> Recall:
 def recall_proof(services: Shared, who: Reader, what: What) -> StreamingResponse:
     """The signed envelopes that a recall rests on, one JSON object a line."""
     with services.store.read() as connection:
-        targets = recall.targets_of(connection, what)
+        targets = targets_of(connection, what)
     return StreamingResponse(_proof(services, targets), media_type="application/x-ndjson")
 
 
-def _proof(services: Server, targets: list[recall.Target]) -> Iterator[str]:
+def _proof(services: Server, targets: list[Target]) -> Iterator[str]:
     after = 0
     while not services.bus.closed:
         with services.store.read() as connection:
-            page = list(recall.proof(connection, services.config.fleet, targets, after))
+            page = list(proof(connection, services.config.fleet, targets, after))
         if not page:
             return
         after = page[-1]["id"]

@@ -14,9 +14,10 @@ from edge_fleet.console import session
 from edge_fleet.console.page import Text, Visitor, answer, go, make_router, require
 from edge_fleet.errors import NotFound, RequestInvalid
 from edge_fleet.lineage import find as digests
-from edge_fleet.lineage import recall as recalls
 from edge_fleet.lineage import report, rows, stages
 from edge_fleet.lineage.find import manifest_of
+from edge_fleet.lineage.overview import Overview, overview
+from edge_fleet.lineage.targets import Target, targets_of
 from edge_fleet.schema import bundles, releases
 from edge_fleet.standings import find as standing
 
@@ -74,14 +75,14 @@ def search(services: Shared, visitor: Visitor, q: Digest = "") -> Response:
 @router.get("/console/models/recall")
 def recall(services: Shared, visitor: Visitor, what: Digest = "") -> Response:
     """Which devices ran something, since when, and how often it answered."""
-    targets: list[recalls.Target] = []
-    seen = recalls.Overview(0, 0, 0, 0, ())
+    targets: list[Target] = []
+    seen = Overview(0, 0, 0, 0, ())
     missing = ""
     with services.store.read() as connection:
         if what.strip():
             try:
-                targets = recalls.targets_of(connection, what.strip())
-                seen = recalls.overview(connection, targets, RUNS)
+                targets = targets_of(connection, what.strip())
+                seen = overview(connection, targets, RUNS)
             except (NotFound, RequestInvalid) as error:
                 missing = str(error)
         named = _named(connection, {target.bundle for target in targets})

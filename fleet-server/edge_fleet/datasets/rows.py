@@ -14,7 +14,7 @@ from edge_fleet.audit import record
 from edge_fleet.datasets.review import MAX_BYTES, Review
 from edge_fleet.errors import NotFound, RequestInvalid
 from edge_fleet.lineage.find import manifest_of
-from edge_fleet.lineage.recall import targets_of
+from edge_fleet.lineage.targets import targets_of
 from edge_fleet.model import Instant
 from edge_fleet.schema import bundles, review_samples
 from edge_fleet.store import insert_new

@@ -8,11 +8,11 @@ from sqlalchemy import Connection, bindparam, or_, update
 
 from edge_fleet.schema import standings
 from edge_fleet.standings.condition import Health
+from edge_fleet.storage.portions import portions
 
 RECHECK_MS, LONGEST_MS = 120_000, 300_000  # of one that is well: its figures are at most so old
 RECHECKS_PER_S = 100  # of all of them: with more than 12,000 devices each is looked at less often
 AGAIN_MS = 30_000  # one that does badly is judged by new windows at most so often
-NAMES_PER_QUERY = 500
 
 _own = standings.c
 _SOON = update(standings).values(due_ms=bindparam("now_")).where(_own.due_ms > bindparam("now_"))
@@ -40,8 +40,7 @@ def touch(connection: Connection, device: str, now_ms: int) -> None:
 
 def heard(connection: Connection, names: Sequence[str], now_ms: int) -> None:
     """Devices said something: news of those that were silent."""
-    for at in range(0, len(names), NAMES_PER_QUERY):
-        some = list(names[at : at + NAMES_PER_QUERY])
+    for some in portions(names):
         connection.execute(_HEARD_ALL, {"devices_": some, "now_": now_ms, "recheck_": LONGEST_MS})
 
 
@@ -53,6 +52,5 @@ def reported(connection: Connection, names: Sequence[str], bad: Sequence[str], n
         bad: Those of whom the windows say something bad.
     """
     heard(connection, names, now_ms)
-    for at in range(0, len(bad), NAMES_PER_QUERY):
-        some = list(bad[at : at + NAMES_PER_QUERY])
+    for some in portions(bad):
         connection.execute(_BAD, {"devices_": some, "now_": now_ms, "before_": now_ms - AGAIN_MS})

@@ -7,8 +7,10 @@ from fleet_rows import FleetRows, digest
 from sqlalchemy import delete, insert, select, update
 
 from edge_contracts.digest import digest_of
-from edge_fleet.errors import NotFound, RequestInvalid
-from edge_fleet.lineage.recall import Range, Run, Target, overview, ranges, recall, targets_of
+from edge_fleet.lineage.overview import overview
+from edge_fleet.lineage.recall import recall
+from edge_fleet.lineage.runs import Range, Run
+from edge_fleet.lineage.targets import Target, targets_of
 from edge_fleet.schema import devices, gaps, windows
 from edge_fleet.storage.rollups import roll_up
 from edge_fleet.store import Store
@@ -80,39 +82,10 @@ def test_an_artifact_is_recalled_without_its_neighbours(fleet: FleetRows) -> Non
     assert [(run.artifact, run.predictions) for run in found] == [("int8", 3)]
 
 
-@pytest.mark.parametrize(
-    ("what", "bundles"),
-    [
-        ("digits@1", {OLD}),
-        ("2", {NEW}),
-        (OLD, {OLD}),
-        (OLD.removeprefix("sha256:")[:10].upper(), {OLD}),
-        (digest_of(b"archive/2/arm-cpu"), {NEW}),
-        (digest_of(b"s"), {OLD, NEW}),  # the source of both
-        (digest_of(b"m"), {OLD, NEW}),  # the artifact's file, the same in both
-    ],
-)
-def test_a_release_and_every_digest_of_it_name_what_is_recalled(
-    fleet: FleetRows, what: str, bundles: set[str]
-) -> None:
-    with fleet.store.read() as connection:
-        assert {target.bundle for target in targets_of(connection, what)} == bundles
-
-
 def test_a_bundle_that_was_never_published_here_is_recalled_from_what_devices_say(fleet: FleetRows) -> None:
     stranger = digest_of(b"put there by hand")
     fleet.report("d3", stranger, inferences=2)
     assert [(run.device, run.predictions) for run in runs(fleet.store, stranger)] == [("d3", 2)]
-
-
-def test_what_names_nothing_is_refused(fleet: FleetRows) -> None:
-    with fleet.store.read() as connection:
-        with pytest.raises(NotFound, match="no release 'digits@9'"):
-            targets_of(connection, "digits@9")
-        with pytest.raises(NotFound, match="begins with sha256:abcdef"):
-            targets_of(connection, "abcdef")
-        with pytest.raises(RequestInvalid, match="not a digest"):
-            targets_of(connection, "abc")
 
 
 def test_windows_that_were_deleted_are_told_from_their_sums_without_proof(fleet: FleetRows) -> None:
@@ -134,9 +107,3 @@ def test_windows_that_were_deleted_are_told_from_their_sums_without_proof(fleet:
     with fleet.store.write() as connection:
         connection.execute(delete(windows))
     assert sum(run.predictions for run in runs(fleet.store, "digits@1")) == 37, "what was summed is not lost"
-
-
-def test_numbers_become_unbroken_ranges() -> None:
-    numbers = [("a", 1), ("a", 2), ("a", 2), ("a", 4), ("b", 5), ("b", 6)]
-    assert ranges(numbers) == (Range("a", 1, 2), Range("a", 4, 4), Range("b", 5, 6))
-    assert ranges([]) == ()
