@@ -6,7 +6,7 @@ same inputs give the same bytes; timings are in the converter's report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from msgspec import Meta, field
@@ -292,19 +292,8 @@ class Manifest(Frozen):
         if len(set(ids)) != len(ids):
             raise ValueError("two artifacts have the same id")
         for artifact in self.artifacts:
-            for kind, bindings, specs in (
-                ("input", artifact.inputs, self.inputs),
-                ("output", artifact.outputs, self.outputs),
-            ):
-                if [b.name for b in bindings] != [s.name for s in specs]:
-                    raise ValueError(
-                        f"artifact {artifact.id} does not bind the {kind}s of the contract in order"
-                    )
-                for binding, spec in zip(bindings, specs, strict=True):
-                    if binding.perm is not None and sorted(binding.perm) != list(range(len(spec.shape))):
-                        raise ValueError(
-                            f"artifact {artifact.id}: perm of {binding.name!r} is not a permutation"
-                        )
+            _check_bound(artifact, "input", artifact.inputs, self.inputs)
+            _check_bound(artifact, "output", artifact.outputs, self.outputs)
         if self.interpret is not None:
             shapes = {spec.name: spec.shape for spec in self.outputs}
             has_picture = any(len(spec.shape) == 4 and spec.layout for spec in self.inputs)
@@ -324,3 +313,14 @@ class Manifest(Frozen):
             if artifact.id == artifact_id:
                 return artifact
         raise KeyError(artifact_id)
+
+
+def _check_bound(
+    artifact: Artifact, kind: str, bindings: Sequence[Binding], specs: Sequence[TensorSpec]
+) -> None:
+    """That an artifact has every tensor of the contract, in its order, with axes that can be put back."""
+    if [binding.name for binding in bindings] != [spec.name for spec in specs]:
+        raise ValueError(f"artifact {artifact.id} does not bind the {kind}s of the contract in order")
+    for binding, spec in zip(bindings, specs, strict=True):
+        if binding.perm is not None and sorted(binding.perm) != list(range(len(spec.shape))):
+            raise ValueError(f"artifact {artifact.id}: perm of {binding.name!r} is not a permutation")
