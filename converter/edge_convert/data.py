@@ -9,7 +9,7 @@ and the expected; what is only odd becomes a note.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,16 +117,36 @@ def read_samples(path: Path, ports: Sequence[InputPort], minimum: int = 1) -> Sa
     """
     arrays = read_npz(path)
     name = path.name
+    wanted = _inputs_of(arrays, ports, name)
+    notes: list[str] = []
+    feeds = {p.name: _checked(arrays[wanted[p.name]], wanted[p.name], p, name, notes) for p in ports}
+    count = _count({wanted[key]: len(array) for key, array in feeds.items()}, minimum, name)
+    others = {key: array for key, array in arrays.items() if key not in wanted.values()}
+    labels = others.pop(LABELS, None)
+    if labels is not None:
+        _check_labels(labels, count, name)
+    columns = [key for key in sorted(others) if _is_slice(key)]
+    slices = {key.removeprefix(SLICE_PREFIX): _groups(others[key], key, count, name) for key in columns}
+    targets = {key: others[key] for key in (BOXES, BOX_CLASSES) if key in others}
+    unused = sorted(set(others) - set(targets) - set(columns))
+    if unused:
+        notes.append(f"{name}: not used: {', '.join(unused)}")
+    return Samples(name, digest_of_file(path), feeds, labels, tuple(notes), slices, targets)
+
+
+def _inputs_of(arrays: Collection[str], ports: Sequence[InputPort], name: str) -> dict[str, str]:
+    """By input, the name of its array in the file."""
     wanted = {port.name: port.name for port in ports}
     if len(ports) == 1 and ONLY_INPUT in arrays:
         wanted = {ports[0].name: ONLY_INPUT}
-    missing = [key for key in wanted.values() if key not in arrays]
-    if missing:
+    if any(key not in arrays for key in wanted.values()):
         expected = ", ".join(repr(k) for k in wanted.values()) if len(ports) > 1 else repr(ONLY_INPUT)
         raise DataInvalid(f"{name} holds {', '.join(map(repr, sorted(arrays)))}; expected {expected}")
-    notes: list[str] = []
-    feeds = {p.name: _checked(arrays[wanted[p.name]], wanted[p.name], p, name, notes) for p in ports}
-    counts = {wanted[key]: len(array) for key, array in feeds.items()}
+    return wanted
+
+
+def _count(counts: Mapping[str, int], minimum: int, name: str) -> int:
+    """Number of samples, the same of every input."""
     if len(set(counts.values())) > 1:
         raise DataInvalid(f"{name}: the inputs hold different numbers of samples: {counts}")
     count = next(iter(counts.values()))
@@ -134,21 +154,17 @@ def read_samples(path: Path, ports: Sequence[InputPort], minimum: int = 1) -> Sa
         raise DataInvalid(
             f"{name} holds {count} samples; expected {minimum} or more ({FEW_CALIBRATION} are better)"
         )
-    labels = arrays.get(LABELS) if LABELS not in wanted.values() else None
-    if labels is not None and (labels.ndim == 0 or len(labels) != count):
+    return count
+
+
+def _check_labels(labels: Array, count: int, name: str) -> None:
+    if labels.ndim == 0 or len(labels) != count:
         found = "a single number" if labels.ndim == 0 else f"{len(labels)} labels"
         raise DataInvalid(f"{name}: y holds {found} for {count} samples")
-    others = {key: array for key, array in arrays.items() if key not in wanted.values() and key != LABELS}
-    slices = {
-        key.removeprefix(SLICE_PREFIX): _groups(array, key, count, name)
-        for key, array in sorted(others.items())
-        if key == SLICE or (key.startswith(SLICE_PREFIX) and len(key) > len(SLICE_PREFIX))
-    }
-    targets = {key: others[key] for key in (BOXES, BOX_CLASSES) if key in others}
-    unused = sorted(k for k in set(others) - set(targets) if k.removeprefix(SLICE_PREFIX) not in slices)
-    if unused:
-        notes.append(f"{name}: not used: {', '.join(unused)}")
-    return Samples(name, digest_of_file(path), feeds, labels, tuple(notes), slices, targets)
+
+
+def _is_slice(key: str) -> bool:
+    return key == SLICE or (key.startswith(SLICE_PREFIX) and key != SLICE_PREFIX)
 
 
 def _groups(array: Array, key: str, count: int, name: str) -> NDArray[np.str_]:

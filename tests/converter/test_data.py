@@ -138,6 +138,12 @@ def test_arrays_nobody_asked_for_are_noted(tmp_path: Path) -> None:
     assert samples.notes == ("x.npz: not used: names",)
 
 
+def test_an_array_with_the_name_of_a_group_is_noted_too(tmp_path: Path) -> None:
+    columns = {"slice_site": np.arange(4), "site": np.arange(4)}
+    samples = read_samples(saved(tmp_path, x=pictures(4), **columns), (PICTURE,))
+    assert list(samples.slices) == ["site"] and samples.notes == ("x.npz: not used: site",)
+
+
 def test_two_files_in_different_ranges_are_refused(tmp_path: Path) -> None:
     small = read_samples(saved(tmp_path, x=pictures()), (PICTURE,))
     raw = read_samples(saved(tmp_path, x=pictures() * np.float32(16)), (PICTURE,))
