@@ -9,7 +9,6 @@ convolution; `passes.simplify` removes them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edge_convert.errors import SourceInvalid, UnsupportedFeature, UnsupportedOperator
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
-from edge_convert.graph import Array, Graph, Port, Tensor, validate
+from edge_convert.graph import Array, Graph, Port, Tensor
 from edge_convert.importers import (
     onnx_conv,
     onnx_logic,
@@ -44,7 +43,9 @@ from edge_convert.importers.onnx_file import (
     upgraded,
 )
 from edge_convert.importers.onnx_gelu import join_gelu
+from edge_convert.importers.onnx_growth import GROWTH, of_broadcast
 from edge_convert.shapes import is_sane
+from edge_convert.validity import validate
 
 HANDLERS: dict[str, Handler] = {
     **onnx_conv.HANDLERS,
@@ -286,26 +287,7 @@ def _dequantized(builder: Builder, call: Call) -> Array:
 def _check_growth(builder: Builder, call: Call) -> None:
     """Refuse a node that would blow a few constant numbers up to gigabytes."""
     values = [builder.known[name] for name in call.inputs if name]
-    first = [float(v) for v in np.ravel(values[0])[:64]] if values and values[0].dtype.kind in "iufb" else []
-    last = [abs(float(v)) for v in np.ravel(values[1])[:64]] if len(values) > 1 else []
-    sizes = [float(v.size) for v in values]
-    if call.operator == "ConstantOfShape":
-        check_count(call, math.prod(first))
-    elif call.operator == "Range":
-        step = values[2].item() if len(values) > 2 and values[2].size == 1 else 1
-        check_count(call, abs(float(values[1].item() - values[0].item()) / step) if step else math.inf)
-    elif call.operator in ("Expand", "Tile"):
-        check_count(call, sizes[0] * math.prod(last))
-    elif call.operator == "Pad":
-        amounts = [abs(float(p)) for p in call.attrs.get("pads", last)]
-        check_count(call, math.prod(d + sum(amounts) for d in values[0].shape))
-    elif call.operator == "OneHot":
-        check_count(call, sizes[0] * (last[0] if last else 1))
-    else:
-        try:
-            check_count(call, math.prod(np.broadcast_shapes(*(v.shape for v in values))))
-        except ValueError:
-            return  # its operands do not spread over each other
+    check_count(call, GROWTH.get(call.operator, of_broadcast)(call, values))
 
 
 def _evaluate(builder: Builder, call: Call) -> list[Array]:

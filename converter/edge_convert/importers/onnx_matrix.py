@@ -90,19 +90,14 @@ def einsum(b: Builder, call: Call) -> Tensor:
         raise call.refuse(f"equation {equation!r}; only two operands with distinct labels are supported")
     first, second = terms
     operands = (b.operand(call, 0), b.operand(call, 1))
-    sizes = {
-        label: size
-        for term, x in zip(terms, operands, strict=True)
-        for label, size in zip(term, x.shape, strict=True)
-    }
+    sizes = dict(zip(first, operands[0].shape, strict=True))
+    sizes |= zip(second, operands[1].shape, strict=True)
+    if (set(first) ^ set(second)) - set(out):
+        raise call.refuse(f"equation {equation!r} sums a label of one operand alone")
     batch = [c for c in out if c in first and c in second]
     inner = [c for c in first if c in second and c not in out]
     rows = [c for c in out if c in first and c not in second]
     columns = [c for c in out if c in second and c not in first]
-    if set(first) - set(batch) - set(inner) - set(rows) or set(second) - set(batch) - set(inner) - set(
-        columns
-    ):
-        raise call.refuse(f"equation {equation!r} sums a label of one operand alone")
 
     def matrix(x: Tensor, term: str, *groups: list[str]) -> Tensor:
         x = b.transpose(x, [term.index(c) for group in groups for c in group])

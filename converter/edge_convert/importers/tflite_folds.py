@@ -52,35 +52,41 @@ def strided_slice_index(shape: Sequence[int], spec: Sequence[Sequence[int]], opt
     begins, ends, strides = spec
     if not len(begins) == len(ends) == len(strides):
         raise ValueError("begin, end and strides differ in length")
-    given = sum(
-        not (options.newAxisMask >> i & 1 or options.ellipsisMask >> i & 1) for i in range(len(begins))
-    )
+    places = range(len(begins))
+    given = sum(not (options.newAxisMask >> i & 1 or options.ellipsisMask >> i & 1) for i in places)
     index: list[Any] = []
     axis = 0
-    for i, (begin, end, stride) in enumerate(zip(begins, ends, strides, strict=True)):
+    for i in places:
         if options.ellipsisMask >> i & 1:
             skipped = len(shape) - given
-            index += [slice(0, d, 1) for d in shape[axis : axis + skipped]]
+            index += _whole(shape[axis : axis + skipped])
             axis += skipped
-            continue
-        if options.newAxisMask >> i & 1:
+        elif options.newAxisMask >> i & 1:
             index.append(None)
-            continue
-        if axis >= len(shape):
+        elif axis >= len(shape):
             raise ValueError(f"{len(begins)} indices for {len(shape)} axes")
-        size = shape[axis]
-        axis += 1
-        if stride == 0:
-            raise ValueError("a stride of 0")
-        if options.shrinkAxisMask >> i & 1:
-            if not -size <= begin < size:
-                raise ValueError(f"index {begin} of an axis with {size} positions")
-            index.append(begin % size)
-            continue
-        first = None if options.beginMask >> i & 1 else begin
-        last = None if options.endMask >> i & 1 else (begin + end if options.offset else end)
-        index.append(slice(*slice(first, last, stride).indices(size)))
-    return index + [slice(0, d, 1) for d in shape[axis:]]
+        else:
+            index.append(_along_axis(i, shape[axis], (begins[i], ends[i], strides[i]), options))
+            axis += 1
+    return index + _whole(shape[axis:])
+
+
+def _along_axis(i: int, size: int, spec: tuple[int, int, int], options: Any) -> slice | int:
+    """What the i-th begin, end and stride take of an axis of this size."""
+    begin, end, stride = spec
+    if stride == 0:
+        raise ValueError("a stride of 0")
+    if options.shrinkAxisMask >> i & 1:
+        if not -size <= begin < size:
+            raise ValueError(f"index {begin} of an axis with {size} positions")
+        return begin % size
+    first = None if options.beginMask >> i & 1 else begin
+    last = None if options.endMask >> i & 1 else (begin + end if options.offset else end)
+    return slice(*slice(first, last, stride).indices(size))
+
+
+def _whole(shape: Sequence[int]) -> list[slice]:
+    return [slice(0, d, 1) for d in shape]
 
 
 def _strided_slice(inputs: Sequence[Array], options: Any) -> list[Array]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -70,26 +71,29 @@ def allocate(
     now = clock.total({})
     least = now * _LEAST_SAVING
     while True:
-        best: tuple[float, float, Narrowing] | None = None
+        bids: list[_Bid] = []
         for group, offers in options.items():
             before = chosen[group].loss if group in chosen else 0.0
             width = chosen[group].width if group in chosen else len(groups[group])
-            for offer in offers:
-                if offer.width >= width:
-                    continue
+            for offer in (offer for offer in offers if offer.width < width):
                 saved = now - clock.total(chosen | {group: offer})
-                if saved <= least:
-                    continue
-                price = (offer.loss - before) / saved
-                # of equal prices, what saves more
-                if best is None or (price, -saved) < best[:2]:
-                    best = (price, -saved, offer)
-        if best is None:
+                if saved > least:
+                    bids.append(_Bid((offer.loss - before) / saved, saved, offer))
+        if not bids:
             return
-        chosen[best[2].group] = best[2]
+        best = min(bids, key=lambda bid: (bid.price, -bid.saved)).offer
+        chosen[best.group] = best
         now = clock.total(chosen)
         parts = tuple(chosen[g] for g in sorted(chosen))
         yield Allocation(parts, now, sum(n.loss for n in parts))
+
+
+class _Bid(NamedTuple):
+    """A narrowing with the loss per microsecond that it costs, and the microseconds that it saves."""
+
+    price: float
+    saved: float
+    offer: Narrowing
 
 
 class _Clock:

@@ -38,6 +38,21 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class _Left:
+    """What of each tensor of the full network the smaller one has; see `reconstruct`."""
+
+    kept: Mapping[str, NDArray[np.int64]]
+    grids: Mapping[str, Grid]
+
+    def of(self, values: Array, name: str) -> Array:
+        """That of one tensor's values."""
+        if name in self.grids:
+            grid = self.grids[name]
+            values = values[:, grid.top :: grid.step, grid.left :: grid.step]
+        return values[..., self.kept[name]]
+
+
+@dataclass(frozen=True)
 class _Pair:
     """The same samples in the full network and in the smaller one."""
 
@@ -60,7 +75,7 @@ def reconstruct(
         kept: By tensor name: which of the full one's channels are left.
         grids: By tensor name: which of the full one's pixels are left; all where it is not named.
     """
-    grids = grids or {}
+    what_is_left = _Left(kept, grids or {})
     pairs = [
         _Pair(a.samples, a.values, b.values)
         for a, b in zip(runs(full, feeds), runs(small, feeds), strict=True)
@@ -74,19 +89,15 @@ def reconstruct(
         inputs = [operands(twin, pair.small, constants) for pair in pairs]
         wanted = [_apply(full, without_activation(node), pair.full, pair.samples) for pair in pairs]
         if _can_learn(small, twin):
-            shortcuts = [_lost_beside(full, node, pair, kept, grids) for pair in pairs]
-            weights, bias = _fitted(
-                twin,
-                small.constant(twin.inputs[1]),
-                constants[twin.inputs[2]].reshape(-1) if len(twin.inputs) == 3 else None,
-                [pair.small[twin.inputs[0]] for pair in pairs],
-                [
-                    _left(w, node.output, kept, grids) + lost
-                    for w, lost in zip(wanted, shortcuts, strict=True)
-                ],
-            )
-            changed[node.name] = weights, bias
-            inputs = [[pair.small[twin.inputs[0]], weights, bias] for pair in pairs]
+            seen = [pair.small[twin.inputs[0]] for pair in pairs]
+            aims = [
+                what_is_left.of(result, node.output) + _lost_beside(full, node, pair, what_is_left)
+                for pair, result in zip(pairs, wanted, strict=True)
+            ]
+            now = small.constant(twin.inputs[1])
+            bias = constants[twin.inputs[2]].reshape(-1) if len(twin.inputs) == 3 else None
+            changed[node.name] = _fitted(twin, now, bias, seen, aims)
+            inputs = [[x, *changed[node.name]] for x in seen]
         for pair, result, read in zip(pairs, wanted, inputs, strict=True):
             pair.full[node.output] = activation(node)(result)
             pair.small[node.output] = reference.apply(twin, read, pair.samples)
@@ -100,13 +111,7 @@ def _apply(graph: Graph, node: Node, values: Values, samples: int) -> Array:
     return reference.apply(node, inputs, samples)
 
 
-def _lost_beside(
-    full: Graph,
-    node: Node,
-    pair: _Pair,
-    kept: Mapping[str, NDArray[np.int64]],
-    grids: Mapping[str, Grid],
-) -> Array | float:
+def _lost_beside(full: Graph, node: Node, pair: _Pair, what_is_left: _Left) -> Array | float:
     """What the other operand of the addition behind this node lacks; 0 if there is no such thing."""
     readers = full.consumers()[node.output]
     if [r.op for r in readers] != [Op.ADD] or node.attrs["activation"] != "none":
@@ -117,17 +122,7 @@ def _lost_beside(
     wanted, found = pair.full[others[0]], pair.small[others[0]]
     if full.tensor(others[0]).shape != full.tensor(node.output).shape:
         return 0.0  # broadcast
-    return np.asarray(_left(wanted, others[0], kept, grids) - found)
-
-
-def _left(
-    values: Array, name: str, kept: Mapping[str, NDArray[np.int64]], grids: Mapping[str, Grid]
-) -> Array:
-    """What of a tensor of the full network the smaller one has."""
-    if name in grids:
-        grid = grids[name]
-        values = values[:, grid.top :: grid.step, grid.left :: grid.step]
-    return values[..., kept[name]]
+    return np.asarray(what_is_left.of(wanted, others[0]) - found)
 
 
 def _can_learn(graph: Graph, node: Node) -> bool:
