@@ -29,13 +29,14 @@ from edge_convert.device.arm import Userland
 from edge_convert.emitters.tflite import emit
 from edge_convert.engine import LiteRtEngine
 from edge_convert.errors import EmulationMissing
-from edge_convert.graph import Graph, Node, Op, Port, Tensor, constant, validate
+from edge_convert.graph import Graph, Node, Op, Port, Tensor, constant
 from edge_convert.quantizing.quantize import choose, rules_for
 from edge_convert.quantizing.statistics import collect
 from edge_convert.shapes import result
 from edge_convert.terminal import table
 from edge_convert.time_model import Cpu
 from edge_convert.timing import interleaved_ms
+from edge_convert.validity import validate
 
 Timed = Literal["int8", "float32"]
 Known = Mapping[str, Mapping[str, float]]

@@ -3,7 +3,7 @@
 A `Graph` is a value: passes return a new one. Image tensors are NHWC, every shape is static
 (batch 1), all padding is explicit, and there is one way to say a thing (no Squeeze beside
 Reshape, no Split beside Slice). Quantization is not in here: it is a mapping from tensor names
-to parameters that travels beside the graph (`quantization.py`).
+to parameters that travels beside the graph (`quantizing/quantization.py`).
 
 Why this set of operators: it is the intersection of what TensorFlow Lite's built-in operators
 and OpenVINO's opset can say exactly, so that a target is a table from `Op` to its own operator.
@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from edge_convert.errors import GraphInvalid
 
 Array = NDArray[Any]
 
@@ -325,60 +323,3 @@ def constant(name: str, data: Array) -> Tensor:
     data = np.ascontiguousarray(data)
     data.setflags(write=False)
     return Tensor(name, tuple(data.shape), str(data.dtype), data)
-
-
-def validate(graph: Graph) -> Graph:
-    """Check what every pass and target relies on, and give the graph back.
-
-    Raises:
-        GraphInvalid: A name twice, a tensor read before it is computed, an operator with the
-            wrong number of inputs or a missing attribute, a shape that is not positive, or a
-            constant that is not finite.
-    """
-    ready = {p.tensor for p in graph.inputs} | {n for n, t in graph.tensors.items() if t.is_constant}
-    names: set[str] = set()
-    for name, tensor in graph.tensors.items():
-        if name != tensor.name:
-            raise GraphInvalid(f"tensor {tensor.name!r} is filed under {name!r}")
-        if any(d <= 0 for d in tensor.shape):
-            raise GraphInvalid(f"tensor {name!r} has shape {tensor.shape}; every dimension must be positive")
-        if tensor.dtype not in DTYPES:
-            raise GraphInvalid(
-                f"tensor {name!r} has dtype {tensor.dtype}; expected one of {', '.join(DTYPES)}"
-            )
-        if tensor.data is not None:
-            if tensor.data.shape != tensor.shape or str(tensor.data.dtype) != tensor.dtype:
-                raise GraphInvalid(f"constant {name!r} does not have its stated shape and dtype")
-            if tensor.dtype == "float32" and not np.isfinite(tensor.data).all():
-                bad = int(np.size(tensor.data) - np.isfinite(tensor.data).sum())
-                raise GraphInvalid(f"constant {name!r} has {bad} elements that are NaN or infinite")
-    for node in graph.nodes:
-        where = f"node {node.name!r}" + (f" ({node.source})" if node.source else "")
-        if node.name in names:
-            raise GraphInvalid(f"two nodes are named {node.name!r}")
-        names.add(node.name)
-        signature = SIGNATURES[node.op]
-        fewest, most = signature.inputs
-        if len(node.inputs) < fewest or (most is not None and len(node.inputs) > most):
-            raise GraphInvalid(f"{where} has {len(node.inputs)} inputs; {node.op} takes {fewest} to {most}")
-        missing = [a for a in signature.attrs if a not in node.attrs]
-        if missing:
-            raise GraphInvalid(f"{where} lacks the attribute {missing[0]!r} of {node.op}")
-        if node.attrs.get("activation", "none") not in ACTIVATIONS:
-            raise GraphInvalid(f"{where} has an unknown activation {node.attrs['activation']!r}")
-        if len(node.outputs) != 1:
-            raise GraphInvalid(f"{where} has {len(node.outputs)} outputs; expected 1")
-        for name in node.inputs:
-            if name not in graph.tensors:
-                raise GraphInvalid(f"{where} reads {name!r}, which is not in the graph")
-            if name not in ready:
-                raise GraphInvalid(f"{where} reads {name!r} before it is computed")
-        if node.output not in graph.tensors:
-            raise GraphInvalid(f"{where} writes {node.output!r}, which is not in the graph")
-        if node.output in ready:
-            raise GraphInvalid(f"{where} writes {node.output!r} a second time")
-        ready.add(node.output)
-    for port in graph.outputs:
-        if port.tensor not in ready:
-            raise GraphInvalid(f"output {port.name!r} is never computed")
-    return graph

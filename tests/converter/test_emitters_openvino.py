@@ -18,12 +18,13 @@ from tflite_cases import CASES, Case, feeds_of, graph_of
 from edge_contracts.profile import load_profile
 from edge_convert import recipe, reference
 from edge_convert.emitters.openvino import emit
-from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, validate
+from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor
 from edge_convert.measures import score
 from edge_convert.quantizing import simulate
 from edge_convert.quantizing.quantization import Quantization
 from edge_convert.quantizing.quantize import rules_for
 from edge_convert.quantizing.quantizer import Quantizer
+from edge_convert.validity import validate
 
 CORE = openvino.Core()
 NPU = rules_for(load_profile("intel-npu"))

@@ -13,11 +13,12 @@ from tflite_cases import CASES, Case, feeds_of, graph_of, int8_cases, operands, 
 from edge_convert.emitters import tflite
 from edge_convert.emitters.tflite import emit
 from edge_convert.emitters.tflite_rules import FIXED_OUTPUT, INT8_KERNELS, SAME_PARAMS, WEIGHT_AXIS
-from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
+from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant
 from edge_convert.importers.tflite import read
 from edge_convert.importers.tflite_file import parse
 from edge_convert.quantizing.quantization import Quantization, QuantParams, dequantize, quantize
 from edge_convert.reference import apply
+from edge_convert.validity import validate
 
 RESOLVERS = {
     "xnnpack": OpResolverType.AUTO,

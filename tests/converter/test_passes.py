@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from onnx_models import Network, floats, ints, openvino_run, saved
 
-from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
+from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant
 from edge_convert.importers.onnx import read
 from edge_convert.passes import PIPELINE, simplify
 from edge_convert.passes.reshape_groups import groups, permuted_reshape, whole_groups
 from edge_convert.reference import run
 from edge_convert.shapes import result
+from edge_convert.validity import validate
 
 REAL = ["ic_resnet8", "vww_mobilenetv1", "kws_dscnn", "ad_autoencoder"]
 

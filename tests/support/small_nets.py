@@ -13,10 +13,11 @@ from ai_edge_litert.interpreter import Interpreter
 from edge_contracts.profile import load_profile
 from edge_convert import importers, passes, recipe, reference
 from edge_convert.emitters.tflite import emit
-from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
+from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant
 from edge_convert.quantizing.quantize import rules_for
 from edge_convert.quantizing.quantizer import Quantizer
 from edge_convert.shapes import result
+from edge_convert.validity import validate
 
 REAL_MODELS = {
     "kws": "kws_dscnn_float32.tflite",

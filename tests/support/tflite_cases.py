@@ -10,10 +10,11 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edge_convert.emitters.tflite_rules import FIXED_OUTPUT, SAME_PARAMS, WEIGHT_AXIS, has_int8_form
-from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
+from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant
 from edge_convert.quantizing.quantization import Quantization, QuantParams
 from edge_convert.reference import apply
 from edge_convert.shapes import COMPARISONS, infer
+from edge_convert.validity import validate
 
 NO_PADS = (0, 0, 0, 0)
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from edge_contracts.profile import Precision, load_profile
 from edge_convert import candidates, costs
-from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant, validate
+from edge_convert.graph import Array, Graph, Node, Op, Port, Tensor, constant
 from edge_convert.quantizing.quantize import choose, rules_for
 from edge_convert.quantizing.statistics import collect
 from edge_convert.shapes import result
 from edge_convert.timing import interleaved_ms
+from edge_convert.validity import validate
 
 SIDE = 96
 # (channels, stride) of the depthwise-separable blocks

@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_convert.errors import ConvertError, SourceInvalid, UnsupportedFeature, UnsupportedOperator
 from edge_convert.fixed_inputs import NOTHING_FIXED, FixedInputs
-from edge_convert.graph import DTYPES, Array, Graph, Port, Tensor, validate
+from edge_convert.graph import DTYPES, Array, Graph, Port, Tensor
 from edge_convert.importers import (
     tflite_custom,
     tflite_logic,
@@ -29,6 +29,7 @@ from edge_convert.importers.tflite_builder import Builder, Handler
 from edge_convert.importers.tflite_file import NUMPY_TYPES, ModelFile, OperatorRecord, TensorRecord, parse
 from edge_convert.importers.tflite_folds import FOLDS, fold
 from edge_convert.shapes import is_sane
+from edge_convert.validity import validate
 
 HANDLERS: dict[str, Handler] = {
     **tflite_moves.HANDLERS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge_convert.graph import Graph, validate
+from edge_convert.graph import Graph
 from edge_convert.passes import (
     drop_dead,
     fold_channel_gather,
@@ -25,6 +25,7 @@ from edge_convert.passes import (
     remove_transposes,
     sink_reshapes,
 )
+from edge_convert.validity import validate
 
 Pass = Callable[[Graph], Graph]
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_convert.graph import Array, Graph, Node, Op, Tensor, constant, validate
+from edge_convert.graph import Array, Graph, Node, Op, Tensor, constant
 from edge_convert.pruning.channels import Channels, mixes
 from edge_convert.shapes import result
+from edge_convert.validity import validate
 
 # The axis of weights along which the results' channels lie, and the one of the source's.
 _RESULT_AXIS = {Op.CONV2D: 0, Op.TRANSPOSE_CONV2D: 0, Op.DENSE: 0, Op.DEPTHWISE_CONV2D: 3}

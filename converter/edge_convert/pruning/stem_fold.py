@@ -19,9 +19,10 @@ import numpy as np
 
 from edge_contracts.profile import Precision
 from edge_convert import time_model
-from edge_convert.graph import Array, Graph, Node, Op, Tensor, constant, validate
+from edge_convert.graph import Array, Graph, Node, Op, Tensor, constant
 from edge_convert.shapes import Shape, result
 from edge_convert.time_model import Shapes
+from edge_convert.validity import validate
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import numpy as np
 
 from edge_contracts.profile import Precision
 from edge_convert import time_model
-from edge_convert.graph import Graph, Node, Op, Tensor, validate
+from edge_convert.graph import Graph, Node, Op, Tensor
 from edge_convert.pruning.least_squares import Grid
 from edge_convert.shapes import ELEMENTWISE_BINARY, ELEMENTWISE_UNARY, infer
+from edge_convert.validity import validate
 
 _STEP = 2
 _PLAIN = ELEMENTWISE_UNARY | ELEMENTWISE_BINARY

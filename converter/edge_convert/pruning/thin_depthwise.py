@@ -17,9 +17,10 @@ import numpy as np
 
 from edge_contracts.profile import Precision
 from edge_convert import time_model
-from edge_convert.graph import Array, Graph, Node, Op, constant, validate
+from edge_convert.graph import Array, Graph, Node, Op, constant
 from edge_convert.pruning import stem
 from edge_convert.pruning.stem import LEAST_SAVING
+from edge_convert.validity import validate
 
 # With more channels, what is added to the work is more than what is saved, on any kernel.
 _MOST_CHANNELS = 16
