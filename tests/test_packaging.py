@@ -35,6 +35,8 @@ PURE = {
         "updates/slots",
         "updates/assignment",
         "device/page",
+        "device/troubles",
+        "device/words",
         "telemetry/downsample",
         "telemetry/exposition",
         "telemetry/home_assistant",

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent.device.page import as_text, find_troubles
+from edge_agent.device.page import as_text
+from edge_agent.device.troubles import find_troubles
 
 NOW_S = 1_800_000_000.0
 NOW_MS = int(NOW_S * 1000)
