@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -153,51 +154,94 @@ def stated(enrolled: Enrolled, trust: Trust, statement: KeyStatement, signer: st
         raise KeyChangeRefused(
             f"the statement is for fleet {statement.fleet}, this device is in {enrolled.fleet or 'none'}"
         )
-    before = _fleet(enrolled, trust)
-    by_publisher = signer in publishers(enrolled, trust).keys
-    muted = not by_publisher and _is_muted(before, trust, signer)
-    if statement.counter <= _counter(before, signer, by_publisher, muted):
+    before, voice = _fleet(enrolled, trust), _voice(enrolled, trust, signer)
+    if statement.counter <= _counter(before, signer, voice):
         return None
-    directs = not by_publisher and not muted
-    changes = bool(statement.add or statement.retire or statement.revoke)
-    if muted and (changes or not statement.director):
-        raise KeyChangeRefused(
-            f"publisher {signer} was retired or revoked by a director: it may say who directs, and only that"
-        )
-    if statement.add and not by_publisher:
-        raise KeyChangeRefused("the director may not add publishers; a publisher's key must sign that")
-    if not enrolled.director and (statement.director or directs):
-        raise KeyChangeRefused("this device has no fleet, and so no director that could change")
-    names = {PublicKey.from_base64(text).key_id for text in statement.add}
-    # what a person trusted before is told by the fleet now; a person may trust it again afterwards
-    against = {*statement.retire, *statement.revoke}
-    moved = tuple(text for text in trust.keys if PublicKey.from_base64(text).key_id in against)
-    revoked = _with(
-        before.revoked, statement.revoke
-    )  # for ever: a stolen key does not come back by statement
-    standing = publishers(enrolled, trust).keys
-    silenced = {name: -1 for name in against if directs and name in standing}
-    kept_quiet = {n: c for n, c in before.muted.items() if not (by_publisher and n in against | names)}
-    after = before.model_copy(
-        update={
-            "keys": _with(before.keys, (*statement.add, *moved)),
-            "retired": tuple(n for n in _with(before.retired, statement.retire) if n not in names),
-            "revoked": revoked,
-            "stopped": _with(before.stopped, statement.revoke if statement.stop else ()),
-            "muted": {**kept_quiet, **silenced} | ({signer: statement.counter} if muted else {}),
-            **({} if muted else {_field(by_publisher): statement.counter}),
-        }
-    )
+    _require_may_say(enrolled, statement, signer, voice)
+    after = _after(enrolled, trust, statement, signer, voice)
     if statement.director:
-        after = after.model_copy(update=_directed(enrolled, after, statement.director, not directs))
-    kept = tuple(text for text in trust.keys if text not in moved)
+        by_publisher = voice is not _Voice.DIRECTOR
+        after = after.model_copy(update=_directed(enrolled, after, statement.director, by_publisher))
+    kept = tuple(text for text in trust.keys if text not in _given_up(trust, statement))
     changed = trust.model_copy(update={"fleet": after, "keys": kept})
-    if against and not publishers(enrolled, changed).keys:
+    if _against(statement) and not publishers(enrolled, changed).keys:
         raise KeyChangeRefused(
             "the statement would leave this device without any publisher; "
             "add the new one in the same statement"
         )
     return changed
+
+
+class _Voice(Enum):
+    """As what the signer of a statement speaks."""
+
+    PUBLISHER = auto()
+    MUTED = auto()  # a publisher that only a director is against: it may say who directs, and only that
+    DIRECTOR = auto()
+
+
+def _voice(enrolled: Enrolled, trust: Trust, signer: str) -> _Voice:
+    if signer in publishers(enrolled, trust).keys:
+        return _Voice.PUBLISHER
+    return _Voice.MUTED if _is_muted(_fleet(enrolled, trust), trust, signer) else _Voice.DIRECTOR
+
+
+def _counter(fleet: FleetTrust, signer: str, voice: _Voice) -> int:
+    """Of the last statement that a signer is held to."""
+    if voice is _Voice.MUTED:
+        return fleet.muted[signer]
+    return fleet.publisher_counter if voice is _Voice.PUBLISHER else fleet.director_counter
+
+
+def _require_may_say(enrolled: Enrolled, statement: KeyStatement, signer: str, voice: _Voice) -> None:
+    if voice is _Voice.MUTED and (statement.add or _against(statement) or not statement.director):
+        raise KeyChangeRefused(
+            f"publisher {signer} was retired or revoked by a director: it may say who directs, and only that"
+        )
+    if statement.add and voice is not _Voice.PUBLISHER:
+        raise KeyChangeRefused("the director may not add publishers; a publisher's key must sign that")
+    if not enrolled.director and (statement.director or voice is _Voice.DIRECTOR):
+        raise KeyChangeRefused("this device has no fleet, and so no director that could change")
+
+
+def _after(
+    enrolled: Enrolled, trust: Trust, statement: KeyStatement, signer: str, voice: _Voice
+) -> FleetTrust:
+    """What a statement makes of what the fleet said, but for who directs."""
+    before = _fleet(enrolled, trust)
+    named = {_key_id(text) for text in statement.add}
+    changed: dict[str, Any] = {
+        "keys": _with(before.keys, (*statement.add, *_given_up(trust, statement))),
+        "retired": tuple(n for n in _with(before.retired, statement.retire) if n not in named),
+        # for ever: a stolen key does not come back by statement
+        "revoked": _with(before.revoked, statement.revoke),
+        "stopped": _with(before.stopped, statement.revoke if statement.stop else ()),
+    }
+    match voice:
+        case _Voice.PUBLISHER:
+            spoken_of = _against(statement) | named
+            muted = {name: counter for name, counter in before.muted.items() if name not in spoken_of}
+            changed |= {"muted": muted, "publisher_counter": statement.counter}
+        case _Voice.MUTED:
+            changed["muted"] = {**before.muted, signer: statement.counter}
+        case _Voice.DIRECTOR:
+            standing = publishers(enrolled, trust).keys
+            silenced = {name: -1 for name in _against(statement) if name in standing}
+            changed |= {"muted": {**before.muted, **silenced}, "director_counter": statement.counter}
+    return before.model_copy(update=changed)
+
+
+def _against(statement: KeyStatement) -> set[str]:
+    """Whom a statement retires or revokes, by id."""
+    return {*statement.retire, *statement.revoke}
+
+
+def _given_up(trust: Trust, statement: KeyStatement) -> tuple[str, ...]:
+    """Whom a person has trusted and a statement is against: that is the fleet's word now.
+
+    A person may trust them again afterwards.
+    """
+    return tuple(text for text in trust.keys if _key_id(text) in _against(statement))
 
 
 def _fleet(enrolled: Enrolled, trust: Trust) -> FleetTrust:
@@ -220,17 +264,6 @@ def _directed(enrolled: Enrolled, fleet: FleetTrust, key: str, by_publisher: boo
         kept = tuple(one for one in former if one.key != key)[-FORMER:]
         changed |= {"director": key, "director_counter": counter, "former": kept}
     return changed
-
-
-def _counter(fleet: FleetTrust, signer: str, by_publisher: bool, muted: bool) -> int:
-    """Of the last statement that a signer is held to."""
-    if muted:
-        return fleet.muted[signer]
-    return fleet.publisher_counter if by_publisher else fleet.director_counter
-
-
-def _field(by_publisher: bool) -> str:
-    return "publisher_counter" if by_publisher else "director_counter"
 
 
 def _is_muted(fleet: FleetTrust, trust: Trust, name: str) -> bool:
