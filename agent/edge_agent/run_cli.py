@@ -10,6 +10,7 @@ from edge_agent.device.address_space import require_address_space
 from edge_agent.device.home import Home, default_home
 from edge_agent.finite import Finite
 from edge_agent.telemetry.reporting import Reporting, reporting_options
+from edge_agent.ways import Ways, opened_ways, serving_options
 
 
 @click.command()
@@ -33,54 +34,7 @@ from edge_agent.telemetry.reporting import Reporting, reporting_options
 @click.option(
     "--answers", type=click.Path(path_type=Path, dir_okay=False), help="Append answers, one JSON a line."
 )
-@click.option(
-    "--serve",
-    metavar="HOST:PORT",
-    help="Answer applications by HTTP: the Open Inference Protocol v2 (KServe), such as 127.0.0.1:8080. "
-    "They show the token in HOME/serve.token, which is made at the first use.",
-)
-@click.option(
-    "--serve-exposed",
-    is_flag=True,
-    help="Let --serve take an address that other machines reach without --serve-cert; token and inputs then "
-    "travel unencrypted.",
-)
-@click.option(
-    "--serve-cert",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="PEM of a certificate (and of those above it) for --serve: then it speaks TLS 1.2 or later, and may "
-    "take an address that other machines reach. Renewed files are taken without a restart.",
-)
-@click.option(
-    "--serve-key",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="PEM of the private key of --serve-cert, if it is not in the same file.",
-)
-@click.option(
-    "--socket",
-    "socket_path",
-    type=click.Path(path_type=Path),
-    help="Answer applications over a Unix socket; owner and group may use it (0660), without a token.",
-)
-@click.option("--socket-group", default="", help="Group that may use --socket, by name.")
-@click.option(
-    "--mqtt-inference",
-    metavar="HOST[:PORT]",
-    help="Answer applications over a local MQTT broker, port 1883 unless given: requests on "
-    "PREFIX/v2/models/NAME/infer (tensors) or .../answer (a picture, WAV or CSV file; labels come back), "
-    "replies on their response topic or below the request's on /reply.",
-)
-@click.option(
-    "--mqtt-inference-login",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File with one line USER:PASSWORD for that broker, mode 0600.",
-)
-@click.option(
-    "--mqtt-inference-prefix",
-    default="edge-agent",
-    show_default=True,
-    help="First levels of the topics; another one for each agent at the same broker.",
-)
+@serving_options
 @click.option(
     "--max-waiting",
     type=click.IntRange(1, 65536),
@@ -179,15 +133,7 @@ def run(
     loop: bool,
     once: bool,
     answers: Path | None,
-    serve: str | None,
-    serve_exposed: bool,
-    serve_cert: Path | None,
-    serve_key: Path | None,
-    socket_path: Path | None,
-    socket_group: str,
-    mqtt_inference: str | None,
-    mqtt_inference_login: Path | None,
-    mqtt_inference_prefix: str,
+    ways: Ways,
     max_waiting: int,
     max_rate: float | None,
     window_s: float,
@@ -220,14 +166,11 @@ def run(
     from edge_agent.input.sources import is_live, opened_source
     from edge_agent.logs import set_up
     from edge_agent.settings import Settings
-    from edge_agent.snapshot import agent_version
     from edge_agent.updates.budget import DataRules, parse_hours
     from edge_agent.updates.health import Rules
 
     if inputs is not None and stream is not None:
         raise click.UsageError("--input and --source are two sources; give one")
-    if (serve_cert or serve_key) and not (serve and serve_cert):
-        raise click.UsageError("--serve-cert and --serve-key are for --serve HOST:PORT, and go together")
     if once and (loop or (inputs is None and (stream is None or is_live(stream)))):
         raise click.UsageError("--once needs an --input or --source that ends, and does not go with --loop")
     set_up(log_json, verbose)
@@ -257,25 +200,7 @@ def run(
         if tally is not None:
             source, answered = tally, tally.answered
         agent = Agent(place, settings, source, answered, service=Service.here())
-        if serve_cert or place.serve_tls.exists():
-            from edge_agent.serving.tls import note_served
-
-            note_served(place, serve_cert, serve_key or serve_cert)
-        if serve or socket_path:
-            from edge_agent.doubt.feedback_api import feedback_route
-            from edge_agent.serving.doors import Doors, opened, parse_address
-            from edge_agent.telemetry.metrics_api import metrics_route
-
-            address = parse_address(serve) if serve else None
-            tls = (serve_cert, serve_key or serve_cert) if serve_cert else None
-            wanted = Doors(place.serve_token, address, serve_exposed, socket_path, socket_group, tls)
-            more = [feedback_route(agent.feedback), metrics_route(agent.witness.metrics)]
-            doors.enter_context(opened(wanted, agent.engine, agent_version(), more))
-        if mqtt_inference:
-            from edge_agent.serving.mqtt_door import BrokerPlace, mqtt_opened
-
-            broker = BrokerPlace.parse(mqtt_inference, mqtt_inference_login)
-            doors.enter_context(mqtt_opened(broker, mqtt_inference_prefix, agent.engine))
+        doors.enter_context(opened_ways(ways, place, agent))
         agent.stop_on_signals()
         agent.run()
         if tally is not None:

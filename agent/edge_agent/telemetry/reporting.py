@@ -5,14 +5,12 @@ Light to import: the command line needs it for every `--help`.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import click
 
 from edge_agent.finite import Finite
+from edge_agent.option_group import as_one
 
 
 @dataclass(frozen=True)
@@ -33,27 +31,17 @@ class Reporting:
     privacy_day_epsilon: float | None = None
     privacy_contribution: int = 1
 
-
-def reporting_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options; it gets them as one argument, `reporting`."""
-
-    @functools.wraps(command)
-    def with_reporting(**given: Any) -> None:
-        ours = {item.name: given.pop(item.name) for item in fields(Reporting)}
-        if (ours["privacy_epsilon"] is None) != (ours["privacy_day_epsilon"] is None):
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if (self.privacy_epsilon is None) != (self.privacy_day_epsilon is None):
             raise click.UsageError("--privacy-epsilon and --privacy-day-epsilon go together")
-        command(reporting=Reporting(**ours), **given)
-
-    for option in reversed(_OPTIONS):
-        with_reporting = option(with_reporting)
-    return with_reporting
 
 
 _OPTIONS = (
     click.option(
         "--durability",
         type=click.Choice(["power", "process"]),
-        default="power",
+        default=Reporting.durability,
         show_default=True,
         help="What telemetry survives once it is kept: a power cut (each window is synced to the disk), or "
         "only the death of this process (30 s may be lost in a power cut; spares a flash card). What was "
@@ -88,8 +76,10 @@ _OPTIONS = (
     click.option(
         "--privacy-contribution",
         type=click.IntRange(min=1),
-        default=1,
+        default=Reporting.privacy_contribution,
         show_default=True,
         help="In how many inferences of one window the same person may be.",
     ),
 )
+
+reporting_options = as_one("reporting", Reporting, _OPTIONS)
