@@ -33,7 +33,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from soak_verdict import BOUNDS, judged
+from soak_process import anonymous_mib
+from soak_verdict import BOUNDS, table
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -200,26 +201,13 @@ class Soak:
             with process.oneshot():
                 memory, files = process.memory_info(), process.num_fds()
                 threads, children = process.num_threads(), process.children()
-            anonymous = _anonymous_mib(self.process.pid)
+            anonymous = anonymous_mib(self.process.pid)
             resident = sum(child.memory_info().rss for child in children)
             size = sum(p.stat().st_blocks * 512 for p in self.home.rglob("*") if p.is_file())
         except (psutil.NoSuchProcess, FileNotFoundError):  # it starts, or a slot is written just now
             return None
         values = (memory.rss / 2**20, anonymous, files, threads, len(children), resident / 2**20)
         return dict(zip(BOUNDS, (*map(float, values), size / 2**20), strict=True))
-
-
-def _anonymous_mib(pid: int) -> float:
-    """Memory of a process that no file backs: its heaps and stacks, whoever else maps its libraries.
-
-    Raises:
-        FileNotFoundError: It is gone.
-        NoSuchProcess: It was killed and nobody has waited for it yet: what is left of it has no memory.
-    """
-    _, found, rest = Path(f"/proc/{pid}/status").read_text().partition("RssAnon:")
-    if not found:
-        raise psutil.NoSuchProcess(pid)
-    return int(rest.split()[0]) / 1024
 
 
 def main() -> None:
@@ -269,20 +257,11 @@ def main() -> None:
     )
     print("; ".join(f"{name} {count}" for name, count in sorted(soak.done.items())))
     print(f"what the server found wrong in the telemetry: {'; '.join(faults) or 'nothing'}\n")
-    print(
-        "| | start | middle | end | slope/h | rise over half 2 | bound | |\n|---|---|---|---|---|---|---|---|"
-    )
-    verdicts = [judged(name, times, [s[name] for s in samples]) for name in BOUNDS]
-    for v in verdicts:
-        figures = (
-            f"{v.start:.1f} | {v.middle:.1f} | {v.end:.1f} | {v.per_hour:+.1f} | {v.rise:+.2f} | {v.bound:g}"
-        )
-        print(f"| {v.name} | {figures} | {'GROWS' if v.grows else 'flat'} |")
-    growing = [v.name for v in verdicts if v.grows]
-    print(f"\n{'GROWS: ' + ', '.join(growing) if growing else 'FLAT'}")
+    text, grows = table(times, samples, BOUNDS)
+    print(text)
     refused = soak.done["good requests refused"] / max(1, soak.done["replies 200"])
     print(f"{refused:.3%} of the good requests were refused; {MOST_REFUSED:.0%} are allowed")
-    sys.exit(bool(growing or faults or code or refused > MOST_REFUSED))
+    sys.exit(bool(grows or faults or code or refused > MOST_REFUSED))
 
 
 if __name__ == "__main__":
