@@ -7,8 +7,9 @@ import logging
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,6 +38,7 @@ from edge_fleet.api import (
 )
 from edge_fleet.api.access import COOKIE, require_rights
 from edge_fleet.api.openapi import described
+from edge_fleet.console import refusal, session
 from edge_fleet.console.routes import install
 from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge, TooManyAttempts
 from edge_fleet.lineage import report
@@ -68,7 +70,7 @@ def create_app(services: Server, budget: Budget | None = None) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(BodyLimit)
-    app.add_middleware(RateLimit, cookie=COOKIE, budget=budget or Budget())
+    app.add_middleware(RateLimit, cookie=COOKIE, budget=budget or Budget(), refuse=_too_often)
     app.add_middleware(SecureHeaders)
     app.add_exception_handler(FleetError, _fleet_error)
     app.add_exception_handler(ContractError, _contract_error)
@@ -136,13 +138,25 @@ class BodyLimit:
         stated = dict(scope["headers"]).get(b"content-length", b"")
         if stated.isdigit() and int(stated) > limit:
             error = TooLarge(f"the body has {int(stated)} bytes, at most {limit} are taken here")
-            await _answer(error.status, error.code, str(error))(scope, receive, send)
+            answer = _plain(Request(scope), error.status, error.code, str(error))
+            await answer(scope, receive, send)
             return
         await self._app(scope, counted, send)
 
 
 def _answer(status: int, code: str, message: str) -> JSONResponse:
     return JSONResponse({"code": code, "message": message}, status)
+
+
+def _plain(request: Request, status: int, code: str, message: str) -> Response:
+    """An answer that needs no database: a page of the console, or JSON."""
+    if refusal.is_asked_by_a_person(request.scope):
+        return refusal.plain(request, status, message)
+    return _answer(status, code, message)
+
+
+def _too_often(scope: Scope, error: TooManyAttempts) -> Response:
+    return _plain(Request(scope), error.status, error.code, str(error))
 
 
 async def _fleet_error(_request: Request, error: Exception) -> JSONResponse:
@@ -166,29 +180,35 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
     return _answer(422, "request-invalid", f"{where}: {said}")
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _answer(error.status_code, "http", f"{error.detail}: {request.method} {request.url.path}")
+    message = f"{error.detail}: {request.method} {request.url.path}"
+    if not refusal.is_asked_by_a_person(request.scope):
+        return _answer(error.status_code, "http", message)
+    answer = await run_in_threadpool(refusal.told, request, error.status_code, message)
+    session.renew(request, answer)
+    return answer
 
 
-async def _database_away(request: Request, error: Exception) -> JSONResponse:
+async def _database_away(request: Request, error: Exception) -> Response:
     """Stopped, locked or full: not the client's fault, and not for ever."""
     log.error("database away", extra={"path": request.url.path, "reason": " ".join(str(error).split())[:300]})
     text = "the server's database does not answer; its log has the reason, try again later"
-    return _answer(503, DatabaseUnreachable.code, text)
+    return _plain(request, 503, DatabaseUnreachable.code, text)
 
 
-async def _disk_full(request: Request, error: Exception) -> JSONResponse:
+async def _disk_full(request: Request, error: Exception) -> Response:
     """No room for what was sent: not the client's fault, and not for ever."""
     if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return await _broken_promise(request, error)
     log.error("disk full", extra={"path": request.url.path, "reason": str(error)[:300]})
-    return _answer(503, "disk-full", "the server's disk is full; nothing was kept, make room and try again")
+    text = "the server's disk is full; nothing was kept, make room and try again"
+    return _plain(request, 503, "disk-full", text)
 
 
-async def _broken_promise(request: Request, error: Exception) -> JSONResponse:
+async def _broken_promise(request: Request, error: Exception) -> Response:
     """A fault of ours: the client gets a plain word, the log gets the rest."""
     log.error("request failed", extra={"path": request.url.path}, exc_info=error)
-    answer = _answer(500, "internal", "the server failed; its log has the reason")
+    answer = _plain(request, 500, "internal", "the server failed; its log has the reason")
     secure(answer.headers, request.url.scheme)  # this one is made outside of `SecureHeaders`
     return answer

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fleet_server import Running
 
-from edge_fleet.console.way import login_at, safe_next
+from edge_fleet.console.way import login_at, parted, safe_next
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,26 @@ def test_who_is_asked_to_log_in_comes_to_the_page_that_was_wanted(fleet: Running
         evil = browser.post("/console/login", data={"token": token, "next": "//evil.example"})
         assert evil.headers["location"] == "/console"
         assert "evil" not in browser.get("/console/login?next=//evil.example").text
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "page"),
+    [
+        ("https://fleet.example/console?q=a#top", "fleet.example", "/console?q=a"),
+        ("http://127.0.0.1:8080", "127.0.0.1:8080", ""),
+        ("http://[::1]:8080/console", "[::1]:8080", "/console"),
+        ("http://[", "[", ""),  # urllib fails on this one
+        ("null", "", ""),
+        ("https://fleet.example@evil.example/", "", ""),
+        ("javascript:alert(1)", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_an_address_is_taken_apart_whatever_it_is(address: str, host: str, page: str) -> None:
+    assert parted(address) == (host, page)
+
+
+@pytest.mark.parametrize("origin", ["http://[", "null", "", "https://evil.example", "http://[]:x"])
+def test_a_form_from_elsewhere_is_refused_whatever_it_calls_itself(fleet: Running, origin: str) -> None:
+    answer = fleet.http.post("/console/login", data={"token": "x"}, headers={"Origin": origin})
+    assert answer.status_code == 403 and "another site" in answer.text

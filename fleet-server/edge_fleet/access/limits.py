@@ -16,7 +16,7 @@ from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_fleet.errors import TooManyAttempts
@@ -53,18 +53,29 @@ class Budget:
         return 0.0 if taken else (1 - left) / self._per_s
 
 
+def _told(_scope: Scope, error: TooManyAttempts) -> Response:
+    return JSONResponse({"code": error.code, "message": str(error)}, error.status)
+
+
 class RateLimit:
     """Answers 429 with Retry-After to those who ask too often."""
 
     def __init__(
-        self, app: ASGIApp, cookie: str, budget: Budget, clock: Callable[[], float] = time.monotonic
+        self,
+        app: ASGIApp,
+        cookie: str,
+        budget: Budget,
+        clock: Callable[[], float] = time.monotonic,
+        refuse: Callable[[Scope, TooManyAttempts], Response] = _told,
     ) -> None:
         """Wrap an application.
 
         Args:
             cookie: Name of the one that may hold a credential.
+            refuse: Makes the answer to one who asks too often.
         """
         self._app, self._cookie, self._budget, self._clock = app, cookie, budget, clock
+        self._refuse = refuse
         self._proven: OrderedDict[str, None] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,9 +89,9 @@ class RateLimit:
         wait_s = self._budget.take(key, self._clock())
         if wait_s:
             error = TooManyAttempts("too many requests; see Retry-After", math.ceil(wait_s))
-            headers = {"Retry-After": str(error.retry_s)}
-            body = {"code": error.code, "message": str(error)}
-            await JSONResponse(body, error.status, headers)(scope, receive, send)
+            answer = self._refuse(scope, error)
+            answer.headers["Retry-After"] = str(error.retry_s)
+            await answer(scope, receive, send)
             return
         scope.setdefault("state", {})["proven"] = False
         await self._app(scope, receive, send)

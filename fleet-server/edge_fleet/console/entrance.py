@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from edge_fleet.console import oidc, rendering, session
 from edge_fleet.console.page import Text, Visitor, login_page, make_router
 from edge_fleet.console.way import HOME, safe_next
-from edge_fleet.errors import NotFound
+from edge_fleet.errors import NotFound, TooManyAttempts, Unauthorized
 
 router = make_router()
 NextPage = Annotated[str, Query(alias="next", max_length=2000)]
@@ -49,7 +49,13 @@ def login(
 ) -> Response:
     """Open a session, by name and password or by a token, and lead to the page that was asked for."""
     answer = RedirectResponse(safe_next(next_page), 303)
-    session.log_in(request, answer, name, password if name else token)
+    try:
+        session.log_in(request, answer, name, password if name else token)
+    except (Unauthorized, TooManyAttempts) as error:
+        again = login_page(request, next_page, error.status, str(error), name)
+        if isinstance(error, TooManyAttempts):
+            again.headers["Retry-After"] = str(error.retry_s)
+        return again
     return answer
 
 

@@ -18,9 +18,12 @@ from edge_contracts.errors import ContractError
 from edge_fleet.api.access import shared
 from edge_fleet.auth import Right
 from edge_fleet.console import rendering, session
+from edge_fleet.console.refusal import came_from, told
 from edge_fleet.console.session import Session
 from edge_fleet.console.way import HOME, login_at, safe_next
 from edge_fleet.errors import FleetError, Forbidden, RequestInvalid, Unauthorized
+
+NOT_ANY_MORE = "you are not logged in any more: nothing was done"
 
 
 class Page(APIRoute):
@@ -38,15 +41,17 @@ class Page(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 return await inner(request)
-            except Unauthorized as error:
+            except Unauthorized:
                 if request.method == "GET":
                     return RedirectResponse(login_at(str(request.url.path), request.url.query), 303)
-                return login_page(request, status=401, error=str(error))
+                return login_page(
+                    request, came_from(request), 401, "you are not logged in any more: nothing was done"
+                )
             except RequestValidationError as error:
                 fault = error.errors()[0]
-                return _refused(request, 422, f"{fault['loc'][-1]}: {fault['msg']}")
+                return told(request, 422, f"{fault['loc'][-1]}: {fault['msg']}")
             except (FleetError, ContractError) as error:
-                return _refused(request, error.status if isinstance(error, FleetError) else 400, str(error))
+                return told(request, error.status if isinstance(error, FleetError) else 400, str(error))
 
         return handler
 
@@ -65,8 +70,14 @@ def answer(visitor: Session, template: str, now_ms: int, **values: Any) -> Respo
     return rendering.page(template, now_ms, who=visitor.who, csrf=visitor.csrf, error="", **values)
 
 
-def login_page(request: Request, next_page: str = "", status: int = 200, error: str = "") -> Response:
-    """Asks for a name and password, for a token, or to go to the identity provider."""
+def login_page(
+    request: Request, next_page: str = "", status: int = 200, error: str = "", name: str = ""
+) -> Response:
+    """Asks for a name and password, for a token, or to go to the identity provider.
+
+    Args:
+        name: What was typed; a wrong password need not cost it.
+    """
     services = shared(request)
     label = services.provider.settings.label if services.provider else ""
     now_ms = services.now_ms()
@@ -78,6 +89,7 @@ def login_page(request: Request, next_page: str = "", status: int = 200, error: 
         error=error,
         provider=label,
         next_page=safe_next(next_page, ""),
+        name=name,
     )
 
 
@@ -113,12 +125,3 @@ def number(text: str, what: str) -> float | None:
         return float(text)
     except ValueError:
         raise RequestInvalid(f"{what}: {text!r:.40} is not a number") from None
-
-
-def _refused(request: Request, status: int, error: str) -> Response:
-    now_ms = shared(request).now_ms()
-    try:
-        visitor = session.current(request)
-    except Unauthorized:
-        return rendering.page("refused.html", now_ms, status, error=error, who=None)
-    return rendering.page("refused.html", now_ms, status, error=error, who=visitor.who, csrf=visitor.csrf)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hmac
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from fastapi import Request, Response
 
@@ -29,6 +28,7 @@ from edge_fleet.auth import (
     make_token,
     used,
 )
+from edge_fleet.console.way import parted
 from edge_fleet.errors import Forbidden, Unauthorized
 from edge_fleet.services import Server
 
@@ -179,5 +179,5 @@ def require_same_origin(request: Request) -> None:
         Forbidden: It came from elsewhere.
     """
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+    if origin is not None and parted(origin)[0] != request.headers.get("Host"):
         raise Forbidden("this form came from another site")

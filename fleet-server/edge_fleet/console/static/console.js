@@ -4,10 +4,14 @@
 
 const GAP_MS = 1500; // at most one reading in this time, however much changes
 const IDLE_MS = 15000; // silence is news too: times and health are read again without being told
+const AGAIN_MS = 5000; // after a stream that was refused; one that broke the browser opens again by itself
 
 const light = document.getElementById("light");
 let timer = null;
 let again = false;
+let news = null;
+let last = 0;
+let isMissed = false; // something may have happened while nothing was heard
 
 // on a phone the pages are one row that is pushed sideways: the one that is shown must be seen
 const pages = document.querySelector("header nav");
@@ -21,9 +25,25 @@ function say(state, words) {
   }
 }
 
+// who works by keyboard must not be thrown back to the top of the page with every reading
+function markOf(one) {
+  const names = ["id", "href", "name", "value", "data-copy", "action"].map((name) => one.getAttribute(name));
+  return JSON.stringify([one.tagName, ...names, one.parentElement.id]);
+}
+
+function same(part, mark) {
+  return [...part.querySelectorAll("a, button, input, select, summary, [tabindex]")].filter((one) => markOf(one) === mark);
+}
+
+function placeOf(part, one) {
+  const mark = markOf(one);
+  return { mark, at: same(part, mark).indexOf(one) };
+}
+
 async function read() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (answer.redirected) {
+    document.dispatchEvent(new Event("leaving"));
     location.assign(answer.url); // the session has ended
     return;
   }
@@ -31,15 +51,18 @@ async function read() {
     say("down", "not live");
     return;
   }
+  if (news?.readyState === EventSource.OPEN) say("up", "live");
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const chosen = getSelection();
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(part.id);
     if (next === null || next.innerHTML === part.innerHTML) continue;
-    const focus = part.contains(document.activeElement) ? document.activeElement.id : "";
+    if (!chosen.isCollapsed && part.contains(chosen.anchorNode)) continue; // somebody is about to copy it
+    const focus = part.contains(document.activeElement) ? placeOf(part, document.activeElement) : null;
     const open = new Set([...part.querySelectorAll("details[open][id]")].map((one) => one.id));
     part.replaceChildren(...next.childNodes);
     for (const one of part.querySelectorAll("details[id]")) one.open = one.open || open.has(one.id);
-    if (focus) document.getElementById(focus)?.focus();
+    if (focus) same(part, focus.mark)[focus.at]?.focus({ preventScroll: true });
   }
 }
 
@@ -67,11 +90,18 @@ function hurry() {
   soon(GAP_MS);
 }
 
-if (document.querySelector("[data-live]")) {
-  const news = new EventSource("/api/v1/events");
-  let last = 0;
-  news.onopen = () => say("up", "live");
-  news.onerror = () => say("down", "not live");
+function listen() {
+  news = new EventSource("/api/v1/events");
+  news.onopen = () => {
+    say("up", "live");
+    if (isMissed) hurry();
+    isMissed = false;
+  };
+  news.onerror = () => {
+    say("down", "not live");
+    isMissed = true;
+    if (news.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_MS); // answered, but not with a stream
+  };
   for (const kind of ["device", "telemetry", "release", "rollout", "alert", "standing", "refusal", "broker", "lost"]) {
     news.addEventListener(kind, () => {
       if (performance.now() - last < GAP_MS) {
@@ -82,6 +112,10 @@ if (document.querySelector("[data-live]")) {
       hurry();
     });
   }
+}
+
+if (document.querySelector("[data-live]")) {
+  listen();
   document.addEventListener("visibilitychange", () => document.hidden || hurry());
   soon();
 } else {
