@@ -34,15 +34,14 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import agent_bundles  # noqa: E402
+from enrolled_device import device_config  # noqa: E402
 from unit_environment import as_the_unit  # noqa: E402
 
-from edge_agent.device.config import DeviceConfig  # noqa: E402
 from edge_agent.device.home import Home  # noqa: E402
 from edge_contracts.arrays import write_npz  # noqa: E402
 from edge_contracts.bundle import open_bundle  # noqa: E402
 from edge_contracts.keys import PrivateKey, write_private  # noqa: E402
 from edge_contracts.model import canonical_json  # noqa: E402
-from edge_contracts.profile import lineage, load_profile  # noqa: E402
 
 SHARED = ROOT.parent / "shared" / "data" / "models" / "vww_mobilenetv1_int8_ref.tflite"
 SETTLE_S, TOUCH_S, LONGEST_S = 4.0, 3.0, 120.0
@@ -165,19 +164,10 @@ def enrol(folder: Path) -> None:
     """Make a home one of a device in a fleet, whose server and broker are not there."""
     key, home = PrivateKey.generate(), Home(folder)
     write_private(key, home.key)
-    config = DeviceConfig(
+    config = device_config(
         server="https://127.0.0.1:9",
-        device="d-1",
-        fleet="fleet",
-        profile=load_profile("x86-cpu"),
-        lineage=lineage("x86-cpu"),
-        mqtt_host="127.0.0.1",
         mqtt_port=9,
         mqtt_tls=True,
-        mqtt_ca="",
-        mqtt_user="d-1",
-        mqtt_password="secret",
-        client_id="edge-1",
         public_key=key.public.base64,
         director_key=PrivateKey.generate().public.base64,
         publisher_keys=(agent_bundles.KEY.public.base64,),

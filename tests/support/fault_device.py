@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 from agent_bundles import build, reference
+from enrolled_device import device_config
 from fault_director import redirected
 from fault_shadow import shadow, shadow_dropped, shadow_switched, told_shadow
 
-from edge_agent.device.config import DeviceConfig, follow, read_config, read_device_key, trusted_publishers
+from edge_agent.device.config import follow, read_config, read_device_key, trusted_publishers
 from edge_agent.device.home import Home, write_durably
 from edge_agent.doubt.ordered import OrderedShadows
 from edge_agent.inference.golden import read_golden, run_golden
@@ -45,7 +46,6 @@ from edge_contracts.envelope import chain_value, seal
 from edge_contracts.keys import PrivateKey, read_private, write_private
 from edge_contracts.messages import Ack, Assignment, Event, Record, Window
 from edge_contracts.model import canonical_json
-from edge_contracts.profile import lineage, load_profile
 from edge_contracts.trust import KeyStatement, sign_keys
 from edge_contracts.withdrawal import Withdrawn
 
@@ -83,19 +83,7 @@ class Life:
         for name in ("1", "2", "3", "4", "5", "bad"):
             archive = build(version=name, **({"key": keys["publisher"]} | special.get(name, {})))
             (self.archives / f"{name}.bundle").write_bytes(archive)
-        config = DeviceConfig(
-            server="http://127.0.0.1:1",
-            device="cam-1",
-            fleet="plant",
-            profile=load_profile("x86-cpu"),
-            lineage=lineage("x86-cpu"),
-            mqtt_host="127.0.0.1",
-            mqtt_port=1,
-            mqtt_tls=False,
-            mqtt_ca="",
-            mqtt_user="cam-1",
-            mqtt_password="secret",
-            client_id="edge-1",
+        config = device_config(
             public_key=keys["device"].public.base64,
             director_key=keys["director"].public.base64,
             publisher_keys=(keys["publisher"].public.base64,),

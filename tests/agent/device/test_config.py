@@ -8,31 +8,21 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from enrolled_device import device_config
 
 from edge_agent.cli import main
-from edge_agent.device.config import DeviceConfig, read_config
+from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid
 from edge_contracts.keys import PrivateKey
 from edge_contracts.model import canonical_json
-from edge_contracts.profile import lineage, load_profile
 
 KEY = PrivateKey.generate().public.base64
-CONFIG = DeviceConfig(
+CONFIG = device_config(
     server="https://fleet.example:8443",
-    device="cam-1",
-    fleet="plant",
-    profile=load_profile("x86-cpu"),
-    lineage=lineage("x86-cpu"),
     mqtt_host="mqtt.fleet.example.",
     mqtt_port=8883,
     mqtt_tls=True,
-    mqtt_ca="",
-    mqtt_user="cam-1",
-    mqtt_password="secret",
-    client_id="edge-1",
-    public_key=KEY,
-    director_key=KEY,
     publisher_keys=(KEY,),
 )
 

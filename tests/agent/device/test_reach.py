@@ -12,39 +12,18 @@ from typing import Any
 
 import pytest
 from agent_fleet import free_port, make_certificate
+from enrolled_device import device_config
 
 from edge_agent.device import reach
 from edge_agent.device.config import DeviceConfig
 from edge_agent.device.finding import Finding, Grade, as_text
-from edge_contracts.keys import PrivateKey
-from edge_contracts.profile import lineage, load_profile
 
 DAY_S = 86_400.0
 Serve = Callable[..., str]
 
 
 def config(server: str, **fields: Any) -> DeviceConfig:
-    return DeviceConfig.model_validate(
-        {
-            "server": server,
-            "server_ca": "",
-            "device": "cam-1",
-            "fleet": "farm",
-            "profile": load_profile("x86-cpu"),
-            "lineage": lineage("x86-cpu"),
-            "mqtt_host": "127.0.0.1",
-            "mqtt_port": free_port(),
-            "mqtt_tls": False,
-            "mqtt_ca": "",
-            "mqtt_user": "cam-1",
-            "mqtt_password": "secret",
-            "client_id": "edge-1",
-            "public_key": PrivateKey.generate().public.base64,
-            "director_key": PrivateKey.generate().public.base64,
-            "publisher_keys": (),
-            **fields,
-        }
-    )
+    return device_config(**{"server": server, "mqtt_port": free_port(), **fields})
 
 
 def wrong(findings: list[Finding]) -> dict[str, str]:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from enrolled_device import device_config
 
-from edge_agent.device.config import DeviceConfig, read_config, read_device_key
+from edge_agent.device.config import read_config, read_device_key
 from edge_agent.device.home import Home, write_durably
 from edge_agent.device.succession import SAY_S, Succession
 from edge_contracts.keys import PrivateKey, write_private
 from edge_contracts.messages import Assignment
 from edge_contracts.model import canonical_json
-from edge_contracts.profile import lineage, load_profile
 from edge_contracts.succession import proven
 
 FIRST, DIRECTOR = PrivateKey.generate(), PrivateKey.generate()
@@ -28,19 +28,7 @@ def home(tmp_path: Path) -> Home:
     made = Home(tmp_path / "home")
     made.make()
     write_private(FIRST, made.key)
-    config = DeviceConfig(
-        server="http://127.0.0.1:1",
-        device="cam-1",
-        fleet="lab",
-        profile=load_profile("x86-cpu"),
-        lineage=lineage("x86-cpu"),
-        mqtt_host="127.0.0.1",
-        mqtt_port=1,
-        mqtt_tls=False,
-        mqtt_ca="",
-        mqtt_user="cam-1",
-        mqtt_password="secret",
-        client_id="edge-1",
+    config = device_config(
         public_key=FIRST.public.base64,
         director_key=DIRECTOR.public.base64,
         publisher_keys=(DIRECTOR.public.base64,),
@@ -64,7 +52,7 @@ def offered(found: Succession) -> str:
     """Id of the key that it proposes, its possession shown."""
     said = found.told()
     assert said is not None
-    return proven("lab", "cam-1", found.key.public, said).key_id
+    return proven("plant", "cam-1", found.key.public, said).key_id
 
 
 def test_the_old_key_counts_until_the_server_says_so(home: Home) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from enrolled_device import device_config
 from outbox_records import DEVICE_KEY, DIRECTOR, TELEMETRY, ack, event, lonely
 
-from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import Home
 from edge_agent.telemetry.flight import RESERVE, WINDOW
 from edge_agent.telemetry.forgetting import REASON, SURE_S, Forgetting, forgotten
@@ -17,7 +17,6 @@ from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.reporter import Reporter
 from edge_contracts.envelope import unseal
 from edge_contracts.messages import DeviceState, Gap, Telemetry
-from edge_contracts.profile import lineage, load_profile
 from edge_contracts.topics import Channel
 
 
@@ -35,23 +34,7 @@ class Heard(Link):
         return True
 
 
-CONFIG = DeviceConfig(
-    server="http://127.0.0.1:1",
-    device="cam-1",
-    fleet="plant",
-    profile=load_profile("x86-cpu"),
-    lineage=lineage("x86-cpu"),
-    mqtt_host="127.0.0.1",
-    mqtt_port=1,
-    mqtt_tls=False,
-    mqtt_ca="",
-    mqtt_user="cam-1",
-    mqtt_password="secret",
-    client_id="edge-1",
-    public_key=DEVICE_KEY.public.base64,
-    director_key=DIRECTOR.public.base64,
-    publisher_keys=(),
-)
+CONFIG = device_config(public_key=DEVICE_KEY.public.base64, director_key=DIRECTOR.public.base64)
 
 
 def _state(kind: str, outbox: Outbox) -> DeviceState:

@@ -9,17 +9,14 @@ from typing import Any
 
 import pytest
 from agent_fleet import FLEET, PASSWORD, Broker, free_port, make_certificate, until
+from enrolled_device import device_config
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge_agent.device.config import DeviceConfig
 from edge_agent.errors import HomeInvalid
 from edge_agent.telemetry.mqtt import Happening, Link, LinkDown, LinkUp, Received
-from edge_contracts.keys import PrivateKey
-from edge_contracts.profile import load_profile
 from edge_contracts.topics import Channel, topic
-
-KEY = PrivateKey.generate().public.base64
 
 
 @pytest.fixture
@@ -32,23 +29,13 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 def config(port: int, **changes: Any) -> DeviceConfig:
     fields = {
-        "server": "http://127.0.0.1",
-        "device": "cam-1",
         "fleet": FLEET,
-        "profile": load_profile("x86-cpu"),
-        "lineage": ("x86-cpu",),
-        "mqtt_host": "127.0.0.1",
         "mqtt_port": port,
-        "mqtt_tls": False,
-        "mqtt_ca": "",
         "mqtt_user": "device",
         "mqtt_password": PASSWORD,
         "client_id": "edge-0123456789abcdef",
-        "public_key": KEY,
-        "director_key": KEY,
-        "publisher_keys": (),
     }
-    return DeviceConfig.model_validate(fields | changes)
+    return device_config(**fields | changes)
 
 
 @pytest.fixture

@@ -7,61 +7,22 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 
 import pytest
-from fleet_device import connect, eventually, mqtt_client, require_broker
+from fleet_device import connect, eventually, mqtt_client
+from running_broker import D1, D2, KINDS, SERVER, Running, running_broker
 
-from edge_fleet.accounts import connect_packet, lets_in
-from edge_fleet.brokers.base import Account, Door, device_account, server_account
-from edge_fleet.brokers.child import free_loopback_port
-from edge_fleet.brokers.mosquitto import MosquittoBroker
-from edge_fleet.brokers.nats import NatsBroker
-from edge_fleet.config import Address
-from edge_fleet.link import Link
+from edge_fleet.accounts import connect_packet
+from edge_fleet.brokers.base import Account
 
-KINDS: dict[str, type[NatsBroker] | type[MosquittoBroker]] = {
-    "nats": NatsBroker,
-    "mosquitto": MosquittoBroker,
-}
-SERVER = server_account("f", "server-secret")
-D1 = device_account("f", "d1", "one")
-D2 = device_account("f", "d2", "two")
 OWN = ["edge/v1/f/d2/ack", "edge/v1/f/d2/assignment"]
-
-
-@dataclass
-class Running:
-    """A broker, the server's link to it, and what the link heard."""
-
-    kind: str
-    broker: NatsBroker | MosquittoBroker
-    port: int
-    link: Link
-    heard: list[tuple[str, bytes]] = field(default_factory=list)
-
-    def goes_on(self) -> None:
-        """The server is heard and hears, and a device still comes in."""
-        assert self.link.is_up
-        assert self.link.delivers(10.0)
-        assert lets_in(Door(Address("127.0.0.1", self.port)), D2)
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    require_broker(request.param)
-    port = free_loopback_port()
-    folder = tmp_path_factory.mktemp("broker") / "b"
-    broker = KINDS[request.param](folder, Address("127.0.0.1", port), None, lambda: None)
-    broker.start([SERVER, D1, D2])
-    heard: list[tuple[str, bytes]] = []
-    link = Link(broker.door, "f", SERVER.user, SERVER.password, lambda *message: heard.append(message))
-    try:
-        link.start()
-        yield Running(request.param, broker, port, link, heard)
-    finally:
-        link.stop()
-        broker.stop()
+    place = tmp_path_factory.mktemp("broker") / "b"
+    with running_broker(request.param, place, [SERVER, D1, D2]) as found:
+        yield found
 
 
 def _string(text: str) -> bytes:

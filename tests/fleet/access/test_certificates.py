@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
-from fleet_device import eventually, mqtt_client, require_broker
+from fleet_device import eventually, require_broker
 from fleet_server import Running, fleet_server
-from paho.mqtt.client import Client, MQTTMessage
 from sqlalchemy import select, update
+from tls_session import TlsSession
 
 from edge_agent.device.certificate import ClientCertificate
 from edge_agent.device.config import read_config
@@ -96,49 +95,14 @@ def d2(fleet: Running, folder: Path) -> Device:
     return _enrol(fleet, "d2", folder)
 
 
-class Session:
-    """A connection with whatever it is given; `up` once the broker has accepted it."""
-
-    def __init__(self, device: Device, context: ssl.SSLContext, filters: list[str], user: str = "") -> None:
-        self.got: list[str] = []
-        self.granted = self.down = False
-        self.client = mqtt_client(user or device.answer.mqtt_user, device.answer.mqtt_password)
-        self.client.tls_set_context(context)
-        self.client.on_connect = lambda client, *_: client.subscribe([(f, 0) for f in filters])
-        self.client.on_subscribe = self._subscribed
-        self.client.on_disconnect = self._ended
-        self.client.on_message = self._message
-        try:
-            self.client.connect("localhost", device.answer.mqtt_port)
-            self.client.loop_start()
-        except OSError:
-            self.down = True
-
-    def _subscribed(self, *_: Any) -> None:
-        self.granted = True
-
-    def _ended(self, *_: Any) -> None:
-        self.down = True
-
-    def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self.got.append(message.topic)
-
-    def outcome(self) -> bool:
-        """Whether it came in, once that is decided."""
-        eventually(lambda: self.granted or self.down, "a decision of the broker")
-        return self.granted
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+def _session(device: Device, context: ssl.SSLContext, filters: list[str], user: str = "") -> TlsSession:
+    answer = device.answer
+    return TlsSession(answer.mqtt_port, context, filters, user or answer.mqtt_user, answer.mqtt_password)
 
 
 def _comes_in(device: Device, context: ssl.SSLContext) -> bool:
-    with Session(device, context, ["edge/v1/f/d1/ack"]) as session:
-        return session.outcome()
+    with _session(device, context, ["edge/v1/f/d1/ack"]) as session:
+        return session.comes_in()
 
 
 def test_a_device_comes_in_with_its_own_certificate(d1: Device) -> None:
@@ -189,8 +153,8 @@ def test_who_somebody_is_says_the_certificate_and_not_the_name(
     context = d1.context(d1.answer.mqtt_certificate)
     wanted = ["edge/v1/f/d1/ack", "edge/v1/f/d2/ack", "edge/v1/f/+/ack"]
     before = _refused(fleet)
-    with Session(d1, context, wanted, user="d2") as session:
-        assert session.outcome()
+    with _session(d1, context, wanted, user="d2") as session:
+        assert session.comes_in()
         fleet.server.link.publish("edge/v1/f/d2/ack", b"x")
         fleet.server.link.publish("edge/v1/f/d1/ack", b"x")
         eventually(lambda: session.got, "an ack of the first device")
@@ -205,8 +169,8 @@ def test_a_certificate_with_anothers_password_opens_no_more_than_the_certificate
     fleet: Running, d1: Device, d2: Device
 ) -> None:
     """mosquitto looks at the certificate alone; nats-server compares the password of its holder too."""
-    with Session(d2, d1.context(d1.answer.mqtt_certificate), ["edge/v1/f/d2/ack"]) as session:
-        assert session.outcome() == (fleet.server.broker.name == "mosquitto")
+    with _session(d2, d1.context(d1.answer.mqtt_certificate), ["edge/v1/f/d2/ack"]) as session:
+        assert session.comes_in() == (fleet.server.broker.name == "mosquitto")
         fleet.server.link.publish("edge/v1/f/d2/ack", b"x")
         assert fleet.server.link.delivers(10.0)
         assert session.got == []
@@ -221,8 +185,8 @@ def test_a_device_that_was_put_out_is_not_let_in_again_and_hears_nothing(
 ) -> None:
     gone = _enrol(fleet, "d3", folder)
     context = gone.context(gone.answer.mqtt_certificate)
-    with Session(gone, context, ["edge/v1/f/d3/ack"]) as session:
-        assert session.outcome()
+    with _session(gone, context, ["edge/v1/f/d3/ack"]) as session:
+        assert session.comes_in()
         assert fleet.admin.post("/api/v1/devices/d3/revoke").status_code == 200
         eventually(lambda: not _comes_in(gone, context), "the list of revoked ones in effect")
         fleet.server.link.publish("edge/v1/f/d3/ack", b"x")

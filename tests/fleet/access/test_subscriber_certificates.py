@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,9 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from fleet_device import eventually, mqtt_client, require_broker
+from fleet_device import eventually, require_broker
 from fleet_server import Running, fleet_server
 from sqlalchemy import update
+from tls_session import TlsSession
 
 from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_contracts.keys import PrivateKey
@@ -74,47 +74,12 @@ class Subscriber:
         return context
 
 
-class Session:
-    """A connection; `got` are topics that something came from."""
-
-    def __init__(
-        self, port: int, context: ssl.SSLContext, user: str | None, password: str | None = None
-    ) -> None:
-        self.got: list[str] = []
-        self.granted = self.down = False
-        self.client = mqtt_client(user, password)
-        self.client.tls_set_context(context)
-        self.client.on_connect = lambda client, *_: client.subscribe([(f, 0) for f in WANTED])
-        self.client.on_subscribe = self._subscribed
-        self.client.on_disconnect = self._ended
-        self.client.on_message = lambda _client, _data, message: self.got.append(message.topic)
-        try:
-            self.client.connect("localhost", port)
-            self.client.loop_start()
-        except OSError:
-            self.down = True
-
-    def _subscribed(self, *_: Any) -> None:
-        self.granted = True
-
-    def _ended(self, *_: Any) -> None:
-        self.down = True
-
-    def comes_in(self) -> bool:
-        """Whether it did, once that is decided."""
-        eventually(lambda: self.granted or self.down, "a decision of the broker")
-        return self.granted
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+def _session(port: int, context: ssl.SSLContext, user: str | None, password: str | None = None) -> TlsSession:
+    return TlsSession(port, context, WANTED, user, password)
 
 
 def _comes_in(subscriber: Subscriber, context: ssl.SSLContext) -> bool:
-    with Session(subscriber.answer["port"], context, subscriber.answer["user"]) as session:
+    with _session(subscriber.answer["port"], context, subscriber.answer["user"]) as session:
         return session.comes_in()
 
 
@@ -143,7 +108,7 @@ def test_a_subscriber_hears_what_is_verified_and_nothing_that_is_for_devices(
     fleet: Running, one: Subscriber
 ) -> None:
     publish = fleet.server.link.publish
-    with Session(one.answer["port"], one.context(), one.answer["user"]) as session:
+    with _session(one.answer["port"], one.context(), one.answer["user"]) as session:
         assert session.comes_in()
         publish("edge/v1/f/d1/ack", b"for the device")
         publish("edge/v1/f/d1/assignment", b"for the device")
@@ -154,7 +119,7 @@ def test_a_subscriber_hears_what_is_verified_and_nothing_that_is_for_devices(
 
 def test_a_subscriber_says_nothing_in_the_name_of_anybody(fleet: Running, one: Subscriber) -> None:
     before = _refused(fleet)
-    with Session(one.answer["port"], one.context(), one.answer["user"]) as session:
+    with _session(one.answer["port"], one.context(), one.answer["user"]) as session:
         assert session.comes_in()
         for topic in ("d1/hello", "d1/telemetry", "d1/status", "d1/verified/window", "d1/ack"):
             session.client.publish(f"edge/v1/f/{topic}", b"forged", qos=1).wait_for_publish(5)
@@ -167,7 +132,7 @@ def test_a_subscriber_says_nothing_in_the_name_of_anybody(fleet: Running, one: S
 
 @pytest.mark.parametrize("user", ["fleet.server", "d1", "subscriber.0000000000000000"])
 def test_who_it_is_says_the_certificate_and_not_the_name(fleet: Running, one: Subscriber, user: str) -> None:
-    with Session(one.answer["port"], one.context(), user) as session:
+    with _session(one.answer["port"], one.context(), user) as session:
         assert session.comes_in()
         fleet.server.link.publish("edge/v1/f/d1/ack", b"x")
         fleet.server.link.publish("edge/v1/f/d1/verified/window", b"{}")
@@ -262,7 +227,7 @@ def test_a_request_that_proves_nothing_is_refused_and_leaves_nothing(
 
 def test_who_was_revoked_hears_nothing_more_and_is_not_let_in_again(fleet: Running, tmp_path: Path) -> None:
     gone = Subscriber(fleet, tmp_path / "s")
-    with Session(gone.answer["port"], gone.context(), gone.answer["user"]) as session:
+    with _session(gone.answer["port"], gone.context(), gone.answer["user"]) as session:
         assert session.comes_in()
         assert fleet.admin.post(f"/api/v1/tokens/{gone.answer['id']}/revoke").status_code == 200
         eventually(lambda: not _comes_in(gone, gone.context()), "the list of revoked ones in effect")
@@ -275,13 +240,13 @@ def test_who_was_revoked_hears_nothing_more_and_is_not_let_in_again(fleet: Runni
 def test_whose_time_is_over_hears_nothing_more(fleet: Running, tmp_path: Path) -> None:
     """The broker looks at the certificate when somebody connects; the account ends by itself."""
     over = Subscriber(fleet, tmp_path / "s")
-    with Session(over.answer["port"], over.context(), over.answer["user"]) as session:
+    with _session(over.answer["port"], over.context(), over.answer["user"]) as session:
         assert session.comes_in()
         _expire(fleet, over.answer["id"])
         eventually(lambda: not _hears(fleet, session), "the end of the account")
 
 
-def _hears(fleet: Running, session: Session) -> bool:
+def _hears(fleet: Running, session: TlsSession) -> bool:
     session.got.clear()
     fleet.server.link.publish("edge/v1/f/d1/verified/window", b"{}")
     assert fleet.server.link.delivers(10.0)
@@ -349,7 +314,7 @@ def test_the_example_reads_with_a_certificate(fleet: Running, one: Subscriber, t
     enrolled, context = _device(fleet, tmp_path)
     with (
         (tmp_path / "said").open("w") as said,
-        Session(port, context, "cam", enrolled.mqtt_password) as device,
+        _session(port, context, "cam", enrolled.mqtt_password) as device,
     ):
         reader = subprocess.Popen(command, stdout=said, stderr=said)
         try:
