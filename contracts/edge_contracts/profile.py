@@ -52,8 +52,8 @@ class DeviceProfile(Frozen):
         memory_bytes: What a model may take at run time: artifact, activations and runtime arena.
         artifact_bytes: Largest artifact that may be installed.
         latency_p95_ms: Budget of one inference on the device, milliseconds.
-        static_shapes: Every dimension must be known.
-        explicit_padding: Padding must be written as numbers, not as SAME.
+        static_shapes, explicit_padding: What the device asks for: every dimension known, padding written as
+            numbers and not as SAME. Whatever stands here, an artifact is made so where its format can say it.
         integer_io: Inputs and outputs must be int8 too.
         per_channel_dense: The device's kernels take one weight scale per output of a dense layer.
         macs_per_second: Sustained multiply-accumulates by precision, for predictions only.

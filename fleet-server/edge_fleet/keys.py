@@ -19,6 +19,7 @@ from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private, write_private
 from edge_fleet.errors import HomeInvalid
+from edge_fleet.webhooks.signing import secret_of
 
 DIRECTOR = "director.pem"
 DIRECTORS = "directors"
@@ -57,7 +58,7 @@ class ServerKeys:
         """What a webhook is signed with: 256 bits, written as Standard Webhooks do."""
         purpose = f"edgefleet-webhook-v1\n{webhook}".encode()
         derived = hmac.digest(self.broker_secret, purpose, hashlib.sha256)
-        return "whsec_" + base64.b64encode(derived).decode()
+        return secret_of(derived)
 
 
 def make_keys(folder: Path) -> None:

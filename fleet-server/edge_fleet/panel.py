@@ -225,14 +225,6 @@ def rows_of(device: str, readings: Iterable[Reading]) -> DeviceRows | None:
     return DeviceRows(device, tuple(kept), place, summed[:, list(place)], noisy)
 
 
-def lay_out(readings: Iterable[Reading]) -> Panel:
-    """The panel of some windows, in the order of their arrival."""
-    by_device: dict[str, list[Reading]] = {}
-    for reading in readings:
-        by_device.setdefault(reading.device, []).append(reading)
-    return assemble(rows_of(device, by_device[device]) for device in sorted(by_device))
-
-
 def assemble(parts: Iterable[DeviceRows | None]) -> Panel:
     """The panel of some devices, ordered by name."""
     found = [part for part in parts if part is not None]

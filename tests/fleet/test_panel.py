@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
 from edge_contracts.sketch import QuantileSketch, bin_index
-from edge_fleet.panel import EMPTY, lay_out
+from edge_fleet.panel import EMPTY, Panel, assemble, rows_of
 from edge_fleet.reading import Reading
 
 
 def window(at: float, inferences: int = 10, errors: int = 0, device: str = "a") -> Reading:
     sketch = QuantileSketch(bins={bin_index(5.0): inferences})
     return Reading(device, "sha256:new", at, inferences, errors, latency_ms=sketch)
+
+
+def lay_out(readings: Iterable[Reading]) -> Panel:
+    by_device: dict[str, list[Reading]] = {}
+    for reading in readings:
+        by_device.setdefault(reading.device, []).append(reading)
+    return assemble(rows_of(device, by_device[device]) for device in sorted(by_device))
 
 
 def test_a_device_is_looked_at_after_1_2_4_windows_and_now() -> None:

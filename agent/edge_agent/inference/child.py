@@ -76,10 +76,8 @@ def trial(job: Mapping[str, Any]) -> dict[str, Any]:
         "golden_agree": result.agree,
         "golden_sqnr_db": result.sqnr_db if math.isfinite(result.sqnr_db) else str(result.sqnr_db),
         "golden_reason": result.reason,
-        "latency_median_ms": float(np.median(latency_ms)),
         "latency_p95_ms": float(np.quantile(latency_ms, 0.95)),
         "memory_bytes": max(0, peak - before),
-        "peak_rss_bytes": peak,
     }
 
 

@@ -49,10 +49,8 @@ class TrialReport:
 
     choice: Choice
     golden: GoldenResult
-    latency_median_ms: float
     latency_p95_ms: float
     memory_bytes: int
-    peak_rss_bytes: int
 
 
 def run_trial(
@@ -128,10 +126,8 @@ def _try(
             float(answer["golden_sqnr_db"]),
             answer["golden_reason"],
         ),
-        answer["latency_median_ms"],
         answer["latency_p95_ms"],
         answer["memory_bytes"],
-        answer["peak_rss_bytes"],
     )
     judge(report, manifest, limits)
     return report

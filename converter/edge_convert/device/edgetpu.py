@@ -48,61 +48,32 @@ class EdgeTpuReport:
     """What is expected of a file on the Edge TPU.
 
     Args:
-        compiled: The file was compiled for the Edge TPU already; then only its one operator is listed.
+        operators: Only one, where the file was compiled for the Edge TPU already.
         refused: Why the compiler cannot read the file at all, one entry per cause; usually empty.
-        parameter_bytes: Weights and biases of the mapped operators.
-        memory_bytes: On-chip memory for parameters, as given.
         integer_inputs, integer_outputs: All of them are int8 or uint8.
     """
 
-    compiled: bool
     operators: tuple[OperatorVerdict, ...]
     refused: tuple[str, ...]
-    parameter_bytes: int
-    memory_bytes: int | None
     integer_inputs: bool
     integer_outputs: bool
 
-    @property
-    def mapped_share(self) -> float:
-        """Share of the operators that are mapped, 0 to 1; 0 for a file that the compiler cannot read."""
-        if self.refused or not self.operators:
-            return 0.0
-        return sum(o.mapped for o in self.operators) / len(self.operators)
 
-    @property
-    def first_unmapped(self) -> OperatorVerdict | None:
-        """The first operator that stays on the CPU."""
-        return next((o for o in self.operators if not o.mapped), None)
-
-    @property
-    def fits_memory(self) -> bool:
-        """Whether the parameters stay on the chip; the rest is streamed at every inference, slowly."""
-        return self.memory_bytes is None or self.parameter_bytes <= self.memory_bytes
-
-
-def check(tflite: bytes, memory_bytes: int | None = None) -> EdgeTpuReport:
+def check(tflite: bytes) -> EdgeTpuReport:
     """Apply the documented rules to a file.
-
-    Args:
-        memory_bytes: On-chip memory for parameters, from the device profile.
 
     Raises:
         SourceInvalid: The bytes are not a TensorFlow Lite file.
     """
     file = parse(tflite)
-    verdicts = _verdicts(file)
     refused = {
         f"{operator.label}: {reason.text} ({reason.source})"
         for operator in file.operators
         if (reason := beyond_compiler(operator)) is not None
     }
     return EdgeTpuReport(
-        compiled=any(o.custom == CUSTOM_OPERATOR for o in file.operators),
-        operators=verdicts,
+        operators=_verdicts(file),
         refused=tuple(sorted(refused)),
-        parameter_bytes=_parameter_bytes(file, verdicts),
-        memory_bytes=memory_bytes,
         integer_inputs=_integer(file, file.inputs),
         integer_outputs=_integer(file, file.outputs),
     )
@@ -134,16 +105,6 @@ def _verdicts(file: ModelFile) -> tuple[OperatorVerdict, ...]:
 def _feeds_the_start(file: ModelFile, operator: OperatorRecord) -> bool:
     """A float model input quantized on the CPU comes before the mapped part, not after it."""
     return operator.code == "QUANTIZE" and operator.inputs[0] in file.inputs
-
-
-def _parameter_bytes(file: ModelFile, verdicts: tuple[OperatorVerdict, ...]) -> int:
-    used = {
-        index
-        for operator, verdict in zip(file.operators, verdicts, strict=True)
-        for index in operator.inputs
-        if verdict.mapped and index >= 0
-    }
-    return sum(len(raw) for index in used if (raw := file.tensors[index].raw) is not None)
 
 
 def _integer(file: ModelFile, indices: tuple[int, ...]) -> bool:

@@ -48,7 +48,7 @@ def of_tflite(content: bytes, profile: DeviceProfile) -> Fit:
     if accelerator is None or accelerator.kind != "edge-tpu":
         rows = [_on_cpu(file, operator) for operator in file.operators]
         return judge(profile, rows, parameters, activations, len(content), reasons=_in_float(rows))
-    report = edgetpu.check(content, accelerator.memory_bytes)
+    report = edgetpu.check(content)
     rows = [
         _on_edge_tpu(file, operator, verdict, report)
         for operator, verdict in zip(file.operators, report.operators, strict=True)

@@ -75,14 +75,10 @@ class Plan:
     Args:
         offsets: Bytes from the start of the arena.
         arena_bytes: What the arena takes: its highest end.
-        floor_bytes: Largest sum of tensors needed at one time, below which no plan can go.
-        total_bytes: All of them side by side, without sharing.
     """
 
     offsets: Mapping[str, int]
     arena_bytes: int
-    floor_bytes: int
-    total_bytes: int
 
 
 def plan(usages: Sequence[Usage], alignment: int = ALIGNMENT) -> Plan:
@@ -101,12 +97,9 @@ def plan(usages: Sequence[Usage], alignment: int = ALIGNMENT) -> Plan:
         offset = _best_gap(usage, placed, alignment)
         placed.append((offset, usage))
         placed.sort(key=lambda entry: entry[0])
-    moments = range(end + 1)
     return Plan(
         {usage.tensor: offset for offset, usage in placed},
         max((offset + usage.bytes for offset, usage in placed), default=0),
-        max((sum(u.bytes for u in usages if u.first <= t <= u.last) for t in moments), default=0),
-        sum(u.bytes for u in usages),
     )
 
 

@@ -30,8 +30,9 @@ FIELDS: Mapping[str, str] = {
     "artifact_bytes": "Largest artifact that may be installed.",
     "latency_p95_ms": "Budget of one inference on the device, milliseconds; the trial on the device holds "
     "the model to it.",
-    "static_shapes": "Every dimension must be known.",
-    "explicit_padding": "Padding must be written as numbers, not as SAME (Intel NPU).",
+    "static_shapes": "Every dimension must be known; whatever stands here, every artifact is made so.",
+    "explicit_padding": "Padding must be written as numbers, not as SAME (Intel NPU); whatever stands here, "
+    "every OpenVINO artifact is made so.",
     "integer_io": "Inputs and outputs must be int8 too (Edge TPU).",
     "per_channel_dense": "The device's kernels take one weight scale per output of a dense layer.",
     "accelerator": "The part of the device that is not its CPU; nothing when there is none.",

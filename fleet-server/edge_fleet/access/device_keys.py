@@ -22,9 +22,8 @@ from edge_fleet.device_answers import PastKey
 from edge_fleet.enrol import require_device
 from edge_fleet.errors import Conflict, NotFound
 from edge_fleet.schema import device_keys, devices
+from edge_fleet.storage.portions import portions
 from edge_fleet.verification import FormerKey
-
-PORTION = 500  # below every SQLite's limit of variables
 
 
 def order(connection: Connection, device: str, actor: str, now_ms: int) -> str:
@@ -115,10 +114,9 @@ def revoke(connection: Connection, device: str, key_id: str, actor: str, now_ms:
 
 def former_of(connection: Connection, names: Iterable[str]) -> dict[str, dict[str, FormerKey]]:
     """The former keys of some devices, by device and id."""
-    ids, found = sorted(set(names)), dict[str, dict[str, FormerKey]]()
-    for start in range(0, len(ids), PORTION):
-        chosen = device_keys.c.device.in_(ids[start : start + PORTION])
-        for row in connection.execute(select(device_keys).where(chosen)):
+    found: dict[str, dict[str, FormerKey]] = {}
+    for portion in portions(sorted(set(names))):
+        for row in connection.execute(select(device_keys).where(device_keys.c.device.in_(portion))):
             key = FormerKey(PublicKey(row.public_key), row.revoked_ms is not None, row.epoch, row.below_seq)
             found.setdefault(row.device, {})[row.key_id] = key
     return found

@@ -17,9 +17,8 @@ from sqlalchemy import Connection, Executable, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from edge_fleet.schema import rollout_counts, rollout_members
+from edge_fleet.storage.portions import portions
 from edge_fleet.store import at_end
-
-PORTION = 500  # below every SQLite's limit of variables
 
 
 class Kind(NamedTuple):
@@ -57,10 +56,9 @@ def moved(connection: Connection, was: Kind | None, now: Kind) -> None:
 def counted(connection: Connection, rollouts: Iterable[str]) -> dict[Kind, int]:
     """The kinds of devices that these rollouts have, each with how many there are."""
     _store(connection)  # of a transaction that asks about its own changes
-    ids = list(rollouts)
     found: dict[Kind, int] = {}
-    for start in range(0, len(ids), PORTION):
-        query = select(rollout_counts).where(_own.rollout.in_(ids[start : start + PORTION]), _own.devices > 0)
+    for portion in portions(list(rollouts)):
+        query = select(rollout_counts).where(_own.rollout.in_(portion), _own.devices > 0)
         for row in connection.execute(query):
             kind = Kind(row.rollout, row.stage, row.standing, row.state, bool(row.returns))
             found[kind] = row.devices

@@ -31,8 +31,7 @@ def test_a_good_model_passes_and_is_measured(kind: str, tmp_path: Path) -> None:
     report = run_trial(folder, bundle.manifest)
     assert report.choice.option.artifact == kind
     assert (report.golden.total, report.golden.agree) == (16, 16)
-    assert 0 < report.latency_median_ms <= report.latency_p95_ms
-    assert 0 < report.memory_bytes < report.peak_rss_bytes
+    assert report.latency_p95_ms > 0 and report.memory_bytes > 0
 
 
 @pytest.mark.parametrize("name", ["kws_dscnn_int8_ref", "ic_resnet8_float32", "kws_dscnn_dynrange_ref"])

@@ -19,7 +19,7 @@ from edge_convert.importers.tflite_file import parse
 def test_tensors_that_never_meet_share_their_place() -> None:
     made = plan([Usage("a", 64, 0, 1), Usage("b", 64, 1, 2), Usage("c", 64, 2, 3), Usage("d", 64, 3, 4)])
     assert made.offsets == {"a": 0, "b": 64, "c": 0, "d": 64}
-    assert (made.arena_bytes, made.floor_bytes, made.total_bytes) == (128, 128, 256)
+    assert made.arena_bytes == 128
 
 
 def test_the_smallest_gap_that_is_large_enough_is_taken() -> None:
@@ -32,7 +32,7 @@ def test_the_smallest_gap_that_is_large_enough_is_taken() -> None:
     ]
     made = plan(usages, alignment=1)
     assert made.offsets == {"big": 0, "top": 256, "mid": 0, "small": 448}
-    assert made.arena_bytes == 512 == made.floor_bytes
+    assert made.arena_bytes == 512, "what is needed at time 3; less cannot be"
 
 
 def test_a_gap_between_two_tensors_is_filled() -> None:
