@@ -228,11 +228,12 @@ class Agent:
         signal.signal(signal.SIGINT, self.stop)
 
     def serve(self, slot: Slot | None) -> Finding | None:
-        """Answer with what a slot holds from the next input on."""
-        if slot is None or self._updater.slots.bundle_in(slot) is None:
-            self._steward.serve_nothing(self._updater.slots.emptied)
+        """Answer with what a slot holds from the next input on; what is gone back to is not on trial."""
+        slots = self._updater.slots
+        if slot is None or slots.bundle_in(slot) is None:
+            self._steward.serve_nothing(slots.emptied)
             return None
-        finding = self._steward.serve(slot, self._updater.slots.phase is Phase.TRIAL)
+        finding = self._steward.serve(slot, slots.phase is Phase.TRIAL and slot is slots.candidate)
         give_back()
         return finding
 
@@ -381,7 +382,7 @@ class Agent:
             raise AssertionError("a snapshot without a fleet")
         n = self._store.next_snapshot(now_ms)
         told = self._known_by.told(kind) if self._known_by is not None else None
-        return device_state(kind, config, n, outbox, self._updater.slots, self._steward.open, now_ms, told)
+        return device_state(kind, config, n, outbox, self._updater.reported, self._steward.open, now_ms, told)
 
     def _facts(self) -> Facts:
         return facts(self._steward.open, self._link, self._reporter, monotonic(), _now_ms())

@@ -42,6 +42,7 @@ AgentError                       every refusal; its text is one line: found, exp
      +- WrongProfile             made for another class of device
      +- Downgrade                a release older than one that was confirmed here, without permission
      +- NoSpace                  the disk cannot hold it
+     |   +- RanFull              it could when this was begun
      +- ContractDiffers          it cannot stand beside the active model: other inputs, other outputs
      +- NoLastGood               there is nothing to go back to
      +- KeyChangeRefused         a signed statement about keys that must not be followed
@@ -365,6 +366,10 @@ class NoSpace(InstallRefused):
     """A bundle that the disk cannot hold."""
 
     code = "no-space"
+
+
+class RanFull(NoSpace):
+    """The disk ran full in the middle: what was begun goes on when there is room again."""
 
 
 class ContractDiffers(InstallRefused):

@@ -208,7 +208,8 @@ class TinyFleet:
         """Stop everything."""
         if self._client is not None:
             self._client.disconnect()
-            self._client.loop_stop()
+            with suppress(AttributeError):  # its thread may end between two lines of loop_stop
+                self._client.loop_stop()
         self.broker.kill()
         self._http.shutdown()
         self._http.server_close()

@@ -8,6 +8,8 @@
  *   FAULT_FAIL  file that holds an errno in decimal while it is there: operations fail with it. ENOSPC fails those
  *               that need room, EACCES those that open or name something, any other all of them
  *   FAULT_TORN  "1": operation FAULT_AT is done by half, when it is a write
+ *   FAULT_STOP  file that holds "kind TAB part of a path TAB part of the bytes" while it is there: the process is
+ *               stopped (SIGSTOP) right before the first operation of that kind that has both, and the file removed
  * One lock is held over an operation and its line, so the log's order is the disk's. Operations that
  * fail change nothing and are not logged. Child processes are not followed.
  */
@@ -27,7 +29,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static char root[PATH_MAX], mark[PATH_MAX], fail[PATH_MAX];
+static char root[PATH_MAX], mark[PATH_MAX], fail[PATH_MAX], stop[PATH_MAX];
 static size_t root_length;
 static int log_fd = -1;
 static long at, done;
@@ -42,6 +44,7 @@ __attribute__((constructor)) static void begin(void) {
     snprintf(root, sizeof root, "%s/", folder);
     root_length = strlen(root);
     if (getenv("FAULT_FAIL")) snprintf(fail, sizeof fail, "%s", getenv("FAULT_FAIL"));
+    if (getenv("FAULT_STOP")) snprintf(stop, sizeof stop, "%s", getenv("FAULT_STOP"));
     if (remarks) snprintf(mark, sizeof mark, "%s", remarks);
     at = getenv("FAULT_AT") ? atol(getenv("FAULT_AT")) : 0;
     torn = getenv("FAULT_TORN") && !strcmp(getenv("FAULT_TORN"), "1");
@@ -61,6 +64,23 @@ static int refused(char needs) {
     if (error == EACCES && (needs == 'h' || needs == 'w')) return 0;
     errno = error;
     return 1;
+}
+
+/* Whether an operation is the one to be stopped before; then this returns when the process goes on. */
+static void stop_before(const char *kind, const char *path, const void *bytes, size_t length) {
+    char text[512] = "";
+    if (!stop[0]) return;
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, stop, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0) return;
+    ssize_t got = syscall(SYS_read, fd, text, sizeof text - 1);
+    syscall(SYS_close, fd);
+    char *part = got > 0 ? strchr(text, '\t') : 0, *content = part ? strchr(part + 1, '\t') : 0;
+    if (!content) return;
+    *part++ = *content++ = 0;
+    if (strcmp(kind, text) || !strstr(path, part)) return;
+    if (*content && !memmem(bytes, length, content, strlen(content))) return;
+    syscall(SYS_unlinkat, AT_FDCWD, stop, 0);
+    syscall(SYS_kill, (pid_t)syscall(SYS_getpid), SIGSTOP);
 }
 
 static void put(const void *bytes, size_t count) {
@@ -166,6 +186,7 @@ static ssize_t writing(int fd, const void *bytes, size_t count, off64_t offset, 
         return (ssize_t)count;
     }
     if (!known || !inside(path)) return syscall(call, fd, bytes, count, offset);
+    stop_before("write", path, bytes, count);
     if (refused('w')) return -1;
     pthread_mutex_lock(&lock);
     if (!positioned) {
@@ -203,6 +224,7 @@ ssize_t sendfile64(int out, int in, off64_t *offset, size_t count) { errno = ENO
 #define ON_HANDLE(name, arguments, call, kind, offset) int name arguments { \
     char path[PATH_MAX]; \
     if (!of_handle(fd, path) || !inside(path)) return (int)call; \
+    stop_before(kind, path, "", 0); \
     if (refused('h')) return -1; \
     pthread_mutex_lock(&lock); \
     int result = (int)call, error = errno; \
@@ -235,6 +257,7 @@ int fchmodat(int folder, const char *name, mode_t mode, int flags) {
 static int on_name(const char *kind, int folder, const char *name, long result_of(int, const char *, long), long more) {
     char path[PATH_MAX];
     if (!of_name(folder, name, path)) return (int)result_of(folder, name, more);
+    stop_before(kind, path, "", 0);
     if (refused(*kind == 'm' ? 'r' : 'n')) return -1;
     pthread_mutex_lock(&lock);
     int result = (int)result_of(folder, name, more), error = errno;
@@ -259,6 +282,7 @@ static int two_names(const char *kind, int f, const char *from, int t, const cha
     char path[PATH_MAX], other[PATH_MAX];
     int counts = of_name(t, to, other);
     of_name(f, from, path);
+    if (counts) stop_before(kind, other, "", 0);
     if (counts && refused(*kind == 'l' ? 'r' : 'n')) return -1;
     if (counts) pthread_mutex_lock(&lock);
     int result = (int)(*kind == 'r' ? syscall(SYS_renameat2, f, from, t, to, flags)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,23 @@ from edge_contracts.bundle import open_bundle
 AGENT = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
 
 
-def command(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, home: Path, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """One command of the agent, to its end."""
     return subprocess.run(
-        [*AGENT, *arguments, "--home", str(home)], capture_output=True, text=True, timeout=60
+        [*prefix, *AGENT, *arguments, "--home", str(home)], capture_output=True, text=True, timeout=60
     )
 
 
 class Device:
-    """One agent: its home, its inputs, and its process while it runs."""
+    """One agent: its home, its inputs, and its process while it runs.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        home: Another place for it; commands that see it begin with `prefix`.
+    """
+
+    def __init__(self, folder: Path, home: Path | None = None, prefix: Sequence[str] = ()) -> None:
         """Lay out its folders."""
-        self.home = folder / "device"
+        self.home, self.prefix = home or folder / "device", prefix
         self.inputs = folder / "inputs"
         self.log = folder / "agent.log"
         self.answers = folder / "answers.jsonl"
@@ -44,7 +48,11 @@ class Device:
 
     def start(self, *more: str, environment: Mapping[str, str] = {}) -> None:
         """Run it."""
+        # by `env`: the prefix is a program of its own, and nothing is to be preloaded into that
         run = [
+            *self.prefix,
+            "env",
+            *(f"{name}={value}" for name, value in environment.items()),
             *AGENT,
             "run",
             "--home",
@@ -58,7 +66,7 @@ class Device:
         run += ["--window", "0.5", "--hello", "1", "--health-window", "0.5", "--health-inferences", "5"]
         with self.log.open("ab") as log:
             run += ["--answers", str(self.answers), *more]
-            self.process = subprocess.Popen(run, stderr=log, env=os.environ | environment)
+            self.process = subprocess.Popen(run, stderr=log)
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send it a signal; its exit code."""
@@ -74,16 +82,22 @@ class Device:
 
     def status(self) -> dict[str, Any]:
         """What `edge-agent status --json` says."""
-        found: dict[str, Any] = json.loads(command("status", "--json", home=self.home).stdout)
+        found: dict[str, Any] = json.loads(self.asked("status", "--json"))
         return found
+
+    def asked(self, *arguments: str) -> str:
+        """What a command says."""
+        return command(*arguments, home=self.home, prefix=self.prefix).stdout
 
 
 @contextmanager
-def enrolled(folder: Path, fleet: TinyFleet) -> Iterator[Device]:
+def enrolled(
+    folder: Path, fleet: TinyFleet, home: Path | None = None, prefix: Sequence[str] = ()
+) -> Iterator[Device]:
     """A device of the fleet that does not run yet; it is killed at the end if it does."""
-    made = Device(folder)
+    made = Device(folder, home, prefix)
     arguments = ("--server", fleet.url, "--token", TOKEN, "--profile", "x86-cpu", "--name", "cam-1")
-    done = command("enroll", *arguments, home=made.home)
+    done = command("enroll", *arguments, home=made.home, prefix=prefix)
     assert done.returncode == 0, done.stderr
     try:
         yield made

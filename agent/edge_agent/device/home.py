@@ -26,6 +26,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,6 +41,7 @@ from edge_contracts.bundle import sync_folder
 if TYPE_CHECKING:  # the command line must come up where numpy is not installed, and slots need it
     from edge_agent.updates.slots import Slot
 
+log = logging.getLogger(__name__)
 
 LOCK_ATTEMPTS, LOCK_PAUSE_S = 10, 0.02
 
@@ -239,6 +241,14 @@ def _make_durably(folder: Path) -> None:
         _make_durably(folder.parent)
     folder.mkdir(exist_ok=True, mode=0o700)
     sync_folder(folder.parent)
+
+
+def discard(path: Path) -> None:
+    """Remove a file that nobody needs any more; where the disk does not let it go, it stays."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("not removed", extra={"file": path.name, "reason": error.strerror})
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -91,7 +91,8 @@ def _storing(seen: Seen) -> Iterator[Trouble]:
 def _model(seen: Seen) -> Iterator[Trouble]:
     status, news = seen.status, seen.news
     if status["active"] is not None:
-        if news and news["model"] is None:
+        # news that could not be written is from before the model was opened
+        if news and news["model"] is None and not seen.unwritable:
             yield "the model cannot be opened", "edge-agent doctor says why; edge-agent rollback goes back"
     elif status["emptied"]:
         yield f"no answers: the model was {status['emptied']}", "wait for the fleet to assign another"

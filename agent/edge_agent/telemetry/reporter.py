@@ -61,6 +61,7 @@ class Reporter:
         self.outbox = Outbox(home.outbox, identity, limits, Durability(durability))
         self._flight, self._forgetting = Flight(random), Forgetting()
         self._next_hello_s = 0.0
+        self._unkept, self._unkept_why = 0, ""
         self.link_reason, self.heard_ms = "not connected yet", 0
 
     def keep(self, records: Sequence[Record]) -> None:
@@ -70,7 +71,14 @@ class Reporter:
         try:
             self.outbox.put(records)
         except OutboxUnwritable as error:  # the outbox owns up to it as soon as it can
-            log.error("telemetry lost", extra={"records": len(records), "reason": str(error)})
+            self._unkept += len(records)
+            if str(error) != self._unkept_why:  # said once: there may be a record each second for weeks
+                log.error("telemetry lost", extra={"records": len(records), "reason": str(error)})
+            self._unkept_why = str(error)
+        else:
+            if self._unkept:
+                log.warning("telemetry kept again", extra={"lost": self._unkept})
+            self._unkept, self._unkept_why = 0, ""
 
     def link_up(self, now_s: float) -> None:
         """The broker is there: say hello first, so that the server knows our epoch, then send."""
@@ -99,7 +107,9 @@ class Reporter:
                 )
                 self.outbox.put([forgotten(self.outbox.remembered, self.outbox.acked)])
         except OutboxUnwritable as error:
-            log.error("ack not taken note of", extra={"reason": str(error)})
+            if str(error) != self._unkept_why:  # said once
+                log.error("ack not taken note of", extra={"reason": str(error)})
+            self._unkept_why = str(error)
             return
         if result == "refused":
             return

@@ -15,7 +15,8 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -30,6 +31,7 @@ from edge_agent.errors import (
     DownloadWaits,
     HomeInvalid,
     NoSpace,
+    RanFull,
     ServerRefused,
     ServerUnreachable,
 )
@@ -82,49 +84,46 @@ def fetch(
         The file, complete and with its digest.
 
     Raises:
-        NoSpace: The disk cannot hold it.
+        NoSpace: The disk cannot hold it; not a byte was fetched.
+        RanFull: It cannot any more; the next call goes on from there.
         DownloadWaits: It may not run now, or not as far as this; the next call goes on from there.
         ServerBusy: The server wants to be asked later.
         ServerUnreachable: It broke off, or is too slow to be there; the next call goes on from there.
         ServerRefused: The server does not give it, or gives something else.
         DigestMismatch: It has another content; the next call begins anew.
         Cancelled: As asked.
-        HomeInvalid: The disk failed.
+        HomeInvalid: The disk failed; the next call goes on from there, too.
     """
     name = digest.removeprefix("sha256:")
     archive, part = folder / f"{name}.bundle", folder / f"{name}.part"
-    _tidy(folder, keep={archive, part, part.with_suffix(".etag")})
-    room = Room(folder)
-    if not archive.exists():
-        unpacked = max(0, UNPACKED * size_bytes - freed_bytes)
-        room.reserve(size_bytes - _size(part) + unpacked, free_bytes)
-        headers = {
-            "Authorization": f"Bearer {secret}",
-            "X-Edge-Device": device,
-            "Accept-Encoding": "identity",
-        }
-        if _size(part) > size_bytes:
-            _forget(part)
-        pull = _Pull(url, headers, ca, part, size_bytes, cancelled, meter, clock, room, unpacked)
-        try:
-            while _size(part) < size_bytes:
-                before = _size(part)
-                pull.go_on()
-                if _size(part) <= before:
-                    raise ServerUnreachable(f"the server ended the archive at {before} of {size_bytes} bytes")
-        except (DownloadWaits, ServerUnreachable):
-            raise  # it goes on later, in the room that is kept
-        except BaseException:  # whatever ended it, nobody will go on with it; raised again
+    headers = {"Authorization": f"Bearer {secret}", "X-Edge-Device": device, "Accept-Encoding": "identity"}
+    with _failing_disk(folder):
+        _tidy(folder, keep={archive, part, part.with_suffix(".etag")})
+        room, unpacked = Room(folder), max(0, UNPACKED * size_bytes - freed_bytes)
+        if not archive.exists():
+            if _size(part) > size_bytes:
+                _forget(part)
+            pull = _Pull(url, headers, ca, part, size_bytes, cancelled, meter, clock, room, unpacked)
+            pull.all(free_bytes)
+            part.replace(archive)
+            part.with_suffix(".etag").unlink(missing_ok=True)
+        found = digest_of_file(archive)
+        if found != digest:
+            archive.unlink()
             room.give_back()
-            raise
-        part.replace(archive)
-        part.with_suffix(".etag").unlink(missing_ok=True)
-    found = digest_of_file(archive)
-    if found != digest:
-        archive.unlink()
-        room.give_back()
-        raise DigestMismatch(f"the archive that was fetched has digest {found}, assigned is {digest}")
+            raise DigestMismatch(f"the archive that was fetched has digest {found}, assigned is {digest}")
     return archive
+
+
+@contextmanager
+def _failing_disk(folder: Path) -> Iterator[None]:
+    """What the system says of the disk, as an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RanFull(f"{folder} ran full") from None
+        raise HomeInvalid(f"cannot use {folder}: {error.strerror}") from None
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,27 @@ class _Pull:
     clock: Callable[[], float]
     room: Room
     unpacked_bytes: int
+
+    def all(self, free_bytes: Callable[[Path], int] | None) -> None:
+        """Take the room, and make the part whole in it."""
+        part, size_bytes, begun = self.part, self.size_bytes, _size(self.part)
+        try:
+            self.room.reserve(size_bytes - begun + self.unpacked_bytes, free_bytes)
+        except NoSpace as error:
+            if begun:
+                raise RanFull(str(error)) from None
+            raise
+        try:
+            while _size(part) < size_bytes:
+                before = _size(part)
+                self.go_on()
+                if _size(part) <= before:
+                    raise ServerUnreachable(f"the server ended the archive at {before} of {size_bytes} bytes")
+        except (DownloadWaits, ServerUnreachable):
+            raise  # it goes on later, in the room that is kept
+        except BaseException:  # what was kept may be what is missing; raised again
+            self.room.give_back()
+            raise
 
     def go_on(self) -> None:
         """One request: append to the part what the server sends."""
@@ -179,7 +199,7 @@ class _Pull:
             raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpace(f"{part.parent} ran full at {_size(part)} of {self.size_bytes} bytes") from None
+                raise RanFull(f"{part.parent} ran full at {_size(part)} of {self.size_bytes} bytes") from None
             raise HomeInvalid(f"cannot write {part}: {error.strerror}") from None
         finally:
             beside = patience.count - max(0, _size(part) - start)

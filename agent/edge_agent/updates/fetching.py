@@ -17,12 +17,14 @@ from typing import Protocol
 
 from edge_agent import sealed
 from edge_agent.device.config import DeviceConfig
-from edge_agent.device.home import Home
+from edge_agent.device.home import Home, discard
 from edge_agent.errors import (
     AgentError,
     DownloadWaits,
     HomeInvalid,
     InstallRefused,
+    NoSpace,
+    RanFull,
     ServerBusy,
     ServerRefused,
     ServerUnreachable,
@@ -87,6 +89,7 @@ class Fetching:
         self._home, self._config, self._meter = home, config, meter
         self._shadows, self._barred, self._ties = shadows, barred, ties
         self._again: tuple[float, Assignment, Held] | None = None  # when, what
+        self._under_way: tuple[Assignment, Held] | None = None
         self._attempts = self._refusals = 0
 
     @property
@@ -115,6 +118,7 @@ class Fetching:
         config = self._config
         if config is None or assignment.archive is None:
             raise AssertionError("an assignment with an archive needs a fleet")
+        self._under_way = (assignment, held)
         digest, size_bytes = assignment.archive, assignment.archive_bytes
         # a shadow takes neither slot, so none is emptied for it
         spare = self._ties.slots().spare
@@ -145,8 +149,10 @@ class Fetching:
                 bundle, verified = installer.open_verified(archive, self._ties.trusted())
                 _require_assigned(assignment, bundle)
                 installer.admit(verified.manifest, config.profile, config.lineage)
+            except OSError as error:
+                raise HomeInvalid(f"cannot read {archive}: {error.strerror}") from None
             except (ContractError, AgentError):
-                archive.unlink(missing_ok=True)
+                discard(archive)
                 raise
             return bundle, archive
 
@@ -171,8 +177,11 @@ class Fetching:
         barred = partial(self._barred, bundle=bundle.digest) if self._barred is not None else None
 
         def brought(future: Future[None]) -> None:
+            if isinstance(found := future.exception(), HomeInvalid | NoSpace):
+                self.disk_failed(found)  # the archive stays: it is paid for
+                return
             if archive is not None:
-                archive.unlink(missing_ok=True)
+                discard(archive)
             try:
                 future.result()
             except (AgentError, ContractError) as error:
@@ -196,6 +205,8 @@ class Fetching:
             self._wait(assignment, held, error, after_s)
         except ServerUnreachable as error:
             self._later(assignment, held, error)
+        except (HomeInvalid, RanFull) as error:
+            self.disk_failed(error)
         except (ServerRefused, DigestMismatch) as error:
             self._refusals += 1
             if self._refusals < MAX_REFUSALS:
@@ -210,6 +221,13 @@ class Fetching:
                 self._cast(bundle, assignment, held, archive)
             else:
                 self._ties.arrived(bundle, held, archive)
+
+    def disk_failed(self, error: HomeInvalid | NoSpace) -> None:
+        """What was begun goes on when somebody has mended the disk or made room; told at once."""
+        if self._under_way is None:
+            raise AssertionError("nothing was under way that the disk could fail")
+        self._later(*self._under_way, error)
+        self._say_waiting(error)
 
     def _wait(self, assignment: Assignment, held: Held, error: AgentError, at_least_s: float) -> None:
         """Go on with a download later, not all devices at once; the server is told why it stands."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from edge_agent.device.config import DeviceConfig, distrust, follow, trust
 from edge_agent.device.home import Home
-from edge_agent.errors import AgentError, InstallRefused
+from edge_agent.errors import AgentError, HomeInvalid, InstallRefused
 from edge_agent.updates import orders
 from edge_agent.updates.local import open_for, require_last_good
 from edge_agent.updates.slots import Event, Held, Tell
@@ -47,23 +47,28 @@ class OrderCounter:
         self._lift, self._rotate = lift, rotate
         self._home, self._config, self._updater = home, config, updater
         self._trust_changed, self._feedback = trust_changed, feedback
+        self._carried_out: set[str] = set()
         self._installing: tuple[str, str] | None = None  # name of the order, bundle
 
     def serve(self) -> None:
         """Carry out what was ordered since the last time."""
         if self._installing is not None:
             return
-        for name, order in orders.take(self._home):
-            log.info("order", extra={"kind": order.kind})
-            try:
-                done = self._carry_out(name, order)
-            except (AgentError, ContractError) as error:
-                orders.answer(self._home, name, error.code, str(error))
-                continue
-            if done:
-                orders.answer(self._home, name, "", done)
-            else:
+        for name, order in orders.take(self._home, self._carried_out):
+            self._carried_out.add(name)
+            self._serve(name, order)
+            if self._installing is not None:
                 return  # answered when the slots say what became of it
+
+    def _serve(self, name: str, order: orders.Order) -> None:
+        log.info("order", extra={"kind": order.kind})
+        try:
+            done = self._carry_out(name, order)
+        except (AgentError, ContractError) as error:
+            orders.answer(self._home, name, error.code, str(error))
+            return
+        if done:
+            orders.answer(self._home, name, "", done)
 
     def tell(self, tell: Tell) -> None:
         """Something has happened to a bundle: it may be the one that was ordered."""
@@ -96,7 +101,10 @@ class OrderCounter:
             return "known already" if statement is None else "followed"
         if order.kind == "rollback":
             require_last_good(self._updater.slots)
-            self._updater.advance(Event.ROLLBACK)
+            if not self._updater.is_stuck:
+                self._updater.advance(Event.ROLLBACK)
+            if self._updater.is_stuck:
+                raise HomeInvalid("the disk takes no new state: see edge-agent status")
             return "went back to the last good bundle"
         if order.kind == "feedback":
             return str(self._feedback(order.request, order.label))

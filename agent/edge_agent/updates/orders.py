@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Literal
 
-from edge_agent.device.home import Home, write_durably
+from edge_agent.device.home import Home, discard, write_durably
 from edge_agent.errors import FeedbackRefused, HomeInvalid, InstallRefused, NoLastGood
 from edge_contracts.errors import ContractError
 from edge_contracts.model import Frozen, canonical_json, later, parse_json
@@ -103,6 +103,10 @@ def give(
         while not answer.exists():
             if monotonic() > deadline_s or home.holder() is None:
                 raise HomeInvalid(f"the agent in {home.folder} did not answer; is it running?")
+            if not order.exists() and not answer.exists():
+                raise HomeInvalid(
+                    f"the disk takes no answer of the agent in {home.folder}; see edge-agent status"
+                )
             sleep(POLL_S)
         found = parse_json(Answer, answer.read_bytes(), "the agent's answer", ANSWER_FORMAT)
     finally:
@@ -117,16 +121,24 @@ def give(
     return found.detail
 
 
-def take(home: Home) -> list[tuple[str, Order]]:
-    """Orders that are not answered yet, by name; what is not an order is removed."""
+def take(home: Home, known: set[str]) -> list[tuple[str, Order]]:
+    """Orders that are not answered yet, by name; what is not an order is removed.
+
+    Args:
+        known: Names of those that were carried out: a disk that has failed takes no answer, and nothing can
+            be removed from it. What is no order is added, what is not there any more taken out.
+    """
     found = []
-    for path in sorted(home.orders.glob("*.order")):
-        if path.with_suffix(".answer").exists():
+    paths = sorted(home.orders.glob("*.order"))
+    known.intersection_update([path.stem for path in paths])
+    for path in paths:
+        if path.stem in known or path.with_suffix(".answer").exists():
             continue
         try:
             found.append((path.stem, parse_json(Order, path.read_bytes(), path.name, FORMAT)))
         except (ContractError, OSError):
-            path.unlink(missing_ok=True)
+            known.add(path.stem)
+            discard(path)
     return found
 
 
@@ -140,4 +152,4 @@ def answer(home: Home, name: str, code: str, detail: str) -> None:
     try:
         write_durably(home.orders / f"{name}.answer", canonical_json(Answer(code=code, detail=detail)))
     except HomeInvalid:
-        (home.orders / f"{name}.order").unlink(missing_ok=True)
+        discard(home.orders / f"{name}.order")

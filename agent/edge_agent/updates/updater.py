@@ -13,18 +13,17 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from random import Random
+from time import monotonic
 
 from edge_agent.device.config import DeviceConfig
-from edge_agent.device.home import Home
-from edge_agent.errors import (
-    AgentError,
-    HomeInvalid,
-)
+from edge_agent.device.home import Home, discard
+from edge_agent.errors import AgentError, HomeInvalid, NoSpace
 from edge_agent.updates import installer
 from edge_agent.updates.assignment import Ignore, Keep, Refuse, Reuse, Satisfied, decide, is_news
 from edge_agent.updates.budget import DataMeter, DataRules
 from edge_agent.updates.fetching import Fetching, Ties
 from edge_agent.updates.health import Finding, Verdict
+from edge_agent.updates.kept import revoked_signer, still_good
 from edge_agent.updates.slots import (
     Check,
     Erase,
@@ -41,6 +40,7 @@ from edge_agent.updates.store import Store
 from edge_agent.updates.surroundings import Barred, Host, Jobs, Shadows
 from edge_agent.updates.transitions import beginning, step
 from edge_agent.updates.trial import TrialReport, check_limits, run_trial
+from edge_agent.updates.unstored import Unstored, meanwhile
 from edge_agent.updates.withdrawing import is_newer, next_parting, require_standing
 from edge_contracts.bundle import Bundle
 from edge_contracts.errors import ContractError
@@ -81,7 +81,8 @@ class Updater:
         self._barred = barred
         self._events: deque[tuple[Event, Fact]] = deque()
         self._acting = False
-        self._unstored = ""  # why an event could not be stored: said once, it is tried again and again
+        self._unstored = Unstored()
+        self._to_place: list[tuple[Bundle, Held, Path | None]] = []
         meter = DataMeter(home.data_used, downloads or DataRules())
         ties = Ties(worker, random, lambda: self.slots, lambda: self._trusted, self.advance, self.stage)
         self._fetching = Fetching(home, config, meter, shadows, barred, ties)
@@ -137,11 +138,18 @@ class Updater:
         """Whether an event waits because the disk does not take it; nothing else is begun then."""
         return bool(self._events)
 
+    @property
+    def reported(self) -> Slots:
+        """The same as the fleet is told it: an assignment may wait for the disk."""
+        return self._unstored.reported(self.slots)
+
     def tick(self, now_s: float) -> None:
         """Try again what is due."""
-        self._drain()
+        if self._events and self._unstored.is_due(now_s):
+            self._drain()
         self._part_from_withdrawn()
-        self._fetching.tick(now_s)
+        if not self.is_stuck:
+            self._fetching.tick(now_s)
 
     def _drain(self) -> None:
         self._acting = True
@@ -152,18 +160,30 @@ class Updater:
                 try:
                     self._store.save(slots)
                 except HomeInvalid as error:
-                    if str(error) != self._unstored:
-                        log.error("state not stored", extra={"event": event, "reason": str(error)})
-                    self._unstored = str(error)
+                    self._cannot_store(event, str(error))
                     return
-                self._unstored = ""
+                mended = self._unstored.mended(monotonic())
+                if mended is not None:
+                    self._host.tell(mended)
                 log.info("slots", extra={"event": event, "phase": slots.phase, "code": fact.code})
                 for action in actions:
                     self._act(action)
                 self._events.popleft()
+                if event is Event.STAGING and self._to_place:
+                    self._place()
                 self._host.changed()
         finally:
             self._acting = False
+
+    def _cannot_store(self, event: Event, reason: str) -> None:
+        """Say so once, and answer with what a start from the state on the disk would answer with."""
+        ahead = meanwhile(self.slots, self._events)
+        if self._unstored.failed(reason, monotonic()):
+            log.error("state not stored", extra={"event": event, "reason": reason})
+            self._host.changed()
+        if ahead is not None and ahead.active is not None and ahead.active is not self._unstored.serves:
+            self._unstored.serves = ahead.active
+            self._host.serve(ahead.active)
 
     def assigned(self, assignment: Assignment, now_ms: int, era: int = 0) -> None:
         """Take note of an assignment that the director signed for this device.
@@ -192,7 +212,7 @@ class Updater:
             self.advance(Event.REFUSED, Fact(code=decision.code, detail=decision.detail))
         elif isinstance(decision, Satisfied):
             self.advance(Event.SATISFIED, Fact(held=decision.held))
-        elif isinstance(decision, Reuse) and self._still_good(decision):
+        elif isinstance(decision, Reuse) and still_good(self._home, decision, self._trusted):
             self.advance(Event.STAGED, Fact(held=decision.held))
         else:
             self.advance(Event.DOWNLOADING)
@@ -234,10 +254,12 @@ class Updater:
         Args:
             archive: To be removed when it is unpacked.
         """
+        self._to_place = [(bundle, held, archive)]
         self.advance(Event.STAGING)
-        if self.is_stuck:
-            return  # without a stored state the spare slot must not be touched
-        spare = self.slots.spare
+
+    def _place(self) -> None:
+        """The state is stored by which the spare slot may be touched."""
+        (bundle, held, archive), spare = self._to_place.pop(), self.slots.spare
         self._worker.begin(
             lambda _: installer.place(self._home, bundle, spare),
             lambda future: self._placed(future, held, archive),
@@ -267,7 +289,7 @@ class Updater:
         for slot in dict.fromkeys(slot for slot in first_to_go if slot is not None):
             if self.is_stuck or slot not in self.slots.held:
                 continue
-            key = self._revoked_signer(slot)
+            key = revoked_signer(self._home, slot, self._trusted, self.slots.bundle_in(slot))
             if key is None:
                 continue
             why = f"its publisher's key {key} is revoked"
@@ -281,16 +303,6 @@ class Updater:
             else:
                 goes_on = f"{why}; nothing else is here, so it goes on answering"
                 self._host.tell(Tell("revoked-runs", self.slots.bundle_in(slot), None, KEY_REVOKED, goes_on))
-
-    def _revoked_signer(self, slot: Slot) -> str | None:
-        """Id of the revoked key that signed what a slot holds, None when it is another."""
-        if not self._trusted.revoked:
-            return None
-        try:
-            found = installer.verify_slot(self._home, slot, self._trusted.ever, self.slots.bundle_in(slot))
-        except (ContractError, HomeInvalid):
-            return None  # damaged: whoever opens it next says so
-        return found.key_id if found.key_id in self._trusted.revoked else None
 
     def bring(
         self,
@@ -331,21 +343,17 @@ class Updater:
             self._events.append((Event.DAMAGED, Fact(slot=slot, detail=fault.detail)))
         # otherwise the content is right but nothing here runs it (a runtime was removed): it is kept
 
-    def _still_good(self, decision: Reuse) -> bool:
-        try:
-            installer.verify_slot(self._home, decision.slot, self._trusted, decision.held.bundle)
-        except (ContractError, HomeInvalid) as error:
-            log.warning("kept bundle is damaged", extra={"slot": decision.slot, "reason": str(error)})
-            return False
-        return True
-
     def shadow_stopped(self, code: str, detail: str) -> None:
         """The assigned shadow runs no longer."""
         self.advance(Event.SHADOW_STOPPED, Fact(code=code, detail=detail))
 
     def _placed(self, future: Future[None], held: Held, archive: Path | None) -> None:
+        failed = future.exception()
+        if isinstance(failed, HomeInvalid | NoSpace) and held.assignment is not None:
+            self._fetching.disk_failed(failed)  # the archive stays: it is paid for
+            return
         if archive is not None:
-            archive.unlink(missing_ok=True)
+            discard(archive)
         try:
             future.result()
             require_standing(self.slots, held.bundle)  # it may have been withdrawn meanwhile

@@ -186,3 +186,12 @@ def test_what_answers_in_the_place_of_what_should_is_named_with_the_reason() -> 
     model["fallback"] = ""
     page = as_text(status(active=active, news__model=model), NOW_S)
     assert "answers now  digits 2.0.0, int8 in edgetpu on EDGETPU\n" in page
+
+
+def test_news_that_could_not_be_written_say_nothing_of_the_model() -> None:
+    space = {"free_bytes": 9, "total_bytes": 9, "unwritable": "Read-only file system"}
+    told = [what for what, _ in find_troubles(status(space=space, news__model=None), NOW_S)]
+    assert told == ["nothing can be stored on the disk: Read-only file system"]
+    assert [what for what, _ in find_troubles(status(news__model=None), NOW_S)] == [
+        "the model cannot be opened"
+    ]

@@ -19,6 +19,7 @@ from edge_agent.errors import (
     DownloadWaits,
     HomeInvalid,
     NoSpace,
+    RanFull,
     ServerBusy,
     ServerRefused,
     ServerUnreachable,
@@ -449,3 +450,23 @@ def test_a_folder_that_cannot_be_written_is_the_disks_fault(server: Server, tmp_
     part_of(tmp_path).mkdir()
     with pytest.raises(HomeInvalid, match="cannot write"):
         get(server, tmp_path)
+
+
+def test_an_archive_that_cannot_take_its_name_is_the_disks_fault(server: Server, tmp_path: Path) -> None:
+    """A rename that fails is what a disk does that turned read-only meanwhile."""
+
+    def in_the_way() -> None:
+        (tmp_path / DIGEST.removeprefix("sha256:")).with_suffix(".bundle").mkdir()
+
+    server.after = in_the_way
+    with pytest.raises(HomeInvalid, match="cannot use"):
+        get(server, tmp_path)
+    assert part_of(tmp_path).stat().st_size == len(CONTENT), "it is paid for"
+
+
+def test_a_disk_without_room_for_the_rest_is_waited_for(server: Server, tmp_path: Path) -> None:
+    part_of(tmp_path).write_bytes(CONTENT[:300_000])
+    with pytest.raises(RanFull):
+        get(server, tmp_path, free_bytes=lambda _: RESERVE_BYTES)
+    assert part_of(tmp_path).stat().st_size == 300_000
+    assert get(server, tmp_path).exists()

@@ -15,6 +15,7 @@ from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.local import AtOnce
 from edge_agent.updates.slots import Event, Fact, Held, Phase, Slot, Tell
 from edge_agent.updates.store import Store
+from edge_agent.updates.unstored import RETRY_S
 from edge_agent.updates.updater import DAMAGED, Updater
 from edge_contracts.bundle import Bundle, open_bundle
 from edge_contracts.keys import TrustedKeys
@@ -175,3 +176,54 @@ def test_the_right_bundle_left_by_a_power_cut_before_it_counted_is_written_anew(
 def test_an_event_that_the_phase_does_not_know_is_our_own_fault(home: Home, host: Host) -> None:
     with pytest.raises(AssertionError):
         updater(home, host).advance(Event.CHECKED, Fact())
+
+
+def test_a_model_that_fails_its_trial_on_a_disk_that_takes_nothing_does_not_go_on_answering(
+    home: Home, host: Host
+) -> None:
+    made = updater(home, host)
+    install(made, FIRST)
+    made.stage(SECOND, Held(SECOND.digest))
+    (home.folder / "state.json.new").mkdir()
+    made.judged(Finding(Verdict.UNHEALTHY, "error-rate", "3 of 20"))
+    assert host.served[-2:] == [Slot.B, Slot.A]
+    assert made.is_stuck
+    assert home.slot(Slot.B).exists(), "nothing is erased before it is stored"
+    served = len(host.served)
+    made.tick(now_s=0)
+    made.tick(now_s=100)
+    assert len(host.served) == served, "it is switched once"
+    (home.folder / "state.json.new").rmdir()
+    made.tick(now_s=200)
+    assert not made.is_stuck
+    assert made.slots.bundle_in(made.slots.active) == FIRST.digest
+    assert host.codes()[-2:] == [("disk-failed", "home-invalid"), ("rolled-back", "error-rate")]
+
+
+def test_a_disk_that_takes_nothing_is_asked_again_after_a_while(home: Home, host: Host) -> None:
+    made = updater(home, host)
+    install(made, FIRST)
+    (home.folder / "state.json.new").mkdir()
+    made.stage(SECOND, Held(SECOND.digest))
+    made.tick(now_s=0)
+    (home.folder / "state.json.new").rmdir()
+    made.tick(now_s=RETRY_S / 2)
+    assert made.is_stuck
+    made.tick(now_s=RETRY_S)
+    assert made.slots.phase is Phase.TRIAL, "what was to be staged is staged without being asked for again"
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["trial", "staged"])
+def test_a_start_on_a_disk_that_takes_nothing_answers_with_the_bundle_before(
+    home: Home, host: Host, checked: bool
+) -> None:
+    made = updater(home, host)
+    install(made, FIRST)
+    made.stage(SECOND, Held(SECOND.digest))
+    if not checked:
+        made.stop()  # its trial is taken up by the next start, with its check
+    (home.folder / "state.json.new").mkdir()
+    host.served.clear()
+    again = updater(home, host)
+    assert again.is_stuck
+    assert host.served == [Slot.A]
