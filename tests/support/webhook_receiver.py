@@ -1,10 +1,11 @@
-"""A real HTTP server that takes webhooks, and answers what a test says."""
+"""A real HTTP server that takes webhooks, and answers what a test says; and one that only drips."""
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -48,3 +49,30 @@ def receiver() -> Iterator[Receiver]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def dripping(head: bytes = b"HTTP/1.1 200 OK\r\nx: ") -> Iterator[str]:
+    """A receiver that begins to answer and goes on with a byte now and then, for ever; gives its URL."""
+    over = threading.Event()
+
+    def drip(taken: socket.socket) -> None:
+        with taken, suppress(OSError):
+            taken.sendall(head)
+            while not over.wait(0.05):
+                taken.sendall(b"x")
+
+    def work(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=work, args=(listener,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()

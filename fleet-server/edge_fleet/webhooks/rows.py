@@ -63,6 +63,7 @@ def check_url(url: str) -> str:
         address = ipaddress.ip_address(parsed.host)
     except ValueError:
         return str(parsed)
+    address = getattr(address, "ipv4_mapped", None) or address  # ::ffff:169.254.1.1 reaches the same
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         raise RequestInvalid(
             f"{parsed.host} is no address of a receiver (link-local, multicast or unspecified)"
@@ -222,15 +223,25 @@ def enqueue(
     return len(rows)
 
 
-def due(connection: Connection, now_ms: int, most: int = 32) -> list[Due]:
-    """Deliveries whose time has come, oldest first."""
+def due(connection: Connection, now_ms: int, most: int = 8) -> list[Due]:
+    """Deliveries whose time has come, by webhook, of each the oldest first.
+
+    Args:
+        most: Of one webhook: what waits for one that is away must not keep what waits for another out.
+    """
     own = webhook_deliveries.c
+    place = func.row_number().over(partition_by=own.webhook, order_by=(own.next_ms, own.id))
+    waiting = (
+        select(own.id, place.label("place"))
+        .where(own.delivered_ms.is_(None), own.dead_ms.is_(None), own.next_ms <= now_ms)
+        .subquery()
+    )
     rows = connection.execute(
         select(webhook_deliveries, webhooks.c.url)
+        .join(waiting, waiting.c.id == own.id)
         .join(webhooks, webhooks.c.id == own.webhook)
-        .where(own.delivered_ms.is_(None), own.dead_ms.is_(None), own.next_ms <= now_ms)
-        .order_by(own.next_ms, own.id)
-        .limit(most)
+        .where(waiting.c.place <= most)
+        .order_by(own.webhook, own.next_ms, own.id)
     )
     return [Due(row.id, row.webhook, row.url, row.message, row.body.encode(), row.attempts) for row in rows]
 

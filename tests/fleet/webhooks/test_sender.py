@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from fleet_device import eventually
 from fleet_server import Running
-from webhook_receiver import Receiver, receiver
+from webhook_receiver import Receiver, dripping, receiver
 
 from edge_fleet.alerts.watch import Watch
 from edge_fleet.errors import NotFound, RequestInvalid
@@ -20,7 +19,7 @@ from edge_fleet.services import Services
 from edge_fleet.store import Store
 from edge_fleet.webhooks import rows
 from edge_fleet.webhooks.retries import ATTEMPTS
-from edge_fleet.webhooks.sender import Sender
+from edge_fleet.webhooks.sender import Sender, open_client
 from edge_fleet.webhooks.signing import secret_of, verify
 
 SECRET = secret_of(b"k" * 32)
@@ -32,8 +31,7 @@ class Place:
     def __init__(self, store: Store) -> None:
         self.store, self.ms = store, 1_000_000_000
         self.services = Services(store, EventBus(), self, lambda: self.ms)
-        self.sender = Sender(self.services, lambda _: SECRET, lambda: 0.5)
-        self.client = httpx.Client(follow_redirects=False, trust_env=False, timeout=5)
+        self.sender = Sender(self.services, lambda _: SECRET, lambda: 0.5, timeout_s=0.5)
 
     def soon(self, devices: object) -> None:
         raise AssertionError("nobody is assigned anything")
@@ -47,8 +45,14 @@ class Place:
             return rows.enqueue(connection, kind, told, self.ms)
 
     def deliver(self, later_s: float = 0) -> int:
+        """One round, to its end; how many deliveries were taken."""
         self.ms += round(1000 * later_s)
-        return self.sender.deliver(self.client, threading.Event())
+
+        async def once() -> int:
+            async with open_client() as client:
+                return sum(await asyncio.gather(*await self.sender.begin(client)))
+
+        return asyncio.run(once())
 
     def deliveries(self, dead: bool = False) -> list[rows.DeliveryShown]:
         with self.store.read() as connection:
@@ -56,10 +60,8 @@ class Place:
 
 
 @pytest.fixture
-def place(store: Store) -> Iterator[Place]:
-    found = Place(store)
-    yield found
-    found.client.close()
+def place(store: Store) -> Place:
+    return Place(store)
 
 
 @pytest.fixture
@@ -129,6 +131,52 @@ def test_a_receiver_that_is_away_does_not_hold_up_another(place: Place, there: R
     assert [row["attempts"] for row in place.deliveries() if not row["delivered_ms"]].count(1) == 1
 
 
+def test_what_waits_for_one_that_is_away_does_not_keep_out_what_waits_for_another(
+    place: Place, there: Receiver
+) -> None:
+    with receiver() as gone:
+        place.add(gone.url)
+    for _ in range(100):
+        place.tell()
+    place.add(there.url)
+    place.tell()
+    assert place.deliver() == 1, "behind a hundred that nobody takes"
+
+
+def test_one_that_drips_is_an_attempt_that_failed_and_holds_nobody_up(place: Place, there: Receiver) -> None:
+    with dripping() as slow:
+        name = place.add(slow)
+        place.tell()
+        place.add(there.url)
+        for _ in range(3):
+            place.tell()
+        assert place.deliver() == 3
+        [late] = [row for row in place.deliveries() if row["webhook"] == name and row["attempts"]]
+        assert late["answer"] == "no answer within 0.5 s" and late["delivered_ms"] is None
+
+
+@pytest.mark.parametrize("head", [b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 300_000])
+def test_garbage_for_an_answer_is_an_attempt_that_failed(place: Place, there: Receiver, head: bytes) -> None:
+    with dripping(head) as garbage:
+        place.add(garbage)
+        place.tell()
+        place.add(there.url)
+        place.tell()
+        assert place.deliver() == 1
+        [failed] = [row for row in place.deliveries() if row["attempts"] and not row["delivered_ms"]]
+        assert "ProtocolError" in failed["answer"]
+
+
+def test_a_name_that_no_resolver_takes_is_an_attempt_that_failed(place: Place, there: Receiver) -> None:
+    name = place.add(f"http://{'a' * 70}/")
+    place.tell()
+    place.add(there.url)
+    place.tell()
+    assert place.deliver() == 1
+    [failed] = [row for row in place.deliveries() if row["webhook"] == name and row["attempts"]]
+    assert "Error" in failed["answer"]
+
+
 def test_only_the_kinds_that_were_asked_for_are_told(place: Place, there: Receiver) -> None:
     place.add(there.url, "alert.resolved")
     assert place.tell("alert.firing") == 0
@@ -153,6 +201,7 @@ def test_a_removed_webhook_gets_nothing_any_more(place: Place, there: Receiver) 
         "http://user:word@h/",
         "http://169.254.169.254/latest/meta-data",
         "http://[fe80::1]/",
+        "http://[::ffff:169.254.169.254]/",
         "http://0.0.0.0/",
         "http://224.0.0.1/",
         "https://h/#x",
