@@ -22,6 +22,7 @@ from edge_fleet.alerts.machine import Finding
 from edge_fleet.alerts.obedience import foreign_directors
 from edge_fleet.lineage.find import manifest_of
 from edge_fleet.schema import (
+    CHOICE,
     bundles,
     devices,
     events,
@@ -56,7 +57,24 @@ def measure(
             there are many.
     """
     found = [finding for source in SOURCES for finding in source(connection, now_ms)]
-    return together(found, frozenset(open_subjects))
+    followed = frozenset(open_subjects)
+    found += over(connection, followed - {(one.rule, one.subject) for one in found})
+    return together(found, followed)
+
+
+def over(connection: Connection, unheard: Iterable[tuple[str, str]]) -> Iterator[Finding]:
+    """What is open on bundles of which nothing is reported because no device has them any more.
+
+    That nothing is reported is no proof that all is well, where a device may just be silent. But where every
+    device says that it runs something else (the release was taken back, or the next one came), it is over.
+    """
+    for rule, subject in unheard:
+        if rule not in _OF_A_BUNDLE:
+            continue
+        # a line of what a device is chosen by (`schema/choice.py`)
+        runs = select(devices.c.id).where(devices.c.revoked_ms.is_(None), CHOICE.contains(f"\n{subject}\n"))
+        if connection.execute(runs.limit(1)).first() is None:
+            yield Finding(rule, subject, 0.0, "no device runs it any more, by the last word of each")
 
 
 def together(findings: Iterable[Finding], open_subjects: frozenset[tuple[str, str]]) -> list[Finding]:
@@ -344,6 +362,7 @@ SOURCES: tuple[Source, ...] = (
     _low_disk,
     _clock,
 )
+_OF_A_BUNDLE = frozenset({"drift", "error-budget", "latency"})
 _PER_DEVICE = frozenset(
     {"fork", "bad-signature", "replay", "foreign-director", "gap", "hole", "silence", "low-disk", "clock"}
 )

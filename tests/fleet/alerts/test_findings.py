@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fleet_rows import FleetRows, digest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from edge_contracts.sketch import bin_index
 from edge_fleet import schema
@@ -15,8 +15,11 @@ from edge_fleet.alerts.findings import DAY_MS, HOUR_MS, PERSONAL_MOST, first_id_
 from edge_fleet.alerts.machine import Finding
 from edge_fleet.alerts.proof import proof
 from edge_fleet.alerts.rules import RULES
+from edge_fleet.alerts.watch import Watch
+from edge_fleet.events import EventBus
 from edge_fleet.refusals import AGAIN_MS, Refusals
 from edge_fleet.schema.telemetry import CLOCK_IS_WRONG
+from edge_fleet.services import Services
 from edge_fleet.storage.rollups import roll_up
 from edge_fleet.store import Store
 
@@ -31,6 +34,11 @@ class Clock:
 
     def __call__(self) -> int:
         return self.ms
+
+
+class NoDispatch:
+    def soon(self, devices: object) -> None:
+        raise AssertionError("nobody is assigned anything")
 
 
 @pytest.fixture
@@ -272,3 +280,63 @@ def test_the_first_row_of_an_hour_is_found_by_halving(fleet: FleetRows, clock: C
             first = first_id_since(connection, schema.windows, wanted)
             assert first == min(row.id for row in rows if row.received_ms >= wanted)
         assert first_id_since(connection, schema.windows, NOW + 99) == max(row.id for row in rows) + 1
+
+
+def runs(store: Store, device: str, version: str) -> None:
+    """A device's last word: what answers there."""
+    state = {"counter": 0, "active": {"bundle": digest(version)}, "knows": []}
+    with store.write() as connection:
+        connection.execute(update(schema.devices).where(schema.devices.c.id == device).values(state=state))
+
+
+@pytest.mark.parametrize("rule", ["drift", "error-budget", "latency"])
+def test_what_is_wrong_with_a_bundle_is_over_when_every_device_has_left_it(
+    fleet: FleetRows, rule: str
+) -> None:
+    open_ones = [(rule, BUNDLE)]
+    for device in ("d1", "d2"):
+        runs(fleet.store, device, "1")
+    with fleet.store.read() as connection:
+        assert measure(connection, NOW, open_ones) == [], "silent devices have not become well"
+    runs(fleet.store, "d1", "2")
+    with fleet.store.read() as connection:
+        assert measure(connection, NOW, open_ones) == [], "one has it still"
+    runs(fleet.store, "d2", "2")
+    with fleet.store.read() as connection:
+        [found] = measure(connection, NOW, open_ones)
+        assert measure(connection, NOW) == [], "nothing is said of what is not open"
+    assert (found.rule, found.subject, found.value) == (rule, BUNDLE, 0.0)
+
+
+def test_a_device_that_was_put_out_keeps_no_alert_of_its_bundle_open(fleet: FleetRows) -> None:
+    runs(fleet.store, "d1", "1")
+    runs(fleet.store, "d2", "2")
+    with fleet.store.write() as connection:
+        gone = update(schema.devices).where(schema.devices.c.id == "d1").values(revoked_ms=NOW)
+        connection.execute(gone)
+        assert [one.value for one in measure(connection, NOW, [("drift", BUNDLE)])] == [0.0]
+
+
+def test_a_release_that_was_taken_back_for_its_errors_leaves_no_alert_behind(
+    fleet: FleetRows, clock: Clock
+) -> None:
+    services = Services(fleet.store, EventBus(), NoDispatch(), clock)
+    watch, minute = Watch(services, lambda: True), 60_000
+
+    def phases() -> list[str]:
+        with fleet.store.read() as connection:
+            rows = connection.execute(select(schema.alerts.c.phase).where(schema.alerts.c.subject == BUNDLE))
+            return list(rows.scalars())
+
+    runs(fleet.store, "d1", "1")
+    runs(fleet.store, "d2", "2")
+    for _ in range(3):
+        fleet.report("d1", BUNDLE, inferences=200, errors=100)
+        watch.round(clock.ms)
+        clock.ms += minute
+    assert phases() == ["firing"]
+    runs(fleet.store, "d1", "2")
+    for _ in range(30):
+        watch.round(clock.ms)
+        clock.ms += minute
+    assert phases() == ["resolved"]
