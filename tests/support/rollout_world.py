@@ -21,9 +21,10 @@ from edge_fleet.rollouts import selector, targets
 from edge_fleet.rollouts.decision import decide, passes
 from edge_fleet.rollouts.engine import Step, View, advance, goes_back, lets_go
 from edge_fleet.rollouts.parts import Part
-from edge_fleet.rollouts.phases import ENDED, GUARDED, TRANSITIONS, Event, Phase, Position, step
+from edge_fleet.rollouts.phases import ENDED, GUARDED, RETURNING, TRANSITIONS, Event, Phase, Position, step
 from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.rollouts.reached import Left, Reached
+from edge_fleet.rollouts.retries import BACK_TRIES, back_name
 
 NEW, OLD = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 START_S = 1_900_000_000.0  # a Sunday evening in 2030
@@ -136,6 +137,11 @@ class World:
                 labels=self.devices[one.device].labels,
                 part=one.part,
             )
+        for device, cause in found.back:
+            used = dict(self.reached[device].used)
+            name = back_name(cause)
+            self.send_back(device)
+            self.reached[device] = replace(self.reached[device], used=used | {name: used.get(name, 0) + 1})
         if found.event is not None:
             self.move(found.event)
         self.check_state()
@@ -154,6 +160,7 @@ class World:
             self.reached[device],
             back=self.number,
             back_state=State.PENDING,
+            back_code="",
             changed_ms=round(self.now_s * 1000),
         )
 
@@ -174,7 +181,7 @@ class World:
         if row.back_state is None:
             row = replace(row, member=replace(row.member, state=state, code=code))
         else:
-            row = replace(row, back_state=state)
+            row = replace(row, back_state=state, back_code=code)
         self.reached[device] = row
 
     def report(self, device: str, bad: bool) -> None:
@@ -217,7 +224,9 @@ class World:
 
     def take_back(self, device: str) -> None:
         row = self.reached.get(device)
-        if row is not None and row.left is None and row.back is None:
+        if row is not None and row.is_stuck:
+            self.send_back(device)
+        elif row is not None and row.left is None and row.back is None:
             self.send_back(device)
             self.skipped.add(device)
             self.reached[device] = replace(self.reached[device], left=Left.SENT_BACK)
@@ -249,6 +258,11 @@ class World:
                 assert row.used.get(one.cause, 0) < budgets[one.cause], "tried again beyond its budget"
             if self.plan.windows:
                 self.check_window(one.device)
+        for device, cause in found.back:
+            row = self.reached[device]
+            assert row.back_state in (State.REFUSED, State.ROLLED_BACK), "told twice to go back"
+            assert row.used.get(back_name(cause), 0) < BACK_TRIES, "told to go back for ever"
+            assert self.position.phase in RETURNING, "sent back by nobody"
         if found.begin or found.event in PASSED:
             assert not self.failing(), f"went on although {self.failing()} fail"
         if found.begin:

@@ -17,6 +17,7 @@ from fleet_rows import FleetRows, digest
 from sqlalchemy import insert, select
 
 from edge_contracts.keys import PrivateKey
+from edge_contracts.messages import ActiveModel
 from edge_contracts.messages import Phase as Told
 from edge_fleet import schema
 from edge_fleet.brokers.child import free_loopback_port
@@ -27,18 +28,32 @@ from edge_fleet.rollouts.phases import TRANSITIONS, Event, Phase
 from edge_fleet.serve import initialise, now_ms
 from edge_fleet.simulation.connection import Member, Way
 from edge_fleet.simulation.crowd import Crowd
-from edge_fleet.simulation.device import Behaviour, SimulatedDevice
+from edge_fleet.simulation.device import RUNTIME, Behaviour, SimulatedDevice
 from edge_fleet.store import Store, open_store
 
-SITES, EACH, KILLS = ("a", "b", "bad"), 3, 3
+EACH, KILLS = 3, 4
 SERVE = [sys.executable, "-c", "from edge_fleet.cli import main; main()", "serve", "--home"]
 PLAN = {
     "format": "edgefleet.rollout/1",
-    "release": "digits@1",
+    "release": "digits@2",
     "stages": [1, 2, "100%"],
     "bake_s": 0,
     "gates": {"install_success": 0.9},
 }
+# By site what its plan says besides; both of the last two have stages of two parts.
+SITES: dict[str, dict[str, Any]] = {
+    "a": {},
+    "bad": {},
+    "blue": {"kind": "blue-green", "stages": [1, "100%"]},
+    "shadow": {
+        "kind": "shadow-first",
+        "stages": [1, "100%"],
+        "shadow": {"share": 1.0, "bake_s": 0},
+        "gates": {"install_success": 0.9, "shadow_agreement": {"limit": 0.5, "min_inferences": 20}},
+    },
+}
+PARTS = {"blue": 2, "shadow": 2}  # orders that bring a release to a device there
+DONE = ("confirmed", "refused", "ready", "shadow")
 WAIT_S = 60.0  # two slow cores, and a server to be started
 
 
@@ -64,9 +79,11 @@ def server_and_devices(home: Home, port: int, devices: list[SimulatedDevice]) ->
 
 
 def enrolled(store: Store, director: Any) -> list[SimulatedDevice]:
-    """Three sites of devices; those of one refuse the release."""
+    """Sites of devices that run version 1; those of one refuse the release."""
     rows = FleetRows(store, now_ms)
     rows.publish("1")
+    rows.publish("2")
+    first = ActiveModel(bundle=digest("1"), name="digits", version="1", artifact="int8", runtime=RUNTIME)
     devices = []
     with store.write() as connection:
         for site in SITES:
@@ -82,9 +99,10 @@ def enrolled(store: Store, director: Any) -> list[SimulatedDevice]:
                         enrolled_ms=now_ms(),
                     )
                 )
-                fails = {digest("1"): (Told.REFUSED, "golden-mismatch")} if site == "bad" else {}
+                fails = {digest("2"): (Told.REFUSED, "golden-mismatch")} if site == "bad" else {}
                 behaviour = Behaviour(download_s=0.1, check_s=0.1, fails=fails)
-                devices.append(SimulatedDevice(name, "f", key, director, ("arm-cpu",), behaviour))
+                made = SimulatedDevice(name, "f", key, director, ("arm-cpu",), behaviour, first, counter=1)
+                devices.append(made)
     return devices
 
 
@@ -101,12 +119,19 @@ def test_rollouts_end_as_they_should_however_often_the_server_is_killed(tmp_path
         with store.read() as connection:
             steps = len(connection.execute(select(schema.rollout_steps.c.id)).all())
             told = connection.execute(select(schema.assignments.c.phase)).scalars().all()
-        return steps * 10 + sum(3 if phase in ("confirmed", "refused") else 1 for phase in told)
+        return steps * 10 + sum(3 if phase in DONE else 1 for phase in told)
 
     def phases() -> dict[str, str]:
         with store.read() as connection:
             rows = connection.execute(select(schema.rollouts.c.plan, schema.rollouts.c.phase))
             return {row.plan["select"].removeprefix("site="): row.phase for row in rows}
+
+    def standing() -> list[Any]:
+        """What to look at when it takes too long."""
+        with store.read() as connection:
+            rollouts = connection.execute(select(schema.rollouts.c.phase, schema.rollouts.c.why)).all()
+            orders = select(schema.assignments.c.device, schema.assignments.c.phase)
+            return [*rollouts, *connection.execute(orders).all()]
 
     def ended() -> bool:
         return len(phases()) == len(SITES) and set(phases().values()) <= {"completed", "rolled-back"}
@@ -117,13 +142,15 @@ def test_rollouts_end_as_they_should_however_often_the_server_is_killed(tmp_path
         with httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30
         ) as http:
-            for site in set(SITES) - set(phases()):
+            for site, more in SITES.items():
+                if site in phases():
+                    continue
                 answer = http.post(
-                    "/api/v1/rollouts", json={"plan": PLAN | {"select": f"site={site}"}, "start": True}
+                    "/api/v1/rollouts", json={"plan": PLAN | more | {"select": f"site={site}"}, "start": True}
                 )
                 assert answer.status_code == 201, answer.text
         while not done():
-            assert time.monotonic() < deadline, phases()
+            assert time.monotonic() < deadline, standing()
             crowd.each(lambda device: device.window(10, time.time()))
             time.sleep(0.1)
 
@@ -136,9 +163,10 @@ def test_rollouts_end_as_they_should_however_often_the_server_is_killed(tmp_path
     with server_and_devices(home, port, devices) as (url, crowd):
         work(url, crowd, ended)
 
-    assert phases() == {"a": "completed", "b": "completed", "bad": "rolled-back"}
+    assert phases() == dict.fromkeys(SITES, "completed") | {"bad": "rolled-back"}
     for device in devices:
-        assert (device.active is not None) == (not device.id.startswith("bad")), device.id
+        assert device.active is not None
+        assert device.active.bundle == digest("1" if device.id.startswith("bad") else "2"), device.id
         assert device.refused == 0
     check_history(store)
     store.close()
@@ -159,6 +187,7 @@ def check_history(store: Store) -> None:
     for row in reached:
         given = [n for device, n in numbers if device == row.device]
         assert sorted(given) == list(range(1, len(given) + 1))
-        assert len(given) == (1 if row.back is None else 2), f"{row.device} was given {len(given)} orders"
+        orders_of = PARTS.get(row.device.split("-")[0], 1) + (row.back is not None)
+        assert len(given) == orders_of, f"{row.device} was given {len(given)} orders"
     bad = [row for row in reached if row.device.startswith("bad")]
     assert len(bad) == 1, "a second device was begun after the first had failed"

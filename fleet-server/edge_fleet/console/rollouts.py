@@ -168,7 +168,13 @@ def overview(connection: Connection, found: Rollout, now_ms: int) -> dict[str, A
         "silent": progress.silent(connection, found.id),
         "stages": _stages(connection, found, counts),
         "seen": str(Seen.of(found.position)),
-        "possible": [name for name, (event, _) in ORDERS.items() if (phase, event) in TRANSITIONS],
+        "possible": [
+            name
+            for name, (event, _) in ORDERS.items()
+            # of one that is rolled back only where somebody did not come back
+            if (phase, event) in TRANSITIONS
+            and (phase is not Phase.ROLLED_BACK or counts.total[Standing.NOT_BACK])
+        ],
         "grave": GRAVE,
         "approvals": asked(connection, found, now_ms) if phase is Phase.DRAFT else (),
         "targets": _draft(connection, found, now_ms) if phase is Phase.DRAFT else None,

@@ -68,8 +68,9 @@ class RolloutMember(TypedDict):
         state: Of the assignment that brings the release.
         code: A short word for why it stands so; "" when all is well.
         back: Of the assignment that takes it away again; null while there is none.
+        back_code: A short word for why that stands so; "" when all is well.
         left: How an operator took it out; null while it counts.
-        retries: Attempts after the first, by cause.
+        retries: Attempts after the first, by cause; of the way back as `back-` and the cause.
         last_seen_ms: Of its last verified message; null before the first.
     """
 
@@ -82,6 +83,8 @@ class RolloutMember(TypedDict):
     code: str
     detail: str
     back: State | None
+    back_code: str
+    back_detail: str
     left: Left | None
     retries: dict[str, int]
     assigned_ms: Instant

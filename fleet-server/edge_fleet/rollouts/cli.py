@@ -334,7 +334,8 @@ def _stage_lines(index: int, stage: Mapping[str, Any]) -> list[str]:
     if stage["part"]:
         lines.append(f"    {stage['part']['text']}")
     for row in stage["devices"]:
-        reason = " ".join(filter(None, (row["code"], row["detail"])))
+        of_it = ("back_code", "back_detail") if row["back"] else ("code", "detail")
+        reason = " ".join(row[name] for name in of_it if row[name])
         back = f", going back: {row['back']}" if row["back"] else ""
         back += f", {row['left']}" if row["left"] else ""
         tried = ", ".join(f"{n} for {cause}" for cause, n in row["retries"].items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_fleet.assignment import SETTLED, State
@@ -32,6 +32,7 @@ class Decision:
 
 # Which gates must pass before shadows are switched; a failure counts of any.
 HOLDS_SHADOWS = frozenset({"install_success", *(name for name, gate in GATES.items() if gate.of_shadow)})
+FEW = 5  # devices named in one line
 REHEARSED = "a rehearsal, as if a gate had failed"
 
 FAILURE: Mapping[OnFailure, Event] = {
@@ -93,15 +94,19 @@ def passes(plan: RolloutPlan, position: Position) -> Event:
     return Event.OPENED if plan.join is Join.UNTIL_DEADLINE else Event.FINISHED
 
 
-def decide_return(states: Mapping[str, State]) -> tuple[Event | None, str]:
+def decide_return(
+    states: Mapping[str, State], again: Collection[str] = (), codes: Mapping[str, str] = {}
+) -> tuple[Event | None, str]:
     """Whether every device that is to go back has done so.
 
     A silent device does not hold the end up: its order to go back waits for it.
 
     Args:
         states: By device, of the assignment that sends it back.
+        again: Those that did not, and are told once more.
+        codes: Why they did not, by device.
     """
-    moving = sum(state not in SETTLED for state in states.values())
+    moving = sum(state not in SETTLED or device in again for device, state in states.items())
     if moving:
         return None, f"{moving} of {len(states)} devices are on their way back"
     told = ["every device is back"]
@@ -111,8 +116,10 @@ def decide_return(states: Mapping[str, State]) -> tuple[Event | None, str]:
         (State.ROLLED_BACK, "could not go back"),
     ):
         devices = sorted(device for device, found in states.items() if found is state)
+        named = [device + (f" ({codes[device]})" if codes.get(device) else "") for device in devices[:FEW]]
         if devices:
-            told.append(f"{meaning}: {', '.join(devices)}")
+            more = f" and {len(devices) - FEW} more" if len(devices) > FEW else ""
+            told.append(f"{meaning}: {', '.join(named)}{more}")
     return Event.RETURNED, "; ".join(told[1:] or told)
 
 

@@ -73,7 +73,7 @@ def offered(phase: Phase, row: Reached | None, left_out: bool) -> tuple[DeviceOr
     has_it = row is not None and row.member.state is State.CONFIRMED
     if phase not in ENDED | RETURNING and not has_it and not left_out:
         found.append(DeviceOrder.SKIP)
-    if row is not None and row.back is None and row.left is None:
+    if row is not None and ((row.back is None and row.left is None) or row.is_stuck):
         found.append(DeviceOrder.ROLLBACK)
     return tuple(found)
 
@@ -151,10 +151,15 @@ def _rollback(
     why: str,
     now_ms: int,
 ) -> bool:
-    if row is None or row.back is not None or row.left is not None:
-        raise Conflict(f"rollout {rollout.id} has not reached {device}, or it is going back already")
+    if row is None or row.left is Left.SKIPPED:
+        raise Conflict(f"rollout {rollout.id} has not reached {device}: there is nothing to send back")
+    if row.back is not None and not row.is_stuck:
+        is_back = row.back_state is State.CONFIRMED
+        raise Conflict(f"{device} is {'back already' if is_back else 'on its way back: its order stands'}")
     if not send_back(connection, rollout, row, now_ms):
         raise Conflict(f"a later assignment has taken {device} over since")
+    if row.back is not None:
+        return True  # told once more; what it counts for is not changed by that
     members.skip(connection, rollout.id, device, actor, why, now_ms)
     members.change(connection, rollout.id, device, left_as=Left.SENT_BACK)
     return True

@@ -123,6 +123,7 @@ class Step:
     Args:
         silent: Devices that count as silent from now on.
         begin: Devices that are given the release.
+        back: Devices that did not go back and are told to once more, with what they failed of.
         event: For the state machine, or None: the position stays.
         why: One line for a person; "" leaves what stands there.
         verdicts: What the gates said; None when they were not asked.
@@ -130,6 +131,7 @@ class Step:
 
     silent: tuple[str, ...] = ()
     begin: tuple[Begin, ...] = ()
+    back: tuple[tuple[str, Cause], ...] = ()
     event: Event | None = None
     why: str = ""
     verdicts: tuple[Verdict, ...] | None = None
@@ -187,7 +189,7 @@ def advance(
     if silent:
         return Step(silent=silent)
     if phase in RETURNING:
-        return _returning(view)
+        return _returning(view, now_s)
     expired = _expired(view, now_s)
     if expired is not None:
         return expired
@@ -210,7 +212,8 @@ def goes_back(view: View, phase: Phase) -> tuple[Reached, ...]:
     return tuple(
         row
         for row in view.counted
-        if row.back is None and (phase is Phase.ROLLING_BACK or row.member.stage == view.position.stage)
+        if (row.back is None or row.is_stuck)
+        and (phase is Phase.ROLLING_BACK or row.member.stage == view.position.stage)
     )
 
 
@@ -234,9 +237,16 @@ def _scheduled(view: View, now_s: float) -> Step:
     return NOTHING
 
 
-def _returning(view: View) -> Step:
+def _returning(view: View, now_s: float) -> Step:
+    sent = [row for row in view.counted if row.back_state is not None]
+    again = {row.device: (row, cause) for row in sent if (cause := row.cause_back) is not None}
+    due = [(device, cause) for device, (row, cause) in again.items() if row.due_s(view.plan.retries) <= now_s]
+    if due:
+        return Step(back=tuple(due))
     event, why = decide_return(
-        {row.device: row.back_state for row in view.counted if row.back_state is not None}
+        {row.device: row.back_state for row in sent if row.back_state is not None},
+        again.keys(),
+        {row.device: row.back_code for row in sent},
     )
     # `why` keeps the reason for going back: that is what a person will look for
     return NOTHING if event is None else Step(event=event, why=f"{view.why}; {why}")

@@ -117,6 +117,8 @@ def load_members(connection: Connection, rollout: str, among: Sequence[str] | No
             forth.c.changed_ms,
             back.c.phase.label("back_phase"),
             back.c.changed_ms.label("back_changed_ms"),
+            back.c.code.label("back_code"),
+            back.c.detail.label("back_detail"),
             devices.c.last_seen_ms,
             devices.c.labels,
         )
@@ -151,6 +153,8 @@ def load_members(connection: Connection, rollout: str, among: Sequence[str] | No
             left=None if row.left_as is None else Left(row.left_as),
             labels=row.labels,
             part=part_of(row.terms),
+            back_code=row.back_code or "",
+            back_detail=row.back_detail or "",
         )
         for row in rows
     ]

@@ -154,13 +154,21 @@ class Operator:
         self._order(rollout, meaning, actor, f"rejected by {actor}" + (f": {why}" if why else ""))
 
     def recall(self, rollout: str, actor: str, why: str = "") -> None:
-        """Send every device back to what it had, also after the rollout has ended.
+        """Send every device back to what it had, also after the end; once more those that could not.
 
         Raises:
             NotFound, Conflict: No such rollout, or not in a phase that allows it.
         """
         told = f"rolled back by {actor}" + (f": {why}" if why else "")
-        self._order(rollout, _always(Event.RECALLED), actor, told)
+
+        def meaning(_connection: Connection, found: Rollout, view: View) -> Event:
+            if found.position.phase is Phase.ROLLED_BACK and not any(row.is_stuck for row in view.counted):
+                raise Conflict(
+                    f"rollout {rollout} is rolled back: every device is, or its order waits for it"
+                )
+            return Event.RECALLED
+
+        self._order(rollout, meaning, actor, told)
 
     def _order(self, rollout: str, meaning: Meaning, actor: str, why: str) -> None:
         """Carry an order out, in one transaction with its line in the audit log."""

@@ -96,6 +96,8 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.ROLLING_BACK, Event.RETURNED): Phase.ROLLED_BACK,
     (Phase.RETURNING_STAGE, Event.RETURNED): Phase.STOPPED,
     (Phase.RETURNING_STAGE, Event.RECALLED): Phase.ROLLING_BACK,
+    # some could not go back, and what was in their way is gone: they are told once more
+    (Phase.ROLLED_BACK, Event.RECALLED): Phase.ROLLING_BACK,
     # a mind changed later; only devices that no other rollout has taken over since go back
     (Phase.COMPLETED, Event.RECALLED): Phase.ROLLING_BACK,
     (Phase.STOPPED, Event.RECALLED): Phase.ROLLING_BACK,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from edge_fleet.assignment import FAILED, SETTLED, State
 from edge_fleet.evidence import Member
 from edge_fleet.rollouts.parts import PREPARED, Part
-from edge_fleet.rollouts.retries import Cause, Retries
+from edge_fleet.rollouts.retries import Cause, Retries, cause_back, used_back
 
 # A device that speaks but does not get on with its assignment is given longer than a silent one.
 STALLED_FACTOR = 4
@@ -30,9 +30,10 @@ class Reached:
     Args:
         number, back: Of the assignment that brings the release, and of the one that takes it away.
         back_state: Where the second stands; None when there is none.
+        back_code, back_detail: The device's own word for why it stands so; "" when all is well.
         changed_ms: When the assignment in force last changed its state.
         last_seen_ms: When the device last said anything.
-        used: Retries so far, by cause.
+        used: Retries so far, by cause; those of the way back under names of their own.
         left: Set when an operator took it out: it counts for nothing any more.
         labels: Of the device.
         part: What it was given for, by the assignment that brings the release.
@@ -48,6 +49,8 @@ class Reached:
     left: Left | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     part: Part = Part.SWITCH
+    back_code: str = ""
+    back_detail: str = ""
 
     @property
     def device(self) -> str:
@@ -79,7 +82,18 @@ class Reached:
 
     def due_s(self, retries: Retries) -> float:
         """When it may be tried again, after a failure with a cause."""
-        return retries.due_s(self.changed_ms / 1000, self.used)
+        used = self.used if self.back is None else used_back(self.used)
+        return retries.due_s(self.changed_ms / 1000, used)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it was told to go back and did not: it refused, or could not."""
+        return self.back_state in FAILED
+
+    @property
+    def cause_back(self) -> Cause | None:
+        """Why it did not go back, where it is told to once more; None otherwise."""
+        return cause_back(self.back_code, self.used) if self.is_stuck and self.left is None else None
 
     @property
     def prepared(self) -> bool:

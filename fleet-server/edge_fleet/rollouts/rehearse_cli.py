@@ -87,6 +87,8 @@ def rehearse(
     click.echo(safety_line(safety))
     slowest = sorted(safety["devices"].items(), key=lambda item: -item[1])[:SLOWEST]
     table(("slowest", "seconds"), [(device, f"{seconds:.2f}") for device, seconds in slowest])
+    if safety["not_back"]:
+        raise RequestInvalid(f"{len(safety['not_back'])} devices are not back: {found['why']}")
 
 
 def safety_line(safety: Mapping[str, Any]) -> str:

@@ -57,6 +57,9 @@ CAUSE_OF: Mapping[str, Cause] = {
     ),
 }
 
+BACK_TRIES = (
+    3  # of a way back, for each cause, whatever the plan allows the way there: it is the way to safety
+)
 BUDGET = "attempts after the first that may fail so, 0 to 100"
 
 
@@ -89,9 +92,26 @@ class Retries(Frozen):
         return cause
 
     def due_s(self, failed_s: float, used: Mapping[str, int]) -> float:
-        """When the next attempt may begin."""
+        """When the next attempt may begin; `used` of the same way, there or back."""
         doubled: float = self.backoff_s * 2.0 ** min(20, sum(used.values()))
         return failed_s + min(LONGEST_BACKOFF_S, doubled)
 
 
 LONGEST_BACKOFF_S = 3600.0
+_BACK = "back-"
+
+
+def cause_back(code: str, used: Mapping[str, int]) -> Cause | None:
+    """What a failed way back is put down to, where it is tried again; None where that is for a person."""
+    cause = CAUSE_OF.get(code)
+    return None if cause is None or used.get(f"{_BACK}{cause}", 0) >= BACK_TRIES else cause
+
+
+def back_name(cause: Cause) -> str:
+    """What attempts of the way back are counted as, beside those of the way there."""
+    return f"{_BACK}{cause}"
+
+
+def used_back(used: Mapping[str, int]) -> dict[str, int]:
+    """Attempts of the way back alone."""
+    return {name: count for name, count in used.items() if name.startswith(_BACK)}

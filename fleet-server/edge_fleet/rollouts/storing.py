@@ -15,6 +15,7 @@ from edge_fleet.rollouts import candidates, members, rows
 from edge_fleet.rollouts.engine import Begin, Step, View, goes_back, lets_go
 from edge_fleet.rollouts.phases import Event, step
 from edge_fleet.rollouts.reached import Reached
+from edge_fleet.rollouts.retries import back_name
 from edge_fleet.rollouts.rows import Rollout
 from edge_fleet.services import Services
 
@@ -51,6 +52,12 @@ def carry_out(
     if found.begin:
         _begin(connection, rollout, by_id, found.begin, now_ms)
     sent = [one.device for one in found.begin]
+    for device, cause in found.back:
+        row = by_id[device]
+        if send_back(connection, rollout, row, now_ms):
+            used = Counter(row.used) + Counter({back_name(cause): 1})
+            members.change(connection, rollout.id, device, retries=dict(used))
+            sent.append(device)
     if found.event is not None:
         sent += move(connection, rollout, view, found.event, actor, found.why, now_ms)
     return Done(news or bool(found.silent or sent) or found.event is not None, tuple(sent))
@@ -81,10 +88,13 @@ def let_go(connection: Connection, rollout: Rollout, row: Reached, now_ms: int) 
 
 
 def send_back(connection: Connection, rollout: Rollout, row: Reached, now_ms: int) -> bool:
-    """Give a device the assignment that takes the release away again; False when it is not ours to give."""
+    """Give a device the assignment that takes the release away again; False when it is not ours to give.
+
+    One that could not go back is told once more, under a new number: a device answers each once.
+    """
     newest = orders.newest(connection, row.device)
     # a later rollout has the device now: what it runs is no longer ours to undo
-    if newest is None or newest.number != row.number:
+    if newest is None or newest.number != (row.number if row.back is None else row.back):
         return False
     back = orders.issue(
         connection,

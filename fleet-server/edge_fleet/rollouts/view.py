@@ -254,6 +254,8 @@ def member(row: Reached, profiles: dict[str, str]) -> RolloutMember:
         "code": own.code,
         "detail": own.detail,
         "back": row.back_state,
+        "back_code": row.back_code,
+        "back_detail": row.back_detail,
         "left": row.left,
         "retries": dict(row.used),
         "assigned_ms": round(own.assigned_s * 1000),

@@ -214,7 +214,7 @@ def test_one_device_is_left_out_taken_in_again_and_sent_back(
     assert "left-out" in anna.get(here).text
     hidden = {"csrf": csrf(anna.get(here).text)}
     twice = anna.post(f"{here}/rollback", data=hidden)
-    assert twice.status_code == 409 and "going back already" in words(twice.text)
+    assert twice.status_code == 409 and "is back already" in words(twice.text)
     assert anna.get(f"/console/rollouts/{draft}/devices/nobody").status_code == 404
 
 

@@ -129,6 +129,14 @@ def test_a_return_names_the_devices_that_did_not_come() -> None:
     event, why = decide_return({"a": State.UNREACHABLE, "b": State.REFUSED, "c": State.CONFIRMED})
     assert event is Event.RETURNED
     assert why == "silent, the order to go back waits for: a; refused to go back: b"
+    many = {f"d{n:02}": State.REFUSED for n in range(40)}
+    told = "refused to go back: d00 (no-space), d01, d02, d03, d04 and 35 more"
+    assert decide_return(many, codes={"d00": "no-space"}) == (Event.RETURNED, told)
+
+
+def test_a_device_that_is_told_to_go_back_once_more_is_on_its_way() -> None:
+    event, why = decide_return({"a": State.REFUSED, "b": State.CONFIRMED}, again={"a"})
+    assert (event, why) == (None, "1 of 2 devices are on their way back")
 
 
 SHADOW_RUNNING = Position(Phase.RUNNING, 0, 100.0, Part.SHADOW)

@@ -428,8 +428,77 @@ def test_one_device_goes_back_and_counts_no_more(fleet: Fleet) -> None:
     fleet.pass_time(60)
     assert fleet.position(rollout)[0] is Phase.COMPLETED, fleet.why(rollout)
     assert fleet.assigned("cam-0").bundle == digest("1")
-    with pytest.raises(Conflict, match="going back already"):
+    with pytest.raises(Conflict, match="cam-0 is back already"):
         give(fleet, rollout, "cam-0", DeviceOrder.ROLLBACK)
+
+
+def test_a_way_back_that_failed_is_tried_again_and_in_the_end_is_a_persons(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "100%", retries={"network": 0, "backoff_s": 10})
+    install(fleet, rollout)
+    fleet.operator.recall(rollout, "anna")
+    for device in fleet.members(rollout):
+        if device != "cam-3":
+            fleet.say(device)
+    orders, waits_s = [], (10, 20, 40)
+    for wait_s in waits_s:
+        orders.append(fleet.assigned("cam-3"))
+        fleet.say("cam-3", Told.REFUSED, code="server-refused")
+        fleet.pass_time(wait_s - 1)
+        assert fleet.assigned("cam-3").number == orders[-1].number, "it is given time"
+        assert fleet.position(rollout)[0] is Phase.ROLLING_BACK, "it is waited for"
+        fleet.pass_time(1)
+        again = fleet.assigned("cam-3")
+        assert (again.number, again.bundle, again.permit_downgrade) == (
+            orders[-1].number + 1,
+            digest("1"),
+            True,
+        )
+    fleet.say("cam-3", Told.REFUSED, code="server-refused")
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] is Phase.ROLLED_BACK
+    assert "refused to go back: cam-3 (server-refused)" in fleet.why(rollout)
+    assert fleet.members(rollout)["cam-3"].used == {"back-network": 3}
+
+
+def test_a_device_that_could_not_go_back_is_told_to_once_more_when_a_person_says_so(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "100%")
+    install(fleet, rollout)
+    fleet.operator.recall(rollout, "anna")
+    with pytest.raises(Conflict, match="cam-0 is on its way back"):
+        give(fleet, rollout, "cam-0", DeviceOrder.ROLLBACK)
+    for device in fleet.members(rollout):
+        full = device in ("cam-3", "cam-4")
+        fleet.say(device, Told.REFUSED if full else Told.CONFIRMED, "no-space" if full else "")
+    fleet.pass_time(3600)
+    assert fleet.position(rollout)[0] is Phase.ROLLED_BACK, "nothing comes of asking a full disk again"
+    give(fleet, rollout, "cam-3", DeviceOrder.ROLLBACK)
+    assert fleet.assigned("cam-3").bundle == digest("1")
+    fleet.say("cam-3")
+    fleet.operator.recall(rollout, "anna", "cam-4 has room again")
+    assert fleet.position(rollout)[0] is Phase.ROLLING_BACK
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] is Phase.ROLLING_BACK
+    assert [row.state for row in fleet.members(rollout).values()].count(State.PENDING) == 1
+    fleet.say("cam-4")
+    fleet.pass_time(1)
+    assert fleet.position(rollout)[0] is Phase.ROLLED_BACK and "every device is back" in fleet.why(rollout)
+    with pytest.raises(Conflict, match="every device is, or its order waits for it"):
+        fleet.operator.recall(rollout, "anna")
+
+
+def test_a_device_that_a_person_sent_back_and_that_could_not_is_sent_again(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "100%")
+    install(fleet, rollout)
+    give(fleet, rollout, "cam-0", DeviceOrder.ROLLBACK)
+    before = fleet.assigned("cam-0").number
+    fleet.say("cam-0", Told.REFUSED, "no-space")
+    give(fleet, rollout, "cam-0", DeviceOrder.ROLLBACK)
+    assert fleet.assigned("cam-0").number == before + 1
+    fleet.say("cam-0")
+    assert fleet.members(rollout)["cam-0"].state is State.CONFIRMED
 
 
 def test_an_order_to_a_device_needs_one(fleet: Fleet) -> None:
