@@ -14,7 +14,7 @@ from fastapi import Depends, Response
 from edge_fleet.access import two_people
 from edge_fleet.api.access import Shared
 from edge_fleet.auth import Right
-from edge_fleet.console.forms import carry_out, doer, tell
+from edge_fleet.console.forms import carry_out, doer, require, tell
 from edge_fleet.console.page import Text, Visitor, make_router
 from edge_fleet.console.rollouts import GRAVE, ORDERS, shown
 from edge_fleet.console.session import Session
@@ -50,6 +50,8 @@ def ask(rollout: str, order: str, services: Shared, visitor: Visitor) -> Respons
     """The page that asks for a reason; of a button, the rollout's own page, which a refusal was shown on."""
     if order in ORDERS and order not in GRAVE:
         return shown(services, visitor, rollout)
+    if order in WORDS:
+        require(visitor, Right.OPERATE if order in ORDERS else Right.APPROVE, "rollouts")
     return _asked(services, visitor, rollout, order)
 
 

@@ -8,8 +8,8 @@ from fastapi import Depends, Response
 
 from edge_fleet.api.access import Shared
 from edge_fleet.auth import Right
-from edge_fleet.console.forms import carry_out, doer, tell
-from edge_fleet.console.page import Text, Visitor, make_router
+from edge_fleet.console.forms import carry_out, doer, looker, tell
+from edge_fleet.console.page import Text, make_router
 from edge_fleet.console.session import Session
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.lineage import rows
@@ -21,11 +21,12 @@ from edge_fleet.standings import find as standing
 
 router = make_router()
 
+Looker = Annotated[Session, Depends(looker(Right.OPERATE, "lineage"))]
 Doer = Annotated[Session, Depends(doer(Right.OPERATE, "lineage"))]
 
 
 @router.get("/console/models/{release}/withdraw")
-def ask(release: str, services: Shared, visitor: Visitor) -> Response:
+def ask(release: str, services: Shared, visitor: Looker) -> Response:
     """What it would do, and a place for the reason."""
     return _page(services, visitor, release)
 

@@ -151,6 +151,42 @@ def test_two_operators_at_once_see_each_other_and_a_stale_order_is_refused_kindl
         assert anna.complaints == [] and anna.elsewhere == [] and carl.elsewhere == []
 
 
+def test_an_order_that_asked_for_a_reason_and_was_refused_leaves_a_page_that_goes_on(
+    fleet: Running, rows: FleetRows, browser: Browser
+) -> None:
+    rows.enrol("late-1", site="late")
+    raw = {"format": "edgefleet.rollout/1", "release": "digits@3", "select": "site=late", "stages": ["100%"]}
+    operator = Operator(fleet.server)
+    rollout = operator.create(parse_plan({**raw, "bake_s": 3600}), "anna")
+    operator.start(rollout, "anna")
+    with person(browser, fleet.url, fleet.token("operator", label="carl")) as carl:
+        page = carl.page
+        page.goto(f"/console/rollouts/{rollout}/abort")
+        operator.pause(rollout, "anna")
+        page.get_by_label("Why").fill("enough")
+        page.get_by_role("button", name="Abort").click()
+        expect(page.get_by_role("alert")).to_contain_text("paused by anna")
+        phase(page, "paused")
+        assert page.url.endswith("/abort")  # what is read again is the rollout, not this form
+        operator.resume(rollout, "anna")
+        expect(page.get_by_role("button", name="Pause")).to_be_visible()  # by itself
+    operator.abort(rollout, "anna")
+
+
+def test_a_plan_that_the_form_wrote_stays_until_somebody_has_read_it(
+    fleet: Running, rows: FleetRows, browser: Browser
+) -> None:
+    with person(browser, fleet.url, fleet.token("operator", label="anna")) as anna:
+        page = anna.page
+        page.goto("/console/rollouts/new")
+        page.get_by_role("button", name="Continue").click()
+        expect(page.get_by_role("region", name="What it means today")).to_be_visible()
+        expect(page.locator("#light")).to_have_count(
+            0
+        )  # its address has no plan to read
+        assert page.locator("[data-live]").count() == 0
+
+
 def test_the_parts_of_a_stage_are_told_as_they_go(fleet: Running, rows: FleetRows, browser: Browser) -> None:
     rows.enrol("green-1", "green-2", "green-3", "green-4", site="green", knows=("hold",), runs="1")
     raw = {"format": "edgefleet.rollout/1", "release": "digits@2", "select": "site=green", "stages": ["100%"]}

@@ -103,11 +103,16 @@ def test_a_form_without_a_session_asks_to_log_in(
     assert answer.status_code == 401 and 'name="token"' in answer.text
 
 
-def test_pages_that_not_everybody_may_see_are_refused_to_a_viewer(viewer: httpx.Client) -> None:
+def test_pages_that_not_everybody_may_see_are_refused_to_a_viewer(
+    viewer: httpx.Client, path_of: dict[str, str]
+) -> None:
     narrow = [r.path for r in ROUTES if "GET" in (r.methods or ()) and right_of(r)]
     assert {"/console/audit", "/console/settings/users", "/console/settings/tokens"} <= set(narrow)
     for path in narrow:
         assert viewer.get(path).status_code == 403, path
+    for order in ("abort", "rollback", "approve", "reject"):  # pages that ask for a reason
+        assert viewer.get(f"/console/rollouts/{path_of['rollout']}/{order}").status_code == 403, order
+    assert viewer.get(f"/console/rollouts/{path_of['rollout']}/nothing").status_code == 404
     page = viewer.get("/console/settings").text
     assert "/console/settings/users" not in page and "/console/audit" not in page
 

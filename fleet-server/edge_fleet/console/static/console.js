@@ -40,14 +40,20 @@ function placeOf(part, one) {
   return { mark, at: same(part, mark).indexOf(one) };
 }
 
+// a form's answer stands at the form's address: the page that it shows says where it is read from
+function address() {
+  const own = document.querySelector("[data-at]")?.dataset.at;
+  return own && own !== location.pathname ? own : location.href;
+}
+
 async function read() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-  if (answer.redirected) {
+  const answer = await fetch(address(), { headers: { Accept: "text/html" } });
+  if (answer.redirected && new URL(answer.url).pathname === "/console/login") {
     document.dispatchEvent(new Event("leaving"));
     location.assign(answer.url); // the session has ended
     return;
   }
-  if (!answer.ok) {
+  if (!answer.ok || answer.redirected) {
     say("down", "not live");
     return;
   }
