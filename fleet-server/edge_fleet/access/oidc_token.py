@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from joserfc import jwt
-from joserfc.errors import ClaimError, ExpiredTokenError, JoseError, MissingClaimError
+from joserfc.errors import BadSignatureError, ClaimError, ExpiredTokenError, JoseError, MissingClaimError
 from joserfc.jwk import KeySet
 from joserfc.jwt import JWTClaimsRegistry
 
@@ -24,6 +24,7 @@ ALGORITHMS = (
 )  # fmt: skip
 LEEWAY_S = 60  # between the provider's clock and ours
 MAX_BYTES = 64 << 10
+_CLOCKS = "log in again, and if it stays so compare the two clocks"
 _HASHES = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 
 
@@ -52,6 +53,8 @@ def verify(
         known = KeySet.import_key_set({"keys": _for_signatures(keys)})
         # of a JWS alone: an encrypted token is none that we asked for
         decoded = jwt.decode(token, known, algorithms=list(ALGORITHMS))
+    except BadSignatureError:
+        raise LoginRefused("the ID token's signature is of no key that the provider publishes") from None
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise LoginRefused(f"the ID token's signature: {_said(error)}") from None
     claims, algorithm = decoded.claims, str(decoded.header.get("alg"))
@@ -70,16 +73,30 @@ def verify(
     try:
         registry.validate(claims)
     except ExpiredTokenError:
-        raise LoginRefused("the ID token has expired") from None
+        late_s = now_s - int(claims["exp"])
+        raise LoginRefused(
+            f"the ID token has expired {late_s} s ago by this server's clock; {_CLOCKS}"
+        ) from None
     except MissingClaimError as error:
         raise LoginRefused(f"the ID token lacks {error.claim or 'a claim'}") from None
     except ClaimError as error:
-        raise LoginRefused(f"the ID token's claim {error.claim} is another than expected") from None
+        expected = {"iss": issuer, "aud": client_id}
+        raise LoginRefused(_another(str(error.claim), claims, expected, now_s)) from None
     _require_presenter(claims, client_id)
     stated = claims.get("at_hash")
     if stated is not None and access_token and not _matches(stated, access_token, algorithm):
         raise LoginRefused("the ID token's claim at_hash is not of the access token that came with it")
     return claims
+
+
+def _another(claim: str, claims: Mapping[str, Any], expected: Mapping[str, str], now_s: int) -> str:
+    """What is wrong with a claim; a nonce is nobody's business."""
+    found = claims.get(claim)
+    if claim == "iat" and isinstance(found, int):
+        return f"the ID token was made {found - now_s} s in the future by this server's clock; {_CLOCKS}"
+    if claim in expected:
+        return f"the ID token's claim {claim} is {ascii(found)[:80]}, expected {expected[claim]!r}"
+    return f"the ID token's claim {claim} is another than expected"
 
 
 def _for_signatures(keys: Mapping[str, Any]) -> list[dict[str, Any]]:

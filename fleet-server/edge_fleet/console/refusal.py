@@ -61,7 +61,7 @@ def _page(request: Request, status: int, error: str, visitor: session.Session | 
         status,
         who=visitor.who if visitor else None,
         csrf=visitor.csrf if visitor else "",
-        head=HEADS.get(status, _REFUSED),
+        head=_REFUSED if status == 403 and visitor is None else HEADS.get(status, _REFUSED),
         error=error,
         back="" if back == str(request.url.path) else back,
     )

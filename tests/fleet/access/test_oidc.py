@@ -96,7 +96,7 @@ def _enter(browser: httpx.Client, name: str, begin: str = BEGIN) -> httpx.Respon
 
 
 def _said(answer: httpx.Response) -> str:
-    found = re.search(r'role="alert">([^<]*)<', answer.text)
+    found = re.search(r'role="alert"[^>]*>([^<]*)<', answer.text)
     assert found, answer.text
     return found.group(1).replace("&#39;", "'")
 
@@ -209,16 +209,16 @@ LIES = {
     "flipped": "signature",
     "unsigned-part": "signature",
     "hmac": "signature",
-    "other-key": "signature",
+    "other-key": "signature is of no key that the provider publishes",
     "own-jwk": "signature",
-    "audience": "claim aud is another",
+    "audience": "claim aud is 'another-client', expected '",
     "audiences": "another client (azp)",
     "presenter": "another client (azp)",
     "no-audience": "lacks",
-    "issuer": "claim iss is another",
-    "expired": "has expired",
+    "issuer": "claim iss is 'https://elsewhere.example', expected 'http://localhost:",
+    "expired": "s ago by this server's clock",
     "no-expiry": "lacks",
-    "future": "claim iat is another",
+    "future": "s in the future by this server's clock",
     "nonce": "claim nonce is another",
     "no-nonce": "lacks",
     "hash": "at_hash",

@@ -181,9 +181,7 @@ def test_a_plan_that_the_form_wrote_stays_until_somebody_has_read_it(
         page.goto("/console/rollouts/new")
         page.get_by_role("button", name="Continue").click()
         expect(page.get_by_role("region", name="What it means today")).to_be_visible()
-        expect(page.locator("#light")).to_have_count(
-            0
-        )  # its address has no plan to read
+        expect(page.locator("#light")).to_have_count(0)  # its address has no plan to read
         assert page.locator("[data-live]").count() == 0
 
 
