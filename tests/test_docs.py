@@ -13,6 +13,7 @@ from edge_convert.cli import edge_convert
 from edge_fleet import cli as fleet
 
 ROOT = Path(__file__).parents[1]
+DECISIONS = ROOT / "docs" / "decisions"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 # records of decisions speak of what was there when they were made
@@ -87,6 +88,27 @@ def test_files_that_are_named_are_there(page: Path) -> None:
 @pytest.mark.parametrize("page", OF_NOW, ids=lambda page: page.name)
 def test_commands_that_are_shown_are_there(page: Path) -> None:
     assert strange_commands(page.read_text(encoding="utf-8")) == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    here = ROOT / "docs"
+    listed = LINK.findall((here / "README.md").read_text(encoding="utf-8"))
+    assert sorted(page.name for page in here.glob("*.md") if page.name not in {*listed, "README.md"}) == []
+
+
+def test_every_decision_is_in_the_index_by_its_title() -> None:
+    """But for those that are newer than the newest in it, of which several may be under way."""
+    index = (DECISIONS / "README.md").read_text(encoding="utf-8")
+    newest = max(re.findall(r"^\* \[(\d{4})\]", index, re.M))
+    wanted = []
+    for record in sorted(DECISIONS.glob("[0-9]*.md")):
+        if record.name[:4] <= newest:
+            head = record.read_text(encoding="utf-8").split("\n", 1)[0]
+            number, _, title = head.removeprefix("# ").partition(": ")
+            assert number == record.name[:4], f"{record.name} begins with another number"
+            wanted.append(f"* [{number}]({record.name}) {title}")
+    assert len(wanted) > 60
+    assert [line for line in wanted if line not in index] == []
 
 
 def test_what_is_not_there_is_found() -> None:
