@@ -11,7 +11,7 @@ import pytest
 from report_documents import HOSTILE, document, profile
 
 from edge_convert import page
-from edge_convert.page import axes, figures, markup, plots
+from edge_convert.page import axes, canvas, drawings, figures, markup, plots
 from edge_convert.page.figures import TIMES
 
 VOID = {"meta", "img"}
@@ -241,7 +241,12 @@ def numbers(svg: str, name: str) -> list[float]:
 def test_points_stand_where_their_values_are() -> None:
     points = [plots.Point(x, y, 1, "plain", "", "") for x, y in ((0, 0), (1, 10), (0.5, 5))]
     svg = plots.scatter("t", ("x", "y"), points, (axes.linear([0, 1]), axes.linear([0, 10])))
-    left, right, top, bottom = plots.LEFT, plots.WIDTH - plots.RIGHT, plots.TOP, plots.HEIGHT - plots.BOTTOM
+    left, right, top, bottom = (
+        canvas.LEFT,
+        canvas.WIDTH - canvas.RIGHT,
+        canvas.TOP,
+        canvas.HEIGHT - canvas.BOTTOM,
+    )
     places = dict(zip(numbers(svg, "cx"), numbers(svg, "cy"), strict=True))
     assert places == {left: bottom, right: top, (left + right) / 2: (top + bottom) / 2}
 
@@ -261,7 +266,7 @@ def test_columns_are_to_scale() -> None:
 
 
 def test_a_heat_map_has_one_scale_for_both_signs() -> None:
-    svg = plots.heat_map("t", [[1.0, -0.5], [0.0, 0.25]], 1.0, "", 1.0)
+    svg = drawings.heat_map("t", [[1.0, -0.5], [0.0, 0.25]], 1.0, "", 1.0)
     assert numbers(svg, "opacity") == pytest.approx([0.85, 0.425, 0.2125], abs=1e-3)
     assert (svg.count('class="for"'), svg.count('class="against"')) == (2, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_convert.page import figures, plots
+from edge_convert.page import drawings, figures, plots
 from edge_convert.page.answers import picture
 from edge_convert.page.markup import (
     Column,
@@ -29,7 +29,9 @@ def part_of(profile: Fields) -> Markup:
         return part(
             "What it looks at",
             element("ul", *(element("li", m) for m in maps), class_="maps"),
-            plots.legend(("for", "covering this lowers the answer"), ("against", "covering this raises it")),
+            drawings.legend(
+                ("for", "covering this lowers the answer"), ("against", "covering this raises it")
+            ),
             notes,
             note="A square of the picture is covered at a time, and the fall of the answer is drawn where "
             "it was. Both maps of a picture have the same scale.",
@@ -45,7 +47,7 @@ def _maps(pair: Fields) -> Markup:
     sides = [
         element(
             "div",
-            plots.heat_map(
+            drawings.heat_map(
                 f"{side}, sample {pair['sample']}", pair[side], strongest, pair.get("picture") or "", aspect
             ),
             element("span", side),
@@ -106,7 +108,7 @@ def _importance(importance: Fields) -> list[Markup]:
     )
     columns = (Column("feature"), Column("source", True), Column("artifact", True))
     rows = [(f["name"], f"{f['source']:.4f}", f"{f['artifact']:.4f}") for f in features]
-    colours = plots.legend(("source", "source"), ("artifact", "artifact"))
+    colours = drawings.legend(("source", "source"), ("artifact", "artifact"))
     return [
         element("div", element("div", sentence(words), colours), drawn, class_="pair"),
         folded("The figures", join([table(columns, rows, "Importance by feature")])),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_convert.page import figures, plots
+from edge_convert.page import drawings, figures, plots
 from edge_convert.page.axes import Scale, linear
 from edge_convert.page.markup import Column, Fields, Markup, element, part, quiet, sentence, table
 from edge_convert.page.plots import Point, Polyline
@@ -70,7 +70,7 @@ def _reliability(found: Fields) -> Markup:
 
 def _legend(found: Fields) -> Markup:
     known = "right by the labels" if found.get("labelled") else "the same as the source's answer"
-    legend = plots.legend(("source", "source"), ("artifact", "artifact"))
+    legend = drawings.legend(("source", "source"), ("artifact", "artifact"))
     return Markup(legend + quiet(f"Right means {known}. On the line confidence is what it says."))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from edge_convert.page import figures, plots
+from edge_convert.page import drawings, figures, plots
 from edge_convert.page.markup import Column, Fields, Markup, element, folded, join, part, quiet, row, table
 from edge_convert.page.plots import Step
 
@@ -58,7 +58,7 @@ def _costs(layers: Sequence[Fields]) -> Markup:
         row(
             _COLUMNS,
             (
-                _name(c), Markup(plots.bar(noise / largest, "artifact")), f"{noise:.2g} %",
+                _name(c), Markup(drawings.bar(noise / largest, "artifact")), f"{noise:.2g} %",
                 figures.decibels(c["sqnr_db"]),
             ),
         )

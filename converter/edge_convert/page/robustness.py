@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_convert.page import figures, plots
+from edge_convert.page import drawings, figures
+from edge_convert.page.drawings import Span
 from edge_convert.page.markup import Column, Fields, Markup, element, folded, part, sentence, table
-from edge_convert.page.plots import Span
 
 SHARES = ("accuracy", "agreement", "top1")
 _COLUMNS = (
@@ -61,8 +61,8 @@ def _strongest(found: Fields, rows: Sequence[Fields]) -> Markup:
         )
         for one in known
     ]
-    drawn = plots.spans("Robustness", f"{found['metric']}, %", spans)
-    return element("div", drawn, plots.legend(("source", "source"), ("artifact", "artifact")))
+    drawn = drawings.spans("Robustness", f"{found['metric']}, %", spans)
+    return element("div", drawn, drawings.legend(("source", "source"), ("artifact", "artifact")))
 
 
 def _all(found: Fields, rows: Sequence[Fields]) -> Markup:

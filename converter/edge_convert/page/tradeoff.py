@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edge_convert.page import figures, plots
+from edge_convert.page import drawings, figures, plots
 from edge_convert.page.axes import linear, spread
 from edge_convert.page.markup import (
     Column,
@@ -52,7 +52,7 @@ def part_of(document: Fields, profile: Fields) -> Markup:
         "What there was to choose from",
         search,
         element("div", *shown, class_="pair"),
-        plots.legend(*kinds),
+        drawings.legend(*kinds),
         folded(f"All {len(candidates)} candidates", _table(profile, candidates)) if candidates else Markup(),
         note="Each dot is a candidate: higher is nearer to the source, further left is better, "
         "a larger dot is a larger file.",

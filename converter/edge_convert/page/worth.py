@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_convert.page import figures, plots
+from edge_convert.page import drawings, figures
+from edge_convert.page.drawings import Span
 from edge_convert.page.markup import Column, Fields, Markup, badge, element, folded, join, part, table
-from edge_convert.page.plots import Span
 
 SHOWN = 12
 
@@ -119,9 +119,9 @@ def _spans(rows: Sequence[Fields], metric: str) -> Markup:
         )
         for r in known
     ]
-    drawn = plots.spans(f"{metric} by slice", f"{metric}, %", spans)
+    drawn = drawings.spans(f"{metric} by slice", f"{metric}, %", spans)
     both = any(span.source is not None for span in spans)
-    legend = plots.legend(("source", "source"), ("artifact", "artifact")) if both else ""
+    legend = drawings.legend(("source", "source"), ("artifact", "artifact")) if both else ""
     return element("div", drawn, legend)
 
 
