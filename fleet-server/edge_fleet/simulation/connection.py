@@ -15,8 +15,9 @@ from edge_contracts.sketch import bin_index
 from edge_contracts.topics import Channel
 from edge_fleet.simulation import mqtt
 from edge_fleet.simulation.counts import Counts
-from edge_fleet.simulation.device import Outgoing, SimulatedDevice
+from edge_fleet.simulation.device import SimulatedDevice
 from edge_fleet.simulation.kinds import HONEST, KINDS, Deed, Turn
+from edge_fleet.simulation.stream import Outgoing
 
 KEEPALIVE_S = 120  # with a window each minute there is hardly a ping
 HELLO_S = 60.0  # as an agent's
@@ -152,10 +153,10 @@ class Connection(asyncio.Protocol):
             return
         if now_s >= self._hello_due_s and not self.is_still:
             self._say_hello()
-        oldest_s, resend_s = self.device.oldest_unacknowledged_s, self._pace.resend_s
+        oldest_s, resend_s = self.device.stream.oldest_s, self._pace.resend_s
         if oldest_s is not None and wall_s - oldest_s > resend_s and now_s - self._resent_s > resend_s:
             self._resent_s = now_s
-            self.send(self.device.unacknowledged()[:RESEND_MOST], again=True)
+            self.send(self.device.stream.unacknowledged()[:RESEND_MOST], again=True)
         self._ping(now_s)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -227,7 +228,7 @@ class Connection(asyncio.Protocol):
     def _greet(self) -> None:
         self.is_ready, self._pause_s = True, FIRST_PAUSE_S
         self._say_hello()
-        self.send(self.device.unacknowledged()[:RESEND_MOST], again=True)
+        self.send(self.device.stream.unacknowledged()[:RESEND_MOST], again=True)
 
     def _say_hello(self) -> None:
         self._hello = self.device.hello(time.time())
@@ -237,14 +238,14 @@ class Connection(asyncio.Protocol):
 
     def _hear(self, where: str, payload: bytes) -> None:
         device, counts, now_s = self.device, self._counts, time.time()
-        disbelieved, acknowledged, progress = device.refused, device.acknowledged, device.progress
+        disbelieved, acknowledged, progress = device.refused, device.stream.acknowledged, device.progress
         number = device.assignment.number if device.assignment else -1
         said = device.take(where, payload, now_s)
         counts.disbelieved += device.refused - disbelieved
-        counts.acknowledged += device.acknowledged - acknowledged
-        for lag_s in device.lags_s:
+        counts.acknowledged += device.stream.acknowledged - acknowledged
+        for lag_s in device.stream.lags_s:
             counts.lags[bin_index(max(SHORTEST_MS, 1000 * lag_s))] += 1
-        device.lags_s.clear()
+        device.stream.lags_s.clear()
         if device.assignment is not None and device.assignment.bundle and device.assignment.number != number:
             counts.assignments += 1
         if self._kind.name != "silent":

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 
 from edge_fleet.simulation.connection import Connection, Member, Pace, Way
 from edge_fleet.simulation.counts import Counts
-from edge_fleet.simulation.device import Outgoing, SimulatedDevice
+from edge_fleet.simulation.device import SimulatedDevice
+from edge_fleet.simulation.stream import Outgoing
 
 SWEEP_S = 5.0
 AT_ONCE = 500  # connections looked after before others get their turn

@@ -10,26 +10,22 @@ from __future__ import annotations
 import base64
 import heapq
 import itertools
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edge_contracts.envelope import chain_value, seal, unseal
+from edge_contracts.envelope import seal, unseal
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.lineup import LineupCounts, ShadowCounts
 from edge_contracts.messages import (
-    CHAIN_START,
     FINAL_PHASES,
     Ack,
     ActiveModel,
     Assignment,
     DeviceState,
-    Gap,
     Knows,
     Phase,
     Progress,
-    Telemetry,
     Window,
 )
 from edge_contracts.sketch import QuantileSketch, bin_index
@@ -37,6 +33,7 @@ from edge_contracts.topics import TO_DEVICE, Channel, topic
 from edge_contracts.withdrawal import Withdrawn
 from edge_fleet.simulation.memory import Memory
 from edge_fleet.simulation.obedience import Obedience
+from edge_fleet.simulation.stream import Outgoing, Stream
 
 AGENT = "0.1.0"
 RUNTIME = "litert 2.3.0"
@@ -66,27 +63,6 @@ class Behaviour:
     always: tuple[Phase, str] | None = None
     slowed: float = 1.0
     errors: float = 0.0
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A message for the broker.
-
-    Args:
-        is_wrong: Whether no honest device would send it.
-    """
-
-    topic: str
-    payload: bytes
-    is_wrong: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """An envelope that is not acknowledged yet."""
-
-    envelope: bytes
-    made_s: float
 
 
 class SimulatedDevice:
@@ -124,16 +100,11 @@ class SimulatedDevice:
         self.progress: Progress | None = None
         self.refused = 0  # messages that were not the director's, or not for this device
         self._profile = tuple(profile)
-        self._epoch, self._seq, self._prev = secrets.token_hex(8), 0, CHAIN_START
-        self._unacked: dict[int, _Waiting] = {}
+        self.stream = Stream(topic(fleet, device, Channel.TELEMETRY), key)
         self._n = n
         self._order = itertools.count()
         self._later: list[tuple[float, int, int, Phase, str]] = []
         self._first = active.bundle if active else None
-        self.acknowledged = 0
-        self.lags_s: list[
-            float
-        ] = []  # from each envelope's making to its acknowledgement; the reader clears it
         if memory is not None:
             self._recall(memory)
 
@@ -148,30 +119,15 @@ class SimulatedDevice:
         """Its first word after each connection."""
         return self._state("hello", now_s)
 
-    def unacknowledged(self) -> list[Outgoing]:
-        """Envelopes to be sent again after a connection."""
-        where = topic(self.fleet, self.id, Channel.TELEMETRY)
-        return [Outgoing(where, waiting.envelope) for _, waiting in sorted(self._unacked.items())]
-
-    @property
-    def epoch(self) -> str:
-        """Of its telemetry."""
-        return self._epoch
-
-    @property
-    def oldest_unacknowledged_s(self) -> float | None:
-        """When the oldest envelope was made that waits for an acknowledgement."""
-        return min((waiting.made_s for waiting in self._unacked.values()), default=None)
-
     def memory(self) -> Memory:
         """What it would find again after a restart."""
         assigned = self.assignment
         return Memory(
             device=self.id,
-            epoch=self._epoch,
-            next_seq=self._seq,
-            prev=base64.b64encode(self._prev).decode(),
-            unacknowledged={n: base64.b64encode(w.envelope).decode() for n, w in self._unacked.items()},
+            epoch=self.stream.epoch,
+            next_seq=self.stream.next_seq,
+            prev=base64.b64encode(self.stream.prev).decode(),
+            unacknowledged=self.stream.kept(),
             counter=self.counter,
             # statements about keys are not looked at here, and are no text
             assignment=assigned.model_copy(update={"keys": ()}) if assigned else None,
@@ -182,8 +138,8 @@ class SimulatedDevice:
         )
 
     def _recall(self, memory: Memory) -> None:
-        self._epoch, self._seq, self._prev = memory.epoch, memory.next_seq, base64.b64decode(memory.prev)
-        self._unacked = {n: _Waiting(base64.b64decode(e), 0.0) for n, e in memory.unacknowledged.items()}
+        prev = base64.b64decode(memory.prev)
+        self.stream.go_on(memory.epoch, memory.next_seq, prev, memory.unacknowledged)
         self.counter, self.active, self.last_good = memory.counter, memory.active, memory.last_good
         self.withdrawn = memory.withdrawn
         if memory.progress is not None and memory.progress.phase in FINAL_PHASES:
@@ -196,8 +152,8 @@ class SimulatedDevice:
         try:
             if where == topic(self.fleet, self.id, Channel.ACK):
                 ack = unseal(Ack, payload, where, self._obedience.director)
-                if ack.epoch == self._epoch:
-                    self._forget(ack.high, now_s)
+                if ack.epoch == self.stream.epoch:
+                    self.stream.forget(ack.high, now_s)
                 return []
             assignment = self._obedience.read(payload, where)
         except ContractError:
@@ -227,7 +183,7 @@ class SimulatedDevice:
     def window(self, inferences: int, now_s: float, **fields: object) -> Outgoing | None:
         """What its model did for a while, sealed; None when it runs nothing."""
         record = self.measured(inferences, now_s, **fields)
-        return None if record is None else self.seal(now_s, record)
+        return None if record is None else self.stream.seal(now_s, record)
 
     def measured(self, inferences: int, now_s: float, **fields: object) -> Window | None:
         """What its model did for a while."""
@@ -257,30 +213,6 @@ class SimulatedDevice:
             shadow = ShadowCounts(bundle=bundle, compared=compared, agreed=agreed)
             stated["lineup"] = LineupCounts(shadow=shadow)
         return Window.model_validate(stated | fields)
-
-    def seal(self, now_s: float, *records: Window | Gap) -> Outgoing:
-        """The next envelope of its telemetry, which is kept until it is acknowledged."""
-        where = topic(self.fleet, self.id, Channel.TELEMETRY)
-        message = Telemetry(epoch=self._epoch, seq=self._seq, prev=self._prev, recs=records)
-        envelope = seal(message, where, self.key)
-        self._unacked[self._seq] = _Waiting(envelope, now_s)
-        self._seq, self._prev = self._seq + 1, chain_value(envelope)
-        return Outgoing(where, envelope)
-
-    def lose(self, now_s: float, record: Window) -> int:
-        """Seal an envelope and lose it; gives its number."""
-        number = self._seq
-        self.seal(now_s, record)
-        del self._unacked[number]
-        return number
-
-    def _forget(self, high: int, now_s: float) -> None:
-        done = [number for number in self._unacked if number <= high]
-        for number in done:
-            made_s = self._unacked.pop(number).made_s
-            self.acknowledged += 1
-            if made_s:
-                self.lags_s.append(now_s - made_s)
 
     def _withdraw(self, word: Withdrawn, now_s: float) -> list[Outgoing]:
         """Part from what the fleet has withdrawn."""
@@ -365,8 +297,8 @@ class SimulatedDevice:
                 "type": kind,
                 "device": self.id,
                 "n": self._n,
-                "epoch": self._epoch,
-                "next_seq": self._seq,
+                "epoch": self.stream.epoch,
+                "next_seq": self.stream.next_seq,
                 "agent": AGENT,
                 "profile": self._profile,
                 "counter": self.counter,

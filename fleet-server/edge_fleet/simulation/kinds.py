@@ -21,7 +21,8 @@ from edge_contracts.messages import CHAIN_START, Gap, Phase, Telemetry
 from edge_contracts.topics import Channel, topic
 from edge_fleet.assignment import State
 from edge_fleet.brokers.base import MAX_PACKET_BYTES
-from edge_fleet.simulation.device import Behaviour, Outgoing, SimulatedDevice
+from edge_fleet.simulation.device import Behaviour, SimulatedDevice
+from edge_fleet.simulation.stream import Outgoing
 
 HONEST = "honest"
 NEVER_S = 1e9
@@ -144,7 +145,7 @@ def _stranger(device: SimulatedDevice, turn: Turn) -> Said:
     record = device.measured(turn.inferences, turn.now_s)
     if record is not None:
         where = topic(device.fleet, device.id, Channel.TELEMETRY)
-        message = Telemetry(epoch=device.epoch, seq=0, prev=CHAIN_START, recs=(record,))
+        message = Telemetry(epoch=device.stream.epoch, seq=0, prev=CHAIN_START, recs=(record,))
         yield Outgoing(where, seal(message, where, PrivateKey.generate()), is_wrong=True)
     yield from _window(device, turn)
 
@@ -173,8 +174,8 @@ def _reordered(device: SimulatedDevice, turn: Turn) -> Said:
 def _gap(device: SimulatedDevice, turn: Turn) -> Said:
     record = device.measured(turn.inferences, turn.now_s)
     if record is not None:
-        lost = device.lose(turn.now_s, record)
-        yield device.seal(
+        lost = device.stream.lose(turn.now_s, record)
+        yield device.stream.seal(
             turn.now_s, Gap(first_seq=lost, last_seq=lost, records=1, reason="outbox full"), record
         )
 
@@ -188,7 +189,7 @@ def _gap(device: SimulatedDevice, turn: Turn) -> Said:
 def _hole(device: SimulatedDevice, turn: Turn) -> Said:
     record = device.measured(turn.inferences, turn.now_s)
     if turn.number == 1 and record is not None:
-        device.lose(turn.now_s, record)
+        device.stream.lose(turn.now_s, record)
     yield from _window(device, turn)
 
 

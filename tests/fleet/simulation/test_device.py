@@ -13,7 +13,8 @@ from edge_contracts.messages import Ack, Assignment, DeviceState, Phase, Telemet
 from edge_contracts.topics import Channel, topic
 from edge_contracts.trust import KeyStatement, sign_keys
 from edge_contracts.withdrawal import Withdrawn
-from edge_fleet.simulation.device import Behaviour, Outgoing, SimulatedDevice
+from edge_fleet.simulation.device import Behaviour, SimulatedDevice
+from edge_fleet.simulation.stream import Outgoing
 
 DIRECTOR, KEY = PrivateKey.generate(), PrivateKey.generate()
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -95,11 +96,11 @@ def test_its_windows_are_chained_and_kept_until_they_are_acknowledged(device: Si
     assert sent[0] is not None and read[1].prev == chain_value(sent[0].payload)
     (record,) = read[0].recs
     assert record.kind == "window" and (record.inferences, record.errors) == (5, {"simulated": 5})
-    assert len(device.unacknowledged()) == 2
+    assert len(device.stream.unacknowledged()) == 2
     where = topic("f", "cam-1", Channel.ACK)
     ack = Ack(device="cam-1", epoch=read[0].epoch, high=0, chain=read[1].prev)
     device.take(where, seal(ack, where, DIRECTOR), 0)
-    assert len(device.unacknowledged()) == 1
+    assert len(device.stream.unacknowledged()) == 1
 
 
 def test_a_shadow_is_compared_and_the_switch_to_it_downloads_nothing(device: SimulatedDevice) -> None:

@@ -35,12 +35,12 @@ def test_a_device_goes_on_with_its_numbers_and_its_chain(tmp_path: Path) -> None
     folder = StateFolder(tmp_path / "s")
     folder.put([before.memory()])
     after = device(memory=folder.take()["d"])
-    assert [one.payload for one in after.unacknowledged()] == [one.payload for one in sent if one]
+    assert [one.payload for one in after.stream.unacknowledged()] == [one.payload for one in sent if one]
     following = after.window(10, 3.0)
     assert following is not None
     assert sent[1] is not None
     told = unseal(Telemetry, following.payload, following.topic, KEY.public)
-    assert (told.epoch, told.seq, told.prev) == (before.epoch, 2, chain_value(sent[1].payload))
+    assert (told.epoch, told.seq, told.prev) == (before.stream.epoch, 2, chain_value(sent[1].payload))
 
 
 def test_a_run_that_was_killed_leaves_no_memory_to_fork_from(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_run_that_was_killed_leaves_no_memory_to_fork_from(tmp_path: Path) -> 
     folder.put([device().memory()])
     assert set(folder.take()) == {"d"}
     assert folder.take() == {}, "a run that begins has taken it out"
-    assert device().epoch != device().epoch
+    assert device().stream.epoch != device().stream.epoch
 
 
 def test_what_it_runs_is_kept_and_an_installation_under_way_begins_again(tmp_path: Path) -> None:
