@@ -72,7 +72,7 @@ class Settled:
         answer, session = self.answer, self.serving.session
         return Reply(
             answer.outputs,
-            float(answer.latency_ms.sum()),
+            sum(answer.took_ms),
             session.manifest.name,
             session.manifest.version,
             self.serving.bundle,

@@ -50,21 +50,24 @@ class Suspects:
     A process may die for reasons of its own, such as the system's want of memory, and an input that is the
     same again and again, such as a dark picture, is then at hand each time. So one that has been answered
     since is no suspect any more, and nothing is held against an input for longer than an hour.
+
+    Attributes:
+        seen: By digest, losses in a row and when the last one was; empty as a rule.
     """
 
     def __init__(self, now_s: Callable[[], float] = monotonic) -> None:
         """Begin without any."""
         self._now_s = now_s
-        self._seen: dict[bytes, tuple[int, float]] = {}  # losses in a row, and when the last one was
+        self.seen: dict[bytes, tuple[int, float]] = {}
 
     def add(self, inputs: Arrays) -> bool:
         """Remember one; whether it was one before."""
         self._forget()
         digest = _digest(inputs)
-        count = self._seen.pop(digest, (0, 0.0))[0] + 1
-        self._seen[digest] = count, self._now_s()
-        while len(self._seen) > MAX_SUSPECTS:
-            del self._seen[next(iter(self._seen))]
+        count = self.seen.pop(digest, (0, 0.0))[0] + 1
+        self.seen[digest] = count, self._now_s()
+        while len(self.seen) > MAX_SUSPECTS:
+            del self.seen[next(iter(self.seen))]
         return count > 1
 
     def refuse(self, inputs: Arrays) -> bytes | None:
@@ -76,22 +79,22 @@ class Suspects:
         Raises:
             InputRefused: It is.
         """
-        if not self._seen:
+        if not self.seen:
             return None
         self._forget()
         digest = _digest(inputs)
-        if self._seen.get(digest, (0, 0.0))[0] > 1:
+        if self.seen.get(digest, (0, 0.0))[0] > 1:
             raise InputRefused("loses-runtime", "this input has crashed or hung the runtime twice in a row")
         return digest
 
     def clear(self, digest: bytes | None) -> None:
         """An input was answered."""
         if digest is not None:
-            self._seen.pop(digest, None)
+            self.seen.pop(digest, None)
 
     def _forget(self) -> None:
         oldest = self._now_s() - HELD_S
-        self._seen = {digest: found for digest, found in self._seen.items() if found[1] > oldest}
+        self.seen = {digest: found for digest, found in self.seen.items() if found[1] > oldest}
 
 
 class Watch:
@@ -121,7 +124,7 @@ class Watch:
             InputRefused: Also one that has lost the runtime twice in a row, or that there is no memory for.
             InferenceFailed: After a second try, where the runtime lives in a child process.
         """
-        suspected = self._suspects.refuse(inputs)
+        suspected = self._suspects.refuse(inputs) if self._suspects.seen else None
         try:
             answer = self._session.infer(inputs)
         except MemoryError:  # the request's own error: neither the model nor its runtime is at fault
@@ -132,7 +135,8 @@ class Watch:
         except InferenceFailed as error:
             answer = self._again(inputs, error)
         self._in_a_row = 0
-        self._suspects.clear(suspected)
+        if suspected is not None:  # nearly never; a call is not worth it
+            self._suspects.clear(suspected)
         return answer
 
     def _again(self, inputs: Arrays, error: InferenceFailed) -> Answer:

@@ -58,7 +58,7 @@ class AnswerLog:
             "input": sample.origin,
             "bundle": settled.serving.bundle,
             "outputs": outputs,
-            "latency_ms": round(float(answer.latency_ms.sum()), 4),
+            "latency_ms": round(sum(answer.took_ms), 4),
             "uncertain": settled.uncertain,
         }
         manifest = settled.serving.session.manifest

@@ -28,7 +28,11 @@ def contract_shape(binding: Binding) -> tuple[int, ...]:
 
 
 class InputBinder:
-    """Contract values of one input to the artifact's codes. Not for use by two threads at once."""
+    """Contract values of one input to the artifact's codes. Not for use by two threads at once.
+
+    Attributes:
+        single: For one sample that needs no cutting off, where there is such a way.
+    """
 
     def __init__(self, spec: TensorSpec, binding: Binding) -> None:
         """Work out once what every call needs."""
@@ -36,7 +40,8 @@ class InputBinder:
         self._axes = _batched(binding.perm)
         self._scale = None if binding.scale is None else np.float32(binding.scale)
         self._zero_point = np.float32(binding.zero_point)
-        self._single: SingleQuantizer | None = None
+        self._is_same = self._scale is None and self._axes is None and binding.dtype == spec.dtype
+        self.single: SingleQuantizer | None = None
         if self._scale is not None:
             limits = np.iinfo(self._dtype)
             self._low, self._high = np.float32(limits.min), np.float32(limits.max)
@@ -44,7 +49,12 @@ class InputBinder:
             self._scratch = np.empty(spec.shape, np.float32)
             narrow = self._dtype.itemsize == 1 and limits.min <= binding.zero_point <= limits.max
             if self._axes is None and narrow and spec.dtype == "float32":
-                self._single = SingleQuantizer(binding, self._scratch)
+                self.single = SingleQuantizer(binding, self._scratch)
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether single samples within the ends of `single` need no more than it, or nothing at all."""
+        return self.single is not None or self._is_same
 
     def row(self, values: NDArray[Any], ends: tuple[float, float]) -> NDArray[Any]:
         """Codes of a batch of one, as the artifact takes them: `self(values)[0]`, in less time.
@@ -55,8 +65,8 @@ class InputBinder:
         Returns:
             Good until the next call.
         """
-        if self._single is not None and self._single.low <= ends[0] and ends[1] <= self._single.high:
-            return self._single(values)
+        if self.single is not None and self.single.low <= ends[0] and ends[1] <= self.single.high:
+            return self.single(values)
         codes: NDArray[Any] = self(values)[0]
         return codes
 
@@ -100,6 +110,7 @@ class SingleQuantizer:
         limits = np.iinfo(dtype)
         # arrays: numpy takes half a microsecond longer to see what a scalar is
         self._scale = np.array(binding.scale, np.float32)
+        self._is_whole = float(self._scale) == 1.0
         # less than half a code, for what rounding adds: the borders themselves are left to who clips
         self.low = (limits.min - zero_point - 0.49) * float(self._scale)
         self.high = (limits.max - zero_point + 0.49) * float(self._scale)
@@ -112,8 +123,11 @@ class SingleQuantizer:
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """Codes in the artifact's shape; written over by the next call."""
-        np.divide(values, self._scale, self._scratch)
-        np.add(self._scratch, self._magic, self._scratch)
+        if self._is_whole:
+            np.add(values, self._magic, self._scratch)
+        else:
+            np.divide(values, self._scale, self._scratch)
+            np.add(self._scratch, self._magic, self._scratch)
         self._codes[...] = self._words  # the lowest bits
         if self._odd is not None:
             np.add(self._codes, self._odd, self._codes)

@@ -25,7 +25,11 @@ OUT_OF_RANGE = "out-of-range"
 
 
 class InputCheck:
-    """One input's rules, worked out once."""
+    """One input's rules, worked out once.
+
+    Attributes:
+        low, high: Finite numbers between which there is nothing to say.
+    """
 
     def __init__(self, spec: TensorSpec) -> None:
         """Take the rules from the contract."""
@@ -34,12 +38,17 @@ class InputCheck:
         self._dtype = np.dtype(spec.dtype)
         # finite bounds, so that one comparison also sees what is infinite
         largest = float(np.finfo(self._dtype).max) if self._dtype.kind == "f" else np.inf
-        self._low, self._high = -largest, largest
+        self.low, self.high = -largest, largest
         if spec.value_range is not None:
             low, high = spec.value_range
-            self._low, self._high = low - FAR * (high - low), high + FAR * (high - low)
+            self.low, self.high = low - FAR * (high - low), high + FAR * (high - low)
         self._refuses_far = spec.checks is not None and spec.checks.out_of_range == "refuse"
         self._more = MoreChecks.of(spec)
+
+    @property
+    def asks_more(self) -> bool:
+        """Whether there are rules beside shape, dtype, finite numbers and their range."""
+        return self._more is not None
 
     def __call__(
         self, values: NDArray[Any], flagged: dict[str, int]
@@ -68,7 +77,7 @@ class InputCheck:
         # and then for the number takes half as long as np.minimum.reduce and np.maximum.reduce
         low = values.item(values.argmin())
         high = values.item(values.argmax())
-        if self._low <= low and high <= self._high:
+        if self.low <= low and high <= self.high:
             if self._more is not None:
                 self._more(values, low, high, flagged)
             return values, (low, high)
@@ -76,12 +85,12 @@ class InputCheck:
             bad = int(np.argmin(np.isfinite(values).reshape(values.shape[0], -1).all(axis=1)))
             raise InputRefused("not-finite", f"input {self.name!r} holds NaN or infinity in sample {bad}")
         flat = values.reshape(values.shape[0], -1)
-        far = (flat.min(axis=1) < self._low) | (flat.max(axis=1) > self._high)
+        far = (flat.min(axis=1) < self.low) | (flat.max(axis=1) > self.high)
         if self._refuses_far:
             raise InputRefused(
                 OUT_OF_RANGE,
                 f"input {self.name!r} is far outside what the model was made with in sample "
-                f"{int(np.argmax(far))}: {low:g} to {high:g}, expected {self._low:g} to {self._high:g}",
+                f"{int(np.argmax(far))}: {low:g} to {high:g}, expected {self.low:g} to {self.high:g}",
             )
         flagged[OUT_OF_RANGE] = max(int(far.sum()), flagged.get(OUT_OF_RANGE, 0))
         if self._more is not None:

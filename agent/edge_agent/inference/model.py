@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -38,8 +37,7 @@ log = logging.getLogger(__name__)
 AnyPath = str | PathLike[str]
 
 
-@dataclass(frozen=True, eq=False)
-class ModelAnswer(Answer):
+class ModelAnswer(Answer, frozen=True, eq=False):
     """An answer that can tell how sure it is; worked out when it is asked, and so free for who does not ask.
 
     Args:
@@ -181,7 +179,7 @@ class Model:
         """
         answer = self._answer(inputs)
         return ModelAnswer(
-            answer.inputs, answer.outputs, answer.latency_ms, answer.flagged, answer.moments, self._rule
+            answer.inputs, answer.outputs, answer.took_ms, answer.flagged, answer.moments, self._rule
         )
 
     def _answer(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> Answer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from edge_agent.device.resources import now, read_resources
 from edge_agent.doubt.part import Part
@@ -58,7 +60,6 @@ class Serving:
         watch: Watch | None = None,
     ) -> Serving:
         """Start counting for a session."""
-        session.monitor()
         counter = WindowCounter(
             session.manifest,
             bundle,
@@ -68,6 +69,7 @@ class Serving:
             read_resources().cpu_s,
             trial,
         )
+        session.monitor(counter.thinning)
         part = Part(session.manifest, session.artifact.id, role, experiment)
         option = session.choice.option
         software = read_software(option.runtime, option.device)
@@ -101,7 +103,7 @@ class Serving:
         if stuck:
             answer = replace(answer, flagged={**answer.flagged, STUCK: stuck})
         self.counter.answered(answer)
-        self.totals.answered += answer.samples
+        self.totals.answered += len(answer.took_ms)
         return answer
 
     def cut(self, trial: bool = False) -> Window:

@@ -7,19 +7,20 @@ counted of its answers is `windows.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from edge_agent.errors import ModelInvalid
 from edge_agent.guard.isolated import IsolatedModel, Patience
 from edge_agent.inference.binding import InputBinder, OutputBinder, artifact_shape, contract_shape
-from edge_agent.inference.contract import ContractCheck
+from edge_agent.inference.contract import Checked, ContractCheck
+from edge_agent.inference.straight import Straight
 from edge_agent.inference.wide import Codes, WideForm
 from edge_agent.runtimes import registry
 from edge_agent.runtimes.base import CPU, OpenModel, TensorShape
@@ -28,29 +29,33 @@ from edge_contracts.features import Moments, is_large, row_moments
 from edge_contracts.manifest import Artifact, Manifest
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a batch was answered.
+class Answer(Struct, frozen=True, eq=False):
+    """What a batch was answered; a Struct, since a frozen dataclass takes a microsecond to make.
 
     Args:
         inputs: As they were checked, by name, in the contract's dtypes, shape (n, ...).
         outputs: By name, in the contract's space, shape (n, ...).
-        latency_ms: Of each sample, shape (n,); checking and binding are in it, shared out evenly.
+        took_ms: Of each sample; checking and binding are in it, shared out evenly.
         flagged: Samples that were answered although they look suspicious, by reason ("out-of-range").
         moments: Mean and standard deviation of the sample, by large input, where they were worked out
-            while the processor's cache still had it (`Session.monitor`).
+            while the processor's cache still had it (`Session.monitor`); None where they are left out.
     """
 
     inputs: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
-    latency_ms: NDArray[np.float64]
+    took_ms: Sequence[float]
     flagged: Mapping[str, int]
-    moments: Mapping[str, Moments] = field(default_factory=dict)
+    moments: Mapping[str, Moments] | None = {}
+
+    @property
+    def latency_ms(self) -> NDArray[np.float64]:
+        """`took_ms` as an array, shape (n,)."""
+        return np.array(self.took_ms, np.float64)
 
     @property
     def samples(self) -> int:
         """Size of the batch."""
-        return int(self.latency_ms.size)
+        return len(self.took_ms)
 
 
 class Session:
@@ -73,6 +78,7 @@ class Session:
         self._several = self._apart = WideForm(model)
         self._check = ContractCheck(manifest.inputs)
         self._monitored: tuple[str, ...] = ()
+        self._is_wanted: Callable[[], bool] = bool
         self._binders = [
             (spec.name, b.tensor, InputBinder(spec, b))
             for spec, b in zip(manifest.inputs, self.artifact.inputs, strict=True)
@@ -81,6 +87,10 @@ class Session:
             (spec.name, b.tensor, OutputBinder(spec, b))
             for spec, b in zip(manifest.outputs, self.artifact.outputs, strict=True)
         ]
+        self._straight: Straight | None = None
+        if len(self._binders) == 1:
+            _, tensor, binder = self._binders[0]
+            self._straight = Straight.of(manifest.inputs[0], tensor, binder)
 
     @staticmethod
     def open(
@@ -133,33 +143,58 @@ class Session:
             InferenceFailed: The runtime reported an error.
         """
         start = perf_counter()
+        straight = self._straight
+        if straight is not None and len(inputs) == 1 and straight.name in inputs:
+            values = inputs[straight.name]
+            ready = straight(values)
+            if ready is not None:
+                row = self._model.run(ready[0])
+                outputs = {}
+                for name, tensor, unbinder in self._unbinders:
+                    outputs[name] = unbinder.row(row[tensor])
+                took_ms = (perf_counter() - start) * 1e3
+                return Answer({straight.name: values}, outputs, (took_ms,), {}, ready[1])
         checked = self._check.look(inputs)
         count = checked.samples
         if count == 1:  # by far the commonest: nothing to stack, nothing to share out
             codes = {}
             for name, tensor, binder in self._binders:
                 codes[tensor] = binder.row(checked.inputs[name], checked.ends[name])
-            moments = {}
-            for name in self._monitored:
-                low, high = checked.ends[name]
-                moments[name] = row_moments(checked.inputs[name].reshape(-1), max(-low, high))
+            moments: dict[str, Moments] | None = {}
+            if self._monitored:
+                moments = self._moments(checked) if self._is_wanted() else None
             row = self._model.run(codes)
             outputs = {}
             for name, tensor, unbinder in self._unbinders:
                 outputs[name] = unbinder.row(row[tensor])
-            latency_ms = np.array([(perf_counter() - start) * 1e3])
-            return Answer(checked.inputs, outputs, latency_ms, checked.flagged, moments)
+            took_ms = (perf_counter() - start) * 1e3
+            return Answer(checked.inputs, outputs, (took_ms,), checked.flagged, moments)
         bound = [(tensor, bind(checked.inputs[name])) for name, tensor, bind in self._binders]
         rows, seconds = self._several.run(bound, count)
         outputs = {
             name: unbind(np.stack([row[tensor] for row in rows])) for name, tensor, unbind in self._unbinders
         }
         seconds += (perf_counter() - start - seconds.sum()) / count
-        return Answer(checked.inputs, outputs, seconds * 1e3, checked.flagged)
+        return Answer(checked.inputs, outputs, (seconds * 1e3).tolist(), checked.flagged)
 
-    def monitor(self) -> None:
-        """Work out the moments of large inputs with each sample: somebody counts them."""
+    def monitor(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Work out the moments of large inputs with single samples: somebody counts them.
+
+        Args:
+            is_wanted: Asked at each; False leaves it out.
+        """
+        self._is_wanted = is_wanted
         self._monitored = tuple(spec.name for spec in self.manifest.inputs if is_large(spec.shape))
+        if self._straight is not None:
+            self._straight.monitor(is_wanted)
+
+    def _moments(self, checked: Checked) -> dict[str, Moments]:
+        """Of a single sample's large inputs."""
+        found = {}
+        for name in self._monitored:
+            low, high = checked.ends[name]
+            found[name] = row_moments(checked.inputs[name].reshape(-1), max(-low, high))
+        return found
 
     def infer_apart(self, inputs: Mapping[str, NDArray[Any]]) -> Answer:
         """The same sample by sample, even where several at once would be faster: as the model was verified.

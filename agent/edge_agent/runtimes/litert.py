@@ -153,7 +153,10 @@ class TfliteModel:
             for name, index in self._input_indices:
                 interpreter.set_tensor(index, inputs[name])
             interpreter.invoke()
-            return {name: interpreter.get_tensor(index) for name, index in self._output_indices}
+            found = {}
+            for name, index in self._output_indices:  # a comprehension is a call
+                found[name] = interpreter.get_tensor(index)
+            return found
         except (ValueError, RuntimeError) as error:
             raise InferenceFailed(f"{self._name}: {one_line(error)}") from None
 

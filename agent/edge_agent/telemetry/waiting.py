@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edge_contracts.features import Floats, Moments, features, is_large, row_moments
 from edge_contracts.manifest import Manifest, TensorSpec
 
-BUFFER_BYTES = 1 << 18  # of what waits; what a small processor caches
-BUFFER_ROWS = 64  # beyond, larger buffers no longer pay
+BUFFER_BYTES = 1 << 17  # of what waits; what a small processor caches
+BUFFER_ROWS = 256  # beyond, larger buffers no longer pay
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -47,21 +47,24 @@ class WaitingSamples:
         self._large = list(self._moments.items())
         self._waiting = 0
 
-    def add(self, inputs: Arrays, outputs: Arrays, samples: int, moments: Mapping[str, Moments]) -> bool:
+    def add(
+        self, inputs: Arrays, outputs: Arrays, samples: int, moments: Mapping[str, Moments] | None
+    ) -> bool:
         """Remember a batch that is no larger than `most`; whether it is time to work them out.
 
         Args:
-            moments: Of an input of a single sample, where they are known.
+            moments: Of an input of a single sample, where they are known; None leaves large inputs out.
         """
         for name, parts in self._copies:
             parts.append(inputs[name].tobytes())
         for name, parts in self._copied_outputs:
             parts.append(outputs[name].tobytes())
-        for name, kept in self._large:
-            if name in moments:
-                kept.append(moments[name])
-            else:
-                kept += [row_moments(row) for row in inputs[name].reshape(samples, -1)]
+        if moments is not None:
+            for name, kept in self._large:
+                if name in moments:
+                    kept.append(moments[name])
+                else:
+                    kept += [row_moments(row) for row in inputs[name].reshape(samples, -1)]
         self._waiting += samples
         return self._waiting >= self.most
 
@@ -72,7 +75,8 @@ class WaitingSamples:
             return {}
         inputs = {name: self._joined(f"input:{name}", spec, count) for name, spec in self._inputs.items()}
         outputs = {name: self._joined(f"output:{name}", spec, count) for name, spec in self._outputs.items()}
-        found = features(inputs, outputs, self._task, self._moments)
+        known = {name: moments for name, moments in self._large if moments}
+        found = features(inputs, outputs, self._task, known)
         for _, moments in self._large:
             moments.clear()
         return found

@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_agent.inference.golden import GoldenResult
 from edge_agent.inference.session import Answer
+from edge_agent.telemetry.thinning import Thinning
 from edge_agent.telemetry.waiting import BUFFER_ROWS, WaitingSamples
 from edge_contracts.features import Floats
 from edge_contracts.manifest import Manifest
@@ -62,6 +63,9 @@ class WindowCounter:
         runtime: `Session.runtime`.
         cpu_s: Processor time at the start, as in Resources.
         trial: Whether the model is on trial.
+
+    Attributes:
+        thinning: Which single samples' moments are to be taken (`Session.monitor`).
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class WindowCounter:
         self._bundle, self._artifact, self._runtime = bundle, artifact, runtime[:64]
         self._edges = {s.name: np.array(s.edges) for s in manifest.baseline.scalars[:MAX_SCALARS]}
         self._waiting = WaitingSamples(manifest)
+        self.thinning = Thinning()
         self._begin(start, cpu_s, trial)
 
     def _begin(self, start: Moment, cpu_s: float, trial: bool) -> None:
@@ -96,14 +101,14 @@ class WindowCounter:
 
     def answered(self, answer: Answer) -> None:
         """Count a batch that was answered."""
-        latencies: list[float] = answer.latency_ms.tolist()
-        samples = len(latencies)
+        took_ms, latencies = answer.took_ms, self._latencies
+        samples = len(took_ms)
         self._inferences += samples
         if answer.flagged:
             for reason, count in answer.flagged.items():
                 _add(self._flagged, reason, count)
-        self._latencies += latencies
-        if len(self._latencies) >= LATENCIES:
+        latencies.extend(took_ms)
+        if len(latencies) >= LATENCIES:
             self._sketch()
         if samples > self._waiting.most:
             self._monitor(self._waiting.at_once(answer.inputs, answer.outputs), samples)
@@ -171,6 +176,7 @@ class WindowCounter:
             unserved=self._unserved,
             clock_step_ms=_clock_step_ms(self._start, end),
         )
+        self.thinning.begin(end.monotonic_s - self._start.monotonic_s)
         self._begin(end, resources.cpu_s, trial)
         return window
 

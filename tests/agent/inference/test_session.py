@@ -71,14 +71,68 @@ def test_the_trials_choice_is_what_is_opened(tmp_path: Path) -> None:
     assert opened.runtime.startswith("litert ")
 
 
-def test_moments_are_noted_of_large_inputs_and_only_where_somebody_counts(tmp_path: Path) -> None:
-    opened = session(tmp_path, "float32")
-    opened.monitor()
-    assert opened.infer({"x": agent_bundles.GOLDEN_X[:1]}).moments == {}
-    opened._monitored = ("x",)  # as if it were large
-    found = opened.infer({"x": agent_bundles.GOLDEN_X[:1]}).moments["x"]
-    assert found == row_moments(agent_bundles.GOLDEN_X[0])
+@pytest.mark.parametrize("is_straight", [True, False])
+def test_moments_are_noted_of_large_inputs_and_only_where_somebody_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_straight: bool
+) -> None:
+    one = {"x": agent_bundles.GOLDEN_X[:1]}
+    small = session(tmp_path / "small", "float32")
+    small.monitor()
+    assert small.infer(one).moments == {}
+    monkeypatch.setattr("edge_contracts.features.LARGE", 3)
+    opened = session(tmp_path / "large", "float32")
+    if not is_straight:
+        opened._straight = None
+    assert opened.infer(one).moments == {}
+    wanted = iter((True, False, True))
+    opened.monitor(lambda: next(wanted))
+    expected = {"x": row_moments(agent_bundles.GOLDEN_X[0])}
+    assert [opened.infer(one).moments for _ in range(3)] == [expected, None, expected]
     assert opened.infer({"x": agent_bundles.GOLDEN_X[:2]}).moments == {}
+
+
+@pytest.mark.parametrize("kind", agent_bundles.KINDS)
+def test_the_straight_way_answers_what_the_general_one_does(tmp_path: Path, kind: str) -> None:
+    opened = session(tmp_path, kind)
+    straight = opened._straight
+    assert straight is not None
+    rng = np.random.default_rng(5)
+    samples = [row[np.newaxis] for row in rng.uniform(-2, 2, (50, 4)).astype(np.float32)]
+    samples += [
+        samples[0] * 1.9,
+        samples[1] * 100,
+        np.zeros((1, 4), np.float32),
+    ]  # cut off, far, all the same
+    samples += [np.asfortranarray(samples[2]), samples[3].astype(np.float64), np.repeat(samples[4], 2, 0)]
+    taken = 0
+    for x in samples:
+        taken += straight(x) is not None
+        quick = opened.infer({"x": x})
+        opened._straight = None
+        slow = opened.infer({"x": x})
+        opened._straight = straight
+        assert quick.outputs["scores"].tobytes() == slow.outputs["scores"].tobytes()
+        assert quick.outputs["scores"].dtype == slow.outputs["scores"].dtype
+        assert quick.flagged == slow.flagged
+        assert quick.inputs["x"].dtype == slow.inputs["x"].dtype
+    assert 40 < taken < len(samples)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_no_way_lets_a_number_through_that_is_none(tmp_path: Path, kind: str, value: float) -> None:
+    opened = session(tmp_path, kind)
+    x = agent_bundles.GOLDEN_X[:1].copy()
+    x[0, 2] = value
+    with pytest.raises(InputRefused) as refused:
+        opened.infer({"x": x})
+    assert refused.value.code == "not-finite"
+
+
+def test_times_of_a_batch_are_an_array_for_who_wants_one(tmp_path: Path) -> None:
+    answer = session(tmp_path, "float32").infer({"x": agent_bundles.GOLDEN_X})
+    assert answer.latency_ms.shape == (16,)
+    assert answer.latency_ms.tolist() == list(answer.took_ms)
 
 
 def test_a_closed_session_refuses(tmp_path: Path) -> None:

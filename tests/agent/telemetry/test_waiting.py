@@ -72,3 +72,16 @@ def test_answers_that_are_large_do_not_wait_in_numbers() -> None:
     made = manifest(SMALL, "segmentation")
     made = made.model_copy(update={"outputs": (TensorSpec(name="mask", shape=(1, 512, 512)),)})
     assert WaitingSamples(made).most == 1
+
+
+def test_a_large_input_that_is_left_out_is_not_counted_and_all_else_is() -> None:
+    x, y = samples(PICTURE, 5)
+    waiting = WaitingSamples(manifest(PICTURE))
+    for row in range(5):
+        moments = {"x": row_moments(x[row])} if row == 1 else None
+        waiting.add({"x": x[row : row + 1]}, {"scores": y[row : row + 1]}, 1, moments)
+    found = waiting.take()
+    assert found["input:x:mean"].tolist() == [row_moments(x[1])[0]]
+    assert {found[name].size for name in found if name.startswith("output:")} == {5}
+    waiting.add({"x": x[:1]}, {"scores": y[:1]}, 1, None)
+    assert {name.split(":")[0] for name in waiting.take()} == {"output"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def counter(trial: bool = False) -> WindowCounter:
 
 def answer(x: NDArray[np.float32], latency_ms: float = 2.0) -> Answer:
     scores = agent_bundles.reference(x)
-    return Answer({"x": x}, {"scores": scores}, np.full(len(x), latency_ms), {})
+    return Answer({"x": x}, {"scores": scores}, [latency_ms] * len(x), {})
 
 
 def random_inputs(rows: int) -> NDArray[np.float32]:
@@ -165,7 +164,7 @@ def test_pictures_do_not_fill_the_memory() -> None:
     )
     windows = WindowCounter(manifest, made.digest, "float32", "litert", START, 0.0)
     x = np.ones((2, 512, 512, 3), np.float32)
-    windows.answered(Answer({"x": x}, {"scores": np.ones((2, 3), np.float32)}, np.ones(2), {}))
+    windows.answered(Answer({"x": x}, {"scores": np.ones((2, 3), np.float32)}, [1.0, 1.0], {}))
     assert windows.cut(END, USED).inferences == 2
 
 
@@ -183,7 +182,8 @@ def test_a_real_session_and_real_clocks_make_a_window(tmp_path: Path) -> None:
 
 def test_answers_to_suspicious_inputs_are_counted_as_flagged() -> None:
     windows = counter()
-    far = replace(answer(random_inputs(2)), flagged={"out-of-range": 2})
+    calm = answer(random_inputs(2))
+    far = Answer(calm.inputs, calm.outputs, calm.took_ms, {"out-of-range": 2})
     windows.answered(far)
     windows.answered(far)
     assert windows.cut(END, USED).flagged == {"out-of-range": 4}
