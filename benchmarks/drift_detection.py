@@ -6,6 +6,8 @@ A device watches six numbers of its inputs and outputs; windows last a minute. W
 counted over months, at a rate high enough to count. Then the world changes, and the minutes until the first
 alarm are told: ours at the shipped rate, the peers' Kolmogorov-Smirnov test on the same samples, window by
 window, at the level that gives the same rate. The peers need an environment of their own (their numpy).
+Last, for a device that is asked a hundred times a second, what is lost where one sample in eight is counted,
+as of the moments of large inputs (`edge_agent.telemetry.thinning`). --thinning tells nothing else.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import drift_worlds  # noqa: E402
 
 from edge_agent.drift.monitor import Monitor  # noqa: E402
 from edge_agent.drift.schedule import MONTH_S, PER_MONTH  # noqa: E402
+from edge_agent.telemetry.thinning import Thinning  # noqa: E402
 from edge_contracts.features import make_baseline  # noqa: E402
 from edge_contracts.manifest import Manifest  # noqa: E402
 from edge_contracts.messages import ScalarCounts, Window  # noqa: E402
@@ -55,6 +58,12 @@ CHANGES: dict[str, Change] = {
     "+1 sd": lambda x: x + 1.0,
     "sd x1.6": lambda x: 1.6 * x,
     "a third at +3": lambda x: x + 3.0 * (np.arange(x.shape[-1]) % 3 == 0),
+}
+FLOOD = 100.0  # samples a second, of which one in eight is enough
+FLOOD_CHANGES: dict[str, Change] = {
+    "+0.4 sd": lambda x: x + 0.4,
+    "+0.45 sd": lambda x: x + 0.45,
+    **CHANGES,
 }
 PEERS = """
 import json, resource, sys, warnings
@@ -116,7 +125,10 @@ print(json.dumps(result))
 
 
 def main() -> None:
-    """Print the two tables."""
+    """Print the tables."""
+    if "--thinning" in sys.argv[1:]:
+        _print_thinning()
+        return
     rows = []
     for rate, repeat in ((0.1, 1), (1.0, 1), (10.0, 1), (100.0, 1), (10.0, 20)):
         stated, found = _false_alarms(rate, repeat)
@@ -144,6 +156,44 @@ def main() -> None:
     print(table(head, lines))
     print("\nprocessor microseconds of one calm window of one number; ratios to ours with counting")
     _print_costs(worlds, peers)
+    print()
+    _print_thinning()
+
+
+def _print_thinning() -> None:
+    """What thinning loses, for samples that are independent and for a scene that stays a while."""
+    rows = []
+    for repeat in (1, 20, 200):
+        for is_thinned in (False, True):
+            thinning = Thinning() if is_thinned else None
+            stated, found = _false_alarms(FLOOD, repeat, thinning)
+            delays = [_shown(_flooded(change, repeat, is_thinned)) for change in FLOOD_CHANGES.values()]
+            frames = "independent" if repeat == 1 else f"the same {repeat} times"
+            rows.append(
+                (frames, "thinned" if is_thinned else "all", f"{stated:.1f}", f"{found:.1f}", *delays)
+            )
+    print(
+        f"{FLOOD:g} samples a second, all counted or thinned: false alarms a month as above, "
+        f"then minutes from a change to its alarm, median of {RUNS}, {PER_MONTH:g} false alarms a month"
+    )
+    print(table(("samples", "counted", "stated at most", "found", *FLOOD_CHANGES), rows))
+
+
+def _flooded(change: Change, repeat: int, is_thinned: bool) -> list[int | None]:
+    """Windows from a change to its alarm, in each run."""
+    random = np.random.default_rng(14)
+    delays: list[int | None] = []
+    for run in range(RUNS):
+        manifest, _ = _manifest(random, ALPHA, 1)
+        monitor = Monitor(manifest, drift_worlds.BUNDLE, "float32", PER_MONTH)
+        thinning = Thinning() if is_thinned else None
+        calm = _stream(random, manifest, FLOOD, repeat, thinning)
+        for _ in range(60 + run * 7):
+            monitor.add(next(calm))
+        changed = _stream(random, manifest, FLOOD, repeat, thinning, change)
+        alarms = (any(one.began for one in monitor.add(next(changed))) for _ in range(HORIZON))
+        delays.append(next((n + 1 for n, is_alarm in enumerate(alarms) if is_alarm), None))
+    return delays
 
 
 def _manifest(random: np.random.Generator, alarm: float, numbers: int) -> tuple[Manifest, Floats]:
@@ -155,11 +205,12 @@ def _manifest(random: np.random.Generator, alarm: float, numbers: int) -> tuple[
     return drift_worlds.manifest().model_copy(update={"baseline": baseline}), values[0]
 
 
-def _window(manifest: Manifest, values: Floats) -> Window:
+def _window(manifest: Manifest, values: Floats, inferences: int | None = None) -> Window:
     """A minute's window.
 
     Args:
-        values: Shape (numbers, inferences).
+        values: Shape (numbers, samples).
+        inferences: As many as samples, unless some are not counted.
     """
     counts = tuple(
         ScalarCounts(
@@ -177,21 +228,32 @@ def _window(manifest: Manifest, values: Floats) -> Window:
         start_ms=0,
         end_ms=0,
         duration_ms=int(WINDOW_S * 1000),
-        inferences=values.shape[1],
+        inferences=values.shape[1] if inferences is None else inferences,
         scalars=counts,
         lineup=None,
     )
 
 
-def _stream(random: np.random.Generator, manifest: Manifest, rate: float, repeat: int) -> Iterator[Window]:
-    """Windows without any change, for ever."""
+def _stream(
+    random: np.random.Generator,
+    manifest: Manifest,
+    rate: float,
+    repeat: int,
+    thinning: Thinning | None = None,
+    change: Change = lambda values: values,
+) -> Iterator[Window]:
+    """Windows for ever, without any change or with one."""
     numbers, count = len(manifest.baseline.scalars), round(rate * WINDOW_S)
     while True:
-        drawn = random.standard_normal((numbers, -(-count // repeat)))
-        yield _window(manifest, np.repeat(drawn, repeat, axis=1)[:, :count])
+        drawn = change(random.standard_normal((numbers, -(-count // repeat))))
+        values = np.repeat(drawn, repeat, axis=1)[:, :count]
+        if thinning is not None:
+            values = values[:, [thinning() for _ in range(count)]]
+            thinning.begin(WINDOW_S)
+        yield _window(manifest, values, count)
 
 
-def _false_alarms(rate: float, repeat: int) -> tuple[float, float]:
+def _false_alarms(rate: float, repeat: int, thinning: Thinning | None = None) -> tuple[float, float]:
     """Of a month: what the schedule states, and what is found."""
     random = np.random.default_rng(11)
     alarms = windows = 0
@@ -201,7 +263,7 @@ def _false_alarms(rate: float, repeat: int) -> tuple[float, float]:
         manifest, _ = _manifest(random, 100 * ALPHA, NUMBERS)
         monitor = Monitor(manifest, drift_worlds.BUNDLE, "float32", COUNTED_RATE)
         stated = monitor.schedule.per_month
-        stream = _stream(random, manifest, rate, repeat)
+        stream = _stream(random, manifest, rate, repeat, thinning)
         for _ in range(round(MONTHS * MONTH_S / WINDOW_S / lives)):
             windows += 1
             alarms += sum(change.began for change in monitor.add(next(stream)))

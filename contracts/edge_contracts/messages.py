@@ -155,7 +155,8 @@ class Window(Frozen):
         refused: Inputs that the contract did not allow, by reason.
         flagged: Inputs that were answered although they look suspicious, by reason.
         latency_ms: Of single inferences, milliseconds.
-        scalars: Counts by bin of the baseline, of the answered inferences.
+        scalars: Counts by bin of the baseline, of the answered inferences; of the moments of large inputs
+            fewer, where more than twenty a second are answered.
         golden_total, golden_agree: Golden inputs run again in this window, and how many agreed.
         cpu_s: Processor time of the agent in this window.
         rss_bytes: Resident memory of the agent at its end.
