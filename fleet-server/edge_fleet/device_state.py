@@ -4,30 +4,52 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from sqlalchemy import Connection, String, bindparam, func, update
+from sqlalchemy import (
+    JSON,
+    Connection,
+    Executable,
+    String,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    text,
+    update,
+)
 
 from edge_contracts.messages import CHAIN_START, DeviceState, Knows
 from edge_fleet.assignment import TransitionInvalid
 from edge_fleet.audit import record
 from edge_fleet.orders import note_progress
-from edge_fleet.schema import devices, streams
+from edge_fleet.schema import NEXT_DEVICE_CHANGE, devices, streams
+from edge_fleet.schema.choice import choice_as_sql
 from edge_fleet.standings.due import touch
 from edge_fleet.store import insert_new
 
-# built once: they are run for every word of a device, and building one costs more than running it
-_NEWER = (
-    update(devices)
-    .where(devices.c.id == bindparam("device_"), devices.c.state_n < bindparam("n_"))
-    .values(
-        state=bindparam("state"),
-        state_n=bindparam("n_"),
-        last_seen_ms=bindparam("last_seen_ms"),
-        profile=bindparam("profile"),
-        director=func.coalesce(bindparam("obeys", type_=String), devices.c.director),
-        tells_director=bindparam("tells"),
+
+def _newer(dialect: str) -> Executable:
+    told = text(f"({choice_as_sql(dialect, ':state', ':profile')})").bindparams(
+        bindparam("state", type_=JSON), bindparam("profile", type_=JSON)
     )
-    .returning(devices.c.epoch)
-)
+    return (
+        update(devices)
+        .where(devices.c.id == bindparam("device_"), devices.c.state_n < bindparam("n_"))
+        .values(
+            state=bindparam("state"),
+            state_n=bindparam("n_"),
+            last_seen_ms=bindparam("last_seen_ms"),
+            profile=bindparam("profile"),
+            director=func.coalesce(bindparam("obeys", type_=String), devices.c.director),
+            tells_director=bindparam("tells"),
+            # nearly every word says again what rollouts choose by, and is nothing for them to look at
+            change=case((literal_column("choice") == told, devices.c.change), else_=NEXT_DEVICE_CHANGE),
+        )
+        .returning(devices.c.epoch)
+    )
+
+
+# built once: they are run for every word of a device, and building one costs more than running it
+_NEWER = {dialect: _newer(dialect) for dialect in ("sqlite", "postgresql")}
 
 
 def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool:
@@ -44,7 +66,7 @@ def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool
         "obeys": state.obeys or None,
         "tells": Knows.DIRECTOR in state.knows,
     }
-    changed = connection.execute(_NEWER, told).one_or_none()
+    changed = connection.execute(_NEWER[connection.dialect.name], told).one_or_none()
     if changed is None:
         return False
     if state.type == "hello":

@@ -88,6 +88,12 @@ class World:
         release = targets.Release(2, {"arm-cpu": NEW})
         return targets.select(self.plan, selector.parse(self.plan.select), release, devices, self.started_s)
 
+    def due(self) -> list[targets.Alike]:
+        stage, counted = self.position.stage, [row.device for row in self.counted]
+        held_back = self.plan.held_back(stage)
+        found = targets.due("r1", self.plan.stages[stage], counted, self.fleet(), held_back)
+        return targets.grouped("r1", found)
+
     def evidence(self, members: Sequence[Member]) -> StageEvidence:
         return gather(members, self.readings, FACTS, self.position.stage, self.started_s or 0.0)
 
@@ -102,7 +108,7 @@ class World:
     def look(self, crash: bool = False) -> None:
         """As the conductor does; a crash loses the step before it is stored."""
         for _ in range(50):
-            found = advance(self.view(), self.now_s, self.fleet, self.evidence)
+            found = advance(self.view(), self.now_s, self.due, self.evidence)
             self.check(found)
             if crash:
                 return

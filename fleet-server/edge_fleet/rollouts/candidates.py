@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from edge_contracts.messages import Knows
 from edge_fleet.assignment import FAILED, WITHDRAWN
 from edge_fleet.errors import NotFound
-from edge_fleet.lineage.rows import unfit_for
+from edge_fleet.lineage.resolution import Need
+from edge_fleet.lineage.rows import software_needs, unfit_for
 from edge_fleet.rollouts import selector, targets
 from edge_fleet.rollouts.members import skipped
 from edge_fleet.rollouts.phases import WATCHED
@@ -30,6 +31,29 @@ class Claim:
     rollout: str
     named: selector.Selector
     priority: int
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the choices of a rollout rest on besides its devices.
+
+    Args:
+        before: The rollouts at work that come first, with what they name.
+        published: Digests of all bundles that there are.
+        needs: What the fleet asks of its devices' software.
+    """
+
+    release: targets.Release
+    named: selector.Selector
+    before: tuple[tuple[str, selector.Selector], ...]
+    published: frozenset[str]
+    needs: tuple[Need, ...]
+
+    @property
+    def ask_health(self) -> bool:
+        """Whether it matters how devices do."""
+        asked = [self.named, *(one for _, one in self.before)]
+        return any(term.key == "health" for one in asked for term in one.terms)
 
 
 @dataclass(frozen=True)
@@ -67,43 +91,46 @@ def count_bundles(connection: Connection, counter: int) -> int:
     return int(connection.execute(counted).scalar_one())
 
 
+def load_terms(connection: Connection, rollout: Rollout) -> Terms:
+    """What the choices of a rollout rest on besides its devices.
+
+    Raises:
+        NotFound: Its release has not been published.
+    """
+    return Terms(
+        load_release(connection, rollout.plan.model, rollout.plan.version),
+        selector.parse(rollout.plan.select),
+        tuple(_ahead(connection, rollout)),
+        frozenset(connection.execute(select(bundles.c.digest)).scalars()),
+        tuple(software_needs(connection)),
+    )
+
+
 def load_devices(
-    connection: Connection, rollout: Rollout | None = None, now_ms: int = 0
+    connection: Connection, rollout: Rollout, terms: Terms, now_ms: int, among: Sequence[str] | None = None
 ) -> list[targets.Device]:
     """Every device that may be chosen: enrolled, not revoked.
 
     Args:
         rollout: The one that chooses; taking part in another makes a device busy.
-        now_ms: For how devices do; 0 where nobody asks for that.
+        now_ms: For how devices do; of no matter where nobody asks for that.
+        among: Only those of these, at most PORTION; None for all.
     """
-    rollout_id = "" if rollout is None else rollout.id
-    own = rollout_members.c
-    busy: dict[str, str] = {
-        row.device: row.rollout
-        for row in connection.execute(
-            select(own.device, own.rollout)
-            .join(rollouts, rollouts.c.id == own.rollout)
-            .where(rollouts.c.phase.in_(list(WATCHED)), own.rollout != rollout_id, own.left_as.is_(None))
-        )
-    }
-    left_out = skipped(connection, rollout_id) if rollout_id else {}
-    before = _ahead(connection, rollout) if rollout is not None else []
-    asked = [] if rollout is None else [selector.parse(rollout.plan.select), *(one for _, one in before)]
-    asks_health = any(term.key == "health" for one in asked for term in one.terms)
-    phases = _newest_phases(connection) if asks_health else {}
-    published = frozenset(connection.execute(select(bundles.c.digest)).scalars())
+    busy = _busy(connection, rollout, among)
+    left_out = skipped(connection, rollout.id)
+    phases = _newest_phases(connection, among) if terms.ask_health else {}
     # on SQLite an index has all of these; a fleet of 100,000 is a handful of choices, each read once
     row_of = select(devices.c.id, CHOICE, devices.c.labels, devices.c.enrolled_ms)
-    if asks_health:
+    if terms.ask_health:
         row_of = row_of.add_columns(devices.c.last_seen_ms)
     choices: dict[str, Choice] = {}
     found = []
-    for row in connection.execute(row_of.where(devices.c.revoked_ms.is_(None))):
+    for row in connection.execute(row_of.where(devices.c.revoked_ms.is_(None), *_only(devices.c.id, among))):
         choice = choices.get(row.choice)
         if choice is None:
-            choice = choices[row.choice] = choice_of(row.choice, published)
+            choice = choices[row.choice] = choice_of(row.choice, terms.published)
         health = selector.Health.OK
-        if asks_health:
+        if terms.ask_health:
             silent = row.last_seen_ms is None or now_ms - row.last_seen_ms > SILENT_AFTER_MS
             health = health_of(phases.get(row.id) in FAILED, silent, choice.active, choice.degraded)
         device = targets.Device(
@@ -119,8 +146,15 @@ def load_devices(
             unable=choice.unable,
             unready=choice.unready,
         )
-        found.append(replace(device, claimed=_claimed(device, before)) if before else device)
+        found.append(replace(device, claimed=_claimed(device, terms.before)) if terms.before else device)
     return sorted(found, key=lambda device: device.id)
+
+
+def silent_devices(connection: Connection, now_ms: int) -> frozenset[str]:
+    """Those that `health=silent` names, or would but for a failure."""
+    own = devices.c
+    silent = or_(own.last_seen_ms.is_(None), own.last_seen_ms < now_ms - SILENT_AFTER_MS)
+    return frozenset(connection.execute(select(own.id).where(own.revoked_ms.is_(None), silent)).scalars())
 
 
 def choice_of(text: str, published: frozenset[str]) -> Choice:
@@ -137,13 +171,35 @@ def choice_of(text: str, published: frozenset[str]) -> Choice:
     )
 
 
-def load_targets(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[targets.Target, ...]:
-    """What every device that a rollout's selector names would get now, or why it would get nothing."""
+def load_targets(
+    connection: Connection,
+    rollout: Rollout,
+    now_ms: int,
+    among: Collection[str] | None = None,
+    terms: Terms | None = None,
+) -> tuple[targets.Target, ...]:
+    """What every device that a rollout's selector names would get now, or why it would get nothing.
+
+    Args:
+        among: Only those of these; None for all.
+        terms: As they were loaded in this transaction; None: they are loaded.
+    """
+    terms = load_terms(connection, rollout) if terms is None else terms
+    if among is None:
+        found = load_devices(connection, rollout, terms, now_ms)
+    else:
+        ids = list(among)
+        portions = (ids[start : start + PORTION] for start in range(0, len(ids), PORTION))
+        found = [
+            device
+            for portion in portions
+            for device in load_devices(connection, rollout, terms, now_ms, portion)
+        ]
     chosen = targets.select(
         rollout.plan,
-        selector.parse(rollout.plan.select),
-        load_release(connection, rollout.plan.model, rollout.plan.version),
-        load_devices(connection, rollout, now_ms),
+        terms.named,
+        terms.release,
+        found,
         None if rollout.started_ms is None else rollout.started_ms / 1000,
     )
     unfit = unfit_for(connection, rollout.counter)
@@ -181,15 +237,28 @@ def claims(connection: Connection, rollout: Rollout) -> list[Claim]:
     return found
 
 
-def _claimed(device: targets.Device, before: list[tuple[str, selector.Selector]]) -> str | None:
+def _claimed(device: targets.Device, before: Iterable[tuple[str, selector.Selector]]) -> str | None:
     where = (device.id, device.profile, device.labels, device.health)
     return next((other for other, theirs in before if theirs.matches(*where)), None)
 
 
-def _newest_phases(connection: Connection) -> dict[str, str]:
+def _busy(connection: Connection, rollout: Rollout, among: Sequence[str] | None) -> dict[str, str]:
+    """The devices that take part in other rollouts at work, each with one of these."""
+    own = rollout_members.c
+    query = (
+        select(own.device, own.rollout)
+        .join(rollouts, rollouts.c.id == own.rollout)
+        .where(rollouts.c.phase.in_(list(WATCHED)), own.rollout != rollout.id, own.left_as.is_(None))
+        .order_by(own.rollout)
+    )
+    return {row.device: row.rollout for row in connection.execute(query.where(*_only(own.device, among)))}
+
+
+def _newest_phases(connection: Connection, among: Sequence[str] | None) -> dict[str, str]:
     """Where the newest assignment of each device stands, but for what was withdrawn."""
     last = (
         select(assignments.c.device, func.max(assignments.c.number).label("number"))
+        .where(*_only(assignments.c.device, among))
         .group_by(assignments.c.device)
         .subquery()
     )
@@ -199,6 +268,10 @@ def _newest_phases(connection: Connection) -> dict[str, str]:
         .where(assignments.c.code != WITHDRAWN)
     )
     return {row.device: row.phase for row in rows}
+
+
+def _only(column: ColumnElement[str], among: Sequence[str] | None) -> list[ColumnElement[bool]]:
+    return [] if among is None else [column.in_(among)]
 
 
 def health_of(failing: bool, silent: bool, active: str | None, degraded: bool) -> selector.Health:

@@ -7,38 +7,51 @@ those before it: it ends without them, and its own devices are free.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from edge_fleet.rollouts import candidates, rows, targets
-from edge_fleet.rollouts.looking import look
+from edge_fleet.rollouts import rows
+from edge_fleet.rollouts.looking import Known, due_of, look
 from edge_fleet.rollouts.phases import BEGINNING
 from edge_fleet.rollouts.rows import Rollout
-from edge_fleet.rollouts.targets import Target
+from edge_fleet.rollouts.targets import Alike
 
 
 def leave(
-    connection: Connection, rollout: Rollout, found: Sequence[Target], now_ms: int
-) -> tuple[Target, ...]:
-    """The targets of a rollout, with those marked that it leaves to rollouts that wait for it."""
-    others = {target.waits_for for target in found if target.waits_for}
-    circles = _Circles(connection, now_ms)
+    connection: Connection,
+    rollout: Rollout,
+    due: Sequence[Alike],
+    now_ms: int,
+    known_of: Callable[[str], Known],
+) -> Sequence[Alike]:
+    """The devices that a stage has still to reach, with those marked that it leaves to others.
+
+    Args:
+        known_of: What the looks at a rollout at work found.
+    """
+    others = {some.like.waits_for for some in due if some.like.waits_for}
+    if not others:
+        return due
+    circles = _Circles(connection, now_ms, known_of)
     left = {
         other for other in others if circles.comes_before(other, rollout) and circles.leads(other, rollout.id)
     }
-    return tuple(
-        replace(target, left_to=target.waits_for) if target.waits_for in left else target for target in found
-    )
+    return [
+        replace(some, like=replace(some.like, left_to=some.like.waits_for))
+        if some.like.waits_for in left
+        else some
+        for some in due
+    ]
 
 
 class _Circles:
     """Who waits for whom, read once for each rollout."""
 
-    def __init__(self, connection: Connection, now_ms: int) -> None:
-        self._connection, self._now_ms = connection, now_ms
-        self._known: dict[str, frozenset[str]] = {}
+    def __init__(self, connection: Connection, now_ms: int, known_of: Callable[[str], Known]) -> None:
+        self._connection, self._now_ms, self._known_of = connection, now_ms, known_of
+        self._found: dict[str, frozenset[str]] = {}
 
     def comes_before(self, other: str, rollout: Rollout) -> bool:
         """Whether another rollout goes first: by priority, and among equals the one that began first."""
@@ -59,23 +72,17 @@ class _Circles:
 
     def _waits_for(self, name: str) -> frozenset[str]:
         """The rollouts for whose devices a rollout waits, to go on with the stage that it is at."""
-        if name not in self._known:
-            self._known[name] = frozenset(self._waits(name))
-        return self._known[name]
+        if name not in self._found:
+            self._found[name] = frozenset(self._waits(name))
+        return self._found[name]
 
     def _waits(self, name: str) -> set[str]:
-        found, view = look(self._connection, name, self._now_ms)
+        known = self._known_of(name)
+        found, view = look(self._connection, name, self._now_ms, known.roster)
         if view.position.phase not in BEGINNING:
             return set()
-        stage = view.position.stage
-        due = targets.due(
-            name,
-            view.plan.stages[stage],
-            [row.device for row in view.counted],
-            candidates.load_targets(self._connection, found, self._now_ms),
-            view.plan.held_back(stage),
-        )
-        return {target.waits_for for target in due if target.waits_for}
+        due = due_of(self._connection, found, self._now_ms, known)
+        return {some.like.waits_for for some in due if some.like.waits_for}
 
 
 def _rank(rollout: Rollout) -> tuple[int, int, str]:

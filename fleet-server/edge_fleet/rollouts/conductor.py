@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,10 +18,8 @@ from edge_fleet.assignment import State
 from edge_fleet.rollouts import rows
 from edge_fleet.rollouts.circles import leave
 from edge_fleet.rollouts.engine import NOTHING, View, advance
-from edge_fleet.rollouts.looking import evidence_of, look, targets_of
+from edge_fleet.rollouts.looking import Known, due_of, evidence_of, look
 from edge_fleet.rollouts.phases import WATCHED
-from edge_fleet.rollouts.readings import SeenReadings
-from edge_fleet.rollouts.roster import Roster
 from edge_fleet.rollouts.rows import RolloutChanged
 from edge_fleet.rollouts.storing import announce, carry_out
 from edge_fleet.services import Services
@@ -34,21 +31,13 @@ TICK_S = 1.0
 IDLE_SHARE = 4  # rests four times as long as a tick took: at most a fifth of one core
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What the looks at one rollout found; a look takes in what changed since."""
-
-    roster: Roster = field(default_factory=Roster)
-    readings: SeenReadings = field(default_factory=SeenReadings)
-
-
 class Conductor:
     """Moves the rollouts of one server."""
 
     def __init__(self, services: Services) -> None:
         """Take the server's parts; `run` does the work, again and again."""
         self._services = services
-        self._known: dict[str, _Known] = {}  # by rollout
+        self._known: dict[str, Known] = {}  # by rollout
         self.failures = 0  # rollouts, or rounds of all of them, that could not be looked at
 
     def run(self, stop: threading.Event) -> None:
@@ -68,7 +57,7 @@ class Conductor:
             self.failures += 1
             log.error("rollouts not looked at", extra={"reason": str(error)[:300]})
             return
-        self._known = {rollout: self._known.get(rollout, _Known()) for rollout in watched}
+        self._known = {rollout: self._known.get(rollout, Known()) for rollout in watched}
         for rollout in watched:
             try:
                 self.tick(rollout, now_ms)
@@ -87,14 +76,14 @@ class Conductor:
     def _look(self, rollout: str, now_ms: int) -> bool:
         """One look at one rollout; True when there may be more to find at once."""
         store = self._services.store
-        known = self._known.setdefault(rollout, _Known())
+        known = self._known_of(rollout)
         with store.read() as connection:
             found, view = look(connection, rollout, now_ms, known.roster)
             step = advance(
                 view,
                 now_ms / 1000,
                 lambda: leave(
-                    connection, found, targets_of(connection, found, now_ms, len(view.counted)), now_ms
+                    connection, found, due_of(connection, found, now_ms, known), now_ms, self._known_of
                 ),
                 lambda members: evidence_of(connection, found, members, known.readings),
             )
@@ -106,6 +95,9 @@ class Conductor:
         if done.news:
             announce(self._services, found, step.event, step.why, done.sent)
         return step.looks_again
+
+    def _known_of(self, rollout: str) -> Known:
+        return self._known.setdefault(rollout, Known())
 
     def _send_pending(self, view: View) -> None:
         """Send what was stored and not sent: the server stopped in between."""

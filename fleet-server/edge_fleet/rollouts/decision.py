@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edge_fleet.assignment import SETTLED, State
 from edge_fleet.evidence import StageEvidence
@@ -33,6 +33,7 @@ class Decision:
 # Which gates must pass before shadows are switched; a failure counts of any.
 HOLDS_SHADOWS = frozenset({"install_success", *(name for name, gate in GATES.items() if gate.of_shadow)})
 FEW = 5  # devices named in one line
+NOBODY: Mapping[str, int] = MappingProxyType({})
 REHEARSED = "a rehearsal, as if a gate had failed"
 
 FAILURE: Mapping[OnFailure, Event] = {
@@ -47,14 +48,14 @@ def decide(
     position: Position,
     evidence: StageEvidence,
     now_s: float,
-    waits: Sequence[str] = (),
+    waits: Mapping[str, int] = NOBODY,
     begins: bool = False,
     direct: int = 0,
 ) -> Decision:
     """Find out what happens next to a rollout that goes forward.
 
     Args:
-        waits: What each device that has still to be begun, or tried again, waits for.
+        waits: What the devices that have still to be begun, or tried again, wait for, and how many do.
         begins: Devices can be begun now: unless a gate fails, that is what happens next.
         direct: Devices of the stage that cannot take its first part, and wait for the switch.
     """
@@ -123,10 +124,11 @@ def decide_return(
     return Event.RETURNED, "; ".join(told[1:] or told)
 
 
-def _settle(plan: RolloutPlan, evidence: StageEvidence, waits: Sequence[str]) -> tuple[Event | None, str]:
-    if waits:
-        told = ", ".join(f"{count} for {what}" for what, count in Counter(waits).most_common(3))
-        return None, f"{len(waits)} devices of the stage wait: {told}"
+def _settle(plan: RolloutPlan, evidence: StageEvidence, waits: Mapping[str, int]) -> tuple[Event | None, str]:
+    if total := sum(waits.values()):
+        most = sorted(waits.items(), key=lambda one: (-one[1], one[0]))[:3]
+        told = ", ".join(f"{count} for {what}" for what, count in most)
+        return None, f"{total} devices of the stage wait: {told}"
     stage, unsettled = evidence.of_stage, evidence.unsettled
     if unsettled:
         return None, f"{len(unsettled)} of {len(stage)} devices of the stage are on their way"
@@ -138,11 +140,11 @@ def _settle(plan: RolloutPlan, evidence: StageEvidence, waits: Sequence[str]) ->
 
 
 def _ready(
-    plan: RolloutPlan, evidence: StageEvidence, waits: Sequence[str], direct: int
+    plan: RolloutPlan, evidence: StageEvidence, waits: Mapping[str, int], direct: int
 ) -> tuple[Event | None, str]:
     """Whether a quorum of the stage, those included that have still to begin, has the release ready."""
     stage = evidence.of_stage
-    total = len(stage) + len(waits)
+    total = len(stage) + sum(waits.values())
     if not total:
         told = f"none of the {direct} devices of the stage can wait with it" if direct else "nothing to bring"
         return Event.SWITCHED, told

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeVar
 
 from edge_fleet.assignment import FAILED, State
@@ -25,10 +26,11 @@ from edge_fleet.rollouts.phases import BEGINNING, ENDED, GUARDED, RETURNING, WAT
 from edge_fleet.rollouts.plan import OnDeadline, RolloutPlan, at_s
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.retries import Cause
-from edge_fleet.rollouts.targets import Target
-from edge_fleet.rollouts.windows import closes_at
+from edge_fleet.rollouts.targets import Alike
+from edge_fleet.rollouts.windows import LABEL, closes_at
 
 T = TypeVar("T")
+WINDOW, PACE = "its maintenance window", "the rate or the devices in flight"  # that devices wait for
 
 
 @dataclass(frozen=True)
@@ -150,33 +152,34 @@ class _Begun:
     """Who may be begun now, what the others wait for, and how many can do nothing before the switch.
 
     Args:
-        left: The rollouts to which devices of the stage are left, one for each device.
+        left: The rollouts to which devices of the stage are left, and how many.
     """
 
     begin: tuple[Begin, ...] = ()
-    waits: tuple[str, ...] = field(default=())
+    waits: Counter[str] = field(default_factory=Counter)
     direct: int = 0
-    left: tuple[str, ...] = ()
+    left: Counter[str] = field(default_factory=Counter)
 
     @property
     def told(self) -> str:
         """To whom devices are left, for people; "" when none are."""
         return "".join(
             f"; {count} left to rollout {other}, which comes first and waits for this one"
-            for other, count in sorted(Counter(self.left).items())
+            for other, count in sorted(self.left.items())
         )
 
 
 def advance(
     view: View,
     now_s: float,
-    fleet: Callable[[], Sequence[Target]],
+    due: Callable[[], Sequence[Alike]],
     evidence: Callable[[Sequence[Member]], StageEvidence],
 ) -> Step:
     """What follows for a rollout, now.
 
     Args:
-        fleet: The targets of the selection; asked only where somebody may be begun.
+        due: The devices that the stage has still to reach, those that have to wait included; asked only
+            where somebody may be begun.
         evidence: Lays out what is known of these devices; asked only where gates are.
     """
     phase = view.position.phase
@@ -196,7 +199,7 @@ def advance(
     if phase not in GUARDED:
         return NOTHING  # HELD: an operator's turn
     found = evidence(view.members)
-    begun = _Begun() if phase is Phase.PAUSED else _begin(view, now_s, fleet)
+    begun = _Begun() if phase is Phase.PAUSED else _begin(view, now_s, due)
     decision = decide(view.plan, view.position, found, now_s, begun.waits, bool(begun.begin), begun.direct)
     if decision.event is None and begun.begin:
         told = f"assigned to {len(begun.begin)} devices"
@@ -273,67 +276,68 @@ def _expired(view: View, now_s: float) -> Step | None:
     )
 
 
-def _begin(view: View, now_s: float, fleet: Callable[[], Sequence[Target]]) -> _Begun:
+def _begin(view: View, now_s: float, due: Callable[[], Sequence[Alike]]) -> _Begun:
     """Who may be begun: devices to be switched, or tried again, then those that the stage has still to reach.
 
     While a stage bakes its devices have been counted: no other is begun.
     """
     plan, retries, position = view.plan, view.plan.retries, view.position
+    begun = _Begun()
     wanted: list[Begin] = []
     at_once: list[Begin] = []
-    waits: list[str] = []
-    direct = 0
-    left: list[str] = []
     for row, again in view.to_begin:
         if again is None:
             begin = Begin(row.device, row.member.bundle)
-            if row.part is Part.READY:  # nothing is downloaded any more: one order to all
-                _admit(plan, begin, row.labels, now_s, at_once, waits)
-                continue
+            # what is ready downloads nothing any more: one order to all
+            among = at_once if row.part is Part.READY else wanted
         elif row.due_s(retries) > now_s:
-            waits.append(f"a retry after {row.member.code}")
+            begun.waits[f"a retry after {row.member.code}"] += 1
             continue
         else:
-            begin = Begin(row.device, row.member.bundle, again[0], part=again[1])
-        _admit(plan, begin, row.labels, now_s, wanted, waits)
-    if view.position.phase in BEGINNING:
-        stage = plan.stages[view.position.stage]
-        reached = [row.device for row in view.counted]
-        held_back = plan.held_back(view.position.stage)
-        for target in targets.due(view.rollout, stage, reached, fleet(), held_back):
-            if target.unable and position.part is not Part.SWITCH:
-                direct += 1
-            elif target.left_to:
-                left.append(target.left_to)
-            elif target.wait:
-                waits.append(target.wait)
-            elif target.bundle is not None:
-                begin = Begin(target.device, target.bundle, part=position.part)
-                _admit(plan, begin, target.labels, now_s, wanted, waits)
-    allowed = len(wanted)
+            begin, among = Begin(row.device, row.member.bundle, again[0], part=again[1]), wanted
+        is_open, expires_s = _hours(plan, row.labels, now_s)
+        if is_open:
+            among.append(replace(begin, expires_s=expires_s))
+        else:
+            begun.waits[WINDOW] += 1
+    fresh: list[Alike] = []
+    closing: dict[str | None, float | None] = {}
+    direct = 0
+    if position.phase in BEGINNING:
+        for some in due():
+            like = some.like
+            is_open, expires_s = _hours(plan, like.labels, now_s)
+            if like.unable and position.part is not Part.SWITCH:
+                direct += some.count
+            elif like.left_to:
+                begun.left[like.left_to] += some.count
+            elif like.wait:
+                begun.waits[like.wait] += some.count
+            elif is_open:
+                fresh.append(some)
+                closing[like.labels.get(LABEL)] = expires_s
+            else:
+                begun.waits[WINDOW] += some.count
+    total = allowed = len(wanted) + sum(some.count for some in fresh)
     if plan.rate is not None:
         confirmed = sum(row.member.state is State.CONFIRMED for row in view.counted)
         allowed = min(allowed, plan.rate.allowance(view.begun_s, confirmed, now_s))
     if plan.max_in_flight is not None:
         in_flight = sum(row.in_flight for row in view.counted)
         allowed = max(0, min(allowed, plan.max_in_flight - in_flight))
-    waits += ["the rate or the devices in flight"] * (len(wanted) - allowed)
-    return _Begun((*at_once, *wanted[:allowed]), tuple(waits), direct, tuple(left))
+    begin_now = [*at_once, *wanted[:allowed]]
+    for target in islice(targets.in_turn(fresh), max(0, allowed - len(wanted))):
+        assert target.bundle is not None, f"{target.device} is due and gets nothing"
+        expires_s = closing[target.labels.get(LABEL)]
+        begin_now.append(Begin(target.device, target.bundle, expires_s=expires_s, part=position.part))
+    if total > allowed:
+        begun.waits[PACE] += total - allowed
+    return replace(begun, begin=tuple(begin_now), direct=direct)
 
 
-def _admit(
-    plan: RolloutPlan,
-    begin: Begin,
-    labels: targets.Labels,
-    now_s: float,
-    wanted: list[Begin],
-    waits: list[str],
-) -> None:
-    """Put a device among the wanted, or among those whose window is shut."""
-    if plan.windows:
-        expires_s = closes_at(plan.windows, labels, plan.time_zone, now_s)
-        if expires_s is None:
-            waits.append("its maintenance window")
-            return
-        begin = replace(begin, expires_s=expires_s)
-    wanted.append(begin)
+def _hours(plan: RolloutPlan, labels: targets.Labels, now_s: float) -> tuple[bool, float | None]:
+    """Whether a device may be begun now by its maintenance windows, and when the one that is open closes."""
+    if not plan.windows:
+        return True, None
+    expires_s = closes_at(plan.windows, labels, plan.time_zone, now_s)
+    return expires_s is not None, expires_s

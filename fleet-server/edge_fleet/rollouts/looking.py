@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from edge_fleet.evidence import Member, StageEvidence
-from edge_fleet.rollouts import candidates, outlook, readings, rows
+from edge_fleet.rollouts import candidates, readings, rows
 from edge_fleet.rollouts.engine import View
 from edge_fleet.rollouts.members import begun_since
 from edge_fleet.rollouts.pace import MINUTE_S
+from edge_fleet.rollouts.pool import Pool
 from edge_fleet.rollouts.readings import SeenReadings
 from edge_fleet.rollouts.roster import Roster
 from edge_fleet.rollouts.rows import Rollout
-from edge_fleet.rollouts.targets import Target
+from edge_fleet.rollouts.targets import Alike
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the looks at one rollout found; a look takes in what changed since."""
+
+    roster: Roster = field(default_factory=Roster)
+    readings: SeenReadings = field(default_factory=SeenReadings)
+    pool: Pool = field(default_factory=Pool)
 
 
 def look(
@@ -37,22 +48,13 @@ def look(
     return found, View(found.id, found.plan, found.position, reached, begun, found.why)
 
 
-def targets_of(
-    connection: Connection, rollout: Rollout, now_ms: int, counted: int | None = None
-) -> tuple[Target, ...]:
-    """What every device that its selector names would get now.
+def due_of(connection: Connection, rollout: Rollout, now_ms: int, known: Known) -> list[Alike]:
+    """The devices that its stage has still to reach, by what they get or wait for.
 
     Args:
-        counted: How many the rollout has reached that count. Where its stage wants no more, which the
-            database counts by groups, nobody is read, and nobody is told; None reads all.
+        known: Its roster has looked in this transaction.
     """
-    index = rollout.position.stage
-    stage = rollout.plan.stages[index] if index >= 0 else None
-    if counted is not None and stage is not None and stage.label is None:
-        more = outlook.remaining(connection, rollout, now_ms)
-        if more is not None and stage.target(counted + more) <= counted:
-            return ()
-    return candidates.load_targets(connection, rollout, now_ms)
+    return known.pool.due(connection, rollout, now_ms, known.roster.rows)
 
 
 def evidence_of(

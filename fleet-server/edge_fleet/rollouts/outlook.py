@@ -99,14 +99,6 @@ def left_out(
     return seen, shown
 
 
-def remaining(connection: Connection, rollout: Rollout, now_ms: int) -> int | None:
-    """How many devices would still get the release; None where that goes by their names."""
-    grouped = _grouped(connection, rollout, now_ms)
-    if grouped is None:
-        return None
-    return sum(group.count for group, target in grouped[1] if target.bundle is not None)
-
-
 def overlap(connection: Connection, rollout: Rollout, now_ms: int) -> tuple[str, str] | None:
     """A device that another rollout of the same priority at work names too, and that rollout."""
     groups = Groups(connection, rollout, now_ms)

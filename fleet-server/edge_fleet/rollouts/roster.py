@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
 
@@ -31,6 +31,11 @@ class Roster:
         self._change: int | None = None  # the last that was seen
         self._silent: list[tuple[float, str]] = []  # a heap; a device may be in it more than once
 
+    @property
+    def rows(self) -> Mapping[str, Reached]:
+        """The devices by id, as the last look found them."""
+        return self._rows
+
     def look(self, connection: Connection, rollout: str, silence_s: float, now_s: float) -> Company:
         """The devices as they are now.
 
@@ -39,8 +44,9 @@ class Roster:
         """
         self._silence_s = silence_s
         change = orders.last_change(connection)
-        if self._change is None:
-            self._replace({row.device: row for row in load_members(connection, rollout)}, ())
+        if self._change is None or change < self._change:  # another database stands there, older than ours
+            every = {row.device: row for row in load_members(connection, rollout)}
+            self._replace(every, [device for device in self._rows if device not in every])
         elif change != self._change:
             changed = orders.changed_since(connection, self._change)
             found = {row.device: row for row in load_members(connection, rollout, changed)}

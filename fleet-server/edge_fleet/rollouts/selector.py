@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from edge_contracts.nearest import meant
 
@@ -71,6 +72,7 @@ class Selector:
         return all(term.holds(device, profile, labels, health) for term in self.terms)
 
 
+@lru_cache(maxsize=1024)  # a stage by label is asked for each device
 def parse(text: str) -> Selector:
     """Read a selector.
 

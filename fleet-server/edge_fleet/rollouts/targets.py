@@ -1,16 +1,17 @@
 """Who gets what from a rollout, in which order, and why a device gets nothing or has to wait. Pure.
 
-The order is a hash of the rollout and the device: no device is always the first to be tried on, and
-a restart, a new device or another database order changes nothing.
+The order is `order.py`'s: a hash of the rollout and the device.
 """
 
 from __future__ import annotations
 
-import hashlib
+import heapq
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+from edge_fleet.rollouts.order import Place, place_of
 from edge_fleet.rollouts.parts import Part, Unable
 from edge_fleet.rollouts.plan import Join, RolloutPlan
 from edge_fleet.rollouts.selector import Health, Selector
@@ -86,6 +87,20 @@ class Target:
     left_to: str = ""
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Devices that a stage has still to reach, which differ in nothing that it asks before it begins one.
+
+    Args:
+        like: One of them, or what they have in common.
+        each: All of them with their places, in the order of the rollout.
+    """
+
+    like: Target
+    count: int
+    each: Callable[[], Iterator[tuple[Place, Target]]]
+
+
 # Why a device cannot take the first part of a stage, and what that is.
 _FIRST: Mapping[Part, Callable[[Device], tuple[str, str]]] = {
     Part.SWITCH: lambda device: ("", ""),
@@ -154,7 +169,7 @@ def select(
 
 def in_order(rollout: str, devices: Iterable[str]) -> list[str]:
     """Devices in the order in which this rollout reaches them."""
-    return sorted(devices, key=lambda device: hashlib.sha256(f"{rollout}\n{device}".encode()).digest())
+    return sorted(devices, key=lambda device: place_of(rollout, device))
 
 
 def due(
@@ -179,6 +194,25 @@ def due(
         return [waiting[device] for device in in_order(rollout, named)]
     missing = stage.target(selected) - len(known)
     return [waiting[device] for device in in_order(rollout, waiting)[: max(0, missing)]]
+
+
+def kind(target: Target) -> tuple[bool, str, str, str | None]:
+    """What a stage asks of a device that it has still to reach, before it begins it."""
+    return bool(target.unable), target.wait, target.waits_for, target.labels.get(LABEL)
+
+
+def grouped(rollout: str, found: Iterable[Target]) -> list[Alike]:
+    """Devices that are due, by kind."""
+    kinds: dict[tuple[bool, str, str, str | None], list[tuple[Place, Target]]] = {}
+    for target in found:
+        kinds.setdefault(kind(target), []).append((place_of(rollout, target.device), target))
+    return [Alike(each[0][1], len(each), partial(iter, each)) for each in kinds.values()]
+
+
+def in_turn(found: Iterable[Alike]) -> Iterator[Target]:
+    """The devices of all kinds in the order of the rollout."""
+    merged = heapq.merge(*(some.each() for some in found), key=lambda one: one[0])
+    return (target for _, target in merged)
 
 
 def goal(

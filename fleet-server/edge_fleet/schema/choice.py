@@ -19,26 +19,27 @@ from edge_fleet.schema.device import devices
 
 CHOICE: Column[str] = column("choice", Text, _selectable=devices)  # type: ignore[assignment]
 
-_SQLITE = (
-    """\
-ALTER TABLE devices ADD COLUMN choice TEXT GENERATED ALWAYS AS (
-coalesce(json_extract(state, '$.counter'), 0)
-|| char(10) || coalesce(json_extract(state, '$.active.bundle'), '')
-|| char(10) || (coalesce(json_extract(state, '$.active.fallback'), '') <> '')
-|| char(10) || coalesce(json_extract(state, '$.knows'), '[]')
-|| char(10) || profile) VIRTUAL""",
-    "CREATE INDEX devices_by_choice ON devices (choice, revoked_ms, enrolled_ms, id, labels)",
-)
-_POSTGRES = (
-    """\
-ALTER TABLE devices ADD COLUMN choice TEXT GENERATED ALWAYS AS (
-coalesce(state ->> 'counter', '0')
-|| chr(10) || coalesce(state -> 'active' ->> 'bundle', '')
-|| chr(10) || CASE WHEN coalesce(state -> 'active' ->> 'fallback', '') <> '' THEN '1' ELSE '0' END
-|| chr(10) || coalesce(state ->> 'knows', '[]')
-|| chr(10) || (profile #>> '{}')) STORED""",
-)
-
+_EXPRESSION = {
+    "sqlite": """\
+coalesce(json_extract({state}, '$.counter'), 0)
+|| char(10) || coalesce(json_extract({state}, '$.active.bundle'), '')
+|| char(10) || (coalesce(json_extract({state}, '$.active.fallback'), '') <> '')
+|| char(10) || coalesce(json_extract({state}, '$.knows'), '[]')
+|| char(10) || {profile}""",
+    "postgresql": """\
+coalesce({state} ->> 'counter', '0')
+|| chr(10) || coalesce({state} -> 'active' ->> 'bundle', '')
+|| chr(10) || CASE WHEN coalesce({state} -> 'active' ->> 'fallback', '') <> '' THEN '1' ELSE '0' END
+|| chr(10) || coalesce({state} ->> 'knows', '[]')
+|| chr(10) || ({profile} #>> '{{}}')""",
+}
+_ADD = {
+    "sqlite": (
+        "ALTER TABLE devices ADD COLUMN choice TEXT GENERATED ALWAYS AS ({}) VIRTUAL",
+        "CREATE INDEX devices_by_choice ON devices (choice, revoked_ms, enrolled_ms, id, labels)",
+    ),
+    "postgresql": ("ALTER TABLE devices ADD COLUMN choice TEXT GENERATED ALWAYS AS ({}) STORED",),
+}
 
 _THERE = {
     "sqlite": "SELECT count(*) FROM pragma_table_xinfo('devices') WHERE name = 'choice'",
@@ -47,12 +48,21 @@ _THERE = {
 }
 
 
+def choice_as_sql(dialect: str, state: str, profile: str) -> str:
+    """The text as an expression of a dialect.
+
+    Args:
+        state, profile: SQL of the two columns, or of what would be written into them.
+    """
+    return _EXPRESSION[dialect].format(state=state, profile=profile)
+
+
 def add_choice(connection: Connection) -> None:
     """See that the column is there."""
     name = connection.dialect.name
     if not connection.exec_driver_sql(_THERE[name]).scalar_one():
-        for statement in _SQLITE if name == "sqlite" else _POSTGRES:
-            connection.exec_driver_sql(statement)
+        for statement in _ADD[name]:
+            connection.exec_driver_sql(statement.format(choice_as_sql(name, "state", "profile")))
 
 
 def drop_choice(connection: Connection) -> None:

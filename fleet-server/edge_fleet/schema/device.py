@@ -14,9 +14,13 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 from edge_fleet.schema.base import metadata
+
+# Numbers are in the order of commits, because there is one writer at a time (decision 0080).
+NEXT_DEVICE_CHANGE = text("(SELECT coalesce(max(change), 0) + 1 FROM devices)")
 
 devices = Table(
     "devices",
@@ -36,6 +40,17 @@ devices = Table(
     Column("rotate_key", String(32)),  # id of the key that it was told to change
     Column("director", String(32)),  # id of the director's key that it obeys, as far as it is known
     Column("tells_director", Boolean, nullable=False, server_default=false()),  # whether it says so itself
+    # since revision 0027: grows over all rows, with whatever is written of a device. What comes with every
+    # message takes no number: when it was heard, and a state with the same choice as before (`choice.py`)
+    Column(
+        "change",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        default=NEXT_DEVICE_CHANGE,
+        onupdate=NEXT_DEVICE_CHANGE,
+    ),
+    Index("devices_by_change", "change"),
 )
 
 # Keys that devices were known by before. Rows are only ever added; a key is never used twice.

@@ -177,7 +177,7 @@ def told(decision: Decision) -> tuple[Event | None, str]:
 def test_a_quorum_that_has_it_ready_is_told_to_switch(
     states: list[State], waiting: int, expected: tuple[Event | None, str]
 ) -> None:
-    waits = ("its window",) * waiting
+    waits = {"its window": waiting}
     assert told(decide(plan(kind="blue-green"), READYING, seen(states), 101.0, waits)) == expected
 
 
@@ -256,7 +256,7 @@ def test_a_failed_gate_does_what_the_plan_says(action: str, event: Event) -> Non
 
 
 def test_what_devices_wait_for_is_counted_the_most_frequent_first() -> None:
-    waits = ("a retry", "its window", "its window")
+    waits = {"a retry": 1, "its window": 2}
     assert told(decide(plan(), RUNNING, seen([State.CONFIRMED]), 101.0, waits)) == (
         None,
         "3 devices of the stage wait: 2 for its window, 1 for a retry",
