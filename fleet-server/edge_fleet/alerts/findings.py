@@ -20,6 +20,7 @@ from edge_contracts.sketch import QuantileSketch, merge_quantiles
 from edge_fleet.alerts.forgeries import bad_signatures, forked, replays
 from edge_fleet.alerts.machine import Finding
 from edge_fleet.alerts.obedience import foreign_directors
+from edge_fleet.alerts.rules import RULES
 from edge_fleet.lineage.find import manifest_of
 from edge_fleet.schema import (
     CHOICE,
@@ -48,15 +49,20 @@ Source = Callable[[Connection, int], Iterator[Finding]]
 
 
 def measure(
-    connection: Connection, now_ms: int, open_subjects: Iterable[tuple[str, str]] = ()
+    connection: Connection,
+    now_ms: int,
+    open_subjects: Iterable[tuple[str, str]] = (),
+    quiet_min: float = RULES["silence"].clear_at,
 ) -> list[Finding]:
     """Everything that the rules ask.
 
     Args:
+        quiet_min: A device of which something came within so many minutes is well.
         open_subjects: Rule and subject of alerts that are open: they are followed one by one also when
             there are many.
     """
     found = [finding for source in SOURCES for finding in source(connection, now_ms)]
+    found += _silence(connection, now_ms, quiet_min)
     followed = frozenset(open_subjects)
     found += over(connection, followed - {(one.rule, one.subject) for one in found})
     return together(found, followed)
@@ -153,10 +159,10 @@ def _holes(connection: Connection, _now_ms: int) -> Iterator[Finding]:
         )
 
 
-def _silence(connection: Connection, now_ms: int) -> Iterator[Finding]:
+def _silence(connection: Connection, now_ms: int, quiet_min: float) -> Iterator[Finding]:
     rows = connection.execute(
         select(devices.c.id, devices.c.last_seen_ms)
-        .where(devices.c.revoked_ms.is_(None), devices.c.last_seen_ms < now_ms - SHORT_MS // 2)
+        .where(devices.c.revoked_ms.is_(None), devices.c.last_seen_ms < now_ms - round(60_000 * quiet_min))
         .order_by(devices.c.last_seen_ms)
     )
     for row in rows:
@@ -165,7 +171,7 @@ def _silence(connection: Connection, now_ms: int) -> Iterator[Finding]:
             "silence",
             row.id,
             minutes,
-            f"nothing verified came from it for {minutes:.0f} minutes",
+            f"nothing verified came from it for {minutes:.{1 if minutes < 10 else 0}f} minutes",
             {"last_seen_ms": row.last_seen_ms},
         )
 
@@ -355,7 +361,6 @@ SOURCES: tuple[Source, ...] = (
     foreign_directors,
     _gaps,
     _holes,
-    _silence,
     _drift,
     _error_budget,
     _latency,

@@ -19,6 +19,7 @@ from edge_fleet.rollouts.operator import Operator as Orders
 from edge_fleet.rollouts.plan import parse_plan
 from edge_fleet.rollouts.plan_schema import plan_schema
 from edge_fleet.rollouts.progress import Wanted
+from edge_fleet.rollouts.seen import Seen
 from edge_fleet.rollouts.standing import Standing
 from edge_fleet.rollouts.view import devices_page, listed, shown
 from edge_fleet.services import Server
@@ -153,9 +154,16 @@ def resume_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFu
 
 
 @router.post("/rollouts/{rollout}/advance")
-def advance_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFull:
-    """Do not wait any longer: begin now, or take the stage as passed; never past a failed gate."""
-    Orders(services).advance(rollout, who.name)
+def advance_rollout(
+    rollout: str, services: Shared, who: Operator, seen: Annotated[str, Query(max_length=40)] = ""
+) -> RolloutInFull:
+    """Do not wait any longer: begin now, or take the stage as passed; never past a failed gate.
+
+    Args:
+        seen: Where it stood for who orders it, such as running.0 or running.0.shadow (phase, stage, part);
+            one that stands elsewhere by now is left alone, so that two who do it at once do it once.
+    """
+    Orders(services, Seen.parse(seen) if seen else None).advance(rollout, who.name)
     return _shown(services, rollout)
 
 

@@ -189,6 +189,13 @@ def _shown(client: Client, rollout_id: str, limit: int | None, page: int) -> dic
     return {**found, "first": first, "page": page}
 
 
+def _as_seen(client: Client, path: str) -> str:
+    """Where a rollout stands, for an order that is refused when it stands elsewhere by then."""
+    from edge_fleet.rollouts.seen import Seen
+
+    return f"?seen={Seen.told(client.get(path, limit='0'))}"
+
+
 def _order(name: str, text: str) -> Callable[..., None]:
     @click.argument("rollout_id", metavar="ROLLOUT")
     @remote
@@ -196,7 +203,10 @@ def _order(name: str, text: str) -> Callable[..., None]:
     def command(
         rollout_id: str, home_path: Path | None, url: str | None, token: str | None, as_json: bool
     ) -> None:
-        answer = connect(home_path, url, token).post(f"{API}/rollouts/{rollout_id}/{name}")
+        client = connect(home_path, url, token)
+        path = f"{API}/rollouts/{rollout_id}"
+        # two who advance a rollout at once mean the same stage, and not the one after it, too
+        answer = client.post(f"{path}/{name}" + (_as_seen(client, path) if name == "advance" else ""))
         if as_json:
             click.echo(json.dumps(answer))
         else:

@@ -71,7 +71,8 @@ def offered(phase: Phase, row: Reached | None, left_out: bool) -> tuple[DeviceOr
     if begins and again:
         found.append(DeviceOrder.RETRY)
     has_it = row is not None and row.member.state is State.CONFIRMED
-    if phase not in ENDED | RETURNING and not has_it and not left_out:
+    going_back = row is not None and row.back is not None
+    if phase not in ENDED | RETURNING and not has_it and not left_out and not going_back:
         found.append(DeviceOrder.SKIP)
     if row is not None and ((row.back is None and row.left is None) or row.is_stuck):
         found.append(DeviceOrder.ROLLBACK)
@@ -93,6 +94,8 @@ def _skip(
 ) -> bool:
     if rollout.position.phase in ENDED | RETURNING:
         raise Conflict(f"rollout {rollout.id} is {rollout.position.phase}: it begins no device any more")
+    if row is not None and row.back is not None:
+        raise Conflict(f"{device} was sent back already: there is nothing to leave out")
     if row is not None and row.member.state is State.CONFIRMED:
         raise Conflict(f"{device} has the release already; `rollback` sends it back")
     members.skip(connection, rollout.id, device, actor, why, now_ms)

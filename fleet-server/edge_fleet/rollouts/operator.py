@@ -195,6 +195,8 @@ def _moved_on(found: Rollout, seen: Seen) -> str:
     now, stages = found.position, len(found.plan.stages)
     where = f" in stage {now.stage + 1} of {stages}" if now.stage >= 0 else ""
     before = f" in stage {seen.stage + 1}" if seen.stage != now.stage and seen.stage >= 0 else ""
+    if seen.part is not now.part:
+        where, before = f"{where} (part {now.part})", f"{before} (part {seen.part})"
     told = f" ({found.why})" if found.why else ""
     return (
         f"nothing was done: rollout {found.id} is {now.phase}{where} by now{told}, "

@@ -164,9 +164,7 @@ def step(position: Position, event: Event, now_s: float, first: Part = Part.SWIT
     phase = TRANSITIONS.get((position.phase, event))
     if phase is None:
         possible = {ORDERS[e] for p, e in TRANSITIONS if p is position.phase and e in ORDERS}
-        told = (
-            f"possible: {', '.join(sorted(possible))}" if possible else "nothing can be done with it any more"
-        )
+        told = f"possible: {', '.join(sorted(possible))}" if possible else "its devices are on their way back"
         raise TransitionInvalid(
             f"a rollout that is {position.phase} cannot be {_DONE.get(event, event)}; {told}"
         )

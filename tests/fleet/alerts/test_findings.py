@@ -14,6 +14,7 @@ from edge_fleet.alerts import findings
 from edge_fleet.alerts.findings import DAY_MS, HOUR_MS, PERSONAL_MOST, first_id_since, measure, together
 from edge_fleet.alerts.machine import Finding
 from edge_fleet.alerts.proof import proof
+from edge_fleet.alerts.rows import set_rule
 from edge_fleet.alerts.rules import RULES
 from edge_fleet.alerts.watch import Watch
 from edge_fleet.events import EventBus
@@ -340,3 +341,20 @@ def test_a_release_that_was_taken_back_for_its_errors_leaves_no_alert_behind(
         watch.round(clock.ms)
         clock.ms += minute
     assert phases() == ["resolved"]
+
+
+@pytest.mark.parametrize(("raise_at", "clear_at", "after_s", "fires"), [(0.5, 0.1, 31, 1), (0.5, 0.1, 29, 0)])
+def test_a_silence_is_as_long_as_the_rule_says_however_short(
+    fleet: FleetRows, clock: Clock, raise_at: float, clear_at: float, after_s: int, fires: int
+) -> None:
+    services = Services(fleet.store, EventBus(), NoDispatch(), clock)
+    watch = Watch(services, lambda: True)
+    with fleet.store.write() as connection:
+        set_rule(connection, "silence", {"raise_at": raise_at, "clear_at": clear_at}, "anna", NOW)
+        connection.execute(update(schema.devices).where(schema.devices.c.id == "d2").values(revoked_ms=NOW))
+    watch.round(clock.ms)
+    clock.ms += after_s * 1000
+    watch.round(clock.ms)
+    with fleet.store.read() as connection:
+        rows = connection.execute(select(schema.alerts.c.rule, schema.alerts.c.phase)).all()
+    assert [tuple(row) for row in rows] == [("silence", "firing")] * fires

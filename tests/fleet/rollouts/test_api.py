@@ -14,6 +14,7 @@ from fleet_rows import WRONG, FleetRows, digest
 from fleet_server import Running
 
 from edge_fleet.rollouts.cli import rollout as command
+from edge_fleet.rollouts.seen import Seen
 
 PLAN = {
     "format": "edgefleet.rollout/1",
@@ -288,3 +289,10 @@ def test_wrong_usage_is_one_line(fleet: Running, words: list[str], code: int, me
     found, output = run(fleet, *words)
     assert found == code
     assert message in output
+
+
+def test_an_advance_says_where_it_saw_the_rollout(fleet: Running) -> None:
+    assert str(Seen.told({"phase": "baking", "stage": 1, "part": "shadow"})) == "baking.1.shadow"
+    for place in ("nowhere", "running.x", "running.0.sideways"):
+        answer = fleet.admin.post(f"/api/v1/rollouts/r1/advance?seen={place}")
+        assert answer.status_code == 400 and "is no place of a rollout" in answer.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fleet_rows import WRONG, digest
@@ -12,12 +13,16 @@ from rollout_fleet import START_MS, Fleet, file, plan
 from sqlalchemy import select
 
 from edge_agent.doubt.routing import is_chosen
+from edge_contracts.messages import Knows
 from edge_contracts.messages import Phase as Told
 from edge_fleet import schema
 from edge_fleet.assignment import State
 from edge_fleet.errors import Conflict, NotFound
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
+from edge_fleet.rollouts.operator import Operator
 from edge_fleet.rollouts.phases import Phase
+from edge_fleet.rollouts.reached import Left
+from edge_fleet.rollouts.seen import Seen
 from edge_fleet.rollouts.view import shown
 
 
@@ -430,6 +435,42 @@ def test_one_device_goes_back_and_counts_no_more(fleet: Fleet) -> None:
     assert fleet.assigned("cam-0").bundle == digest("1")
     with pytest.raises(Conflict, match="cam-0 is back already"):
         give(fleet, rollout, "cam-0", DeviceOrder.ROLLBACK)
+
+
+def test_a_device_that_was_sent_back_is_not_left_out_afterwards(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "100%")
+    (canary,) = fleet.members(rollout)
+    fleet.say(canary, Told.TRIAL)
+    give(fleet, rollout, canary, DeviceOrder.ROLLBACK)
+    with pytest.raises(Conflict, match="was sent back already"):
+        give(fleet, rollout, canary, DeviceOrder.SKIP)
+    assert fleet.members(rollout)[canary].left is Left.SENT_BACK
+
+
+def test_two_who_advance_at_once_advance_once(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin("2", "1", "2", "100%")
+    seen = Seen(Phase.RUNNING, 0)
+    Operator(fleet.services, seen).advance(rollout, "anna")
+    with pytest.raises(Conflict, match="running in stage 2 of 3 by now"):
+        Operator(fleet.services, seen).advance(rollout, "bert")
+    assert fleet.position(rollout) == (Phase.RUNNING, 1)
+
+
+def test_two_who_take_the_shadows_as_passed_do_not_pass_the_stage(fleet: Fleet) -> None:
+    fleet.enrol("s1", "s2", knows=(Knows.SHADOW,), runs="1")
+    options: dict[str, Any] = {"kind": "shadow-first", "shadow": {}, "select": "device=s1|s2"}
+    options["gates"] = {"shadow_agreement": 0.9}
+    rollout = fleet.begin("2", "1", "100%", **options)
+    seen = Seen.parse("running.0.shadow")
+    assert str(seen) == "running.0.shadow" and str(Seen.parse("running.0")) == "running.0"
+    Operator(fleet.services, seen).advance(rollout, "anna")
+    with pytest.raises(
+        Conflict, match=r"in stage 1 of 2 \(part switch\) by now .* was running \(part shadow\)"
+    ):
+        Operator(fleet.services, seen).advance(rollout, "bert")
+    assert fleet.position(rollout)[1] == 0
 
 
 def test_a_way_back_that_failed_is_tried_again_and_in_the_end_is_a_persons(fleet: Fleet) -> None:
