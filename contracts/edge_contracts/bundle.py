@@ -194,6 +194,8 @@ def _read(archive: zipfile.ZipFile, name: str) -> Bundle:
 def _check_name(entry: zipfile.ZipInfo, name: str) -> None:
     path = entry.orig_filename
     parts = path.split("/")
+    if not path:  # `ZipInfo.is_dir` looks at the last letter of the name
+        raise BundleInvalid(f"{name} holds a file without a name")
     if path.startswith("/") or "\\" in path or ".." in parts or "\0" in path or ":" in parts[0]:
         raise BundleInvalid(f"{name} holds {path!r:.120}, a path outside its folder")
     if entry.is_dir() or (entry.external_attr >> 16) & 0o170000 not in (0, 0o100000):

@@ -248,3 +248,11 @@ def test_files_that_are_not_those_of_the_manifest_are_not_packed() -> None:
         pack(
             bundle.manifest, bundle.envelope, {k: v for k, v in bundle.contents.items() if k != "golden.npz"}
         )
+
+
+def test_a_file_without_a_name_is_refused() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr(zipfile.ZipInfo(""), b"")
+    with pytest.raises(BundleInvalid, match="without a name"):
+        open_bundle(archive.getvalue())

@@ -178,8 +178,15 @@ class MqttDoor:
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         """A request; in the network thread."""
-        if not message.retain:
-            self._ask(_read(message))
+        if message.retain:
+            return
+        asked = _read(message)
+        if self._topics.can_be_replied_to(asked):
+            self._ask(asked)
+        else:
+            log.warning(
+                "request without a reply", extra={"reason": "its topic leaves no room for the reply's"}
+            )
 
     def _ask(self, asked: Asked) -> None:
         told = _Told(asked, Future())

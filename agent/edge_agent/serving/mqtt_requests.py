@@ -30,6 +30,7 @@ CLIENT = "edge-client"
 REQUEST_ID = "edge-request-id"
 CONTENT_TYPE = "content-type"
 MAX_TOPIC = 512
+LONGEST_TOPIC_BYTES = 65_535  # of UTF-8: MQTT 5.0 section 1.5.4
 MAX_PAYLOAD = 32 << 20
 _PREFIX = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 # of what follows the prefix
@@ -111,6 +112,10 @@ class Topics:
                 stated = f"{found['type']}/{found['subtype']}" if "type" in found else ""
                 return Named(what, found["model"], found.get("version"), stated)
         return None
+
+    def can_be_replied_to(self, asked: Asked) -> bool:
+        """Whether there is a topic beside the request's, which may be as long as topics can be."""
+        return len((asked.topic + REPLY).encode()) <= LONGEST_TOPIC_BYTES
 
     def reply_to(self, asked: Asked) -> str:
         """Where the reply goes.

@@ -158,3 +158,16 @@ def test_a_login_is_read_from_a_file_of_the_owners(tmp_path: Path) -> None:
         path.chmod(0o600)
         with pytest.raises(ListenRefused, match="holds no login"):
             BrokerPlace.parse("broker.local", path)
+
+
+def test_a_topic_that_leaves_no_room_for_a_replys_stops_nobody_elses_answer(
+    up: Served, tmp_path: Path
+) -> None:
+    with mosquitto(tmp_path) as place, door(place, up):
+        app = App(place, MQTTProtocolVersion.MQTTv5, "app/answers")
+        named = "m" * (65_535 - len("edge-agent/v2/models//infer"))
+        app.ask(BODY, topic=f"edge-agent/v2/models/{named}/infer")
+        app.ask(BODY, ResponseTopic="app/answers")
+        document, _ = app.reply()
+        assert document["model_name"] == "tiny"
+        app.close()
