@@ -29,7 +29,10 @@ from edge_fleet.simulation.draw import CONTROL, Drawn, draw, needed
 from edge_fleet.sums import Whole
 
 GIVE_UP_S = 86400.0  # a stage that waits for so long beyond its bake waits for a person
-_GROWTH = 1.5  # looks at a stage that waits are so much further apart each time
+# Looks at a stage come after so much more of the time that it has taken; of one that has baked, and waits for
+# its gates, at shorter steps for a while: a server looks each second, and most of them pass soon.
+_FAR, _NEAR = 0.5, 0.1
+_SOON = 4.0  # bakes
 _BUNDLE = "sha256:"
 
 Decide = Callable[[RolloutPlan, Position, StageEvidence, float], Decision]
@@ -225,12 +228,10 @@ class _World:
         if position.phase is Phase.RUNNING and now < settles and self.stage_s == now:
             first = now + max(one.window_s for one in self.classes) + 1.0
             return min(first, settles)
-        ends = (
-            position.since_s + self.plan.bake_of(position.stage, position.part)
-            if position.phase is Phase.BAKING
-            else settles
-        )
-        stretched = self.stage_s + (now - self.stage_s) * _GROWTH + 1.0
+        baking, bake_s = position.phase is Phase.BAKING, self.plan.bake_of(position.stage, position.part)
+        ends = position.since_s + bake_s if baking else settles
+        soon = baking and ends <= now < ends + _SOON * bake_s
+        stretched = now + (now - self.stage_s) * (_NEAR if soon else _FAR) + 1.0
         if now < ends:
             return min(ends, stretched)
         if position.phase is Phase.BAKING and now == position.since_s:

@@ -43,6 +43,22 @@ def test_a_good_release_reaches_everybody_and_says_what_it_took() -> None:
     assert found.ended_s > 3 * 600
 
 
+@pytest.mark.parametrize("least", [50, 200, 600])
+def test_a_good_release_takes_as_long_as_with_a_look_each_second(
+    monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    """The gate passes some windows after the bake; a server looks each second."""
+    of = QUIET.model_copy(update={"devices": 6, "window_s": 2.0, "inferences": 8, "install_s": 3.0})
+    gates = {"error_rate": {"limit": 0.1, "min_inferences": least}}
+    asked = plan(gates, stages=[1, "50%", "100%"], bake_s=15)
+    told = replay(asked, [of], GOOD, np.random.default_rng(1))
+    monkeypatch.setattr("edge_fleet.simulation.replay._NEAR", 0.0)
+    monkeypatch.setattr("edge_fleet.simulation.replay._FAR", 0.0)
+    exact = replay(asked, [of], GOOD, np.random.default_rng(1))
+    assert told.end is exact.end is End.COMPLETED
+    assert exact.ended_s <= told.ended_s <= 1.12 * exact.ended_s + 3
+
+
 @pytest.mark.parametrize(
     ("gates", "defect"),
     [
