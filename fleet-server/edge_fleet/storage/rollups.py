@@ -138,13 +138,7 @@ def rolled_up_to(connection: Connection) -> int:
     return int(found or 0)
 
 
-def series(
-    connection: Connection,
-    step_s: int,
-    since_ms: int,
-    device: str = FLEET,
-    bundle: str | None = None,
-) -> Sequence[Row[Any]]:
+def series(connection: Connection, step_s: int, since_ms: int, device: str = FLEET) -> Sequence[Row[Any]]:
     """Sums of a device, or of the fleet, oldest first.
 
     Args:
@@ -154,8 +148,6 @@ def series(
     query = select(rollups).where(
         own.step_s == step_s, own.device == device, own.start_ms >= since_ms - step_s * 1000
     )
-    if bundle is not None:
-        query = query.where(own.bundle == bundle)
     return connection.execute(query.order_by(own.start_ms, own.bundle)).all()
 
 

@@ -58,6 +58,17 @@ def test_windows_add_up_by_hour_and_day_for_each_device_and_by_minute_for_all(
     assert _series(store, MINUTE_S, "d1") == []
 
 
+def test_what_comes_now_is_in_the_hour_and_the_day_in_which_it_came(
+    store: Store, devices: list[Device]
+) -> None:
+    day_ms = 20_454 * 24 * HOUR_MS  # 2026-01-01, 00:00 UTC
+    _send(devices[0], day_ms + 23 * HOUR_MS + 3_599_999, inferences=7)
+    _roll(store)
+    assert _series(store, DAY_S, "d1") == [(day_ms, 7)]
+    assert _series(store, HOUR_S, "d1") == [(day_ms + 23 * HOUR_MS, 7)]
+    assert _series(store, MINUTE_S) == [(day_ms + 24 * HOUR_MS - 60_000, 7)]
+
+
 def test_sketches_and_counts_add_up_and_the_largest_is_kept(store: Store, devices: list[Device]) -> None:
     _send(
         devices[0],
@@ -67,6 +78,7 @@ def test_sketches_and_counts_add_up_and_the_largest_is_kept(store: Store, device
         scalars=(ScalarCounts(name="x", counts=(1, 2)),),
         rss_bytes=100,
         child_rss_bytes=7,
+        cpu_s=0.25,
         temperature_c=50.0,
         drifting=("data-drift",),
     )
@@ -77,6 +89,7 @@ def test_sketches_and_counts_add_up_and_the_largest_is_kept(store: Store, device
         latency_ms=QuantileSketch(bins={4: 5}),
         scalars=(ScalarCounts(name="x", counts=(10, 20)),),
         rss_bytes=90,
+        cpu_s=0.5,
         temperature_c=None,
         merged=3,
     )
@@ -84,7 +97,8 @@ def test_sketches_and_counts_add_up_and_the_largest_is_kept(store: Store, device
     with store.read() as connection:
         (row,) = series(connection, DAY_S, 0, "d1")
     assert (row.windows, row.errors, row.drifting, row.bundle) == (4, 3, 1, SOME_BUNDLE)
-    assert (row.rss_bytes, row.temperature_c) == (107, 50.0)
+    assert (row.rss_bytes, row.temperature_c, row.cpu_s) == (107, 50.0, 0.75)
+    assert (row.labelled, row.correct, row.uncertain) == (0, 0, 0), "no window had a lineup"
     assert row.latency == {"3": 1, "4": 7}
     assert row.scalars == {"x": [11, 22]}
 
