@@ -7,7 +7,7 @@ row does not have is not shown: gates differ in what they measure.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,53 +64,125 @@ def _shown(gate: str, row: Mapping[str, Any]) -> Shown:
     )
 
 
-def _lines(row: Mapping[str, Any]) -> list[Line]:
-    lines = []
-    if _has(row, "found_value"):
-        lines.append(Line("Found", f"{row['found_value']:.4g}", "the quantile of all devices' values"))
-    if _has(row, "allowed_value"):
-        lines.append(Line("Allowed", f"{row['allowed_value']:.4g}", "of that quantile"))
-    if _has(row, "distance"):
-        name = f" ({row['name']})" if row.get("name") else ""
-        lines.append(Line("Distance", f"{row['distance']:.3f}{name}", "total variation from the baseline"))
-        lines.append(Line("Would count", f"{row['allowed']:.3f}", "the smallest distance that is drift"))
-    if _has(row, "bad", "total"):
-        rate = f" ({_percent(row['bad'] / row['total'])})" if row["total"] else ""
-        lines.append(Line("Bad", f"{row['bad']:,.6g} of {row['total']:,.6g}{rate}", "what the gate counts"))
-    elif _has(row, "total"):
-        lines.append(Line("Counted", f"{row['total']:,.6g}", "inferences behind the smallest sample"))
-    if _has(row, "allowed") and not _has(row, "distance"):
-        lines.append(Line("Allowed share", _percent(row["allowed"]), "of bad ones"))
-    if _has(row, "upper"):
-        hint = "95 % certain at any look: what it may really be; PASS needs it below what is allowed"
-        lines.append(Line("At most", _percent(row["upper"]), hint))
-    if row.get("against"):
-        lines.append(Line("Held against", AGAINST.get(row["against"], str(row["against"])), ""))
-    if _has(row, "devices"):
-        exposed = f"{row['devices']:,} devices"
-        if _has(row, "effective"):
-            exposed += f", worth {row['effective']:,.0f} independent inferences"
-        lines.append(Line("Exposure", exposed, "inferences in clumps are worth fewer (Rao and Scott 1992)"))
-    if _has(row, "devices_alone"):
-        lines.append(Line("Drift alone", f"{row['devices_alone']:,} devices", "one in ten may"))
-    if _has(row, "devices_wrong"):
-        lines.append(Line("Disagree", f"{row['devices_wrong']:,} devices", "on golden inputs"))
-    if _has(row, "looks"):
-        hint = (
-            "a device's share is taken at its 1st, 2nd, 4th, 8th, ... window; the test holds at any of them"
-        )
-        lines.append(Line("Look", f"{row['looks']}", hint))
-    if _has(row, "e", "needed"):
-        hint = "wealth of a bet against the release; of a good one it ever reaches that by a chance of alpha"
-        lines.append(Line("Bet e", f"{_wealth(row['e'])}, {row['needed']:,} halts", hint))
-    if _has(row, "e_fleet", "e_devices"):
-        told = f"{_wealth(row['e_fleet'])} over all devices, {_wealth(row['e_devices'])} on single ones"
-        lines.append(Line("of it", told, "the two tests that share alpha"))
-    if _has(row, "alpha"):
-        lines.append(Line("alpha", f"{row['alpha']:.2g}", "chance of a false halt that this gate may spend"))
-    if row.get("noisy_windows"):
-        lines.append(Line("Left out", f"{row['noisy_windows']:,} windows", "they carry noise for privacy"))
-    return lines
+def _lines(row: Mapping[str, Any]) -> Iterator[Line]:
+    for kind in _KINDS:
+        if (
+            _has(row, *kind.needs)
+            and not (kind.unless and _has(row, kind.unless))
+            and (told := kind.tell(row))
+        ):
+            yield Line(kind.name, told, kind.hint)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of line.
+
+    Args:
+        needs: Numbers that a row must have for it.
+        tell: The value in words, "" where there is nothing to say.
+        unless: With this in the row another line says it.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    tell: Callable[[Mapping[str, Any]], str]
+    hint: str
+    unless: str = ""
+
+
+def _distance(row: Mapping[str, Any]) -> str:
+    return f"{row['distance']:.3f}" + (f" ({row['name']})" if row.get("name") else "")
+
+
+def _bad(row: Mapping[str, Any]) -> str:
+    rate = f" ({_percent(row['bad'] / row['total'])})" if row["total"] else ""
+    return f"{row['bad']:,.6g} of {row['total']:,.6g}{rate}"
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    name = str(row.get("against") or "")
+    return AGAINST.get(name, name)
+
+
+def _exposure(row: Mapping[str, Any]) -> str:
+    worth = ""
+    if _has(row, "effective"):
+        worth = f", worth {row['effective']:,.0f} independent inferences"
+    return f"{row['devices']:,} devices{worth}"
+
+
+def _bets(row: Mapping[str, Any]) -> str:
+    return f"{_wealth(row['e_fleet'])} over all devices, {_wealth(row['e_devices'])} on single ones"
+
+
+# in the order in which they are shown
+_KINDS = (
+    _Kind(
+        "Found",
+        ("found_value",),
+        lambda row: f"{row['found_value']:.4g}",
+        "the quantile of all devices' values",
+    ),
+    _Kind("Allowed", ("allowed_value",), lambda row: f"{row['allowed_value']:.4g}", "of that quantile"),
+    _Kind("Distance", ("distance",), _distance, "total variation from the baseline"),
+    _Kind(
+        "Would count",
+        ("distance", "allowed"),
+        lambda row: f"{row['allowed']:.3f}",
+        "the smallest distance that is drift",
+    ),
+    _Kind("Bad", ("bad", "total"), _bad, "what the gate counts"),
+    _Kind(
+        "Counted",
+        ("total",),
+        lambda row: f"{row['total']:,.6g}",
+        "inferences behind the smallest sample",
+        unless="bad",
+    ),
+    _Kind(
+        "Allowed share", ("allowed",), lambda row: _percent(row["allowed"]), "of bad ones", unless="distance"
+    ),
+    _Kind(
+        "At most",
+        ("upper",),
+        lambda row: _percent(row["upper"]),
+        "95 % certain at any look: what it may really be; PASS needs it below what is allowed",
+    ),
+    _Kind("Held against", (), _against, ""),
+    _Kind("Exposure", ("devices",), _exposure, "inferences in clumps are worth fewer (Rao and Scott 1992)"),
+    _Kind(
+        "Drift alone", ("devices_alone",), lambda row: f"{row['devices_alone']:,} devices", "one in ten may"
+    ),
+    _Kind(
+        "Disagree", ("devices_wrong",), lambda row: f"{row['devices_wrong']:,} devices", "on golden inputs"
+    ),
+    _Kind(
+        "Look",
+        ("looks",),
+        lambda row: str(row["looks"]),
+        "a device's share is taken at its 1st, 2nd, 4th, 8th, ... window; the test holds at any of them",
+    ),
+    _Kind(
+        "Bet e",
+        ("e", "needed"),
+        lambda row: f"{_wealth(row['e'])}, {row['needed']:,} halts",
+        "wealth of a bet against the release; of a good one it ever reaches that by a chance of alpha",
+    ),
+    _Kind("of it", ("e_fleet", "e_devices"), _bets, "the two tests that share alpha"),
+    _Kind(
+        "alpha",
+        ("alpha",),
+        lambda row: f"{row['alpha']:.2g}",
+        "chance of a false halt that this gate may spend",
+    ),
+    _Kind(
+        "Left out",
+        ("noisy_windows",),
+        lambda row: f"{row['noisy_windows']:,} windows" if row["noisy_windows"] else "",
+        "they carry noise for privacy",
+    ),
+)
 
 
 def _scale(where: str, row: Mapping[str, Any]) -> Markup:
