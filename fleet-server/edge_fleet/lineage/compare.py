@@ -60,6 +60,12 @@ def compare(
     return [change for change in found if change.before != change.after]
 
 
+def _pair(old: object | None, new: object | None, field: str) -> tuple[Any, Any]:
+    """A field of both sides; None of a side that is not there."""
+    left, right = (None if side is None else getattr(side, field) for side in (old, new))
+    return left, right
+
+
 def _scores(before: Manifest, after: Manifest) -> Iterator[Change]:
     for name in _names(before.evaluation, after.evaluation):
         old, new = before.evaluation.get(name), after.evaluation.get(name)
@@ -72,29 +78,23 @@ def _scores(before: Manifest, after: Manifest) -> Iterator[Change]:
             ("drop_interval", f"{metric} lost, 95 % interval"),
             ("samples", "samples"),
         ):
-            left, right = (getattr(score, field) if score else None for score in (old, new))
+            left, right = _pair(old, new, field)
             verdict = _better(left, right) if field in _HIGHER_IS_BETTER else ""
             yield Change("scores", f"{name}: {word}", left, right, verdict)
     for name in _names(before.confidence, after.confidence):
-        old_c, new_c = before.confidence.get(name), after.confidence.get(name)
+        sides = before.confidence.get(name), after.confidence.get(name)
         for field in ("abstain_below", "coverage", "risk"):
-            left, right = (getattr(side, field) if side else None for side in (old_c, new_c))
-            yield Change("scores", f"{name}: confidence {field}", left, right)
+            yield Change("scores", f"{name}: confidence {field}", *_pair(*sides, field))
 
 
 def _sizes(before: Manifest, after: Manifest) -> Iterator[Change]:
     old, new = _artifacts(before), _artifacts(after)
     for name in _names(old, new):
-        left, right = old.get(name), new.get(name)
-        small, large = (left.bytes if left else None, right.bytes if right else None)
-        yield Change("size", f"{name}: bytes", small, large, _better(large, small))
+        sides = old.get(name), new.get(name)
+        left, right = _pair(*sides, "bytes")
+        yield Change("size", f"{name}: bytes", left, right, _better(right, left))
         for field in ("format", "precision", "runtimes", "compiled_for"):
-            yield Change(
-                "size",
-                f"{name}: {field}",
-                getattr(left, field) if left else None,
-                getattr(right, field) if right else None,
-            )
+            yield Change("size", f"{name}: {field}", *_pair(*sides, field))
 
 
 def _latency(
@@ -105,7 +105,7 @@ def _latency(
     )
     old, new = measured
     for field, word in (("latency_p50_ms", "p50"), ("latency_p95_ms", "p95")):
-        left, right = (getattr(side, field) if side else None for side in (old, new))
+        left, right = _pair(old, new, field)
         yield Change("latency", f"{word} measured by devices, ms", left, right, _better(right, left))
     left, right = _error_rate(old), _error_rate(new)
     yield Change("latency", "error rate measured by devices", left, right, _better(right, left))

@@ -19,6 +19,7 @@ from edge_fleet.simulation.description import DeviceClass, FleetDescription
 
 DAY_MS = 86_400_000
 _MOST_WINDOWS = 200_000
+_NEARLY_ALL = 0.999  # a description takes no share of 1
 
 
 class NothingRecorded(Exception):
@@ -86,6 +87,26 @@ def _class(
     rows = [row for name in names for row in by_device.get(name, ())]
     readings = [reading_of(row) for row in rows]
     active = [r for r in readings if r.inferences + r.errors + r.refused]
+    known: dict[str, Any] = _doubt(readings) | _installing([installs[n] for n in names if n in installs])
+    if active:
+        known |= {
+            "window_s": max(1.0, float(np.median([row.duration_ms / 1000 / row.merged for row in rows]))),
+            "silent": sum(name not in by_device for name in names) / len(names) * _NEARLY_ALL,
+            **_errors(active),
+            **_latency(readings),
+            **_labels(readings, len(active)),
+        }
+    return DeviceClass(
+        profile=profile, devices=len(names), labels=labels, archive_bytes=archive_bytes, **known
+    )
+
+
+def _errors(active: Sequence[Reading]) -> dict[str, float]:
+    """How many inferences a window has, how many fail, and how alike windows and devices are in that.
+
+    Args:
+        active: Windows in which something was asked.
+    """
     bad = [float(r.errors + r.refused) for r in active]
     asked = [float(r.inferences + r.errors + r.refused) for r in active]
     own: dict[str, list[float]] = {}
@@ -93,38 +114,45 @@ def _class(
         sums = own.setdefault(reading.device, [0.0, 0.0])
         sums[0] += wrong
         sums[1] += all_of
+    return {
+        "inferences": max(1, round(float(np.mean(asked)))),
+        "errors": min(_NEARLY_ALL, sum(bad) / sum(asked)),
+        "between": correlation([s[0] for s in own.values()], [s[1] for s in own.values()]),
+        "within": correlation(bad, asked),
+    }
+
+
+def _doubt(readings: Sequence[Reading]) -> dict[str, float]:
+    """Shares of answers that nobody was sure of, and that a second model gave."""
     answers = sum(r.sure + r.second + r.uncertain for r in readings)
+    if not answers:
+        return {}
+    return {
+        "uncertain": min(_NEARLY_ALL, sum(r.uncertain for r in readings) / answers),
+        "second": min(_NEARLY_ALL, sum(r.second for r in readings) / answers),
+    }
+
+
+def _labels(readings: Sequence[Reading], windows_active: int) -> dict[str, float]:
+    """How many labels come with a window, and how many answers they say are wrong."""
     labelled = sum(r.labelled for r in readings)
-    found = [installs[name] for name in names if name in installs]
-    seconds = [took for state, took in found if state is State.CONFIRMED and took > 0]
-    known: dict[str, Any] = {}
-    if active:
-        known |= {
-            "window_s": max(1.0, float(np.median([row.duration_ms / 1000 / row.merged for row in rows]))),
-            "inferences": max(1, round(float(np.mean(asked)))),
-            "errors": min(0.999, sum(bad) / sum(asked)),
-            "between": correlation([s[0] for s in own.values()], [s[1] for s in own.values()]),
-            "within": correlation(bad, asked),
-            "silent": sum(name not in by_device for name in names) / len(names) * 0.999,
-            **_latency(readings),
-        }
-    if answers:
-        known |= {
-            "uncertain": min(0.999, sum(r.uncertain for r in readings) / answers),
-            "second": min(0.999, sum(r.second for r in readings) / answers),
-        }
-    if labelled and active:
-        known |= {
-            "labels_per_window": max(1, round(labelled / len(active))),
-            "wrong": min(0.999, 1 - sum(r.correct for r in readings) / labelled),
-        }
+    if not labelled:
+        return {}
+    return {
+        "labels_per_window": max(1, round(labelled / windows_active)),
+        "wrong": min(_NEARLY_ALL, 1 - sum(r.correct for r in readings) / labelled),
+    }
+
+
+def _installing(found: Sequence[tuple[State, float]]) -> dict[str, float]:
+    """How many installations fail, and how long a good one takes."""
+    known = {}
     if found:
-        known["install_failures"] = min(0.999, sum(state in FAILED for state, _ in found) / len(found))
+        known["install_failures"] = min(_NEARLY_ALL, sum(state in FAILED for state, _ in found) / len(found))
+    seconds = [took for state, took in found if state is State.CONFIRMED and took > 0]
     if seconds:
         known["install_s"] = max(1.0, float(np.median(seconds)))
-    return DeviceClass(
-        profile=profile, devices=len(names), labels=labels, archive_bytes=archive_bytes, **known
-    )
+    return known
 
 
 def _latency(readings: Sequence[Reading]) -> dict[str, float]:
