@@ -94,10 +94,10 @@ def einsum(b: Builder, call: Call) -> Tensor:
     sizes |= zip(second, operands[1].shape, strict=True)
     if (set(first) ^ set(second)) - set(out):
         raise call.refuse(f"equation {equation!r} sums a label of one operand alone")
-    batch = [c for c in out if c in first and c in second]
-    inner = [c for c in first if c in second and c not in out]
-    rows = [c for c in out if c in first and c not in second]
-    columns = [c for c in out if c in second and c not in first]
+    shared = [c for c in first if c in second]
+    inner = [c for c in shared if c not in out]
+    batch = [c for c in out if c in shared]
+    rows, columns = ([c for c in out if c in term and c not in shared] for term in terms)
 
     def matrix(x: Tensor, term: str, *groups: list[str]) -> Tensor:
         x = b.transpose(x, [term.index(c) for group in groups for c in group])

@@ -73,15 +73,14 @@ def allocate(
     while True:
         bids: list[_Bid] = []
         for group, offers in options.items():
-            before = chosen[group].loss if group in chosen else 0.0
-            width = chosen[group].width if group in chosen else len(groups[group])
-            for offer in (offer for offer in offers if offer.width < width):
-                saved = now - clock.total(chosen | {group: offer})
-                if saved > least:
-                    bids.append(_Bid((offer.loss - before) / saved, saved, offer))
-        if not bids:
+            there = chosen.get(group)
+            width = there.width if there else len(groups[group])
+            narrower = [offer for offer in offers if offer.width < width]
+            bids += _bids(narrower, there.loss if there else 0.0, chosen, now, clock)
+        worth = [bid for bid in bids if bid.saved > least]
+        if not worth:
             return
-        best = min(bids, key=lambda bid: (bid.price, -bid.saved)).offer
+        best = min(worth, key=lambda bid: (bid.loss / bid.saved, -bid.saved)).offer
         chosen[best.group] = best
         now = clock.total(chosen)
         parts = tuple(chosen[g] for g in sorted(chosen))
@@ -89,11 +88,24 @@ def allocate(
 
 
 class _Bid(NamedTuple):
-    """A narrowing with the loss per microsecond that it costs, and the microseconds that it saves."""
+    """A narrowing, the loss that it adds, and the microseconds that it saves."""
 
-    price: float
+    loss: float
     saved: float
     offer: Narrowing
+
+
+def _bids(
+    offers: Sequence[Narrowing], before: float, chosen: Mapping[int, Narrowing], now: float, clock: _Clock
+) -> Iterator[_Bid]:
+    """What the narrowings of one group would bring, on top of what is chosen.
+
+    Args:
+        before: Loss of the narrowing that is chosen of this group.
+        now: Microseconds of what is chosen.
+    """
+    for offer in offers:
+        yield _Bid(offer.loss - before, now - clock.total({**chosen, offer.group: offer}), offer)
 
 
 class _Clock:

@@ -7,7 +7,7 @@ makes up for what the shortcut lost, too. No labels, no gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,25 +85,35 @@ def reconstruct(
     ends = last_uses(full)
     for node in full.nodes:
         twin = by_name[node.name]
-        constants = {n: d for n in twin.inputs if (d := small.tensor(n).data) is not None}
-        inputs = [operands(twin, pair.small, constants) for pair in pairs]
         wanted = [_apply(full, without_activation(node), pair.full, pair.samples) for pair in pairs]
         if _can_learn(small, twin):
-            seen = [pair.small[twin.inputs[0]] for pair in pairs]
             aims = [
                 what_is_left.of(result, node.output) + _lost_beside(full, node, pair, what_is_left)
                 for pair, result in zip(pairs, wanted, strict=True)
             ]
-            now = small.constant(twin.inputs[1])
-            bias = constants[twin.inputs[2]].reshape(-1) if len(twin.inputs) == 3 else None
-            changed[node.name] = _fitted(twin, now, bias, seen, aims)
-            inputs = [[x, *changed[node.name]] for x in seen]
-        for pair, result, read in zip(pairs, wanted, inputs, strict=True):
+            changed[node.name] = _taught(small, twin, pairs, aims)
+        for pair, result in zip(pairs, wanted, strict=True):
+            read = _read(small, twin, pair, changed.get(node.name))
             pair.full[node.output] = activation(node)(result)
             pair.small[node.output] = reference.apply(twin, read, pair.samples)
             for name in ends[node.name]:
                 del pair.full[name], pair.small[name]
     return with_weights(small, changed)
+
+
+def _taught(small: Graph, twin: Node, pairs: Sequence[_Pair], aims: list[Array]) -> tuple[Array, Array]:
+    """New weights and bias of a layer, from what it reads in the smaller network and what it should give."""
+    weights, *bias = (small.constant(name) for name in twin.inputs[1:])
+    seen = [pair.small[twin.inputs[0]] for pair in pairs]
+    return _fitted(twin, weights, bias[0].reshape(-1) if bias else None, seen, aims)
+
+
+def _read(small: Graph, twin: Node, pair: _Pair, taught: tuple[Array, Array] | None) -> Sequence[Array]:
+    """What a node of the smaller network reads, with its new weights where it has some."""
+    if taught is not None:
+        return [pair.small[twin.inputs[0]], *taught]
+    constants = {n: d for n in twin.inputs if (d := small.tensor(n).data) is not None}
+    return operands(twin, pair.small, constants)
 
 
 def _apply(graph: Graph, node: Node, values: Values, samples: int) -> Array:
