@@ -16,8 +16,8 @@ from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
 from edge_fleet.lineage import find, report, rows, stages
 from edge_fleet.lineage.answers import ReleaseInFull, ReleasesCompared
+from edge_fleet.lineage.overview import overview, page
 from edge_fleet.lineage.proof import proof
-from edge_fleet.lineage.recall import recall
 from edge_fleet.lineage.resolution import Need, Resolution
 from edge_fleet.lineage.runs import Run
 from edge_fleet.lineage.targets import Target, targets_of
@@ -71,15 +71,20 @@ class Recall(TypedDict):
 
     Args:
         what: As it was asked for.
-        devices: How many.
+        devices: How many in all.
         predictions: Of all runs; at least, where a run has lost records.
+        running: How many runs still go on.
+        runs: Of the devices that are told, by device.
+        next: For `after`: the last device that is told; null when no others come.
     """
 
     what: str
     targets: list[Target]
     devices: int
     predictions: int
+    running: int
     runs: list[Run]
+    next: str | None
 
 
 class ReportKept(TypedDict):
@@ -135,17 +140,29 @@ def explain(
 
 
 @router.get("/recall")
-def recalled(services: Shared, who: Reader, what: What) -> Recall:
-    """Which devices ran it, since when, until when, how many predictions: from signed telemetry alone."""
+def recalled(
+    services: Shared,
+    who: Reader,
+    what: What,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    after: Annotated[str, Query(max_length=64)] = "",
+) -> Recall:
+    """Which devices ran it, since when, until when, how many predictions: from signed telemetry alone.
+
+    No more devices than `limit` are told, each with all of its runs; the other figures are of all.
+    """
     with services.store.read() as connection:
         targets = targets_of(connection, what)
-        runs = recall(connection, targets)
+        seen = overview(connection, targets)
+        told = page(connection, targets, seen, limit, after)
     return {
         "what": what,
         "targets": targets,
-        "devices": len({run.device for run in runs}),
-        "predictions": sum(run.predictions for run in runs),
-        "runs": runs,
+        "devices": seen.devices,
+        "predictions": seen.predictions,
+        "running": seen.running,
+        "runs": list(told.runs),
+        "next": told.next,
     }
 
 

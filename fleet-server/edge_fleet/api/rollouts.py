@@ -21,11 +21,12 @@ from edge_fleet.rollouts.plan_schema import plan_schema
 from edge_fleet.rollouts.progress import Wanted
 from edge_fleet.rollouts.seen import Seen
 from edge_fleet.rollouts.standing import Standing
-from edge_fleet.rollouts.view import devices_page, listed, shown
+from edge_fleet.rollouts.view import MOST_SHOWN, devices_page, listed, shown
 from edge_fleet.services import Server
 
 router = Router(prefix="/api/v1", tags=["rollouts"])
 MOST = 10_000  # devices in one answer
+Limit = Annotated[int, Query(ge=0, le=MOST)]
 
 
 class RolloutRequest(Frozen):
@@ -87,12 +88,10 @@ def list_rollouts(services: Shared, who: Reader) -> list[RolloutSummary]:
 
 
 @router.get("/rollouts/{rollout}")
-def show_rollout(
-    rollout: str, services: Shared, who: Reader, limit: Annotated[int | None, Query(ge=0, le=MOST)] = None
-) -> RolloutInFull:
+def show_rollout(rollout: str, services: Shared, who: Reader, limit: Limit = MOST_SHOWN) -> RolloutInFull:
     """One rollout: stages, devices, what the gates say and why, who is left out and why.
 
-    With `limit` no more devices than that are told, and no more of those left out: `next` is the cursor for
+    No more devices than `limit` are told, and no more of those left out: `next` is the cursor for
     /rollouts/ID/devices, `left_out` and `waits_for` count them all.
     """
     return _shown(services, rollout, limit)
@@ -120,7 +119,9 @@ def show_devices(
 
 
 @router.post("/rollouts", status_code=201)
-def create_rollout(body: RolloutRequest, services: Shared, who: Operator) -> RolloutInFull:
+def create_rollout(
+    body: RolloutRequest, services: Shared, who: Operator, limit: Limit = MOST_SHOWN
+) -> RolloutInFull:
     """Make a rollout of a published release; it is a draft until it is started, also when that fails."""
     orders = Orders(services)
     rollout = orders.create(parse_plan(body.plan), who.name)
@@ -129,33 +130,37 @@ def create_rollout(body: RolloutRequest, services: Shared, who: Operator) -> Rol
             orders.start(rollout, who.name)
         except Conflict as error:
             raise Conflict(f"{rollout} was made, but not started: {error}") from None
-    return _shown(services, rollout)
+    return _shown(services, rollout, limit)
 
 
 @router.post("/rollouts/{rollout}/start")
-def start_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFull:
+def start_rollout(rollout: str, services: Shared, who: Operator, limit: Limit = MOST_SHOWN) -> RolloutInFull:
     """Begin the first stage, or wait for the plan's start_at."""
     Orders(services).start(rollout, who.name)
-    return _shown(services, rollout)
+    return _shown(services, rollout, limit)
 
 
 @router.post("/rollouts/{rollout}/pause")
-def pause_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFull:
+def pause_rollout(rollout: str, services: Shared, who: Operator, limit: Limit = MOST_SHOWN) -> RolloutInFull:
     """Begin no further device; a failing gate still counts."""
     Orders(services).pause(rollout, who.name)
-    return _shown(services, rollout)
+    return _shown(services, rollout, limit)
 
 
 @router.post("/rollouts/{rollout}/resume")
-def resume_rollout(rollout: str, services: Shared, who: Operator) -> RolloutInFull:
+def resume_rollout(rollout: str, services: Shared, who: Operator, limit: Limit = MOST_SHOWN) -> RolloutInFull:
     """Go on; the stage bakes anew."""
     Orders(services).resume(rollout, who.name)
-    return _shown(services, rollout)
+    return _shown(services, rollout, limit)
 
 
 @router.post("/rollouts/{rollout}/advance")
 def advance_rollout(
-    rollout: str, services: Shared, who: Operator, seen: Annotated[str, Query(max_length=40)] = ""
+    rollout: str,
+    services: Shared,
+    who: Operator,
+    seen: Annotated[str, Query(max_length=40)] = "",
+    limit: Limit = MOST_SHOWN,
 ) -> RolloutInFull:
     """Do not wait any longer: begin now, or take the stage as passed; never past a failed gate.
 
@@ -164,21 +169,25 @@ def advance_rollout(
             one that stands elsewhere by now is left alone, so that two who do it at once do it once.
     """
     Orders(services, Seen.parse(seen) if seen else None).advance(rollout, who.name)
-    return _shown(services, rollout)
+    return _shown(services, rollout, limit)
 
 
 @router.post("/rollouts/{rollout}/abort")
-def abort_rollout(rollout: str, services: Shared, who: Operator, body: Reason | None = None) -> RolloutInFull:
+def abort_rollout(
+    rollout: str, services: Shared, who: Operator, body: Reason | None = None, limit: Limit = MOST_SHOWN
+) -> RolloutInFull:
     """Stop for good; devices keep what they have."""
     Orders(services).abort(rollout, who.name, body.why if body else "")
-    return _shown(services, rollout)
+    return _shown(services, rollout, limit)
 
 
 @router.post("/rollouts/{rollout}/rollback")
-def roll_back(rollout: str, services: Shared, who: Operator, body: Reason | None = None) -> RolloutInFull:
+def roll_back(
+    rollout: str, services: Shared, who: Operator, body: Reason | None = None, limit: Limit = MOST_SHOWN
+) -> RolloutInFull:
     """Send every device back to what it had."""
     Orders(services).recall(rollout, who.name, body.why if body else "")
-    return _shown(services, rollout)
+    return _shown(services, rollout, limit)
 
 
 @router.post("/rollouts/{rollout}/devices/{device}/{order}")
@@ -189,10 +198,11 @@ def order_one_device(
     services: Shared,
     who: Operator,
     body: Reason | None = None,
+    limit: Limit = MOST_SHOWN,
 ) -> RolloutInFull:
     """Leave one device out, try it again, or send it back."""
     order_device(services, rollout, device, order, who.name, body.why if body else "")
-    return _shown(services, rollout)
+    return _shown(services, rollout, limit)
 
 
 @router.get("/rollout-schema")
@@ -201,6 +211,6 @@ def show_plan_schema(who: Reader) -> PlanSchema:
     return cast(PlanSchema, plan_schema())
 
 
-def _shown(services: Server, rollout: str, limit: int | None = None) -> RolloutInFull:
+def _shown(services: Server, rollout: str, limit: int) -> RolloutInFull:
     with services.store.read() as connection:
         return shown(connection, rollout, services.now_ms(), limit)

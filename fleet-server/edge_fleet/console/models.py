@@ -16,7 +16,8 @@ from edge_fleet.errors import NotFound, RequestInvalid
 from edge_fleet.lineage import find as digests
 from edge_fleet.lineage import report, rows, stages
 from edge_fleet.lineage.find import manifest_of
-from edge_fleet.lineage.overview import Overview, overview
+from edge_fleet.lineage.overview import Overview, overview, page
+from edge_fleet.lineage.runs import Run
 from edge_fleet.lineage.targets import Target, targets_of
 from edge_fleet.schema import bundles, releases
 from edge_fleet.standings import find as standing
@@ -76,13 +77,15 @@ def search(services: Shared, visitor: Visitor, q: Digest = "") -> Response:
 def recall(services: Shared, visitor: Visitor, what: Digest = "") -> Response:
     """Which devices ran something, since when, and how often it answered."""
     targets: list[Target] = []
-    seen = Overview(0, 0, 0, 0, ())
+    seen = Overview()
+    first: tuple[Run, ...] = ()
     missing = ""
     with services.store.read() as connection:
         if what.strip():
             try:
                 targets = targets_of(connection, what.strip())
-                seen = overview(connection, targets, RUNS)
+                seen = overview(connection, targets)
+                first = page(connection, targets, seen, RUNS).runs[:RUNS]
             except (NotFound, RequestInvalid) as error:
                 missing = str(error)
         named = _named(connection, {target.bundle for target in targets})
@@ -93,7 +96,7 @@ def recall(services: Shared, visitor: Visitor, what: Digest = "") -> Response:
         what=what,
         targets=targets,
         named=named,
-        shown=seen.first,
+        shown=first,
         count=seen.runs,
         devices=seen.devices,
         predictions=seen.predictions,

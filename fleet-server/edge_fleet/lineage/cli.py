@@ -22,6 +22,7 @@ from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import ago, table
 
 LINEAGE = f"{API}/lineage"
+AT_ONCE = "1000"  # devices of a recall
 _NEED = re.compile(
     r"^(?P<runtime>[^:\s]+):(?P<software>[^<>=\s]+)(?P<bounds>(?:\s*,?\s*(?:>=|<)\s*[^\s,<>=]+)+)$"
 )
@@ -142,7 +143,11 @@ def recall(
 ) -> None:
     """Say which devices ran it, since when, until when, how many predictions: from signed telemetry alone."""
     client = connect(home_path, url, token)
-    found = client.get(f"{LINEAGE}/recall", what=what)
+    found = client.get(f"{LINEAGE}/recall", what=what, limit=AT_ONCE)
+    while (after := found.pop("next")) is not None:
+        further = client.get(f"{LINEAGE}/recall", what=what, limit=AT_ONCE, after=after)
+        found["runs"] += further["runs"]
+        found["next"] = further["next"]
     if proof is not None:
         try:
             with proof.open("w") as stream:

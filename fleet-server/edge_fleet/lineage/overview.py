@@ -1,4 +1,7 @@
-"""What a recall comes to, for a page: the database sums it up, and only the first runs are read."""
+"""What a recall comes to, summed up by the database, and its runs a page of devices at a time.
+
+A fleet of 100,000 devices has as many runs, and whoever asks sees few of them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Subquery, and_, func, or_, select, union
+from sqlalchemy import Connection, Row, Select, Subquery, and_, func, or_, select, union
 
 from edge_fleet.lineage.deleted import gone_windows
 from edge_fleet.lineage.recall import recall
 from edge_fleet.lineage.runs import Run
 from edge_fleet.lineage.targets import Target, windows_of
 from edge_fleet.schema import CHOICE, devices, windows
+from edge_fleet.storage.portions import portions
 
 
 @dataclass(frozen=True)
@@ -21,18 +25,30 @@ class Overview:
 
     Args:
         running: Of the runs, those that still go on.
-        first: Some of the runs, by device.
+        deleted: Some are known from daily sums alone, or in part.
     """
 
-    runs: int
-    devices: int
-    predictions: int
-    running: int
-    first: tuple[Run, ...]
+    runs: int = 0
+    devices: int = 0
+    predictions: int = 0
+    running: int = 0
+    deleted: bool = False
 
 
-def overview(connection: Connection, targets: Sequence[Target], most: int) -> Overview:
-    """How many ran one of the targets, summed up by the database, and the first runs."""
+@dataclass(frozen=True)
+class Page:
+    """Some devices with all of their runs.
+
+    Args:
+        next: The last of them, after whom others come; None when there are none.
+    """
+
+    runs: tuple[Run, ...]
+    next: str | None
+
+
+def overview(connection: Connection, targets: Sequence[Target]) -> Overview:
+    """How many ran one of the targets, and how often it answered."""
     own, digests = windows.c, {target.bundle for target in targets}
     runs = (
         select(own.device, func.sum(own.inferences).label("predictions"))
@@ -43,21 +59,43 @@ def overview(connection: Connection, targets: Sequence[Target], most: int) -> Ov
     ran = _total(connection, runs)
     gone = gone_windows(connection, digests)
     before = _total(connection, gone)
-    devices_of = select(own.device).where(windows_of(targets))
-    if before.runs:  # else nothing was deleted, and nobody is to be told apart
-        devices_of = union(devices_of, select(gone.c.device)).subquery().select()
-        counted = connection.execute(select(func.count()).select_from(devices_of.subquery())).scalar_one()
-    else:
-        devices_of = devices_of.distinct()
-        counted = ran.devices
-    names = devices_of.order_by(devices_of.selected_columns[0]).limit(most)
+    counted = ran.devices
+    if before.runs:  # else nobody is to be told apart
+        both = union(_ran(targets), select(gone.c.device)).subquery()
+        counted = connection.execute(select(func.count()).select_from(both)).scalar_one()
     return Overview(
         runs=int(ran.runs + before.runs),
         devices=counted,
         predictions=int(ran.predictions + before.predictions),
         running=_running(connection, targets),
-        first=tuple(recall(connection, targets, list(connection.execute(names).scalars()))[:most]),
+        deleted=before.runs > 0,
     )
+
+
+def page(
+    connection: Connection, targets: Sequence[Target], seen: Overview, most: int, after: str = ""
+) -> Page:
+    """The runs of some devices, by device, then by first use.
+
+    Args:
+        seen: What the recall comes to.
+        most: Devices.
+        after: The last one of the page before.
+    """
+    query: Select[Any] = _ran(targets).where(windows.c.device > after).distinct()
+    if seen.deleted:
+        gone = gone_windows(connection, {target.bundle for target in targets})
+        query = select(union(query, select(gone.c.device).where(gone.c.device > after)).subquery().c.device)
+    first = query.order_by(query.selected_columns[0]).limit(most + 1)
+    names: list[str] = [row[0] for row in connection.execute(first)]
+    told = names[:most]
+    runs = (run for some in portions(told) for run in recall(connection, targets, some))
+    return Page(tuple(runs), told[-1] if len(names) > most else None)
+
+
+def _ran(targets: Sequence[Target]) -> Select[tuple[str]]:
+    """The device of each window of the targets."""
+    return select(windows.c.device).where(windows_of(targets))
 
 
 def _total(connection: Connection, runs: Subquery) -> Row[Any]:
@@ -87,7 +125,6 @@ def _running(connection: Connection, targets: Sequence[Target]) -> int:
             for target in targets
         )
     )
-    ran = select(windows.c.device).where(windows_of(targets))
     return connection.execute(
-        select(func.count()).select_from(devices).where(now, devices.c.id.in_(ran))
+        select(func.count()).select_from(devices).where(now, devices.c.id.in_(_ran(targets)))
     ).scalar_one()

@@ -202,20 +202,6 @@ WaitCount = TypedDict("WaitCount", {"for": str, "devices": int})
 WaitCount.__doc__ = "How many devices wait for one thing."
 
 
-class RolloutFurther(TypedDict):
-    """What there is beside the devices that are told; with `limit`.
-
-    Args:
-        next: Cursor for /rollouts/ID/devices; null when all devices are told.
-        left_out: All that get nothing, by reason, the most frequent first.
-        waits_for: All that wait for something of their own, by what for.
-    """
-
-    next: NotRequired[str | None]
-    left_out: NotRequired[list[LeftOutCount]]
-    waits_for: NotRequired[list[WaitCount]]
-
-
 class RolloutMemberOfStage(RolloutMember):
     """A device that a rollout has reached, and in which stage.
 
@@ -241,18 +227,18 @@ class RolloutDevices(TypedDict):
     next: str | None
 
 
-class RolloutInFull(RolloutHead, RolloutFurther):
+class RolloutInFull(RolloutHead):
     """A rollout with its stages, devices, verdicts and history.
 
     Args:
-        next: Of `limit`: cursor for /rollouts/ID/devices; null when all devices are told.
-        left_out: Of `limit`: all that get nothing, by reason, the most frequent first.
-        waits_for: Of `limit`: all that wait for something of their own, by what for.
+        next: Cursor for /rollouts/ID/devices; null when all devices are told.
+        left_out: All that get nothing, by reason, the most frequent first.
+        waits_for: All that wait for something of their own, by what for.
         silent: Of those on their way.
         waiting: Devices that it is still to reach.
         safety: Null when nothing was sent back.
-        waits: Devices that wait for something of their own, such as their hours.
-        skipped: Devices that are selected and get nothing.
+        waits: Some devices that wait for something of their own, such as their hours.
+        skipped: Some devices that are selected and get nothing.
         history: Oldest first, at most 200 steps.
     """
 
@@ -263,6 +249,9 @@ class RolloutInFull(RolloutHead, RolloutFurther):
     safety: RolloutSafety | None
     waits: list[RolloutWait]
     skipped: list[RolloutSkip]
+    next: str | None
+    left_out: list[LeftOutCount]
+    waits_for: list[WaitCount]
     history: list[RolloutStep]
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MARKS = {"pass": "PASS", "fail": "FAIL", "wait": "WAIT"}
 FEW = 50  # devices that are shown to a person
+MOST = 10_000  # devices that the server tells at once
 _ENDED = ("completed", "rolled-back", "stopped", "aborted")
 
 
@@ -175,10 +176,14 @@ def show(
 def _shown(client: Client, rollout_id: str, limit: int | None, page: int) -> dict[str, Any]:
     """A rollout with so many devices of a page; all of them without a limit."""
     path = f"{API}/rollouts/{rollout_id}"
+    found: dict[str, Any] = client.get(path, limit=str(MOST if limit is None else limit))
     if limit is None:
-        whole: dict[str, Any] = client.get(path)
-        return whole
-    found: dict[str, Any] = client.get(path, limit=str(limit))
+        while found["next"] is not None:
+            further = client.get(f"{path}/devices", limit=str(MOST), after=found["next"])
+            found["next"] = further["next"]
+            for one in further["devices"]:
+                found["stages"][one.pop("stage")]["devices"].append(one)
+        return found
     first = 1
     if page > 1 and limit:
         further = client.get(f"{path}/devices", limit=str(limit), page=str(page))
@@ -322,8 +327,6 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 
 def _waits(found: Mapping[str, Any]) -> Counter[str]:
     """How many devices wait for what."""
-    if "waits_for" not in found:
-        return Counter(one["for"] for one in found["waits"])
     return Counter({row["for"]: row["devices"] for row in found["waits_for"]})
 
 
@@ -331,7 +334,7 @@ def _left_out(found: Mapping[str, Any]) -> list[str]:
     """Those that are told by name, then how many there are for each reason that has more."""
     lines = [f"  left out: {row['device']}: {row['reason']}" for row in found["skipped"]]
     named = Counter(row["reason"] for row in found["skipped"])
-    for row in found.get("left_out", ()):
+    for row in found["left_out"]:
         if more := row["devices"] - named[row["why"]]:
             lines.append(f"  left out: {more:,}{' more' if named[row['why']] else ''}: {row['why']}")
     return lines

@@ -12,7 +12,6 @@ from edge_fleet.assignment import FAILED, OPEN, State
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, NotFound
 from edge_fleet.rollouts import members, rows
-from edge_fleet.rollouts.looking import look
 from edge_fleet.rollouts.operator import ATTEMPTS
 from edge_fleet.rollouts.parts import Part
 from edge_fleet.rollouts.phases import ENDED, GUARDED, RETURNING, Phase
@@ -44,10 +43,10 @@ def order_device(
     for _ in range(ATTEMPTS):
         try:
             with services.store.write() as connection:
-                found, view = look(connection, rollout, now_ms)
+                found = rows.load(connection, rollout)
                 if connection.execute(select(devices.c.id).where(devices.c.id == device)).first() is None:
                     raise NotFound(f"no device {device!r:.80}")
-                row = next((one for one in view.reached if one.device == device), None)
+                row = next(iter(members.load_members(connection, rollout, [device])), None)
                 sent = _ORDERS[order](connection, found, row, device, actor, why, now_ms)
                 rows.touch(connection, found)
                 record(connection, actor, f"rollout device {order}", rollout, now_ms, device=device, why=why)

@@ -222,13 +222,18 @@ def goes_back(view: View, phase: Phase) -> tuple[Reached, ...]:
 
 def lets_go(view: View, phase: Phase) -> tuple[Reached, ...]:
     """The devices that were prepared, and will not be switched after an event which leads to this phase."""
-    if phase not in ENDED:
+    if not moves_devices(view.plan, phase) or phase in RETURNING:
         return ()
     return tuple(
         row
         for row in view.counted
         if row.part is not Part.SWITCH and row.back is None and row.member.state not in FAILED
     )
+
+
+def moves_devices(plan: RolloutPlan, phase: Phase) -> bool:
+    """Whether an event which leads to this phase may give devices an order; else nobody has to be read."""
+    return phase in RETURNING or (phase in ENDED and plan.first_part is not Part.SWITCH)
 
 
 def _scheduled(view: View, now_s: float) -> Step:

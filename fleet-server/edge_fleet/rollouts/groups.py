@@ -138,7 +138,9 @@ class Groups:
             silent = or_(
                 own.last_seen_ms.is_(None), own.last_seen_ms < self._now_ms - candidates.SILENT_AFTER_MS
             )
-            columns |= {"silent": case((silent, 1), else_=0), "phase": _phase()}
+            newest = _newest()
+            source = source.outerjoin(newest, newest.c.device == own.id)
+            columns |= {"silent": case((silent, 1), else_=0), "phase": newest.c.phase}
         # of the others nothing is asked, and those that the selector's labels and names leave out are many
         named = (
             columns[self._terms[term.key, term.values]] == (0 if term.negated else 1)
@@ -207,13 +209,9 @@ def _busy(others: Sequence[str]) -> Subquery:
     )
 
 
-def _phase() -> ColumnElement[Any]:
-    """Where the newest assignment of a device stands; "" of one that was withdrawn and did as it was told."""
-    newest = assignments.alias("newest")
-    return (
-        select(case((newest.c.code == WITHDRAWN, ""), else_=newest.c.phase))
-        .where(newest.c.device == devices.c.id)
-        .order_by(newest.c.number.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
+def _newest() -> Subquery:
+    """Where the newest assignment of each device stands, but for what was withdrawn."""
+    own = assignments.c
+    last = select(own.device, func.max(own.number).label("number")).group_by(own.device).subquery("last")
+    here = (own.device == last.c.device) & (own.number == last.c.number) & (own.code != WITHDRAWN)
+    return select(own.device, own.phase).select_from(last.join(assignments, here)).subquery("newest")

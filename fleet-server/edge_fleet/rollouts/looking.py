@@ -9,9 +9,10 @@ from sqlalchemy import Connection
 
 from edge_fleet.evidence import Member, StageEvidence
 from edge_fleet.rollouts import candidates, readings, rows
-from edge_fleet.rollouts.engine import View
+from edge_fleet.rollouts.engine import View, moves_devices
 from edge_fleet.rollouts.members import begun_since
 from edge_fleet.rollouts.pace import MINUTE_S
+from edge_fleet.rollouts.phases import Event, step
 from edge_fleet.rollouts.pool import Pool
 from edge_fleet.rollouts.readings import SeenReadings
 from edge_fleet.rollouts.roster import Roster
@@ -46,6 +47,18 @@ def look(
     roster = Roster() if roster is None else roster
     reached = roster.look(connection, rollout, found.plan.silence_s, now_ms / 1000)
     return found, View(found.id, found.plan, found.position, reached, begun, found.why)
+
+
+def look_for(connection: Connection, rollout: Rollout, event: Event, now_ms: int) -> View:
+    """A rollout for an order: with its devices only where the event may give them another.
+
+    Raises:
+        TransitionInvalid: The event cannot happen in its phase.
+    """
+    position = step(rollout.position, event, now_ms / 1000, rollout.plan.first_part)
+    if moves_devices(rollout.plan, position.phase):
+        return look(connection, rollout.id, now_ms)[1]
+    return View(rollout.id, rollout.plan, rollout.position, why=rollout.why)
 
 
 def due_of(connection: Connection, rollout: Rollout, now_ms: int, known: Known) -> list[Alike]:

@@ -17,8 +17,7 @@ from edge_fleet.gates import Outcome
 from edge_fleet.lineage.stages import require_rollable
 from edge_fleet.rollouts import candidates, rows
 from edge_fleet.rollouts.decision import decide, passes
-from edge_fleet.rollouts.engine import View
-from edge_fleet.rollouts.looking import evidence_of, look
+from edge_fleet.rollouts.looking import evidence_of, look, look_for
 from edge_fleet.rollouts.outlook import left_out, overlap
 from edge_fleet.rollouts.phases import Event, Phase, TransitionInvalid, step
 from edge_fleet.rollouts.plan import RolloutPlan, at_s
@@ -30,7 +29,7 @@ from edge_fleet.services import Services
 ATTEMPTS = 5  # of an order that meets looks of the conductor
 
 # What an order comes to, given where the rollout stands; a Conflict when it may not be.
-Meaning = Callable[[Connection, Rollout, View], Event]
+Meaning = Callable[[Connection, Rollout], Event]
 
 
 class Operator:
@@ -69,7 +68,7 @@ class Operator:
         """
         now_ms = self._services.now_ms()
 
-        def meaning(connection: Connection, found: Rollout, view: View) -> Event:
+        def meaning(connection: Connection, found: Rollout) -> Event:
             if found.position.phase is not Phase.DRAFT:
                 return Event.STARTED
             require_rollable(connection, found.counter)
@@ -108,13 +107,14 @@ class Operator:
             Conflict: Not in a phase that allows it, or a gate fails.
         """
 
-        def meaning(connection: Connection, found: Rollout, view: View) -> Event:
+        def meaning(connection: Connection, found: Rollout) -> Event:
             if found.position.phase is Phase.SCHEDULED:
                 return Event.STARTED
             if found.position.phase is Phase.OPEN:
                 return Event.FINISHED
             event = passes(found.plan, found.position)
             step(found.position, event, self._services.now_ms() / 1000)  # refuse before evidence is read
+            _, view = look(connection, rollout, self._services.now_ms())
             evidence = evidence_of(connection, found, view.members)
             judged = decide(found.plan, found.position, evidence, self._services.now_ms() / 1000)
             failed = [v for v in judged.verdicts if v.outcome is Outcome.FAIL]
@@ -144,7 +144,7 @@ class Operator:
             Forbidden: The actor made it, and may abort it.
         """
 
-        def meaning(_connection: Connection, found: Rollout, _view: View) -> Event:
+        def meaning(_connection: Connection, found: Rollout) -> Event:
             if found.created_by == actor[:64]:
                 raise Forbidden(f"{actor} made rollout {rollout}; whoever made it aborts it")
             if found.position.phase is not Phase.DRAFT:
@@ -161,8 +161,11 @@ class Operator:
         """
         told = f"rolled back by {actor}" + (f": {why}" if why else "")
 
-        def meaning(_connection: Connection, found: Rollout, view: View) -> Event:
-            if found.position.phase is Phase.ROLLED_BACK and not any(row.is_stuck for row in view.counted):
+        def meaning(connection: Connection, found: Rollout) -> Event:
+            if found.position.phase is not Phase.ROLLED_BACK:
+                return Event.RECALLED
+            _, view = look(connection, rollout, self._services.now_ms())
+            if not any(row.is_stuck for row in view.counted):
                 raise Conflict(
                     f"rollout {rollout} is rolled back: every device is, or its order waits for it"
                 )
@@ -176,10 +179,11 @@ class Operator:
         for _ in range(ATTEMPTS):
             try:
                 with self._services.store.write() as connection:
-                    found, view = look(connection, rollout, now_ms)
+                    found = rows.load(connection, rollout)
                     if self._seen is not None and not self._seen.holds(found.position):
                         raise Conflict(_moved_on(found, self._seen))
-                    event = meaning(connection, found, view)
+                    event = meaning(connection, found)
+                    view = look_for(connection, found, event, now_ms)
                     sent = move(connection, found, view, event, actor, why, now_ms)
                     record(connection, actor, f"rollout {event}", rollout, now_ms, why=why)
             except TransitionInvalid as error:
@@ -205,7 +209,7 @@ def _moved_on(found: Rollout, seen: Seen) -> str:
 
 
 def _always(event: Event) -> Meaning:
-    return lambda _connection, _rollout, _view: event
+    return lambda _connection, _rollout: event
 
 
 def _require_free(connection: Connection, rollout: Rollout, now_ms: int) -> None:

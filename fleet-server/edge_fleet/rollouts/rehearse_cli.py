@@ -16,6 +16,7 @@ from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import table
 
 POLL_S = 0.5
+EVERYBODY = "10000"  # devices that the server tells at once
 SLOWEST = 10
 _ENDED = ("rolled-back", "stopped", "completed", "aborted")
 
@@ -67,7 +68,7 @@ def rehearse(
     }
     rollout = client.post(f"{API}/rollouts", {"plan": plan, "start": True})["id"]
     deadline, told = time.monotonic() + wait_s, ""
-    while (found := client.get(f"{API}/rollouts/{rollout}"))["phase"] not in _ENDED:
+    while (found := client.get(f"{API}/rollouts/{rollout}", limit="0"))["phase"] not in _ENDED:
         if (line := f"{rollout}: {found['phase']}, {found['why'] or 'begins'}") != told:
             click.echo(line, err=True)  # silent devices hold it up for minutes: say so
             told = line
@@ -77,6 +78,7 @@ def rehearse(
                 f"it goes on, see: edge-fleet rollout show {rollout}"
             )
         time.sleep(POLL_S)
+    found = client.get(f"{API}/rollouts/{rollout}", limit=EVERYBODY)
     if as_json:
         click.echo(json.dumps({"rollout": rollout, "phase": found["phase"], "safety": found["safety"]}))
         return
@@ -93,7 +95,7 @@ def rehearse(
 
 def safety_line(safety: Mapping[str, Any]) -> str:
     """The way back in one line."""
-    total = safety["back"] + len(safety["not_back"])
+    total = safety["back"] + safety.get("not_back_devices", len(safety["not_back"]))
     told = f"time to safe: {safety['back']} of {total} devices are back"
     if safety["back"]:
         told += f", half in {safety['median_s']:.1f} s, 95 % in {safety['p95_s']:.1f} s"

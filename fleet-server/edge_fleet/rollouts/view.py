@@ -11,14 +11,12 @@ from edge_fleet.assignment import State
 from edge_fleet.rollouts import part_words
 from edge_fleet.rollouts.answers import (
     RolloutDevices,
-    RolloutFurther,
     RolloutHead,
     RolloutInFull,
     RolloutMember,
     RolloutSafety,
     RolloutSummary,
 )
-from edge_fleet.rollouts.candidates import load_targets
 from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.outlook import Outlook, left_out
 from edge_fleet.rollouts.part_words import Progress
@@ -28,10 +26,11 @@ from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
 from edge_fleet.rollouts.safety import as_json, time_to_safe
 from edge_fleet.rollouts.standing import Standing
-from edge_fleet.rollouts.targets import Target, goal
+from edge_fleet.rollouts.targets import Target
 from edge_fleet.schema import bundles, rollout_stages, rollout_steps
 
 SHOWN_STEPS = 200
+MOST_SHOWN = 100  # devices, unless another number is asked for
 
 
 def listed(connection: Connection) -> list[RolloutSummary]:
@@ -82,29 +81,20 @@ class _Fleet:
     safety: RolloutSafety | None
 
 
-def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None = None) -> RolloutInFull:
+def shown(connection: Connection, rollout_id: str, now_ms: int, most: int = MOST_SHOWN) -> RolloutInFull:
     """One rollout with its stages, devices, verdicts, skipped devices and history.
 
     Args:
         most: Devices that are told, and as many of those without it, each with the number of all beside
-            (`next`, `left_out`, `waits_for`); None for every device.
+            (`next`, `left_out`, `waits_for`).
 
     Raises:
         NotFound: There is none.
     """
     rollout = load(connection, rollout_id)
     counts = count(connection, [rollout.id])[rollout.id]
-    further: RolloutFurther = {}
-    if most is None:
-        told = _whole(connection, rollout, now_ms)
-    else:
-        told, seen = _in_part(connection, rollout, counts, now_ms, most)
-        last = told.members[-1] if most < counts.reached and told.members else None
-        further = {
-            "next": None if last is None else Place(last.member.stage, last.device).cursor,
-            "left_out": [{"why": why, "devices": number} for why, number in seen.without.most_common()],
-            "waits_for": [{"for": what, "devices": number} for what, number in seen.waits.most_common()],
-        }
+    told, seen = _fleet(connection, rollout, counts, now_ms, most)
+    last = told.members[-1] if most < counts.reached and told.members else None
     members = told.members
     profiles = profiles_of(connection, rollout)
     begun = {
@@ -136,7 +126,9 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int | None
         "safety": told.safety,
         "waits": [{"device": t.device, "for": t.wait} for t in told.without if t.wait],
         "skipped": [{"device": t.device, "reason": t.reason} for t in told.without if t.bundle is None],
-        **further,
+        "next": None if last is None else Place(last.member.stage, last.device).cursor,
+        "left_out": [{"why": why, "devices": number} for why, number in seen.without.most_common()],
+        "waits_for": [{"for": what, "devices": number} for what, number in seen.waits.most_common()],
         "history": [
             {
                 "at_ms": row.at_ms,
@@ -180,34 +172,16 @@ def devices_page(
     }
 
 
-def _whole(connection: Connection, rollout: Rollout, now_ms: int) -> _Fleet:
-    members = load_members(connection, rollout.id)
-    reached = {row.member.device for row in members}
-    going = rollout.position.phase not in ENDED | RETURNING
-    targets = load_targets(connection, rollout, now_ms) if going else ()
-    chosen = [t for t in targets if t.device not in reached]
-    counted = [row.device for row in members if row.left is None]
-    goals = [
-        goal(rollout.id, stage, counted, targets, rollout.plan.held_back(index)) if going else None
-        for index, stage in enumerate(rollout.plan.stages)
-    ]
-    return _Fleet(
-        members,
-        goals,
-        waiting=sum(target.bundle is not None for target in chosen),
-        without=[t for t in chosen if t.bundle is None or t.wait],
-        safety=as_json(time_to_safe(connection, rollout.id, members)),
-    )
-
-
-def _in_part(
+def _fleet(
     connection: Connection, rollout: Rollout, counts: Counts, now_ms: int, most: int
 ) -> tuple[_Fleet, Outlook]:
-    """The same of a few devices, and all of those that are not reached, counted by the database."""
+    """A few devices, and all of those that are not reached, counted by the database."""
     names = [row["device"] for row in page(connection, rollout.id, Wanted(), 0, most).rows] if most else []
     members = load_members(connection, rollout.id, names) if names else []
     safety: RolloutSafety | None = None
-    if (back := way_back(connection, rollout.id)) is not None:
+    if counts.reached <= most:
+        safety = as_json(time_to_safe(connection, rollout.id, members))
+    elif (back := way_back(connection, rollout.id)) is not None:
         safety = {
             "began_ms": back.began_ms,
             "why": back.why,

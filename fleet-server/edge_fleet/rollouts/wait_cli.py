@@ -36,7 +36,7 @@ def wait(
     client = connect(home_path, url, token)
     deadline = time.monotonic() + wait_s
     while True:
-        found = client.get(f"{API}/rollouts/{rollout_id}")
+        found = client.get(f"{API}/rollouts/{rollout_id}", limit="0")
         passed = found["phase"] in _WELL or (
             stage is not None and found["phase"] not in _ENDED and found["stage"] >= stage
         )

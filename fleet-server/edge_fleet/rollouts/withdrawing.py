@@ -15,7 +15,7 @@ from edge_fleet.lineage import stages
 from edge_fleet.lineage.find import require_release
 from edge_fleet.lineage.withdrawn import concerned
 from edge_fleet.rollouts import rows
-from edge_fleet.rollouts.looking import look
+from edge_fleet.rollouts.looking import look_for
 from edge_fleet.rollouts.phases import RETURNING, WATCHED, Event, Phase
 from edge_fleet.rollouts.rows import Rollout
 from edge_fleet.rollouts.storing import announce, move
@@ -53,8 +53,8 @@ def withdraw(services: Services, release: str, actor: str, why: str) -> Withdraw
         counter = require_release(connection, release)
         stages.note(connection, counter, stages.Event.WITHDRAWN, actor, now_ms, why)
         for found in at_work(connection, counter):
-            rollout, view = look(connection, found.id, now_ms)
-            ended.append((rollout, move(connection, rollout, view, Event.ABORTED, actor, said, now_ms)))
+            view = look_for(connection, found, Event.ABORTED, now_ms)
+            ended.append((found, move(connection, found, view, Event.ABORTED, actor, said, now_ms)))
             record(connection, actor, f"rollout {Event.ABORTED}", found.id, now_ms, why=said)
         devices = concerned(connection, counter)
     for rollout, sent in ended:

@@ -7,7 +7,7 @@ from fleet_rows import FleetRows, digest
 from sqlalchemy import delete, insert, select, update
 
 from edge_contracts.digest import digest_of
-from edge_fleet.lineage.overview import overview
+from edge_fleet.lineage.overview import overview, page
 from edge_fleet.lineage.recall import recall
 from edge_fleet.lineage.runs import Range, Run
 from edge_fleet.lineage.targets import Target, targets_of
@@ -33,14 +33,18 @@ def runs(store: Store, what: str) -> list[Run]:
     with store.read() as connection:
         targets = targets_of(connection, what)
         found = recall(connection, targets)
-        seen = overview(connection, targets, 1)
+        seen = overview(connection, targets)
+        pages = [page(connection, targets, seen, 1)]
+        while (after := pages[-1].next) is not None:
+            pages.append(page(connection, targets, seen, 1, after))
     assert (seen.runs, seen.devices, seen.predictions, seen.running) == (
         len(found),
         len({run.device for run in found}),
         sum(run.predictions for run in found),
         sum(run.running for run in found),
     )
-    assert list(seen.first) == found[:1]
+    assert [run for one in pages for run in one.runs] == found
+    assert all(len({run.device for run in one.runs}) <= 1 for one in pages)
     return found
 
 

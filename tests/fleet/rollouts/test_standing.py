@@ -17,9 +17,11 @@ from edge_contracts.messages import Progress
 from edge_fleet import orders, schema
 from edge_fleet.assignment import FAILED, SETTLED, State, TransitionInvalid
 from edge_fleet.errors import Conflict, RequestInvalid
-from edge_fleet.rollouts import counting, listing, progress, view
+from edge_fleet.rollouts import counting, listing, progress, rows, view
+from edge_fleet.rollouts.candidates import load_targets
 from edge_fleet.rollouts.counting import Kind
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
+from edge_fleet.rollouts.members import load_members
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.safety import time_to_safe
 from edge_fleet.rollouts.standing import Standing
@@ -135,7 +137,7 @@ def test_devices_are_told_a_few_at_a_time_and_each_once(fleet: Fleet) -> None:
         fleet.say(device)
     order_device(fleet.services, rollout, next(iter(fleet.members(rollout))), DeviceOrder.ROLLBACK, "anna")
     with fleet.store.read() as connection:
-        whole = view.shown(connection, rollout, fleet.now_ms)
+        whole = view.shown(connection, rollout, fleet.now_ms, 1000)
         part = view.shown(connection, rollout, fleet.now_ms, 2)
         told: list[Mapping[str, object]] = [one for stage in part["stages"] for one in stage["devices"]]
         after = part["next"]
@@ -153,7 +155,7 @@ def test_devices_are_told_a_few_at_a_time_and_each_once(fleet: Fleet) -> None:
             view.devices_page(connection, rollout, progress.Wanted(), 2, "nonsense")
 
 
-def test_a_part_of_a_rollout_is_read_without_the_rest_of_its_devices(fleet: Fleet) -> None:
+def test_a_rollout_is_shown_and_ordered_without_reading_all_of_its_devices(fleet: Fleet) -> None:
     rollout = fleet.begin("2")
     asked: list[str] = []
 
@@ -168,9 +170,15 @@ def test_a_part_of_a_rollout_is_read_without_the_rest_of_its_devices(fleet: Flee
 
     with fleet.store.read() as connection:
         view.shown(connection, rollout, fleet.now_ms, 2)
+    fleet.operator.pause(rollout, "anna")
+    fleet.operator.resume(rollout, "anna")
+    order_device(fleet.services, rollout, "cam-3", DeviceOrder.SKIP, "anna")
+    fleet.operator.abort(rollout, "anna")
+    with fleet.store.read() as connection:
         assert asked and not any(map(whole, asked))
-        view.shown(connection, rollout, fleet.now_ms)
-        assert sum(map(whole, asked)) == 2
+        load_members(connection, rollout)
+        load_targets(connection, rows.load(connection, rollout), fleet.now_ms)
+        assert sum(map(whole, asked)) == 2, "this test does not see it when all of them are read"
 
 
 def test_a_text_that_many_have_is_counted_so_far_and_no_further(
