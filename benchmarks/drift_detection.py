@@ -50,6 +50,12 @@ WINDOW_S = 60.0
 PER_MINUTE = 60
 HORIZON = 600  # windows after a change that a detector is given
 SIZES = (PER_MINUTE, 6000, 60_000)  # samples in a window whose cost is told: 1, 100 and 1,000 a second
+WIDE = (PER_MINUTE, 6000, 86_400)  # the last is a day at one a second
+REFERENCES = (
+    1000,
+    10_000,
+    100_000,
+)  # samples that alibi-detect keeps; a baseline here is counts, whatever its samples
 Floats = NDArray[np.float64]
 Change = Callable[[Floats], Floats]
 CHANGES: dict[str, Change] = {
@@ -107,6 +113,17 @@ try:
     verdict = lambda v: detector.predict(v.astype(np.float32)[:, None])["data"]["is_drift"]
     runs("alibi-detect", lambda v: bool(verdict(v)), None)
     costs("alibi-detect", verdict, 200)
+    found = {}
+    for reference in job["references"]:
+        random = np.random.default_rng(15)
+        wide = KSDrift(random.standard_normal((reference, job["numbers"])).astype(np.float32), p_val=level)
+        for size in job["wide"]:
+            windows = random.standard_normal((5, size, job["numbers"])).astype(np.float32)
+            before = process_time()
+            for values in windows:
+                wide.predict(values)
+            found[f"{reference}/{size}"] = 1e6 * (process_time() - before) / len(windows)
+    result["alibi-detect"]["by_reference"] = found
 except ImportError as error:
     result["alibi-detect"] = str(error)
 try:
@@ -156,6 +173,7 @@ def main() -> None:
     print(table(head, lines))
     print("\nprocessor microseconds of one calm window of one number; ratios to ours with counting")
     _print_costs(worlds, peers)
+    _print_costs_of_all(peers.get("alibi-detect"))
     print()
     _print_thinning()
 
@@ -314,6 +332,9 @@ def _peers(level: float, worlds: dict[str, Floats], base: Floats) -> dict[str, d
             "horizon": HORIZON,
             "evidently_cap": 60,
             "sizes": list(SIZES),
+            "references": list(REFERENCES),
+            "wide": list(WIDE),
+            "numbers": NUMBERS,
         }
         (place / "job.json").write_text(json.dumps(job))
         (place / "peers.py").write_text(PEERS)
@@ -345,6 +366,38 @@ def _print_costs(worlds: dict[str, Floats], peers: dict[str, dict[str, Any] | st
             cells += ["", ""] if us is None else [f"{us:.0f}", f"{us / ours:.0f}"]
         rows.append(tuple(cells))
     named = [cell for name in peers for cell in (name, "ratio")]
+    print(table(("samples", "ours, judging", "with counting", *named), rows))
+
+
+def _print_costs_of_all(peer: dict[str, Any] | str | None) -> None:
+    """The same for all numbers of a device at once, by how many samples a peer keeps to compare with."""
+    print(f"\nprocessor microseconds of one calm window of {NUMBERS} numbers, alibi-detect by its reference")
+    rows = []
+    for size in WIDE:
+        random = np.random.default_rng(16)
+        manifest, _ = _manifest(random, ALPHA, NUMBERS)
+        monitor = Monitor(manifest, drift_worlds.BUNDLE, "float32", PER_MONTH)
+        counting = judging = 0.0
+        runs = 60
+        for _ in range(runs):
+            values = random.standard_normal((NUMBERS, size))
+            before = process_time()
+            window = _window(manifest, values)
+            between = process_time()
+            monitor.add(window)
+            counting += between - before
+            judging += process_time() - between
+        ours = 1e6 * (counting + judging) / runs
+        cells = [str(size), f"{1e6 * judging / runs:.0f}", f"{ours:.0f}"]
+        for reference in REFERENCES:
+            us = peer["by_reference"][f"{reference}/{size}"] if isinstance(peer, dict) else None
+            cells += (
+                ["", "", ""]
+                if us is None
+                else [f"{us:.0f}", f"{us / ours:.0f}", f"{us * runs / (1e6 * judging):.0f}"]
+            )
+        rows.append(tuple(cells))
+    named = [cell for size in REFERENCES for cell in (f"of {size}", "ratio", "to judging")]
     print(table(("samples", "ours, judging", "with counting", *named), rows))
 
 

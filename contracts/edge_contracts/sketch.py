@@ -186,6 +186,14 @@ MIN_DISTANCE = 0.15  # a shift of about 0.4 standard deviations of a normal
 MIN_SAMPLES = 50  # below, chi-square's approximation does not hold for 10 bins
 
 
+def distance_of(base: Sequence[int], live: Sequence[int]) -> float:
+    """Total variation between two samples' counts by bin; 0 where one of them is empty."""
+    ours, theirs = sum(base), sum(live)
+    if not ours or not theirs:
+        return 0.0
+    return sum(abs(a / ours - b / theirs) for a, b in zip(base, live, strict=True)) / 2
+
+
 def compare(scalar: ScalarBaseline, counts: Sequence[int]) -> Drift:
     """Test live counts against a baseline that is itself a sample.
 
@@ -204,7 +212,7 @@ def compare(scalar: ScalarBaseline, counts: Sequence[int]) -> Drift:
         raise ValueError(f"{scalar.name}: {len(counts)} counts for {len(scalar.counts)} bins")
     if live == 0 or base == 0:
         return Drift(scalar.name, 0.0, 1.0, live)
-    distance = sum(abs(a / base - b / live) for a, b in zip(scalar.counts, counts, strict=True)) / 2
+    distance = distance_of(scalar.counts, counts)
     exceeds = None if scalar.critical is None else _exceeds(scalar.critical, scalar.counts, counts)
     if live < MIN_SAMPLES or base < MIN_SAMPLES:
         return Drift(scalar.name, distance, 1.0, live, exceeds)

@@ -25,6 +25,7 @@ from edge_contracts.sketch import (
     compare,
     count_bins,
     departure,
+    distance_of,
     joined_bins,
     merge_quantiles,
 )
@@ -201,3 +202,11 @@ def test_many_values_are_counted_in_the_bins_that_each_has_alone() -> None:
     values = [0.0, 1e-9, *borders, *(b * (1 + 1e-15) for b in borders), *(b * 1.01 for b in borders)]
     assert count_bins(values) == dict(Counter(bin_index(value) for value in values))
     assert count_bins([]) == {}
+
+
+def test_a_distance_by_itself_is_that_of_the_whole_comparison() -> None:
+    base, live = (10, 20, 30, 40), (30, 0, 10, 10)
+    found = compare(ScalarBaseline(name="n", edges=(0.0, 1.0, 2.0), counts=base), live)
+    # 0.1 0.2 0.3 0.4 against 0.6 0 0.2 0.2: half of 0.5 + 0.2 + 0.1 + 0.2
+    assert distance_of(base, live) == found.distance == pytest.approx(0.5)
+    assert distance_of(base, (0, 0, 0, 0)) == distance_of((0, 0, 0, 0), live) == 0.0
