@@ -6,7 +6,7 @@ worth (`clumping.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_contracts.sketch import Baseline, Drift, ScalarBaseline, compare
@@ -68,9 +68,18 @@ def drifts_of(
 
 
 def drifts_of_counts(
-    baseline: Baseline, live: Numbers, which: str, bundle: str, scatter: Numbers | None = None
+    baseline: Baseline,
+    live: Numbers,
+    which: str,
+    bundle: str,
+    scatter: Numbers | None = None,
+    of: Collection[str] = ("new", "earlier"),
 ) -> tuple[Drift, ...]:
-    """As `drifts_of`, of counts that are summed already."""
+    """As `drifts_of`, of counts that are summed already.
+
+    Args:
+        of: Whose windows say how far samples resemble each other.
+    """
     found = []
     for scalar in baseline.scalars[:DRIFT_SCALARS]:
         counts = live.get((which, bundle, scalar.name, len(scalar.counts)))
@@ -78,7 +87,7 @@ def drifts_of_counts(
             parts = [
                 part
                 for (whose, _, name, size), part in (scatter or {}).items()
-                if (name, size) == (scalar.name, len(scalar.counts)) and whose in ("new", "earlier")
+                if (name, size) == (scalar.name, len(scalar.counts)) and whose in of
             ]
             found.append(thinned(scalar, [int(count) for count in counts[1:]], parts))
     return tuple(found)

@@ -147,10 +147,13 @@ class Group:
 
     def _of(self, which: str) -> tuple[Drift, ...]:
         live, scatter = self._live(), self.sums.sum("scatter", lambda laid: laid.scatter)
+        # Others run the release before: how that scatters says how certain they are, and not the new one's
+        # windows: where those see two worlds, a control group that sees them too would count for less.
+        of = ("earlier",) if which == "others" else ("new", "earlier")
         return tuple(
             drift
             for bundle, fact in sorted(self.facts.items())
-            for drift in drifts_of_counts(fact.baseline, live, which, bundle, scatter)
+            for drift in drifts_of_counts(fact.baseline, live, which, bundle, scatter, of)
         )
 
     def _live(self) -> Numbers:

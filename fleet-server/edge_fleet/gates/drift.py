@@ -84,8 +84,10 @@ def drift(group: Group, allowed: GateLimit, budget: Budget) -> Finding:
     if counted < allowed.min_devices:
         told = f"{counted} devices counted, {allowed.min_devices} needed"
         return Finding(Outcome.WAIT, told, numbers)
-    if pooled:
-        told = f"{_told(pooled, sorted(pooled))}; so does the control group: not this release's doing"
+    # where only some devices see the changed world, the pool is far off, and as uncertain as they disagree
+    seen = pooled or {one.name: one for one in drifts if one.name in shared and one.distance >= allowed.limit}
+    if seen:
+        told = f"{_told(seen, sorted(seen))}; so does the control group: not this release's doing"
         return Finding(Outcome.WAIT, told, numbers)
     # rounding errors of the product must not turn 1 of 10 into too many
     if len(loners) > LONE_DRIFTERS * counted + 1e-9:

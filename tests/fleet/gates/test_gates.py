@@ -437,3 +437,27 @@ def test_drift_that_cancels_out_in_the_pool_is_seen_on_the_devices() -> None:
 def test_drift_waits_for_enough_inferences() -> None:
     few = {"input:x:mean": (10, 20, 10), "output:y:confidence": (20, 20)}
     assert ask("drift", seen([member()], new(inferences=40, scalars=few))).outcome is Outcome.WAIT
+
+
+def test_devices_that_saw_a_world_of_their_own_before_do_not_drift_by_themselves() -> None:
+    members = [member(f"cam-{i:02}") for i in range(20)]
+    readings = [new(m.device, scalars=DARK if i < 10 else FITS) for i, m in enumerate(members)]
+    before = [dataclasses.replace(one, bundle=OLD, received_s=80.0) for one in readings]
+    verdict = ask("drift", seen(members, *readings, *before, old("other", scalars=FITS)))
+    assert verdict.outcome is not Outcome.FAIL, verdict.reason
+    assert verdict.evidence[0]["devices_alone"] == 0
+
+
+def test_drift_waits_for_as_many_devices_as_the_plan_asks_for() -> None:
+    evidence = seen([member("a"), member("b")], new("a", scalars=FITS), new("b", scalars=FITS))
+    for least, outcome in ((3, Outcome.WAIT), (2, Outcome.PASS)):
+        assert GATES["drift"].judge(evidence, GateLimit(limit=0.15, min_devices=least)).outcome is outcome
+
+
+def test_devices_whose_world_changed_with_the_control_groups_do_not_drift_by_themselves() -> None:
+    members = [member(f"cam-{i:02}") for i in range(20)]
+    readings = [new(m.device, scalars=DARK if i < 10 else FITS) for i, m in enumerate(members)]
+    verdict = ask("drift", seen(members, *readings, old("other", scalars=DARK)))
+    assert verdict.outcome is Outcome.WAIT
+    assert "so does the control group" in verdict.reason
+    assert verdict.evidence[0]["devices_alone"] == 0
