@@ -172,6 +172,17 @@ def test_drift_is_the_share_of_devices_that_say_so_now(fleet: FleetRows) -> None
     assert bad(fleet.store) == {}, "the newest window counts"
 
 
+def test_drift_is_counted_for_each_model_of_a_device_and_for_an_hour(fleet: FleetRows) -> None:
+    other = digest("2")
+    fleet.report("d1", BUNDLE, drifting=["data-drift"], seq=1)
+    fleet.report("d1", other, seq=2)  # its second model
+    with fleet.store.read() as connection:
+        found = {one.subject: one.value for one in measure(connection, NOW) if one.rule == "drift"}
+        later = {one.subject for one in measure(connection, NOW + HOUR_MS + 1) if one.rule == "drift"}
+    assert found == {BUNDLE: 1.0, other: 0.0}
+    assert later == set()
+
+
 @pytest.mark.parametrize(("errors", "burns"), [(0, False), (3, False), (5, True)])
 def test_errors_beyond_the_promise_burn_the_budget(fleet: FleetRows, errors: int, burns: bool) -> None:
     fleet.report("d1", BUNDLE, inferences=400 - errors, errors=errors)  # 1 % is promised
