@@ -62,6 +62,10 @@ def test_invented_credentials_gain_nothing(limited: RateLimit) -> None:
     assert answers == [200, 200, 200, 429, 429]
 
 
+def test_a_wrong_credential_gains_nothing_by_being_shown_again(limited: RateLimit) -> None:
+    assert _ask(limited, 5, authorization="Bearer bad") == [200, 200, 200, 429, 429]
+
+
 @pytest.mark.parametrize("headers", [{"authorization": "Bearer good"}, {"cookie": "a=b; c=good"}])
 def test_a_good_credential_has_a_budget_of_its_own(limited: RateLimit, headers: dict[str, str]) -> None:
     assert _ask(limited, 5, **headers) == [200] * 4 + [429], "the first is charged to the address"
