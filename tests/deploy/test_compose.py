@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -107,6 +108,15 @@ def test_a_dockerfile_copies_what_there_is_and_runs_as_somebody(name: str) -> No
     (user,) = [line.split()[1] for line in lines if line.startswith("USER ")]
     assert user not in ("root", "0")
     assert any(line.startswith("STOPSIGNAL SIGTERM") for line in lines)
+
+
+def test_the_image_compiles_the_library_of_whatever_python_it_has() -> None:
+    """A path that is not there is skipped without a word, and each start compiles."""
+    lines = (DEPLOY / "Dockerfile").read_text().split("compileall", 1)[1].split("|| true")[0]
+    asked = lines.split("$(", 1)[1].split(')"')[0].replace("/opt/edgefleet/bin/python", sys.executable)
+    found = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    assert Path(found, "dataclasses.py").is_file()
+    assert "/usr/" not in lines
 
 
 def test_mosquitto_has_the_limits_of_the_one_that_the_server_runs() -> None:
