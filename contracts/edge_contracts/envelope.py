@@ -51,7 +51,7 @@ def decode_record(content: bytes) -> Record:
     """
     try:
         ready(Record)
-        return cast("Record", msgspec.convert(cbor2.loads(content), Record, str_keys=True))
+        return cast("Record", msgspec.convert(cose.decode(content, "record"), Record, str_keys=True))
     except msgspec.ValidationError as error:
         raise FormatInvalid(f"record: {error}") from None
 

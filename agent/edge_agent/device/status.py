@@ -91,7 +91,7 @@ def read_depth(home: Home) -> OutboxDepth | None:
             ).fetchone()
         finally:
             db.close()
-    except (sqlite3.Error, TypeError):
+    except (sqlite3.Error, TypeError, UnicodeDecodeError):  # a damaged schema is quoted as it is
         return None
     return OutboxDepth(epoch, next_seq, acked, waiting + records, size + records_size, dropped)
 

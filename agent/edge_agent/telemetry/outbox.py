@@ -34,22 +34,21 @@ from edge_agent.telemetry.outbox_file import (
     Durability,
     OutboxFile,
     add_loss,
-    begin_epoch,
     read_losses,
 )
 from edge_agent.telemetry.room import Room, fitting, make
+from edge_agent.telemetry.soundness import mend, number_anew
 from edge_contracts import cose
 from edge_contracts.envelope import (
     RecordEncoder,
     chain_value,
     encode_record,
-    parse_payload,
     seal_records,
     unseal,
 )
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, PublicKey
-from edge_contracts.messages import Ack, Gap, Record, Telemetry
+from edge_contracts.messages import Ack, Record
 from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ class Outbox:
         """Open the outbox, or begin a new one with a new epoch; never fails for the disk's sake."""
         self.identity, self._limits, self._encode = identity, limits or Limits(), RecordEncoder()
         self._file = OutboxFile(path, durability)
-        self.lost = self._file.lost
+        self.lost = self._file.lost or mend(self._file)
         self._unkept: dict[str, Loss] = {}  # not even the loss could be written down
         self._synced_s = monotonic()
         self._cannot_seal = self._owes = False
@@ -251,20 +250,7 @@ class Outbox:
         """
         log.error("outbox is older than the server's memory of it", extra={"epoch": self.epoch})
         with self._file.transaction(durable=True) as db:
-            rows = db.execute("SELECT envelope FROM envelopes ORDER BY seq").fetchall()
-            records = [
-                record
-                for (envelope,) in rows
-                for record in parse_payload(Telemetry, cose.parse(envelope).payload).recs
-            ]
-            for gap in records:
-                if isinstance(gap, Gap):
-                    add_loss(db, Loss(gap.reason, gap.kinds, gap.first_ms, gap.last_ms))
-            others = (record for record in records if not isinstance(record, Gap))
-            backlog.give_back(db, [backlog.row_of(record, encode_record(record)) for record in others])
-            db.execute("DELETE FROM envelopes")
-            db.execute("DELETE FROM head")
-            begin_epoch(db)
+            number_anew(db)
         self._look()
 
     def _try_to_seal(self, envelopes: int, reserve: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 import sqlite3
 import stat
@@ -19,7 +20,7 @@ from pathlib import Path
 from edge_agent.errors import OutboxDamaged, OutboxUnwritable
 from edge_agent.telemetry import backlog
 from edge_agent.telemetry.losses import Loss
-from edge_contracts.messages import CHAIN_START
+from edge_contracts.messages import CHAIN_START, EPOCH_PATTERN
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,15 @@ CREATE TABLE IF NOT EXISTS losses (
 CREATE TABLE IF NOT EXISTS life (
     one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, durability TEXT NOT NULL);
 """
+
+
+_COLUMNS = (
+    "seq, kind, records, envelope, chain FROM envelopes",
+    "id, kind, first_ms, last_ms, record FROM pending",
+    "reason, kinds, first_ms, last_ms FROM losses",
+    "boot, durability FROM life",
+)
+_HEAD = "SELECT epoch, next_seq, chain, acked, acked_chain, dropped_records FROM head"
 
 
 class OutboxFile:
@@ -150,8 +160,15 @@ class OutboxFile:
                 raise sqlite3.DatabaseError("quick_check found damage")
             if db.execute("SELECT count(*) FROM head").fetchone() == (0,):
                 begin_epoch(db)
+            for columns in _COLUMNS:
+                db.execute(f"SELECT {columns} LIMIT 0")
+            if not _is_head(*db.execute(_HEAD).fetchone()):
+                raise sqlite3.DatabaseError("its numbers are damaged")
             if name != ":memory:":
                 self._close_to_others()
+        except UnicodeDecodeError:  # a damaged schema, quoted in SQLite's own words
+            db.close()
+            raise sqlite3.DatabaseError("its schema is damaged") from None
         except sqlite3.DatabaseError:
             db.close()
             raise
@@ -206,8 +223,23 @@ def add_loss(db: sqlite3.Connection, loss: Loss) -> None:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    # OperationalError is full, read-only, locked, I/O; a file that is not a database is the base class itself
-    return not isinstance(error, sqlite3.OperationalError)
+    # OperationalError is full, read-only, locked, I/O; a file that is no database is the base class.
+    # SQLITE_ERROR, of our statements, says that a table is another one; no code at all, that a text is none.
+    if not isinstance(error, sqlite3.OperationalError):
+        return True
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
+
+
+def _is_head(
+    epoch: object, next_seq: object, chain: object, acked: object, known: object, dropped: object
+) -> bool:
+    """Whether these can be the numbers of an outbox."""
+    chains = all(isinstance(one, bytes) and len(one) == len(CHAIN_START) for one in (chain, known))
+    if not chains or not isinstance(epoch, str) or re.fullmatch(EPOCH_PATTERN, epoch) is None:
+        return False
+    if not isinstance(next_seq, int) or not isinstance(acked, int) or not isinstance(dropped, int):
+        return False
+    return -1 <= acked < next_seq and dropped >= 0
 
 
 def _boot_id() -> str:
