@@ -60,6 +60,7 @@ def serving(server: Server, port: int = 0, checked: bool = True) -> Iterator[str
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
+        listener.listen(100)  # who is early waits: on a busy machine the thread below comes late
         app = truth if checked else truth.app
         http = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
