@@ -16,7 +16,7 @@ from edge_fleet.errors import Conflict, Forbidden
 from edge_fleet.rollouts.outlook import outlook
 from edge_fleet.rollouts.phases import Phase
 from edge_fleet.rollouts.rows import Rollout, load
-from edge_fleet.schema import devices, meta, rollout_approvals
+from edge_fleet.schema import devices, meta, rollout_approvals, users
 from edge_fleet.store import upsert
 
 RULE_KEY = "rollouts_need_two_above_percent"
@@ -72,8 +72,12 @@ def missing(connection: Connection, rollout: Rollout, now_ms: int) -> str:
     fleet = connection.execute(
         select(func.count()).select_from(devices).where(devices.c.revoked_ms.is_(None))
     ).scalar_one()
-    approvers = [approval.actor for approval in approvals(connection, rollout.id)]
-    return refusal(above, reaches, fleet, rollout.created_by, approvers)
+    approvers = {approval.actor for approval in approvals(connection, rollout.id)}
+    # an account that is closed may have been taken over when it gave its word
+    own = users.c
+    closed = select(own.name).where(own.name.in_(sorted(approvers)), own.disabled_ms.is_not(None))
+    counted = approvers - set(connection.execute(closed).scalars())
+    return refusal(above, reaches, fleet, rollout.created_by, counted)
 
 
 def approve(connection: Connection, rollout_id: str, actor: str, why: str, now_ms: int) -> None:

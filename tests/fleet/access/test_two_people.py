@@ -122,6 +122,24 @@ def test_nobody_approves_their_own_by_whatever_way_they_come(
 
 
 @pytest.mark.usefixtures("rule", "rows")
+def test_the_word_of_somebody_who_was_disabled_since_does_not_count(
+    fleet: Running, people: dict[str, httpx.Client]
+) -> None:
+    body = {"name": "taken-over", "role": "approver", "password": GOOD}
+    assert fleet.admin.post("/api/v1/users", json=body).status_code == 201
+    rollout = _made(people["operator"], "100%")
+    path = f"/api/v1/rollouts/{rollout}"
+    with client(fleet.url, fleet.token("approver", user="taken-over")) as who:
+        assert who.post(f"{path}/approve").status_code == 200
+    fleet.admin.post("/api/v1/users/taken-over", json={"disabled": True}).raise_for_status()
+    refused = people["operator"].post(f"{path}/start")
+    assert refused.status_code == 409 and "somebody else must approve it" in refused.json()["message"]
+    assert people["approver"].post(f"{path}/approve").status_code == 200
+    assert people["operator"].post(f"{path}/start").status_code == 200
+    people["operator"].post(f"{path}/abort")
+
+
+@pytest.mark.usefixtures("rule", "rows")
 def test_a_rollout_to_few_needs_one(people: dict[str, httpx.Client]) -> None:
     rollout = _made(people["operator"], "50%")
     path = f"/api/v1/rollouts/{rollout}"
