@@ -1,6 +1,6 @@
 """Whether the daemon stays as small as it began: load and faults for an hour, then FLAT or GROWS.
 
-    python benchmarks/soak.py [--minutes 60]
+    python benchmarks/soak.py [--minutes 60] [--only FAULT ...] [--every 5]
 
 The real `edge-agent run --isolate` with a folder in a loop (unreadable, misshapen and not finite inputs among
 them) and clients over HTTP and a Unix socket, which also ask wrongly; telemetry goes to a real nats-server.
@@ -8,7 +8,8 @@ All along, one after another: the broker is killed and started, the server falls
 installed, refused, cut off in the download and rolled back, and the isolated child is killed. The daemon
 is killed as well, in the first half only: the second half is one process, its samples get a fitted line.
 A quantity grows when that line rises by more than its bound over the second half. Exit code 1 when one does,
-or when good requests are refused other than by "not now" (503).
+or when good requests are refused other than by "not now" (503). With --only one kind of fault and a small
+--every a few minutes tell what that one leaves behind.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -47,7 +48,11 @@ from edge_contracts.bundle import open_bundle  # noqa: E402
 ENTRY = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
 # A request that is being answered when the child is killed fails; one that comes meanwhile is told to wait.
 MOST_REFUSED = 0.01
-SAMPLE_S, FAULT_S, AWAY_S = 2.0, 5.0, 4.0
+SAMPLE_S, AWAY_S = 2.0, 4.0
+FAULTS = (
+    "updates", "broker killed", "child killed", "bad updates", "server silent", "downloads cut", "rollbacks",
+    "agent killed",
+)  # fmt: skip
 INFER = "/v2/models/tiny/infer"
 GOOD = json.dumps(
     {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [0.5, -1, 0.25, 1.5]}]}
@@ -165,6 +170,8 @@ class Soak:
             self.command("rollback")
         except subprocess.CalledProcessError:
             self.done["rollbacks refused"] += 1
+        except subprocess.TimeoutExpired:  # the machine has much else to do
+            self.done["rollbacks given up"] += 1
 
     def kill_child(self) -> None:
         """The process of the runtime dies."""
@@ -178,20 +185,23 @@ class Soak:
         self.process.wait()
         self.process = self.start()
 
-    def disturb(self, until_kills_s: float) -> None:
+    @property
+    def faults(self) -> dict[str, Callable[[], None]]:
+        """By what they are counted as."""
+        return {
+            "updates": self.release, "broker killed": self.kill_broker, "child killed": self.kill_child,
+            "bad updates": lambda: self.release(False), "server silent": self.fall_silent,
+            "downloads cut": self.cut_download, "rollbacks": self.roll_back, "agent killed": self.kill_agent,
+        }  # fmt: skip
+
+    def disturb(self, until_kills_s: float, names: Sequence[str], every_s: float) -> None:
         """One fault after another."""
-        faults: tuple[Callable[[], None], ...] = (
-            self.release, self.kill_broker, self.kill_child, lambda: self.release(False), self.fall_silent,
-            self.cut_download, self.roll_back, self.kill_agent,
-        )  # fmt: skip
-        names = ("updates", "broker killed", "child killed", "bad updates", "server silent",
-                 "downloads cut", "rollbacks", "agent killed")  # fmt: skip
-        for name, fault in itertools.cycle(zip(names, faults, strict=True)):
-            if self.over.wait(FAULT_S):
+        for name in itertools.cycle(names):
+            if self.over.wait(every_s):
                 return
-            if fault == self.kill_agent and time.monotonic() > until_kills_s:
+            if name == "agent killed" and time.monotonic() > until_kills_s:
                 continue
-            fault()
+            self.faults[name]()
             self.done[name] += 1
 
     def sample(self) -> dict[str, float] | None:
@@ -216,7 +226,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=60.0)
-    minutes = parser.parse_args().minutes
+    parser.add_argument("--only", choices=FAULTS, action="append", help="a kind of fault; repeatable")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between two faults [default: 5]")
+    asked = parser.parse_args()
+    minutes = asked.minutes
     times: list[float] = []
     samples: list[dict[str, float]] = []
     with (
@@ -228,7 +241,9 @@ def main() -> None:
         workers = [
             threading.Thread(target=soak.ask, args=(soak.by_http, True)),
             threading.Thread(target=soak.ask, args=(soak.by_socket, False)),
-            threading.Thread(target=soak.disturb, args=(begun_s + minutes * 27,)),
+            threading.Thread(
+                target=soak.disturb, args=(begun_s + minutes * 27, asked.only or FAULTS, asked.every)
+            ),
         ]
         for worker in workers:
             worker.start()
