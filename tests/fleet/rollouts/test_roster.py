@@ -129,6 +129,24 @@ def test_a_look_reads_only_devices_that_changed(fleet: Fleet) -> None:
     fleet.store.close()
 
 
+def test_changes_are_found_by_their_numbers_and_not_among_all_devices(fleet: Fleet) -> None:
+    fleet.begin("2", "100%")
+    asked: list[str] = []
+
+    @event.listens_for(fleet.store._readers, "after_cursor_execute")
+    def counted(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        if "change >" in statement:
+            asked.append(statement)
+
+    with fleet.store.read() as connection:
+        last = orders.last_change(connection)
+        assert orders.changed_since(connection, last) == []
+        assert sorted(orders.changed_since(connection, 0)) == NAMES
+        plans = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked[0]}", (last,)).all()
+    assert "USING INDEX assignments_by_change (change>?)" in str(plans)
+    fleet.store.close()
+
+
 def test_a_change_that_is_not_marked_would_not_be_seen(fleet: Fleet) -> None:
     """What the number is for: without it the recount above differs."""
     rollout, roster = fleet.begin("2", "100%"), Roster()
