@@ -217,13 +217,12 @@ def test_a_user_who_holds_every_connection_does_not_shut_another_out() -> None:
                 assert holding.stdin is not None
                 assert holding.stdout is not None
                 assert holding.stdout.readline() == b"held\n"
-                assert live(up).startswith(b"HTTP/1.1 200 OK")
-                with socket.socket(socket.AF_UNIX) as two, socket.socket(socket.AF_UNIX) as three:
-                    for client in (two, three):
+                with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+                    for client in (one, two):
                         client.settimeout(10)
                         client.connect(str(up.path))
-                    two.sendall(LIVE)
-                    assert two.recv(1000).startswith(b"HTTP/1.1 200 OK")
+                        client.sendall(LIVE)
+                        assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
                     told = live(up)  # half of them are this user's now
                     assert b"503" in told.split(b"\r\n")[0]
                     assert b"4 connections are open, 2 of them by user 0" in told
