@@ -25,9 +25,16 @@ mount -o loop,errors=remount-ro "$1/image" "$2"
 echo mounted
 read -r _ || true
 """
-# What was removed is free only when the journal has said so.
+# What was removed is free only when the journal has said so, and what is to be written takes more at first
+# than in the end: so again, until not a block is left.
 FILL = """
-for size in 64k 1k 1025; do sync -f "$2"; dd if=/dev/zero of="$2/junk-$size" bs=$size || true; done
+dd if=/dev/zero of="$2/junk" bs=64k || true
+for n in $(seq 30); do
+  sync -f "$2"
+  dd if=/dev/zero of="$2/junk-$n" bs=1k || true
+  sync -f "$2"
+  [ -s "$2/junk-$n" ] || break
+done
 """
 WEAR_OUT = """
 used=$(du -k "$1/image" | cut -f 1)
