@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
@@ -72,16 +73,20 @@ def judge(
     """
     rows = connection.execute(select(devices).where(devices.c.id.in_(names)).order_by(devices.c.id)).all()
     phases = _phases(connection, names)
-    recent: dict[str, list[Row[Any]]] = {}
-    for window in connection.execute(
+    facts = baselines.of(connection, {bundle for row in rows if (bundle := active_of(row).get("bundle"))})
+    known = {row.id: row for row in rows}
+    judged = {}
+    found = connection.execute(
         select(windows)
         .where(windows.c.device.in_(names), windows.c.received_ms >= now_ms - RECENT_MS)
-        .order_by(windows.c.id)
-    ):
-        if (window.lineup or {}).get("role") != "second":  # it sees only what another model was unsure of
-            recent.setdefault(window.device, []).append(window)
-    facts = baselines.of(connection, {bundle for row in rows if (bundle := active_of(row).get("bundle"))})
-    return [(row, _judged(row, phases.get(row.id), recent.get(row.id, []), facts, now_ms)) for row in rows]
+        .order_by(windows.c.device, windows.c.id)
+    )
+    # device by device: all of them at once would be as many rows as the fleet's windows are frequent
+    for name, own in groupby(found, key=lambda window: str(window.device)):
+        # a second model sees only what another was unsure of
+        recent = [window for window in own if (window.lineup or {}).get("role") != "second"]
+        judged[name] = _judged(known[name], phases.get(name), recent, facts, now_ms)
+    return [(row, judged.get(row.id) or _judged(row, phases.get(row.id), [], facts, now_ms)) for row in rows]
 
 
 def standing(
