@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge_contracts.sketch import QuantileSketch, merge_quantiles
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reading:
     """The numbers of one verified window.
 
@@ -32,7 +32,7 @@ class Reading:
     errors: int = 0
     refused: int = 0
     latency_ms: QuantileSketch = field(default_factory=QuantileSketch)
-    scalars: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    scalars: Mapping[str, Sequence[int]] = field(default_factory=dict)
     golden_total: int = 0
     golden_agree: int = 0
     merged: int = 1

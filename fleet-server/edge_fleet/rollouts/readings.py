@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select
@@ -17,6 +19,11 @@ from edge_fleet.schema import bundles, windows
 
 # How far back windows of the release before are looked at: a day has every hour's light and load.
 LOOKBACK_MS = 86_400_000
+# Of that day so many are read at most, drawn from all of it: a fleet of a thousand that reports every minute
+# has 1.4 million, and each is a kilobyte. What they say is a comparison, and no surer for being more.
+MOST_BEFORE = 100_000
+_PRIME, _STRIDE = 1_000_003, 618_035
+_NONE = QuantileSketch()
 
 
 def load_facts(connection: Connection, digests: Iterable[str]) -> dict[str, BundleFacts]:
@@ -30,18 +37,27 @@ def load_facts(connection: Connection, digests: Iterable[str]) -> dict[str, Bund
     return facts
 
 
-def load_readings(connection: Connection, members: Sequence[Member], started_ms: int) -> list[Reading]:
+def load_readings(
+    connection: Connection, members: Sequence[Member], started_ms: int, most_before: int = MOST_BEFORE
+) -> list[Reading]:
     """Windows that may be evidence: of the new bundles, and of the previous ones for a day before.
 
     Those of a second model are left out: it sees only what another model was unsure of.
+
+    Args:
+        most_before: Of the day before, about so many are drawn where there are more.
     """
     new, old = _bundles(members)
+    of_old = windows.c.bundle.in_(old)
+    before = and_(of_old, windows.c.received_ms.between(started_ms - LOOKBACK_MS, started_ms - 1))
+    count = connection.execute(select(func.count()).where(before)).scalar_one() if old else 0
+    if count > most_before:
+        # devices report in turns: by every so-many-th row some would be left out, by squares none is
+        spread = windows.c.id % _PRIME * (windows.c.id % _PRIME) % _PRIME * _STRIDE % _PRIME
+        before = and_(before, spread < _PRIME * most_before // count)
     rows = connection.execute(
         select(windows).where(
-            or_(
-                and_(windows.c.bundle.in_(new), windows.c.received_ms >= started_ms),
-                and_(windows.c.bundle.in_(old), windows.c.received_ms >= started_ms - LOOKBACK_MS),
-            )
+            or_(and_(or_(windows.c.bundle.in_(new), of_old), windows.c.received_ms >= started_ms), before)
         )
     )
     return [reading_of(row) for row in rows if (row.lineup or {}).get("role") != "second"]
@@ -115,14 +131,14 @@ def reading_of(row: Row[Any]) -> Reading:
     lineup = row.lineup or {}
     shadow = lineup.get("shadow") or {}
     return Reading(
-        device=row.device,
-        bundle=row.bundle,
+        device=intern(row.device),  # once, and not with each of its windows
+        bundle=intern(row.bundle),
         received_s=row.received_ms / 1000,
         inferences=row.inferences,
         errors=row.errors,
         refused=row.refused,
         latency_ms=QuantileSketch(bins={int(index): count for index, count in row.latency.items()}),
-        scalars={name: tuple(counts) for name, counts in row.scalars.items()},
+        scalars={intern(name): array("q", counts) for name, counts in row.scalars.items()},
         golden_total=row.golden_total,
         golden_agree=row.golden_agree,
         merged=row.merged,
@@ -136,7 +152,7 @@ def reading_of(row: Row[Any]) -> Reading:
         shadow=shadow.get("bundle"),
         compared=shadow.get("compared", 0),
         agreed=shadow.get("agreed", 0),
-        shadow_ms=QuantileSketch(bins=_bins(shadow)),
+        shadow_ms=QuantileSketch(bins=_bins(shadow)) if shadow else _NONE,
         rss_bytes=row.rss_bytes + row.child_rss_bytes,
         temperature_c=row.temperature_c,
     )

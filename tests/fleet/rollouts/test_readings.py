@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,26 @@ def test_what_windows_say_of_doubt_noise_and_memory_reaches_the_gates(fleet: Fle
     assert (first.shadow, first.compared, first.agreed) == (digest("1"), 9, 7)
     assert (first.merged, first.rss_bytes, first.temperature_c, first.noisy) == (3, 15, 61.0, False)
     assert noisy.noisy
+
+
+def test_of_the_day_before_a_part_is_read_that_leaves_no_device_out_and_all_since(fleet: Fleet) -> None:
+    fleet.publish("2")
+    devices = [f"cam-{i}" for i in range(6)]
+    for _ in range(50):
+        for device in devices:  # in turns: every so-many-th row would be of the same devices
+            fleet.report(device, digest("1"))
+    fleet.now_ms += 1000
+    rollout, started_ms = fleet.begin("2", "100%"), fleet.now_ms
+    with fleet.store.read() as connection:
+        reached = [row.member for row in load_members(connection, rollout)]
+    members = [replace(member, previous=digest("1")) for member in reached]
+    for device in devices:
+        fleet.report(device, digest("1"), inferences=7)
+    with fleet.store.read() as connection:
+        everything = load_readings(connection, members, started_ms)
+        part = load_readings(connection, members, started_ms, most_before=60)
+    assert len(everything) == 306
+    before = Counter(r.device for r in part if r.inferences != 7)
+    assert 45 <= before.total() <= 75
+    assert all(4 <= before[device] <= 16 for device in devices)
+    assert Counter(r.device for r in part if r.inferences == 7) == dict.fromkeys(devices, 1)
