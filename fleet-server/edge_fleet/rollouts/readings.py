@@ -20,7 +20,7 @@ from edge_fleet.schema import bundles, windows
 # How far back windows of the release before are looked at: a day has every hour's light and load.
 LOOKBACK_MS = 86_400_000
 # Of that day so many are read at most, drawn from all of it: a fleet of a thousand that reports every minute
-# has 1.4 million, and each is a kilobyte. What they say is a comparison, and no surer for being more.
+# has 1.4 million, and each takes two kilobytes. What they say is a comparison, and no surer for being more.
 MOST_BEFORE = 100_000
 _PRIME, _STRIDE = 1_000_003, 618_035
 _NONE = QuantileSketch()
