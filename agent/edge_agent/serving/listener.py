@@ -13,6 +13,7 @@ import socket
 import stat
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 64
 LINGER_S = 0.5  # after a refusal, for what the client still sends: closing at once would reset its reading
+LEAVING = 8  # so many that were turned away are kept for their client to read why
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -67,6 +69,7 @@ class Listener:
         self._limits = limits or ListenerLimits()
         self._tls = tls
         self._connections = Connections(self._limits.connections)
+        self._leaving = deque[socket.socket]()
         self._stopping = False
         self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
 
@@ -88,6 +91,8 @@ class Listener:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         self._sock.close()
+        while self._leaving:
+            self._leaving.popleft().close()
         ends_s = monotonic() + timeout_s
         for connection in self._connections.hang_up():
             if connection.thread is not None:
@@ -115,7 +120,8 @@ class Listener:
         if connection is None:
             if self._tls is None:
                 self._turn_away(sock, caller)
-            sock.close()  # at a TLS port without a word: a handshake would hold up who comes next
+            else:
+                sock.close()  # without a word: a handshake would hold up who comes next
             return
         if self._tls is not None:
             try:
@@ -141,9 +147,14 @@ class Listener:
             "connections",
             f"{places} connections are open, {held} of them by {account}; more are not taken",
         )
+        if len(self._leaving) == LEAVING:
+            self._leaving.popleft().close()
         wire = Wire(sock, WireLimits(send_s=0.1))
         with suppress(Hung):
             _send(wire, refusal(full), False)
+        # closed at once, it would break what the client still sends; nobody is held up by waiting for it
+        shut(sock, socket.SHUT_WR)
+        self._leaving.append(sock)
 
     def _serve(self, connection: Connection) -> None:
         sock = connection.sock

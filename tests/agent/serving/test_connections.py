@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from edge_agent.inference.request import Caller, Payer
 from edge_agent.serving.connections import Connection, Connections, Phase
-from edge_agent.serving.listener import ListenerLimits
+from edge_agent.serving.listener import LEAVING, ListenerLimits
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: edge\r\n\r\n"
 PLACES = 6
@@ -196,13 +196,34 @@ sys.stdin.read()
 """
 
 
+def connected(up: Served) -> socket.socket:
+    """A client of the socket."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect(str(up.path))
+    return client
+
+
 def live(up: Served) -> bytes:
     """What this process is told at the socket."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
-        client.connect(str(up.path))
+    with connected(up) as client:
         client.sendall(LIVE)
         return client.recv(1000)
+
+
+def test_who_is_turned_away_may_say_all_of_its_request_and_reads_why(tmp_path: Path) -> None:
+    with served(tmp_path, ListenerLimits(connections=1)) as up, connected(up) as holding:
+        holding.sendall(LIVE)
+        assert holding.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        clients = [connected(up) for _ in range(LEAVING + 1)]
+        for client in clients:
+            assert b"503" in client.recv(1000)  # it was turned away before it said a word
+        for client in clients[1:]:
+            client.sendall(LIVE)
+        with pytest.raises(BrokenPipeError):  # so many are kept, and no more
+            clients[0].sendall(LIVE)
+        for client in clients:
+            client.close()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="connects as another user, which only root can become")
@@ -217,10 +238,8 @@ def test_a_user_who_holds_every_connection_does_not_shut_another_out() -> None:
                 assert holding.stdin is not None
                 assert holding.stdout is not None
                 assert holding.stdout.readline() == b"held\n"
-                with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+                with connected(up) as one, connected(up) as two:
                     for client in (one, two):
-                        client.settimeout(10)
-                        client.connect(str(up.path))
                         client.sendall(LIVE)
                         assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
                     told = live(up)  # half of them are this user's now
