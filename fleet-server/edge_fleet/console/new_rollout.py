@@ -35,7 +35,7 @@ from edge_fleet.simulation import defects
 from edge_fleet.simulation.description import FleetDescription, parse_fleet
 from edge_fleet.simulation.jobs import DryRun, Request
 from edge_fleet.simulation.plot import svg
-from edge_fleet.simulation.report import duration, label, size
+from edge_fleet.simulation.report import UNKNOWN, duration, label, most_frequent, size
 
 router = make_router()
 
@@ -143,7 +143,7 @@ def from_text(
         if do == "simulate":
             request = Request(
                 parsed,
-                _fleet(services, fleet),
+                _fleet(services, fleet, parsed),
                 defect,
                 _numbers(sizes),
                 _number(on),
@@ -249,6 +249,8 @@ def _study(found: DryRun) -> dict[str, Any] | None:
         "good": good,
         "false_halt_most": study.false_halt_most,
         "left_out": study.left_out,
+        "unknown": UNKNOWN if study.without is None else "",
+        "without": most_frequent(study.without or {}),
         "ended": duration(good.ended_s),
         "sent": size(good.sent_bytes),
         "rows": [(label(row), row, duration(row.ended_s) if row.halted else "-") for row in bad],
@@ -267,10 +269,10 @@ def _asked_of(found: DryRun) -> dict[str, str]:
     }
 
 
-def _fleet(services: Server, text: str) -> FleetDescription:
+def _fleet(services: Server, text: str, plan: RolloutPlan) -> FleetDescription:
     """The fleet of a dry run: as it was recorded, or as somebody described it in TOML."""
     if not text.strip():
-        return simulation.recorded(services)
+        return simulation.recorded(services, plan)
     try:
         raw = tomllib.loads(text.replace("\r\n", "\n"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -43,8 +43,7 @@ def preview(connection: Connection, plan: RolloutPlan, actor: str, now_ms: int) 
     Raises:
         NotFound: The release has not been published.
     """
-    release = candidates.load_release(connection, plan.model, plan.version)
-    draft = Rollout("", plan, release.counter, Position(), None, "", now_ms, actor, 0)
+    draft = unmade(connection, plan, actor, now_ms)
     found = outlook(connection, draft, now_ms)
     return Preview(
         selected=found.selected,
@@ -54,3 +53,13 @@ def preview(connection: Connection, plan: RolloutPlan, actor: str, now_ms: int) 
         approvals=asked(connection, draft, now_ms),
         busy=overlap(connection, draft, now_ms),
     )
+
+
+def unmade(connection: Connection, plan: RolloutPlan, actor: str, now_ms: int) -> Rollout:
+    """A plan as the draft that it would be, without an id.
+
+    Raises:
+        NotFound: The release has not been published.
+    """
+    release = candidates.load_release(connection, plan.model, plan.version)
+    return Rollout("", plan, release.counter, Position(), None, "", now_ms, actor, 0)

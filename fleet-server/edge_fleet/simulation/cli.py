@@ -72,7 +72,7 @@ def simulate(
     from edge_fleet.simulation.report import as_dict, lines
     from edge_fleet.simulation.study import NothingSelected, study
 
-    fleet = _fleet(asked, home_path, url, token)
+    fleet = _fleet(plan, asked, home_path, url, token)
     kind = Kind(asked.defect)
     try:
         with progress("runs") as tell:
@@ -94,13 +94,16 @@ def _stages(plan: RolloutPlan) -> str:
     return ", ".join(str(stage) for stage in plan.stages)
 
 
-def _fleet(asked: Asked, home_path: Path | None, url: str | None, token: str | None) -> FleetDescription:
+def _fleet(
+    plan: RolloutPlan, asked: Asked, home_path: Path | None, url: str | None, token: str | None
+) -> FleetDescription:
     from edge_fleet.simulation.description import parse_fleet
 
     if (asked.fleet_file is None) != asked.recorded:
         raise click.UsageError("give --fleet FILE or --recorded: a plan is replayed against a fleet")
     if asked.fleet_file is None:
-        answer = connect(home_path, url, token).get(f"{API}/fleet/description")
+        whole = {"plan": plan.model_dump(mode="json")}
+        answer = connect(home_path, url, token).post(f"{API}/fleet/description", whole)
         return parse_fleet(answer, "the server's description of its fleet")
     try:
         raw = tomllib.loads(asked.fleet_file.read_text("utf-8"))

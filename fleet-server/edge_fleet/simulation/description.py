@@ -11,7 +11,8 @@
     between = 0.02         # how much devices differ: the intra-class correlation of their errors
     within = 0.05          # how much errors of a device come in bursts: that of a window
 
-`edge-fleet rollout plan PLAN --simulate --recorded` makes one of what the server has stored.
+`edge-fleet rollout plan PLAN --simulate --recorded` makes one of what the server has stored, of the devices
+that would get the plan's release; of the others it says how many there are, and why.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edge_contracts.model import require_format
-from edge_fleet.model import Frozen, Identifier, parse_object
+from edge_fleet.model import Frozen, Identifier, later, parse_object
 
 FORMAT = "edgefleet.fleet/1"
+MOST_CLASSES = 100
 
 
 class DeviceClass(Frozen):
@@ -72,10 +74,16 @@ class DeviceClass(Frozen):
 
 
 class FleetDescription(Frozen):
-    """A fleet as a dry run sees it."""
+    """A fleet as a dry run sees it.
+
+    Args:
+        without: Where it was made for one plan: why devices that the plan names get nothing, and how many do
+            not; the classes are those that get it. None: of a plan it is not known whom it leaves out.
+    """
 
     format: Literal["edgefleet.fleet/1"] = "edgefleet.fleet/1"
-    classes: tuple[DeviceClass, ...] = Field(min_length=1, max_length=100)
+    classes: tuple[DeviceClass, ...] = Field(min_length=1, max_length=MOST_CLASSES)
+    without: Mapping[str, int] | None = later(None)
 
     @property
     def devices(self) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,16 @@ from sqlalchemy import Connection, select
 
 from edge_contracts.sketch import merge_quantiles
 from edge_fleet.assignment import FAILED, State
+from edge_fleet.errors import NotFound
 from edge_fleet.panel import Floats
 from edge_fleet.reading import Reading
+from edge_fleet.rollouts.candidates import load_targets
+from edge_fleet.rollouts.plan import RolloutPlan
+from edge_fleet.rollouts.preview import unmade
 from edge_fleet.rollouts.readings import reading_of
+from edge_fleet.rollouts.selector import parse
 from edge_fleet.schema import assignments, bundles, devices, windows
-from edge_fleet.simulation.description import DeviceClass, FleetDescription
+from edge_fleet.simulation.description import MOST_CLASSES, DeviceClass, FleetDescription
 
 DAY_MS = 86_400_000
 _MOST_WINDOWS = 200_000
@@ -23,19 +30,48 @@ _NEARLY_ALL = 0.999  # a description takes no share of 1
 
 
 class NothingRecorded(Exception):
-    """No device has reported yet."""
+    """There is nothing to describe: no device has reported yet, or none would get a release."""
 
 
-def describe(connection: Connection, now_ms: int) -> FleetDescription:
-    """The devices that are enrolled, a class for each profile and set of labels, by their last day.
+@dataclass(frozen=True)
+class _Reached:
+    """Whom a plan reaches.
+
+    Args:
+        bundles: What each device that gets the release gets of it.
+        without: Why devices that the plan names get nothing, and how many do not.
+        asked: The labels that its stages ask for.
+    """
+
+    bundles: Mapping[str, str]
+    without: Mapping[str, int]
+    asked: frozenset[str]
+
+
+def describe(connection: Connection, now_ms: int, plan: RolloutPlan | None = None) -> FleetDescription:
+    """The devices that are enrolled, by their last day: a class for each profile and set of labels.
+
+    Args:
+        plan: Of its devices only those that would get its release, a class for each profile, bundle, and set
+            of the labels that its stages ask for; of one whose release is not published, all.
 
     Raises:
-        NothingRecorded: There is no window to go by.
+        NothingRecorded: There is no window to go by, or nobody would get the release.
     """
-    classes: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    reached = None if plan is None else _reached(connection, plan, now_ms)
+    classes: dict[tuple[str, tuple[tuple[str, str], ...], str | None], list[str]] = {}
     for row in connection.execute(select(devices).where(devices.c.revoked_ms.is_(None))):
-        key = (row.profile[0], tuple(sorted(row.labels.items())))
-        classes.setdefault(key, []).append(row.id)
+        labels, bundle = tuple(sorted(row.labels.items())), None
+        if reached is not None:
+            if (bundle := reached.bundles.get(row.id)) is None:
+                continue
+            labels = tuple(label for label in labels if label[0] in reached.asked)
+        classes.setdefault((row.profile[0], labels, bundle), []).append(row.id)
+    if len(classes) > MOST_CLASSES:
+        raise NothingRecorded(
+            f"the fleet has {len(classes):,} classes of devices that differ in profile or labels, a "
+            f"description takes {MOST_CLASSES}: describe it in a file (--fleet)"
+        )
     rows = connection.execute(
         select(windows)
         .where(windows.c.received_ms >= now_ms - DAY_MS)
@@ -52,10 +88,38 @@ def describe(connection: Connection, now_ms: int) -> FleetDescription:
     installs = _installs(connection)
     return FleetDescription(
         classes=tuple(
-            _class(profile, dict(labels), names, by_device, installs, _archive_bytes(connection, profile))
-            for (profile, labels), names in sorted(classes.items())
-        )
+            _class(
+                profile, dict(labels), names, by_device, installs, _archive_bytes(connection, profile, bundle)
+            )
+            for (profile, labels, bundle), names in sorted(classes.items())
+        ),
+        without=None if reached is None else reached.without,
     )
+
+
+def _reached(connection: Connection, plan: RolloutPlan, now_ms: int) -> _Reached | None:
+    """Whom a plan reaches; None when its release is not published.
+
+    Raises:
+        NothingRecorded: Nobody.
+    """
+    try:
+        rollout = unmade(connection, plan, "", now_ms)
+    except NotFound:
+        return None
+    bundles, without = {}, Counter[str]()
+    for target in load_targets(connection, rollout, now_ms):
+        if target.bundle is None:
+            without[target.reason] += 1
+        else:
+            bundles[target.device] = target.bundle
+    if not bundles:
+        why = "; ".join(f"{count}: {reason}" for reason, count in without.most_common(3))
+        raise NothingRecorded(
+            f"{plan.release} would reach no device: {why or f'none matches {plan.select!r}'}"
+        )
+    named = [parse(stage.label).terms for stage in plan.stages if stage.label is not None]
+    return _Reached(bundles, without, frozenset(term.key for terms in named for term in terms))
 
 
 def correlation(bad: Sequence[float], total: Sequence[float]) -> float:
@@ -191,7 +255,8 @@ def _installs(connection: Connection) -> dict[str, tuple[State, float]]:
     }
 
 
-def _archive_bytes(connection: Connection, profile: str) -> int:
-    """Of the newest bundle for a profile."""
-    query = select(bundles.c.archive_bytes).where(bundles.c.profile == profile)
+def _archive_bytes(connection: Connection, profile: str, bundle: str | None) -> int:
+    """Of a bundle, or of the newest for a profile."""
+    query = select(bundles.c.archive_bytes)
+    query = query.where(bundles.c.profile == profile if bundle is None else bundles.c.digest == bundle)
     return int(connection.execute(query.order_by(bundles.c.counter.desc()).limit(1)).scalar() or 0)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_fleet.simulation.defects import Kind
 from edge_fleet.simulation.study import Study, StudyRow
 
 _BAR = 24
+UNKNOWN = (
+    "every device is taken to get the release: whom it leaves out is known only of a recorded fleet and a "
+    "published release"
+)
 
 
 def lines(study: Study) -> list[str]:
@@ -21,6 +25,10 @@ def lines(study: Study) -> list[str]:
         f"{size(good.sent_bytes)} downloaded; {_share(good.waits)} held for a person; "
         f"{_share(good.halted)} halted falsely (at most {_share(study.false_halt_most)})",
     ]
+    if study.without is None:
+        told.append(UNKNOWN)
+    else:
+        told += [f"left out, {count}: {why}" for why, count in most_frequent(study.without)]
     if study.left_out:
         told.append(f"not simulated, taken to pass: {', '.join(study.left_out)}")
     most = max((row.exposed_most for row in bad), default=1.0) or 1.0
@@ -47,6 +55,7 @@ def as_dict(study: Study) -> dict[str, Any]:
         "devices": study.devices,
         "false_halt_most": study.false_halt_most,
         "left_out": list(study.left_out),
+        "without": None if study.without is None else dict(study.without),
         "rows": [
             {
                 **dataclasses.asdict(row),
@@ -55,6 +64,11 @@ def as_dict(study: Study) -> dict[str, Any]:
             for row in study.rows
         ],
     }
+
+
+def most_frequent(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Why devices are left out, what most are left out for first."""
+    return sorted(reasons.items(), key=lambda one: (-one[1], one[0]))
 
 
 def label(row: StudyRow) -> str:

@@ -70,12 +70,15 @@ class Study:
         rows: The good release first.
         false_halt_most: Upper 95 % bound (Clopper and Pearson) of the chance that a good release is halted.
         left_out: Gates of the plan that cannot be simulated; they are taken to pass.
+        without: Why devices that the plan names get nothing, and how many do not: they are none of `devices`.
+            None where that is not known, as of a fleet that somebody described.
     """
 
     devices: int
     rows: tuple[StudyRow, ...]
     false_halt_most: float
     left_out: tuple[str, ...]
+    without: Mapping[str, int] | None = None
 
 
 def study(
@@ -115,15 +118,18 @@ def study(
         tell(done, of)
     rows = tuple(_row(defect, found[defect]) for defect in defects)
     halts = sum(run.end is End.HALTED for run in found[defects[0]])
-    return Study(sum(one.devices for one in classes), rows, upper_share(halts, runs), left_out)
+    devices = sum(one.devices for one in classes)
+    return Study(devices, rows, upper_share(halts, runs), left_out, fleet.without)
 
 
 def selected(plan: RolloutPlan, fleet: FleetDescription) -> tuple[DeviceClass, ...]:
-    """The classes that a plan's selector names.
+    """The classes that a plan's selector names; all of a fleet that was described for the plan.
 
     Raises:
         NothingSelected: None of them.
     """
+    if fleet.without is not None:
+        return fleet.classes
     wanted = selector.parse(plan.select)
     chosen = tuple(
         one for one in fleet.classes if wanted.matches(f"{one.profile}-0", (one.profile,), one.labels)

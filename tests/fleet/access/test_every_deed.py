@@ -29,6 +29,7 @@ ELSEWHERE = {
     "/api/v1/review": "what a device says of itself is telemetry, not a deed of somebody's",
     "/api/v1/devices/{device}/rotate-key": "wants an agent that knows how: test_device_keys.py",
     "/api/v1/devices/{device}/keys/{key_id}/revoke": "wants a key of before: test_device_keys.py",
+    "/api/v1/fleet/description": "stores nothing: it says whom a plan would reach",
     "/api/v1/dry-runs": "changes nothing: what comes of it is forgotten",
     "/api/v1/key-statements": "wants a publisher's signature: test_key_statements.py",
 }

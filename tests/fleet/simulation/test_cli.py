@@ -84,6 +84,23 @@ def test_a_plan_is_replayed_against_the_recorded_fleet(fleet: Running, files: Pa
     assert "2 devices, 2 runs each" in output
 
 
+def test_a_dry_run_of_the_recorded_fleet_tells_whom_the_release_leaves_out(
+    fleet: Running, files: Path
+) -> None:
+    rows = FleetRows(fleet.server.store, fleet.server.now_ms)
+    rows.publish("8")
+    rows.enrol("left-1", "left-2", site="left")
+    rows.enrol("left-3", site="left", runs="8")
+    rows.report("left-1", digest("8"))
+    text = PLAN.replace("stages", 'select = "site=left"\nstages').replace("digits@2.0.0", "digits@8")
+    (files / "plan.toml").write_text(text)
+    words = ["--simulate", "--recorded", "--runs", "2", "--size", "1", "--server", fleet.url]
+    code, output = plan(files, *words, "--token", fleet.token("viewer"))
+    assert code == 0, output
+    assert "2 devices, 2 runs each" in output
+    assert "left out, 1: runs it already" in output
+
+
 def test_a_person_at_a_terminal_sees_how_far_a_dry_run_is_and_a_file_does_not(files: Path) -> None:
     command_line = [sys.executable, "-c", "from edge_fleet.cli import main; main()", "rollout", "plan"]
     command_line.append(str(files / "plan.toml"))

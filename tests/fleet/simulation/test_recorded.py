@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from fleet_rows import FleetRows, digest
+from sqlalchemy import update
 
 from edge_contracts.messages import Phase as Told
 from edge_contracts.sketch import bin_index
 from edge_fleet import orders
+from edge_fleet.lineage.resolution import Need
+from edge_fleet.lineage.rows import set_software_needs
+from edge_fleet.rollouts.plan import RolloutPlan, parse_plan
+from edge_fleet.schema import bundles
 from edge_fleet.simulation.recorded import NothingRecorded, correlation, describe
+from edge_fleet.simulation.report import UNKNOWN, as_dict, lines
+from edge_fleet.simulation.study import study
 from edge_fleet.store import Store
 
 
@@ -61,6 +70,95 @@ def test_installations_are_those_of_the_last_assignments(rows: FleetRows) -> Non
 def test_a_fleet_that_never_reported_cannot_be_described(rows: FleetRows) -> None:
     with rows.store.read() as connection, pytest.raises(NothingRecorded, match="--fleet"):
         describe(connection, 1_000_000_000)
+
+
+def plan(**changes: Any) -> RolloutPlan:
+    base = {"format": "edgefleet.rollout/1", "release": "digits@2", "stages": ["100%"]}
+    return parse_plan({**base, **changes})
+
+
+def publish_larger(rows: FleetRows, archive_bytes: int) -> None:
+    """Release 2 for arm-cpu, of so many bytes."""
+    rows.publish("2")
+    with rows.store.write() as connection:
+        larger = update(bundles).where(bundles.c.digest == digest("2"))
+        connection.execute(larger.values(archive_bytes=archive_bytes))
+
+
+def test_devices_that_a_release_leaves_out_are_not_described_for_its_plan_but_counted(
+    rows: FleetRows,
+) -> None:
+    publish_larger(rows, 5000)
+    rows.enrol("e", profile=("rpi5", "arm-cpu"), site="lab")  # the nearest bundle for it is arm-cpu's
+    rows.enrol("f", runs="2")
+    for device, kernel in (("a", "6.1.0"), ("b", "5.4.0"), ("c", "5.4.0"), ("e", "6.6.1")):
+        rows.report(device, digest("1"), 400, software={"kernel": kernel}, errors=40 if kernel < "6" else 0)
+    with rows.store.write() as connection:
+        set_software_needs(connection, [Need("litert", "kernel", "6.0")], "anna", 0)
+    with rows.store.read() as connection:
+        found = describe(connection, 1_000_000_000, plan())
+    assert [(one.profile, one.devices, one.archive_bytes) for one in found.classes] == [
+        ("arm-cpu", 1, 5000),
+        ("rpi5", 1, 5000),
+    ]
+    assert found.classes[0].errors == 0.0  # those of devices that get nothing are none of its own
+    assert found.without == {
+        "no artifact of the bundle for arm-cpu runs there: int8: litert needs kernel >= 6.0, "
+        "the device has 5.4.0": 2,
+        "no bundle for coral-usb; the release has arm-cpu": 1,
+        "runs it already": 1,
+    }
+    studied = study(plan(gates={"error_rate": 0.02}), found, sizes=(1.0,), runs=2, workers=1)
+    assert studied.devices == 2
+    assert studied.rows[0].sent_bytes <= 10_000 and studied.rows[1].exposed_most <= 2
+    assert "left out, 2: no artifact of the bundle for arm-cpu runs there" in "\n".join(lines(studied))
+    assert as_dict(studied)["without"] == found.without
+
+
+def test_a_plan_that_names_single_devices_is_described_by_them(rows: FleetRows) -> None:
+    publish_larger(rows, 5000)
+    rows.report("a", digest("1"))
+    named = plan(select="device=a|b")
+    with rows.store.read() as connection:
+        found = describe(connection, 1_000_000_000, named)
+    assert [one.devices for one in found.classes] == [2] and found.without == {}
+    assert study(named, found, sizes=(1.0,), runs=1, workers=1).devices == 2
+
+
+def test_labels_that_no_stage_asks_for_make_no_class_and_too_many_classes_are_refused(
+    rows: FleetRows,
+) -> None:
+    rows.publish("2")
+    for number in range(101):
+        rows.enrol(f"n-{number}", serial=str(number), ring="first" if number < 5 else "later")
+    rows.report("n-1", digest("1"))
+    with rows.store.read() as connection:
+        found = describe(connection, 1_000_000_000, plan(stages=["ring=first", "100%"]))
+        with pytest.raises(NothingRecorded, match="103 classes"):
+            describe(connection, 1_000_000_000)
+    assert sorted((dict(one.labels).get("ring"), one.devices) for one in found.classes if one.labels) == [
+        ("first", 5),
+        ("later", 96),
+    ]
+
+
+def test_a_plan_whose_release_reaches_nobody_cannot_be_described(rows: FleetRows) -> None:
+    rows.report("a", digest("1"))
+    rows.publish("2", "other")
+    with rows.store.read() as connection:
+        with pytest.raises(NothingRecorded, match="digits@2 would reach no device: 3: no bundle for arm-cpu"):
+            describe(connection, 1_000_000_000, plan(select="site=lab"))
+        with pytest.raises(NothingRecorded, match="none matches 'site=moon'"):
+            describe(connection, 1_000_000_000, plan(select="site=moon"))
+
+
+def test_of_a_release_that_is_not_published_nobody_is_known_to_be_left_out(rows: FleetRows) -> None:
+    rows.report("a", digest("1"))
+    with rows.store.read() as connection:
+        found = describe(connection, 1_000_000_000, plan())
+    assert found.without is None and found.devices == 4
+    studied = study(plan(), found, sizes=(1.0,), runs=1, workers=1)
+    assert UNKNOWN in lines(studied)
 
 
 @pytest.mark.parametrize("truth", [0.0, 0.1, 0.5])
