@@ -122,9 +122,12 @@ def show_devices(
 def create_rollout(
     body: RolloutRequest, services: Shared, who: Operator, limit: Limit = MOST_SHOWN
 ) -> RolloutInFull:
-    """Make a rollout of a published release; it is a draft until it is started, also when that fails."""
+    """Make a rollout of a published release; it is a draft until it is started, also when that fails.
+
+    A rehearsal that is to be started, and would reach nobody, is not made.
+    """
     orders = Orders(services)
-    rollout = orders.create(parse_plan(body.plan), who.name)
+    rollout = orders.create(parse_plan(body.plan), who.name, at_once=body.start)
     if body.start:
         try:
             orders.start(rollout, who.name)

@@ -159,9 +159,13 @@ def from_text(
 
 
 def _made(services: Server, visitor: Session, plan: RolloutPlan, start: bool) -> Response:
-    """The draft, started or not; one that cannot start stays a draft, and its page says why."""
+    """The draft, started or not; one that cannot start stays a draft, and its page says why.
+
+    Raises:
+        Conflict: It is a rehearsal of nobody, and was not made.
+    """
     operator = Operator(services)
-    made = operator.create(plan, visitor.who.name)
+    made = operator.create(plan, visitor.who.name, at_once=start)
     if start:
         try:
             operator.start(made, visitor.who.name)

@@ -20,7 +20,8 @@ from edge_fleet.rollouts.decision import decide, passes
 from edge_fleet.rollouts.looking import evidence_of, look, look_for
 from edge_fleet.rollouts.outlook import left_out, overlap
 from edge_fleet.rollouts.phases import Event, Phase, TransitionInvalid, step
-from edge_fleet.rollouts.plan import RolloutPlan, at_s
+from edge_fleet.rollouts.plan import Kind, RolloutPlan, at_s
+from edge_fleet.rollouts.preview import unmade
 from edge_fleet.rollouts.rows import Rollout, RolloutChanged
 from edge_fleet.rollouts.seen import Seen
 from edge_fleet.rollouts.storing import announce, move
@@ -44,15 +45,22 @@ class Operator:
         """
         self._services, self._seen = services, seen
 
-    def create(self, plan: RolloutPlan, actor: str) -> str:
+    def create(self, plan: RolloutPlan, actor: str, at_once: bool = False) -> str:
         """Store a rollout as a draft; returns its id.
+
+        Args:
+            at_once: It is to be started now. A rehearsal is not made then where it would reach nobody: a game
+                day is of one day, and nobody starts its draft later.
 
         Raises:
             NotFound: The release has not been published.
+            Conflict: Such a rehearsal would reach nobody, or another rollout is at work on its devices.
         """
         with self._services.store.write() as connection:
             release = candidates.load_release(connection, plan.model, plan.version)
             now_ms = self._services.now_ms()
+            if at_once and plan.kind is Kind.REHEARSAL:
+                _require_free(connection, unmade(connection, plan, actor, now_ms), now_ms)
             rollout = rows.create(connection, plan, release.counter, actor, now_ms)
             record(connection, actor, "rollout created", rollout, now_ms, release=plan.release)
         self._services.bus.publish("rollout", rollout=rollout)
@@ -225,6 +233,6 @@ def _require_free(connection: Connection, rollout: Rollout, now_ms: int) -> None
     if not seen.reaches:
         reasons = "; ".join(f"{t.device}: {t.reason}" for t in without)
         raise Conflict(
-            f"rollout {rollout.id} would reach no device: "
+            f"{f'rollout {rollout.id}' if rollout.id else f'the {rollout.plan.kind}'} would reach no device: "
             + (reasons or f"none matches {rollout.plan.select!r}")
         )

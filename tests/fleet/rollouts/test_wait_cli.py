@@ -78,3 +78,29 @@ def test_a_rehearsal_says_what_it_waits_for(fleet: Running) -> None:
     told = CliRunner().invoke(rehearse, [*options, "--server", fleet.url, "--token", token])
     assert "it goes on, see: edge-fleet rollout show" in str(told.exception)
     assert told.stderr.startswith("r") and ": running, " in told.stderr
+
+
+def test_a_rehearsal_of_nobody_is_refused_in_one_line_and_leaves_nothing(fleet: Running) -> None:
+    FleetRows(fleet.server.store, fleet.server.now_ms).publish("11")
+    token = fleet.server.home.admin_token.read_text().strip()
+    before = [one["id"] for one in fleet.admin.get("/api/v1/rollouts").json()]
+    told = CliRunner().invoke(
+        rehearse,
+        ["--release", "digits@11", "--select", "site=nowhere", "--server", fleet.url, "--token", token],
+    )
+    assert str(told.exception) == "the rehearsal would reach no device: none matches 'site=nowhere'"
+    assert [one["id"] for one in fleet.admin.get("/api/v1/rollouts").json()] == before
+
+
+def test_a_rollout_of_nobody_that_is_no_rehearsal_stays_a_draft(fleet: Running) -> None:
+    FleetRows(fleet.server.store, fleet.server.now_ms).publish("12")
+    plan = {
+        "format": "edgefleet.rollout/1",
+        "release": "digits@12",
+        "stages": ["100%"],
+        "select": "site=moon",
+    }
+    answer = fleet.admin.post("/api/v1/rollouts", json={"plan": plan, "start": True})
+    assert answer.status_code == 409 and "was made, but not started" in answer.json()["message"]
+    made = answer.json()["message"].split()[0]
+    assert fleet.admin.get(f"/api/v1/rollouts/{made}").json()["phase"] == "draft"
