@@ -122,14 +122,16 @@ class Ingest:
         """Bytes of messages that arrived and are not acknowledged yet: what other work gives way to."""
         return self._inbox.size_bytes + self._at_work_bytes
 
-    def received(self, topic_name: str, payload: bytes) -> None:
-        """Take a message in; called in the network thread."""
-        self.counters.received += 1
-        address = address_of(topic_name, self._fleet)
-        sender = address.device if address else ""
-        arrival = Arrival(topic_name, address, payload, self._now_ms())
-        if not self._inbox.offer(sender, arrival, len(payload)):
-            self.refusals.count("overloaded", "", f"a message on {topic_name!r:.200}", self._now_ms())
+    def received(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Take messages in, topic and payload of each; called in the network thread."""
+        self.counters.received += len(messages)
+        now_ms = self._now_ms()
+        for topic_name, payload in messages:
+            address = address_of(topic_name, self._fleet)
+            sender = address.device if address else ""
+            arrival = Arrival(topic_name, address, payload, now_ms)
+            if not self._inbox.offer(sender, arrival, len(payload)):
+                self.refusals.count("overloaded", "", f"a message on {topic_name!r:.200}", now_ms)
 
     def process(self, arrivals: Sequence[Arrival]) -> None:
         """Verify, store and acknowledge a batch; an error of the database leaves it unacknowledged."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from edge_contracts.topics import FROM_DEVICE, subscription
 from edge_fleet.brokers.base import Door, probe_topic
 from edge_fleet.errors import BrokerFailed
+from edge_fleet.straight_socket import Message, Received, StraightClient
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Link:
     """One MQTT 3.1.1 connection that comes back by itself.
 
     Args:
-        received: Called in the network thread with topic and payload; must not wait.
+        received: Called in the network thread with messages in their order; must not wait.
         connected: Called in the network thread at every connect, after the subscriptions.
     """
 
@@ -40,7 +41,7 @@ class Link:
         fleet: str,
         user: str,
         password: str,
-        received: Callable[[str, bytes], None],
+        received: Received,
         connected: Callable[[], None] = lambda: None,
     ) -> None:
         """Describe the connection; `start` opens it."""
@@ -53,7 +54,8 @@ class Link:
         self._answered = threading.Event()  # by the first connection: let in, or refused
         self._refusal = ""
         # a secret id: nobody who may log in can take the session over by its name
-        self._client = Client(
+        self._client = StraightClient(
+            self._take,
             CallbackAPIVersion.VERSION2,
             client_id=f"server-{secrets.token_hex(16)}",
             clean_session=True,
@@ -68,7 +70,6 @@ class Link:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
-        self._client.on_message = self._on_message
 
     @property
     def is_up(self) -> bool:
@@ -143,9 +144,8 @@ class Link:
         self._granted.clear()
         log.warning("broker link down", extra={"reason": str(reason)})
 
-    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        if message.topic == self._probe:
-            if message.payload == self._probe_nonce:
-                self._probe_seen.set()
-            return
-        self._received(message.topic, message.payload)
+    def _take(self, messages: Sequence[Message]) -> None:
+        probes = [payload for topic, payload in messages if topic == self._probe]
+        if self._probe_nonce in probes:
+            self._probe_seen.set()
+        self._received([one for one in messages if one[0] != self._probe] if probes else messages)

@@ -147,7 +147,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             config.fleet,
             user,
             password,
-            lambda topic, payload: ingest.received(topic, payload),
+            lambda messages: ingest.received(messages),
             connected,
         )
         dispatch = Dispatcher(store, bus, directors, config.fleet, link.publish, now_ms)

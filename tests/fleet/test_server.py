@@ -192,7 +192,7 @@ def test_a_revoked_device_is_cut_and_its_messages_refused(fleet: Running) -> Non
     assert fleet.admin.post(f"/api/v1/devices/{device.id}/revoke").json()["revoked"]
     assert device._client is not None
     eventually(lambda: not device._client.is_connected(), "the end of its connection")  # type: ignore[union-attr]
-    fleet.server.ingest.received(device.topic(Channel.TELEMETRY), late)
+    fleet.server.ingest.received([(device.topic(Channel.TELEMETRY), late)])
     eventually(lambda: refusals(fleet, "device-revoked", device.id) == 1, "the count")
     with pytest.raises(ConnectionRefusedError):
         connect(mqtt_client(device.id, device.enrolled.mqtt_password), device.enrolled.mqtt_port)
@@ -202,8 +202,8 @@ def test_a_revoked_device_is_cut_and_its_messages_refused(fleet: Running) -> Non
 
 def test_names_that_strangers_invent_do_not_become_rows(fleet: Running) -> None:
     for n in range(50):
-        fleet.server.ingest.received(f"edge/v1/f/ghost-{n}/telemetry", b"x")
-        fleet.server.ingest.received(f"edge/v1/other-{n}/d/telemetry", b"x")
+        fleet.server.ingest.received([(f"edge/v1/f/ghost-{n}/telemetry", b"x")])
+        fleet.server.ingest.received([(f"edge/v1/other-{n}/d/telemetry", b"x")])
     eventually(lambda: refusals(fleet, "device-unknown", "") == 50, "the count")
     eventually(lambda: refusals(fleet, "topic-invalid", "") == 50, "the count")
     with fleet.server.store.read() as connection:

@@ -84,7 +84,7 @@ def _offer(ingest: Ingest, devices: list[Device]) -> None:
     """Messages of devices in turns, faster than anything can store them."""
     for _ in range(EACH):
         for device in devices:
-            ingest.received(topic("f", device.name, Channel.TELEMETRY), device.outbox.add())
+            ingest.received([(topic("f", device.name, Channel.TELEMETRY), device.outbox.add())])
 
 
 def _stored(opened: Store, device: str) -> list[int]:

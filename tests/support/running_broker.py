@@ -70,7 +70,7 @@ def running_broker(kind: str, folder: Path, accounts: Sequence[Account] = ACCOUN
     heard: list[tuple[str, bytes]] = []
     broker = KINDS[kind](folder, Address("127.0.0.1", port), None, lambda: None)
     broker.start(accounts)
-    link = Link(broker.door, "f", SERVER.user, SERVER.password, lambda *message: heard.append(message))
+    link = Link(broker.door, "f", SERVER.user, SERVER.password, heard.extend)
     try:
         link.start()
         yield Running(kind, broker, port, link, heard)

@@ -245,7 +245,7 @@ def test_a_pattern_for_devices_gives_nothing_to_an_account_that_is_none(tmp_path
     reader = subscriber_account("f", "0123", "three")
     broker.start([server_account("f", "zero"), device_account("f", "d1", "one"), reader])
     heard: list[str] = []
-    link = Link(broker.door, "f", "fleet.server", "zero", lambda topic, payload: heard.append(topic))
+    link = Link(broker.door, "f", "fleet.server", "zero", lambda found: heard.extend(t for t, _ in found))
     try:
         link.start()
         client = mqtt_client(reader.user, reader.password)
