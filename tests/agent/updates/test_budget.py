@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from edge_agent.updates.budget import (
     parse_hours,
     read_used,
 )
+from edge_agent.updates.fetching import LONGEST_WAIT_S
 from edge_contracts.errors import FormatInvalid
 
 NOON = 1_795_694_400.0  # 2026-11-26 12:00 UTC
@@ -139,3 +143,54 @@ def test_a_clock_that_was_never_set_holds_no_download_back(tmp_path: Path) -> No
 def test_what_is_not_a_time_of_day_is_refused(text: str) -> None:
     with pytest.raises(FormatInvalid, match="such as 01:30-05:00"):
         parse_hours(text)
+
+
+# POSIX rules: no file of zones is needed. Lord Howe's summer is half an hour, Kathmandu is 5:45 ahead.
+BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"
+LORD_HOWE = "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0"
+KATHMANDU = "<+0545>-5:45"
+
+
+@pytest.fixture
+def live_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """The time zone of this process, for one test."""
+
+    def there(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield there
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("zone", "utc", "text", "wait_s"),
+    [
+        (BERLIN, "2030-01-07T00:29:30", "01:30-05:00", 30),
+        (BERLIN, "2030-01-07T00:30:00", "01:30-05:00", 0),
+        (BERLIN, "2030-03-31T00:30:00", "03:30-05:00", 3600),  # 01:30, and 03:00 comes after 01:59
+        (BERLIN, "2030-10-27T00:00:00", "03:30-05:00", 9000),  # 02:00, and 02:00 comes again
+        (BERLIN, "2030-10-27T00:45:00", "02:15-02:45", 1800),  # open in both hours of that name
+        (BERLIN, "2030-03-31T00:45:00", "02:15-02:45", 84_600),  # in neither of one that is left out
+        (LORD_HOWE, "2030-10-05T15:00:00", "02:30-04:00", 1800),  # 01:30, and 02:30 comes after 01:59
+        (LORD_HOWE, "2030-04-06T14:30:00", "02:00-04:00", 3600),  # 01:30, twice
+        (KATHMANDU, "2030-01-07T19:30:00", "01:30-05:00", 900),  # 01:15
+        (KATHMANDU, "2030-01-07T19:45:00", "01:30-05:00", 0),
+        (KATHMANDU, "2030-01-07T23:15:00", "01:30-05:00", 73_800),  # 05:00
+    ],
+)
+def test_hours_are_those_of_the_wall_clock_also_when_it_is_set(
+    tmp_path: Path, live_in: Callable[[str], None], zone: str, utc: str, text: str, wait_s: int
+) -> None:
+    live_in(zone)
+    began_s = datetime.fromisoformat(utc).replace(tzinfo=UTC).timestamp()
+    clock = Clock(began_s)
+    made = DataMeter(tmp_path / "data.json", DataRules(hours=parse_hours(text)), clock)
+    while True:
+        try:
+            made.require_open()
+            break
+        except DownloadWaits as waits:
+            clock.now_s += min(waits.wait_s, LONGEST_WAIT_S)  # as a fetch asks again
+    assert clock.now_s - began_s == wait_s
