@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from edge_fleet import unused_memory
 from edge_fleet.access.audit_head import Sealer
 from edge_fleet.access.certificates import broker_tls, counting, revoked, write_revocations
 from edge_fleet.access.directors import begin
@@ -195,6 +196,7 @@ def running(home: Home, config: ServerConfig) -> Iterator[Server]:
             alerts.run,
             sender.run,
             Standings(server, GivingWay(lambda: ingest.waiting_bytes)).run,
+            unused_memory.run,
         )
         if config.verified == "on":
             republisher.begin()

@@ -1,0 +1,52 @@
+"""What threads freed goes back to the kernel while the server works: asked of a real process."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+WORKING = """
+import ctypes, threading, time
+from pathlib import Path
+from edge_fleet import unused_memory
+
+def anonymous_mib():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+
+def work():  # in a thread: glibc gives it a heap of its own
+    blocks = [libc.malloc(4000) for _ in range(10_000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 4000)
+    lives.append(libc.malloc(4000))  # above them all: the heap cannot just end earlier
+    for block in blocks:
+        libc.free(block)
+
+lives, stop = [], threading.Event()
+worker = threading.Thread(target=work)
+worker.start()
+worker.join()
+freed, until = anonymous_mib(), time.monotonic() + 30
+unused_memory.EVERY_S = 0.01
+giving = threading.Thread(target=unused_memory.run, args=(stop,))
+giving.start()
+while freed - anonymous_mib() < 30 and time.monotonic() < until:
+    time.sleep(0.01)
+stop.set()
+giving.join()
+print(freed - anonymous_mib())
+"""
+
+
+def test_what_a_thread_freed_goes_back_while_others_work() -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("this C library has no malloc_trim")
+    done = subprocess.run([sys.executable, "-c", WORKING], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 30  # of 38 MiB
