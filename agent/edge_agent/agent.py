@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from edge_agent.allegiance import Allegiance
 from edge_agent.device.certificate import ClientCertificate
-from edge_agent.device.config import read_device_key
 from edge_agent.device.home import Home
 from edge_agent.device.service import Service
 from edge_agent.device.succession import Succession
@@ -157,10 +156,10 @@ class Agent:
             config.fleet if config is not None else None,
             self._facts,
         )
-        if config is not None:
+        key = self._allegiance.key
+        if config is not None and key is not None:
             from edge_agent.telemetry.reporter import Reporter  # SQLite: a megabyte, only in a fleet
 
-            key = read_device_key(home, config)
             self._keeper.sender = Sender(config.fleet, config.device, key)
             certificate = ClientCertificate(home, config)
             self._link = Link(config, self._inbox.hear, self._random, certificate)
@@ -268,12 +267,12 @@ class Agent:
             self._store.save(rebuilt(salvage(self._home, self._allegiance.trusted)))
             self.tell(Tell("state-rebuilt", detail=self._store.lost))
         outbox_lost = self._reporter.outbox.lost if self._reporter is not None else ""
-        for event, why in (("guard-lost", self._steward.lost), ("outbox-lost", outbox_lost)):
+        mended = [("identity-mended", line) for line in self._allegiance.mended]
+        for event, why in (*mended, ("guard-lost", self._steward.lost), ("outbox-lost", outbox_lost)):
             if why:
                 self.tell(Tell(event, detail=why))
         self.tell(Tell("started", detail=f"edge-agent {agent_version()}"))
-        if self._allegiance.config is None:
-            log.warning("not enrolled: answers with what is installed, takes no updates, reports nothing")
+        self._allegiance.warn()
         self._engine.start()
         if self._link is not None:
             self._link.start()

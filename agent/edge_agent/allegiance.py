@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from edge_agent.device.config import follow, read_config, trusted_publishers
+from edge_agent.device.config import follow, read_config, read_device_key, trusted_publishers
 from edge_agent.device.home import Home
-from edge_agent.errors import AgentError
+from edge_agent.device.mending import mend
+from edge_agent.errors import AgentError, HomeInvalid
 from edge_agent.updates.slots import Tell
 from edge_contracts.digest import digest_of
 from edge_contracts.envelope import enclosed_statements, unseal
 from edge_contracts.errors import ContractError, KeyUnknown
+from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import Assignment
 from edge_contracts.topics import Channel, topic
 
@@ -33,6 +35,8 @@ class Allegiance:
 
     Attributes:
         config: Of the fleet, None for a device that belongs to none.
+        key: The device's own at the start; None without a fleet, and where it is lost.
+        mended: What was damaged of the identity's files and has been put back, a line each.
         trusted: Whose bundles may be installed.
         stranger: Id of a key that has signed the last assignment and is not the director's, else "".
     """
@@ -44,10 +48,29 @@ class Allegiance:
             HomeInvalid: It cannot be read.
         """
         self._home, self._tell, self._changed = home, tell, changed
+        self.mended = mend(home)
         self.config = read_config(home)
+        self._key_lost = ""
+        self.key = self._own_key()
         self.trusted = trusted_publishers(home, self.config)
         self.stranger = ""
         self._refused: tuple[str, ...] = ()  # told of already
+
+    def _own_key(self) -> PrivateKey | None:
+        """The device's key. Without it nothing can be said or heard, but what is installed can answer."""
+        try:
+            return None if self.config is None else read_device_key(self._home, self.config)
+        except HomeInvalid as error:
+            self._key_lost = str(error)
+            return None
+
+    def warn(self) -> None:
+        """Say in the log what does not work without a fleet or a key."""
+        what = "answers with what is installed, takes no updates, reports nothing"
+        if self.config is None:
+            log.warning(f"not enrolled: {what}")
+        elif self.key is None:
+            log.error(f"the device's key is lost: {what}", extra={"reason": self._key_lost})
 
     @property
     def obeyed(self) -> str:

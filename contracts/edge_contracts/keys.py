@@ -131,7 +131,15 @@ def read_private(path: Path) -> PrivateKey:
     Raises:
         KeyInvalid: No such file, or not an Ed25519 private key in PEM.
     """
-    content = _read(path)
+    return parse_private(_read(path), path)
+
+
+def parse_private(content: bytes, path: Path) -> PrivateKey:
+    """A private key out of the content of a file.
+
+    Raises:
+        KeyInvalid: It is not an Ed25519 private key in PEM.
+    """
     seed = pem.from_pem(content, pem.PRIVATE)
     return PrivateKey.from_seed(seed if seed is not None else _other_private(content, path))
 

@@ -7,6 +7,7 @@ besides the fleet's own are in a file of their own, so that enrolling anew does 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,11 +15,12 @@ from msgspec import Meta
 
 from edge_agent.device import trust as trusting
 from edge_agent.device.home import Home, write_durably
+from edge_agent.device.identity_copy import keep_copy, sound
 from edge_agent.device.trust import Trust
 from edge_agent.errors import HomeInvalid
 from edge_contracts.bundle import sync_folder
-from edge_contracts.errors import ContractError, FormatInvalid
-from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys, read_private
+from edge_contracts.errors import ContractError, FormatInvalid, KeyInvalid
+from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys, parse_private, read_private
 from edge_contracts.model import Frozen, Identifier, canonical_json, later, parse_json
 from edge_contracts.profile import DeviceProfile
 from edge_contracts.trust import KeyStatement, open_keys
@@ -84,27 +86,54 @@ class DeviceConfig(Frozen):
 def read_config(home: Home) -> DeviceConfig | None:
     """The enrolment, or None for a device that belongs to no fleet.
 
+    A damaged one gives way to its copy.
+
     Raises:
-        HomeInvalid: It is there but cannot be read, or is another program's.
+        HomeInvalid: It is there but cannot be read, nor can a copy, or it is another program's.
     """
     home.require_ours()
+    check = check_config(home)
     try:
-        content = home.config.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise HomeInvalid(f"cannot read {home.config}: {error.strerror}") from None
-    try:
-        config = parse_json(DeviceConfig, content, str(home.config), FORMAT)
-        _require_usable(config, home.config)
+        content = sound(home, home.config, check).content
     except ContractError as error:
         raise HomeInvalid(f"{error}; enrol again with edge-agent enroll --force") from None
+    if content is None:
+        return None
+    config = check(content)
     enrolled, known = _enrolled(config), read_trust(home)
     config = config.model_copy(update={"era": trusting.era(enrolled, known)})
     now = trusting.director(enrolled, known)
     if now == config.director_key:
         return config
     return config.model_copy(update={"director_key": now, "enrolled_director": config.director_key})
+
+
+def check_config(home: Home) -> Callable[[bytes], DeviceConfig]:
+    """What reads the content of `config.json`, or refuses it with FormatInvalid."""
+
+    def check(content: bytes) -> DeviceConfig:
+        config = parse_json(DeviceConfig, content, str(home.config), FORMAT)
+        _require_usable(config, home.config)
+        return config
+
+    return check
+
+
+def check_key(home: Home, config: DeviceConfig) -> Callable[[bytes], PrivateKey]:
+    """What reads the content of `device.key`, or refuses one that is not the one that the server knows."""
+
+    def check(content: bytes) -> PrivateKey:
+        key = parse_private(content, home.key)
+        if key.public.base64 != config.public_key:
+            raise KeyInvalid(f"{home.key} is key {key.public.key_id}, enrolled was another")
+        return key
+
+    return check
+
+
+def check_trust(home: Home) -> Callable[[bytes], Trust]:
+    """What reads the content of `trusted.json`, or refuses it with FormatInvalid."""
+    return lambda content: parse_json(Trust, content, str(home.trusted), trusting.FORMAT)
 
 
 def _require_usable(config: DeviceConfig, path: Path) -> None:
@@ -140,22 +169,20 @@ def _may_be_host(text: str) -> bool:
 
 
 def read_device_key(home: Home, config: DeviceConfig) -> PrivateKey:
-    """The device's private key.
+    """The device's private key; a damaged file gives way to its copy.
 
     Raises:
-        HomeInvalid: It is missing, or not the one that the server knows.
+        HomeInvalid: It is missing, or not the one that the server knows, and so is its copy.
     """
-    _finish_going_over(home, config)
+    finish_going_over(home, config)
+    check = check_key(home, config)
     try:
-        key = read_private(home.key)
+        content = sound(home, home.key, check).content
     except ContractError as error:
-        raise HomeInvalid(f"{error}; without it the device must be enrolled anew (--force)") from None
-    if key.public.base64 != config.public_key:
-        raise HomeInvalid(
-            f"{home.key} is key {key.public.key_id}, enrolled was another; "
-            "enrol anew with edge-agent enroll --force"
-        )
-    return key
+        raise HomeInvalid(f"{error}; enrol anew with edge-agent enroll --force") from None
+    if content is None:
+        raise HomeInvalid(f"{home.key} is missing; enrol anew with edge-agent enroll --force")
+    return check(content)
 
 
 def go_over(home: Home, key: PrivateKey) -> None:
@@ -170,10 +197,11 @@ def go_over(home: Home, key: PrivateKey) -> None:
         raise HomeInvalid(f"cannot read {home.config}: {error}") from None
     changed = stored.model_copy(update={"public_key": key.public.base64})
     write_durably(home.config, canonical_json(changed))  # from here on it counts
-    _finish_going_over(home, changed)
+    finish_going_over(home, changed)
+    keep_copy(home, home.config, home.key)
 
 
-def _finish_going_over(home: Home, config: DeviceConfig) -> None:
+def finish_going_over(home: Home, config: DeviceConfig) -> None:
     """Put the key that counts in its place, where a cut has left it beside."""
     try:
         if not home.next_key.exists() or read_private(home.next_key).public.base64 != config.public_key:
@@ -240,18 +268,17 @@ def read_trust(home: Home) -> Trust:
     Raises:
         HomeInvalid: The file cannot be read.
     """
-    path = _trust_path(home)
+    check = check_trust(home)
     try:
-        return parse_json(Trust, path.read_bytes(), str(path), trusting.FORMAT)
-    except FileNotFoundError:
-        return Trust()
-    except OSError as error:
-        raise HomeInvalid(f"cannot read {path}: {error.strerror}") from None
+        content = sound(home, home.trusted, check).content
+    except ContractError as error:
+        raise HomeInvalid(
+            f"{error}; move it away: what the fleet says of keys comes again with its next assignment, "
+            "whom a person trusted is to be trusted anew (edge-agent trust add)"
+        ) from None
+    return Trust() if content is None else check(content)
 
 
 def _store(home: Home, trust: Trust) -> None:
-    write_durably(_trust_path(home), canonical_json(trust))
-
-
-def _trust_path(home: Home) -> Path:
-    return home.folder / "trusted.json"
+    write_durably(home.trusted, canonical_json(trust))
+    keep_copy(home, home.trusted)

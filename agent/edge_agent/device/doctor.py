@@ -16,6 +16,7 @@ from edge_agent.device import bytecode, reach, served
 from edge_agent.device.config import DeviceConfig, read_config, read_device_key, trusted_publishers
 from edge_agent.device.finding import Finding, Grade
 from edge_agent.device.home import Home
+from edge_agent.device.mending import faults
 from edge_agent.device.status import read_depth
 from edge_agent.device.writable import why_unwritable
 from edge_agent.errors import AgentError
@@ -37,7 +38,12 @@ def examine(home: Home) -> list[Finding]:
     try:
         config = read_config(home)
     except AgentError as error:
-        return [*findings, Finding("enrolment", Grade.WRONG, str(error))]
+        advice = "make a token (edge-fleet token create), then: edge-agent enroll --force"
+        wrong = Finding("enrolment", Grade.WRONG, str(error), advice)
+        return [*findings, wrong, *_outbox(home), *served.examine(home)]
+    for fault in faults(home):
+        advice = "its copy counts; restart the agent: it puts the file back"
+        findings.append(Finding("identity", Grade.WRONG, fault, advice))
     if config is None:
         findings.append(Finding("enrolment", Grade.NOTICE, "not enrolled; edge-agent enroll joins a fleet"))
     else:

@@ -7,15 +7,17 @@ enrolment that breaks off (power, network) is repeated with the same key and tok
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from edge_agent.device.config import DeviceConfig, read_config
+from edge_agent.device.config import DeviceConfig, check_config, read_config
 from edge_agent.device.home import Home, write_durably
 from edge_agent.device.http import base_url, host_of, post_json
+from edge_agent.device.identity_copy import keep_copy
 from edge_agent.errors import AlreadyEnrolled, HomeInvalid, ServerRefused
 from edge_agent.updates.slots import Slots
 from edge_agent.updates.store import Store
@@ -26,6 +28,8 @@ from edge_contracts.faults import ValidationError, first_fault
 from edge_contracts.keys import PrivateKey, PublicKey, read_private, write_private
 from edge_contracts.model import canonical_json, parse_json
 from edge_contracts.profile import lineage, load_profile
+
+log = logging.getLogger(__name__)
 
 PATH = "/api/v1/enrol"
 
@@ -146,6 +150,12 @@ def finish(home: Home) -> None:
         return
     except OSError as error:
         raise HomeInvalid(f"cannot read {home.enrolment}: {error.strerror}") from None
+    try:
+        check_config(home)(content)
+    except ContractError as error:  # damaged since: the device stays where its files say that it is
+        log.error("enrolment given up", extra={"reason": str(error)})
+        home.enrolment.replace(home.enrolment.with_name(home.enrolment.name + ".damaged"))
+        return
     # what the old fleet counted means nothing to the new one, and its server cannot read our old outbox
     store = Store(home)
     store.save(_counted_anew(store.slots))
@@ -159,6 +169,7 @@ def finish(home: Home) -> None:
         home.certificate.unlink(missing_ok=True)  # of the old fleet; `certificate.py` writes the new one
         sync_folder(home.folder)
         write_durably(home.config, content)
+        keep_copy(home, home.config, home.key)
         home.enrolment.unlink()
         sync_folder(home.folder)
     except OSError as error:

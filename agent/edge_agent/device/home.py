@@ -2,6 +2,8 @@
 
     HOME/config.json   who this device is and whom it trusts (0600; `config.py`)
     HOME/device.key    its private key (0600); device.key.next while another is to follow (`succession.py`)
+    HOME/trusted.json  whom statements and a person have named since (`config.py`)
+    HOME/identity.copy  these once more, for when a file of them is damaged (0600; `identity_copy.py`)
     HOME/enrolment.json  an enrolment that is decided and not finished (`enrol.py`)
     HOME/state.json    the slots and what is under way (`store.py`), with state.previous.json
     HOME/outbox.db     telemetry that the server has not acknowledged (`outbox.py`)
@@ -66,6 +68,16 @@ class Home:
     def next_key(self) -> Path:
         """The private key that is to follow, until it is in force."""
         return self.folder / "device.key.next"
+
+    @property
+    def trusted(self) -> Path:
+        """Whom statements and a person at the device have named since the enrolment."""
+        return self.folder / "trusted.json"
+
+    @property
+    def identity_copy(self) -> Path:
+        """A second copy of the files that say who this device is."""
+        return self.folder / "identity.copy"
 
     @property
     def certificate(self) -> Path:

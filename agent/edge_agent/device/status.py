@@ -6,6 +6,7 @@ file without a name that shows whether the disk takes one.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from time import time
 from typing import Any
 
 from edge_agent import sealed
-from edge_agent.device.config import read_config
+from edge_agent.device.config import DeviceConfig, read_config, read_device_key
 from edge_agent.device.home import Home
+from edge_agent.device.mending import faults
 from edge_agent.device.writable import why_unwritable
 from edge_agent.doubt.settings import described_in
+from edge_agent.errors import HomeInvalid
 from edge_agent.guard.quarantine import GuardStore
 from edge_agent.telemetry import standing as standing_file
 from edge_agent.updates.budget import at, read_used
@@ -47,7 +50,8 @@ class OutboxDepth:
 
 def read_status(home: Home) -> dict[str, Any]:
     """Everything, as one object for a program."""
-    config, store = read_config(home), Store(home)
+    config, identity = read_identity(home)
+    store = Store(home)
     slots, depth, standing = store.slots, read_depth(home), standing_file.read(home)
     return {
         "home": str(home.folder),
@@ -69,8 +73,33 @@ def read_status(home: Home) -> dict[str, Any]:
         "standing": standing.model_dump(mode="json", exclude={"format"}) if standing else None,
         "space": _space(home),
         "fault": store.lost,
+        "identity": identity,
         "guard": GuardStore(home).record.model_dump(mode="json", exclude={"format"}),
     }
+
+
+def read_identity(home: Home) -> tuple[DeviceConfig | None, str]:
+    """The enrolment, and what is wrong with the files that say who this device is, "" for nothing.
+
+    Raises:
+        HomeInvalid: They are another user's, or the folder another program's.
+    """
+    home.require_ours()
+    config = None
+    try:
+        config = read_config(home)
+        if config is not None and not home.next_key.exists():  # a change of key is the agent's to finish
+            read_device_key(home, config)
+    except HomeInvalid as error:
+        if not _may_read(home):
+            raise
+        return config, str(error)
+    return config, next((f"{fault} (its copy counts)" for fault in faults(home)), "")
+
+
+def _may_read(home: Home) -> bool:
+    files = (home.folder, home.config, home.key)
+    return all(os.access(path, os.R_OK, effective_ids=True) for path in files if path.exists())
 
 
 def read_depth(home: Home) -> OutboxDepth | None:

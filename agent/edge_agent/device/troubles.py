@@ -68,6 +68,19 @@ def _state(seen: Seen) -> Iterator[Trouble]:
         yield seen.status["fault"], "start the agent: it makes a new state from what is installed"
 
 
+def _identity(seen: Seen) -> Iterator[Trouble]:
+    said = seen.status["identity"]
+    if not said:
+        return
+    if "its copy counts" in said:
+        yield said, "restart the agent: it puts the file back"
+    else:
+        yield (
+            f"who this device is cannot be read: {said}",
+            "answers go on while the agent runs; make a token (edge-fleet token create), then enrol anew",
+        )
+
+
 def _process(seen: Seen) -> Iterator[Trouble]:
     if not seen.running:
         yield "the agent is not running", "systemctl start edge-agent, or: edge-agent run"
@@ -153,5 +166,5 @@ def _space(seen: Seen) -> Iterator[Trouble]:
 
 
 _LOOKS: tuple[Callable[[Seen], Iterator[Trouble]], ...] = (
-    _state, _process, _storing, _model, _guard, _answers, _fleet, _outbox, _space,
+    _state, _identity, _process, _storing, _model, _guard, _answers, _fleet, _outbox, _space,
 )  # fmt: skip

@@ -66,7 +66,9 @@ def test_an_address_or_key_that_is_none_is_named_on_one_line(tmp_path: Path, fie
     home = home_with(tmp_path, **{field: value})
     with pytest.raises(HomeInvalid, match=rf"config\.json: {field}.*enroll --force"):
         read_config(home)
-    refused = CliRunner().invoke(main, ["status", "--home", str(home.folder)])
+    refused = CliRunner().invoke(main, ["keys", "show", "--home", str(home.folder)])
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    status = CliRunner().invoke(main, ["status", "--home", str(home.folder)])
+    assert status.exit_code == 0 and f"config.json: {field}" in status.stdout
     doctor = CliRunner().invoke(main, ["doctor", "--home", str(home.folder)])
     assert f"config.json: {field}" in doctor.stdout

@@ -111,11 +111,12 @@ def test_an_answer_that_is_no_enrolment_is_refused(home: Home, fleet: TinyFleet)
 
 def test_a_key_that_is_not_the_enrolled_one_is_noticed(home: Home, fleet: TinyFleet) -> None:
     config = enrol(home, fleet.url, TOKEN, "x86-cpu")
+    home.identity_copy.unlink()
     home.key.write_bytes(PrivateKey.generate().pem)
     with pytest.raises(HomeInvalid, match="enrolled was another"):
         read_device_key(home, config)
     home.key.unlink()
-    with pytest.raises(HomeInvalid, match="cannot read key"):
+    with pytest.raises(HomeInvalid, match="is missing; enrol anew"):
         read_device_key(home, config)
 
 

@@ -65,6 +65,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "outbox": {"waiting": 0, "waiting_bytes": 0, "dropped_records": 0},
         "space": {"free_bytes": 8_000_000_000, "total_bytes": 16_000_000_000, "unwritable": ""},
         "fault": "",
+        "identity": "",
         "guard": {"rung": "serving", "why": "", "entries": [], "software": {}},
     }
     for key, value in changes.items():
@@ -117,6 +118,12 @@ def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
             "edge-agent quarantine lift edgetpu/EDGETPU",
         ),
         ({"fault": "state.json was damaged"}, "state.json was damaged", "start the agent"),
+        (
+            {"identity": "config.json is 0 bytes"},
+            "cannot be read: config.json",
+            "enrol anew",
+        ),
+        ({"identity": "config.json is torn (its copy counts)"}, "config.json is torn", "restart the agent"),
         ({"space": {"free_bytes": 1, "total_bytes": 1000, "unwritable": ""}}, "has 1 B left", "free some"),
         (
             {
