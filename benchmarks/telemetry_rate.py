@@ -43,8 +43,9 @@ from kill_device import Snapshots, take  # noqa: E402
 from edge_agent.device.config import read_device_key  # noqa: E402
 from edge_agent.device.enrol import enrol  # noqa: E402
 from edge_agent.device.home import Home as DeviceHome  # noqa: E402
+from edge_agent.telemetry.identity import Identity  # noqa: E402
 from edge_agent.telemetry.mqtt import Happening, Link  # noqa: E402
-from edge_agent.telemetry.outbox import Identity, Limits, Outbox  # noqa: E402
+from edge_agent.telemetry.outbox import Limits, Outbox  # noqa: E402
 from edge_agent.telemetry.outbox_file import Durability  # noqa: E402
 from edge_agent.telemetry.reporter import Reporter  # noqa: E402
 from edge_contracts.envelope import encode_record  # noqa: E402

@@ -31,7 +31,8 @@ from edge_agent.device.home import Home, write_durably
 from edge_agent.doubt.ordered import OrderedShadows
 from edge_agent.inference.golden import read_golden, run_golden
 from edge_agent.inference.session import Session
-from edge_agent.telemetry.outbox import Identity, Limits, Outbox
+from edge_agent.telemetry.identity import Identity
+from edge_agent.telemetry.outbox import Limits, Outbox
 from edge_agent.updates import installer
 from edge_agent.updates.health import Finding, Verdict
 from edge_agent.updates.local import AtOnce

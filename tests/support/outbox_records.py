@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 
-from edge_agent.telemetry.outbox import Identity, Outbox
+from edge_agent.telemetry.identity import Identity
+from edge_agent.telemetry.outbox import Outbox
 from edge_contracts import topics
 from edge_contracts.envelope import seal, unseal
 from edge_contracts.keys import PrivateKey

@@ -30,6 +30,7 @@ SELECT id, kind, first_ms, last_ms, length(record) FROM pending WHERE id >= ? AN
 """
 
 Row = tuple[str, int, int, bytes]  # kind, first_ms, last_ms, record
+PlacedRow = tuple[int, Row]  # with its priority
 
 
 class Priority(IntEnum):
@@ -93,6 +94,12 @@ def give_back(db: sqlite3.Connection, rows: Sequence[tuple[int, Row]]) -> None:
 def following(db: sqlite3.Connection, most: int) -> list[tuple[int, bytes]]:
     """Ids and records of what leaves next."""
     return db.execute(_NEXT, (most,)).fetchall()
+
+
+def everything(db: sqlite3.Connection) -> list[PlacedRow]:
+    """All rows, in the order in which they leave."""
+    rows = db.execute("SELECT id, kind, first_ms, last_ms, record FROM pending ORDER BY id")
+    return [(priority_at(place), tuple(row)) for place, *row in rows]
 
 
 def take_out(db: sqlite3.Connection, last: int) -> None:

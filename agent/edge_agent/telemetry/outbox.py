@@ -28,16 +28,19 @@ from typing import Literal
 from edge_agent.errors import OutboxDamaged, OutboxUnwritable
 from edge_agent.telemetry import backlog
 from edge_agent.telemetry.backlog import Priority, priority_at
+from edge_agent.telemetry.identity import Identity
 from edge_agent.telemetry.losses import Loss, loss_of
 from edge_agent.telemetry.outbox_file import (
     SYNC_S,
     Durability,
     OutboxFile,
     add_loss,
+    read_dropped,
     read_losses,
+    read_next_seq,
 )
 from edge_agent.telemetry.room import Room, fitting, make
-from edge_agent.telemetry.soundness import mend, number_anew
+from edge_agent.telemetry.soundness import mend, number_anew, unsealed
 from edge_contracts import cose
 from edge_contracts.envelope import (
     RecordEncoder,
@@ -47,9 +50,7 @@ from edge_contracts.envelope import (
     unseal,
 )
 from edge_contracts.errors import ContractError
-from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.messages import Ack, Record
-from edge_contracts.topics import Channel, topic
 
 log = logging.getLogger(__name__)
 
@@ -70,26 +71,6 @@ class Limits:
 
     records: int = 20_000
     size_bytes: int = 64 << 20
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who signs the envelopes and whose acks count."""
-
-    fleet: str
-    device: str
-    key: PrivateKey
-    director: PublicKey
-
-    @property
-    def telemetry(self) -> str:
-        """The topic that every envelope is bound to."""
-        return topic(self.fleet, self.device, Channel.TELEMETRY)
-
-    @property
-    def ack(self) -> str:
-        """The topic that every ack is bound to."""
-        return topic(self.fleet, self.device, Channel.ACK)
 
 
 AckResult = Literal["advanced", "nothing-new", "refused", "behind", "forgotten"]
@@ -152,18 +133,62 @@ class Outbox:
         Raises:
             OutboxUnwritable: The disk is full or has failed; nothing was kept, and a Gap will say so.
         """
-        rows = [backlog.row_of(record, self._encode(record)) for record in records]
         try:
-            try:
-                self._put(rows)
-            except OutboxDamaged:
-                self._begun_anew()
-                self._put(rows)
+            self.store(records)
         except OutboxUnwritable:
             self._own_up_later(loss_of(records, UNKEPT))
             raise
 
-    def _put(self, rows: Sequence[tuple[int, backlog.Row]]) -> None:
+    def store(self, records: Sequence[Record]) -> None:
+        """Put records, or leave them to the caller: no Gap will tell of them."""
+        rows = [backlog.row_of(record, self._encode(record)) for record in records]
+        try:
+            self._put(rows)
+        except OutboxDamaged:
+            self._begun_anew()
+            self._put(rows)
+
+    def absorb(self, rows: Sequence[backlog.PlacedRow], losses: Sequence[Loss]) -> None:
+        """Take what another outbox could not get rid of (`unacknowledged`), all or nothing.
+
+        Raises:
+            OutboxUnwritable: The disk is full or has failed.
+        """
+        before = dict(self._unkept)
+        for loss in losses:
+            self._own_up_later(loss)
+        try:
+            self._put(rows)
+        except OutboxUnwritable:
+            self._unkept = before
+            raise
+
+    def unacknowledged(self) -> tuple[list[backlog.PlacedRow], list[Loss]]:
+        """All that the server may not have, for another outbox; here nothing changes."""
+        db = self._file.db
+        db.execute("BEGIN")
+        try:
+            self._write_down_losses(db)
+            backlog.give_back(db, unsealed(db))
+            return backlog.everything(db), read_losses(db)
+        finally:
+            db.execute("ROLLBACK")  # whether the other takes it is not known yet
+
+    def is_writable(self) -> bool:
+        """Whether the disk takes a commit now."""
+        try:
+            with self._file.transaction(durable=True) as db:
+                db.execute("UPDATE head SET dropped_records = dropped_records")
+        except OutboxUnwritable:
+            return False
+        return True
+
+    @property
+    def sealed(self) -> int:
+        """Envelopes that have a number and are not acknowledged."""
+        return self._sealed
+
+    def _put(self, rows: Sequence[backlog.PlacedRow]) -> None:
         now_s = monotonic()
         durable = self._file.durability is Durability.POWER or now_s - self._synced_s > SYNC_S
         with self._file.transaction(durable) as db:
@@ -177,7 +202,7 @@ class Outbox:
         self._next_number += len(rows)
         self._pending, self._pending_bytes = count, size
         if self._owes:
-            self._dropped = _dropped(self._file.db)
+            self._dropped = read_dropped(self._file.db)
         if durable:
             self._synced_s = now_s
 
@@ -287,11 +312,11 @@ class Outbox:
                 taken_bytes += sum(len(record) for _, record in rows)
                 losses = []
         self._unkept.clear()
-        self._owes, self._dropped = False, _dropped(self._file.db)
+        self._owes, self._dropped = False, read_dropped(self._file.db)
         self._synced_s = monotonic()
         self._sealed, self._sealed_bytes = self._sealed + sealed, size
         self._pending, self._pending_bytes = self._pending - taken, self._pending_bytes - taken_bytes
-        self.next_seq = _next_seq(self._file.db)
+        self.next_seq = read_next_seq(self._file.db)
 
     def _seal_one(self, db: sqlite3.Connection, losses: Sequence[Loss], records: Sequence[bytes]) -> int:
         """Seal one envelope; its size."""
@@ -365,19 +390,11 @@ class Outbox:
         """Take note of what is in the file."""
         db = self._file.db
         epoch, acked = db.execute("SELECT epoch, acked FROM head").fetchone()
-        self.epoch, self.next_seq, self._acked = str(epoch), _next_seq(db), int(acked)
-        self._dropped, self._next_number = _dropped(db), backlog.next_number(db)
+        self.epoch, self.next_seq, self._acked = str(epoch), read_next_seq(db), int(acked)
+        self._dropped, self._next_number = read_dropped(db), backlog.next_number(db)
         self._pending, self._pending_bytes = db.execute(_COUNT.format("record", "pending")).fetchone()
         self._sealed, self._sealed_bytes = db.execute(_COUNT.format("envelope", "envelopes")).fetchone()
         self._owes = bool(self._unkept) or db.execute("SELECT count(*) FROM losses").fetchone() != (0,)
-
-
-def _next_seq(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT next_seq FROM head").fetchone()[0])
-
-
-def _dropped(db: sqlite3.Connection) -> int:
-    return int(db.execute("SELECT dropped_records FROM head").fetchone()[0])
 
 
 _COUNT = "SELECT count(*), coalesce(sum(length({})), 0) FROM {}"

@@ -209,6 +209,16 @@ def read_losses(db: sqlite3.Connection) -> list[Loss]:
     return [Loss(reason, json.loads(kinds), first_ms, last_ms) for reason, kinds, first_ms, last_ms in rows]
 
 
+def read_next_seq(db: sqlite3.Connection) -> int:
+    """The next number."""
+    return int(db.execute("SELECT next_seq FROM head").fetchone()[0])
+
+
+def read_dropped(db: sqlite3.Connection) -> int:
+    """Records that were dropped in this epoch."""
+    return int(db.execute("SELECT dropped_records FROM head").fetchone()[0])
+
+
 def add_loss(db: sqlite3.Connection, loss: Loss) -> None:
     """Add to what is to be told: one row for each reason, however much is lost."""
     total = loss

@@ -1,7 +1,7 @@
 """The device's voice: hello, status and telemetry, sent and sent again until the server has them.
 
-Runs in the agent's thread. With the broker gone everything stays in the outbox; with the disk gone
-what could not be kept is counted and owned up to later.
+Runs in the agent's thread. With the broker gone everything stays in the outbox; with the disk gone it goes on
+from memory (`refuge.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid, OutboxUnwritable
 from edge_agent.telemetry.flight import RESERVE, Flight
 from edge_agent.telemetry.forgetting import Forgetting, forgotten
+from edge_agent.telemetry.identity import Identity
 from edge_agent.telemetry.mqtt import Link
-from edge_agent.telemetry.outbox import Identity, Limits, Outbox
+from edge_agent.telemetry.outbox import Limits, Outbox
 from edge_agent.telemetry.outbox_file import Durability
+from edge_agent.telemetry.refuge import Outboxes
 from edge_contracts.envelope import seal
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.messages import DeviceState, Record
@@ -58,27 +60,21 @@ class Reporter:
         self._config, self._key, self._link = config, key, link
         self._describe, self._random, self._hello_s = describe, random, hello_s
         identity = Identity(config.fleet, config.device, key, config.director)
-        self.outbox = Outbox(home.outbox, identity, limits, Durability(durability))
+        self._outboxes = Outboxes(Outbox(home.outbox, identity, limits, Durability(durability)))
         self._flight, self._forgetting = Flight(random), Forgetting()
         self._next_hello_s = 0.0
-        self._unkept, self._unkept_why = 0, ""
+        self._ack_failed = ""
         self.link_reason, self.heard_ms = "not connected yet", 0
+
+    @property
+    def outbox(self) -> Outbox:
+        """The one that speaks now."""
+        return self._outboxes.speaking
 
     def keep(self, records: Sequence[Record]) -> None:
         """Put records into the outbox; they leave with the next `send`."""
-        if not records:
-            return
-        try:
-            self.outbox.put(records)
-        except OutboxUnwritable as error:  # the outbox owns up to it as soon as it can
-            self._unkept += len(records)
-            if str(error) != self._unkept_why:  # said once: there may be a record each second for weeks
-                log.error("telemetry lost", extra={"records": len(records), "reason": str(error)})
-            self._unkept_why = str(error)
-        else:
-            if self._unkept:
-                log.warning("telemetry kept again", extra={"lost": self._unkept})
-            self._unkept, self._unkept_why = 0, ""
+        if records:
+            self._outboxes.keep(records)
 
     def link_up(self, now_s: float) -> None:
         """The broker is there: say hello first, so that the server knows our epoch, then send."""
@@ -107,10 +103,11 @@ class Reporter:
                 )
                 self.outbox.put([forgotten(self.outbox.remembered, self.outbox.acked)])
         except OutboxUnwritable as error:
-            if str(error) != self._unkept_why:  # said once
+            if str(error) != self._ack_failed:  # said once
                 log.error("ack not taken note of", extra={"reason": str(error)})
-            self._unkept_why = str(error)
+            self._ack_failed = str(error)
             return
+        self._ack_failed = ""
         if result == "refused":
             return
         self.heard_ms = _now_ms()
@@ -130,15 +127,15 @@ class Reporter:
     def sign_with(self, key: PrivateKey, now_s: float) -> None:
         """Speak with another key from now on, and say so: the server learns where the old one ends."""
         self._key = key
-        self.outbox.identity = replace(self.outbox.identity, key=key)
+        self._outboxes.identify(replace(self._outboxes.identity, key=key))
         if self._link.is_up:
             self.hello(now_s)
 
     def obey(self, director: PublicKey, now_s: float) -> None:
         """Go by this director's acks from now on; say so when it is another, for it is asked what to run."""
-        if director == self.outbox.identity.director:
+        if director == self._outboxes.identity.director:
             return
-        self.outbox.identity = replace(self.outbox.identity, director=director)
+        self._outboxes.identify(replace(self._outboxes.identity, director=director))
         if self._link.is_up:
             self.hello(now_s)
 
@@ -153,6 +150,9 @@ class Reporter:
 
     def tick(self, now_s: float) -> None:
         """Do what is due."""
+        if self._outboxes.tick(now_s, self._link.is_up):
+            self._flight.disconnected()
+            self._next_hello_s = now_s  # it announces the epoch of what comes now
         if not self._link.is_up:
             return
         late = self._flight.overdue(now_s)
@@ -183,7 +183,7 @@ class Reporter:
 
     def close(self) -> None:
         """Close the outbox."""
-        self.outbox.close()
+        self._outboxes.close()
 
     def _say(self, kind: str, channel: Channel) -> None:
         if not self._link.is_up:

@@ -57,6 +57,14 @@ def mend(file: OutboxFile) -> str:
 
 def number_anew(db: sqlite3.Connection) -> None:
     """Begin a new epoch, with what was numbered ahead of what waits, in the caller's transaction."""
+    backlog.give_back(db, unsealed(db))
+    db.execute("DELETE FROM envelopes")
+    db.execute("DELETE FROM head")
+    begin_epoch(db)
+
+
+def unsealed(db: sqlite3.Connection) -> list[backlog.PlacedRow]:
+    """The records of all envelopes; their gaps are losses again, in the caller's transaction."""
     rows = db.execute("SELECT envelope FROM envelopes ORDER BY seq").fetchall()
     records = [
         record
@@ -67,10 +75,7 @@ def number_anew(db: sqlite3.Connection) -> None:
         if isinstance(gap, Gap):
             add_loss(db, Loss(gap.reason, gap.kinds, gap.first_ms, gap.last_ms))
     others = (record for record in records if not isinstance(record, Gap))
-    backlog.give_back(db, [backlog.row_of(record, encode_record(record)) for record in others])
-    db.execute("DELETE FROM envelopes")
-    db.execute("DELETE FROM head")
-    begin_epoch(db)
+    return [backlog.row_of(record, encode_record(record)) for record in others]
 
 
 # A flipped bit may have made a text of bytes, which Python would not read.

@@ -33,8 +33,10 @@ from edge_contracts.withdrawal import Withdrawn
 log = logging.getLogger(__name__)
 
 FORMAT = "edgefleet.agent-state/1"
-# Snapshot numbers are given out below a mark that is stored ahead of them: one write an hour, not a minute.
-RESERVE = 3_600_000
+# Snapshot numbers are given out below a mark that is stored ahead of them: six writes an hour, no more.
+RESERVE = 600_000
+# How far above the mark a device may go whose disk takes none: a clock that was wrong shuts it up no longer.
+UNSTORED_MS = 366 * 86_400_000
 
 
 class ChoiceRecord(Frozen):
@@ -108,6 +110,7 @@ class Store:
         self._snapshots_below = record.snapshots_below if record else 0
         self._last_snapshot = self._snapshots_below - 1
         self._slots = _slots(record) if record else Slots()
+        self._unmarked = False
 
     @property
     def slots(self) -> Slots:
@@ -129,11 +132,33 @@ class Store:
 
         The clock's milliseconds where they grow, so that a device whose state was lost does not
         repeat numbers that the server would take for a replay.
+
+        Raises:
+            HomeInvalid: The disk takes no mark, and the clock does not tell a number that is sure to be new.
         """
         number = max(self._last_snapshot + 1, now_ms)
         if number >= self._snapshots_below:
-            self._write(self._slots, number + RESERVE)
+            try:
+                self._write(self._slots, number + RESERVE)
+            except HomeInvalid:
+                number = self._unmarked_number(now_ms)
         self._last_snapshot = number
+        return number
+
+    def _unmarked_number(self, now_ms: int) -> int:
+        """A number above the mark, where none can be stored: the clock's, which the next start will be above.
+
+        Only the clock's can be new after a start: what an earlier life said above the mark nobody has written
+        down (docs/decisions/0123). Raises the error that is being handled where it does not do.
+        """
+        number = min(now_ms, self._snapshots_below + UNSTORED_MS)
+        if number <= self._last_snapshot:
+            if not self._unmarked:
+                raise
+            number = self._last_snapshot + 1
+        if not self._unmarked:
+            log.error("snapshots are numbered by the clock", extra={"number": number})
+        self._unmarked = True
         return number
 
     def _write(self, slots: Slots, snapshots_below: int) -> None:

@@ -42,7 +42,7 @@ SAMPLE = 2000  # windows of a day that stand for all of them
 MIN_ATTEMPTS, MIN_LATENCIES = 100, 100
 DEFAULT_BUDGET = 0.01  # errors of attempts, of a bundle that nobody published here
 FEW = 10  # devices named in one finding
-NO_SPACE = "no-space"
+DISK_CODES = ("no-space", "outbox-unwritable")  # of events: full, or it takes nothing
 PERSONAL_MOST = 20  # of one rule; beyond, one alert speaks for all
 
 Source = Callable[[Connection, int], Iterator[Finding]]
@@ -318,7 +318,7 @@ def _low_disk(connection: Connection, now_ms: int) -> Iterator[Finding]:
     rows = connection.execute(
         select(events.c.device, func.count().label("times"), func.max(events.c.detail).label("detail"),
                func.max(events.c.epoch).label("epoch"), func.max(events.c.seq).label("seq"))
-        .where(events.c.id >= since, events.c.code == NO_SPACE)
+        .where(events.c.id >= since, events.c.code.in_(DISK_CODES))
         .group_by(events.c.device)
     )  # fmt: skip
     for row in rows:
@@ -326,7 +326,7 @@ def _low_disk(connection: Connection, now_ms: int) -> Iterator[Finding]:
             "low-disk",
             row.device,
             row.times,
-            f"it reports that its disk is full: {row.detail or NO_SPACE}",
+            f"it reports that its disk is full or takes nothing: {row.detail or DISK_CODES[0]}",
             {"proof": "envelope", "epoch": row.epoch, "seq": row.seq},
         )
 

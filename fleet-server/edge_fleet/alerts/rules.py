@@ -55,7 +55,7 @@ RULES: Mapping[str, Rule] = {
         Rule("drift", "warning", "devices that find that they drift", "share", 0.2, 0.1, 600, 1800, True),
         Rule("error-budget", "critical", "more errors than promised", "budgets", 1, 0.5, 60, 600, True),
         Rule("latency", "warning", "p95 beside the day before", "times", 1.5, 1.2, 300, 900, True),
-        Rule("low-disk", "warning", "a device whose disk is full", "events in an hour", 1, 0, 0, 3600),
+        Rule("low-disk", "warning", "a disk that is full or fails", "events in an hour", 1, 0, 0, 3600),
         Rule("clock", "warning", "a device's clock that jumps or runs ahead", "seconds", 60, 5, 0, 3600),
     )
 }  # fmt: skip

@@ -137,7 +137,8 @@ def test_a_database_that_must_not_be_written_to_is_read_to_the_end(path: Path) -
 PUTTER = """
 import sys
 from pathlib import Path
-from edge_agent.telemetry.outbox import Identity, Outbox
+from edge_agent.telemetry.identity import Identity
+from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.outbox_file import Durability
 from edge_contracts.keys import PublicKey, read_private
 from edge_contracts.messages import Event

@@ -15,7 +15,7 @@ from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid, HomeLocked
 from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.updates.slots import Held, Phase, Slot, Slots
-from edge_agent.updates.store import Found, Store, rebuilt
+from edge_agent.updates.store import RESERVE, Found, Store, rebuilt
 from edge_contracts.messages import Phase as Report
 from edge_contracts.messages import Progress
 
@@ -96,6 +96,31 @@ def test_snapshot_numbers_of_a_device_that_lost_its_state_go_on_with_the_clock(h
     number = Store(home).next_snapshot(now_ms=1_000_000)
     home.state.unlink()
     assert Store(home).next_snapshot(now_ms=1_060_000) > number
+
+
+def test_a_device_whose_disk_takes_nothing_goes_on_numbering_and_no_number_comes_twice(home: Home) -> None:
+    hour_ms = 3_600_000
+    store = Store(home)
+    stored = store.next_snapshot(now_ms=hour_ms)
+    home.state.with_name("state.json.new").mkdir()  # every write fails
+    numbers = [store.next_snapshot(now_ms=at * hour_ms) for at in (2, 3, 3, 1)]
+    again = Store(home)
+    numbers += [again.next_snapshot(now_ms=at * hour_ms) for at in (4, 5)]
+    assert numbers == sorted({stored, *numbers})[1:], "they grow, over a restart too"
+    wrong = Store(home).next_snapshot(now_ms=100 * 366 * 24 * hour_ms)
+    assert wrong < 2 * 366 * 24 * hour_ms, "a clock that is wrong is believed for a year at most"
+    home.state.with_name("state.json.new").rmdir()
+    last = again.next_snapshot(now_ms=6 * hour_ms)
+    assert Store(home).next_snapshot(now_ms=0) > last, "it is stored again"
+
+
+def test_without_a_stored_number_nothing_is_said_that_an_earlier_life_may_have_said(home: Home) -> None:
+    mark = Store(home).next_snapshot(now_ms=1_000_000) + RESERVE
+    home.state.with_name("state.json.new").mkdir()
+    again = Store(home)
+    with pytest.raises(HomeInvalid):
+        again.next_snapshot(now_ms=mark - 1)
+    assert again.next_snapshot(now_ms=mark) == mark
 
 
 def test_snapshot_numbers_do_not_write_the_disk_each_time(home: Home) -> None:

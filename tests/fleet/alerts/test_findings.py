@@ -261,8 +261,9 @@ def test_few_latencies_are_no_evidence(fleet: FleetRows, clock: Clock) -> None:
     assert bad(fleet.store) == {}
 
 
-def test_a_full_disk_and_a_clock_that_jumps_are_told(fleet: FleetRows) -> None:
-    event = {"name": "refused", "code": "no-space", "detail": "needs 5 MB", "time_ms": 1}
+@pytest.mark.parametrize("code", ["no-space", "outbox-unwritable"])
+def test_a_disk_that_takes_nothing_and_a_clock_that_jumps_are_told(fleet: FleetRows, code: str) -> None:
+    event = {"name": "refused", "code": code, "detail": "needs 5 MB", "time_ms": 1}
     add(fleet.store, "events", device="d1", epoch=EPOCH, seq=1, received_ms=NOW, **event)
     fleet.report("d2", BUNDLE, clock_step_ms=-90_000)
     found = bad(fleet.store)
