@@ -34,7 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from soak_process import anonymous_mib
+from soak_process import quantities, watched
 from soak_verdict import BOUNDS, table
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ from edge_contracts.bundle import open_bundle  # noqa: E402
 ENTRY = [sys.executable, "-c", "from edge_agent.cli import main; main()"]
 # A request that is being answered when the child is killed fails; one that comes meanwhile is told to wait.
 MOST_REFUSED = 0.01
-SAMPLE_S, AWAY_S = 2.0, 4.0
+AWAY_S = 4.0
 FAULTS = (
     "updates", "broker killed", "child killed", "bad updates", "server silent", "downloads cut", "rollbacks",
     "agent killed",
@@ -207,17 +207,12 @@ class Soak:
     def sample(self) -> dict[str, float] | None:
         """Every quantity now; None while the daemon starts."""
         try:
-            process = psutil.Process(self.process.pid)
-            with process.oneshot():
-                memory, files = process.memory_info(), process.num_fds()
-                threads, children = process.num_threads(), process.children()
-            anonymous = anonymous_mib(self.process.pid)
+            found, children = quantities(self.process.pid)
             resident = sum(child.memory_info().rss for child in children)
             size = sum(p.stat().st_blocks * 512 for p in self.home.rglob("*") if p.is_file())
         except (psutil.NoSuchProcess, FileNotFoundError):  # it starts, or a slot is written just now
             return None
-        values = (memory.rss / 2**20, anonymous, files, threads, len(children), resident / 2**20)
-        return dict(zip(BOUNDS, (*map(float, values), size / 2**20), strict=True))
+        return found | {"children's RSS MiB": resident / 2**20, "home MiB": size / 2**20}
 
 
 def main() -> None:
@@ -230,8 +225,6 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two faults [default: 5]")
     asked = parser.parse_args()
     minutes = asked.minutes
-    times: list[float] = []
-    samples: list[dict[str, float]] = []
     with (
         tempfile.TemporaryDirectory(prefix="edge-soak-") as scratch,
         agent_fleet.tiny_fleet(Path(scratch)) as fleet,
@@ -245,19 +238,10 @@ def main() -> None:
                 target=soak.disturb, args=(begun_s + minutes * 27, asked.only or FAULTS, asked.every)
             ),
         ]
-        for worker in workers:
-            worker.start()
         try:
-            while time.monotonic() < begun_s + minutes * 60:
-                time.sleep(SAMPLE_S)
-                if not all(worker.is_alive() for worker in workers):
-                    raise SystemExit("a client or the one who disturbs has ended early; see above")
-                if soak.process.poll() not in (None, -signal.SIGKILL):
-                    log = (soak.folder / "log").read_text()
-                    raise SystemExit(f"the daemon ended with {soak.process.poll()}: {log[-2000:]}")
-                if (found := soak.sample()) is not None and time.monotonic() > begun_s + 5:
-                    times.append(time.monotonic() - begun_s)
-                    samples.append(found)
+            times, samples = watched(
+                minutes, workers, lambda: soak.process, soak.sample, soak.folder / "log", begins_s=5.0
+            )
         finally:
             soak.over.set()
             for worker in workers:

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from soak_process import anonymous_mib
+from soak_process import quantities, watched
 from soak_verdict import table
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ from edge_fleet.brokers.child import free_loopback_port  # noqa: E402
 from edge_fleet.home import Home, find_running  # noqa: E402
 
 ENTRY = [sys.executable, "-c", "from edge_fleet.cli import main; main()"]
-SAMPLE_S, FAULT_S, FOLLOWED_S, READ_S = 2.0, 5.0, 4.0, 0.3
+FAULT_S, FOLLOWED_S, READ_S = 5.0, 4.0, 0.3
 # More than an agent's: caches of a fleet, SQLite's pages, the API's threads as they are asked for
 BOUNDS = {"RSS MiB": 6.0, "anonymous MiB": 6.0, "open files": 4.0, "threads": 3.0, "children": 1.0}
 PLAN = {"format": "edgefleet.rollout/1", "stages": ["10%", "100%"], "bake_s": 5, "gates": {"error_rate": 0.5}}
@@ -241,15 +241,9 @@ class Soak:
     def sample(self) -> dict[str, float] | None:
         """Every quantity now; None while the server starts."""
         try:
-            process = psutil.Process(self.process.pid)
-            with process.oneshot():
-                memory, files = process.memory_info(), process.num_fds()
-                threads, children = process.num_threads(), len(process.children())
-            anonymous = anonymous_mib(self.process.pid)
+            return quantities(self.process.pid)[0]
         except (psutil.NoSuchProcess, FileNotFoundError):
             return None
-        values = (memory.rss / 2**20, anonymous, files, threads, children)
-        return dict(zip(BOUNDS, map(float, values), strict=True))
 
     def end(self) -> int:
         """Stop the devices, then the server; its exit code."""
@@ -274,8 +268,6 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=200)
     parser.add_argument("--database", default="", help="of a PostgreSQL; SQLite when not given")
     options = parser.parse_args()
-    times: list[float] = []
-    samples: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="edge-soak-") as scratch, receiver() as hook:
         soak = Soak(Path(scratch), options.devices, options.database, hook)
         begun_s = time.monotonic()
@@ -284,19 +276,10 @@ def main() -> None:
             threading.Thread(target=soak.follow),
             threading.Thread(target=soak.disturb, args=(begun_s + options.minutes * 27,)),
         ]
-        for worker in workers:
-            worker.start()
         try:
-            while time.monotonic() < begun_s + options.minutes * 60:
-                time.sleep(SAMPLE_S)
-                if not all(worker.is_alive() for worker in workers):
-                    raise SystemExit("somebody at the console or the one who disturbs has ended: see above")
-                if soak.process.poll() not in (None, -signal.SIGKILL):
-                    log = (soak.folder / "log").read_text()
-                    raise SystemExit(f"the server ended with {soak.process.poll()}: {log[-2000:]}")
-                if (found := soak.sample()) is not None:
-                    times.append(time.monotonic() - begun_s)
-                    samples.append(found)
+            times, samples = watched(
+                options.minutes, workers, lambda: soak.process, soak.sample, soak.folder / "log"
+            )
         finally:
             soak.over.set()
             for worker in workers:

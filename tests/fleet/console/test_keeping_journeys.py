@@ -47,6 +47,19 @@ def end_sessions(fleet: Running, name: str) -> None:
     fleet.admin.post(f"/api/v1/users/{name}/logout").raise_for_status()
 
 
+def fail_once(page: Page, address: str) -> None:
+    """The first time that a page's scripts ask for an address they are refused."""
+    failures = iter(range(1))
+
+    def answer(route: Route) -> None:
+        if route.request.is_navigation_request() or next(failures, None) is None:
+            route.continue_()
+        else:
+            route.fulfill(status=503, body="no")
+
+    page.route(address, answer)
+
+
 def test_a_plan_survives_a_session_that_ended_while_it_was_written(
     fleet: Running, rows: FleetRows, browser: Browser
 ) -> None:
@@ -136,16 +149,8 @@ def test_a_form_that_is_refused_comes_back_as_it_was_filled_in(
 
 
 def test_a_stream_that_was_refused_is_opened_again(fleet: Running, rows: FleetRows, browser: Browser) -> None:
-    refusals = iter(range(1))
-
-    def answer(route: Route) -> None:
-        if next(refusals, None) is None:
-            route.continue_()
-        else:
-            route.fulfill(status=503, body="no")
-
     with person(browser, fleet.url, fleet.token("viewer")) as vera:
-        vera.page.route("**/api/v1/events", answer)
+        fail_once(vera.page, "**/api/v1/events")
         vera.page.goto("/console/fleet")
         expect(vera.page.locator("#light")).to_have_text("not live")
         expect(vera.page.locator("#light")).to_have_text("live")
@@ -154,16 +159,8 @@ def test_a_stream_that_was_refused_is_opened_again(fleet: Running, rows: FleetRo
 def test_a_reading_that_failed_once_is_no_longer_told_when_the_next_succeeds(
     fleet: Running, rows: FleetRows, browser: Browser
 ) -> None:
-    failures = iter(range(1))
-
-    def answer(route: Route) -> None:
-        if route.request.is_navigation_request() or next(failures, None) is None:
-            route.continue_()
-        else:
-            route.fulfill(status=503, body="no")
-
     with person(browser, fleet.url, fleet.token("viewer")) as vera:
-        vera.page.route("**/console/fleet", answer)
+        fail_once(vera.page, "**/console/fleet")
         vera.page.goto("/console/fleet")
         expect(vera.page.locator("#light")).to_have_text("live")
         fleet.server.bus.publish("device", device="cam-0")
