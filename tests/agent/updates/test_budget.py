@@ -77,6 +77,24 @@ def test_the_months_budget_holds_over_days_and_restarts(tmp_path: Path) -> None:
     assert use(meter(tmp_path, rules, clock), 10 * MB) == 3 * MB
 
 
+def test_where_only_a_month_is_bounded_it_is_the_month_that_is_spent(tmp_path: Path) -> None:
+    made = meter(tmp_path, DataRules(month_bytes=MB))
+    assert use(made, 2 * MB) == MB
+    with pytest.raises(DownloadWaits, match="1000000 of 1000000 bytes of this month") as caught:
+        made.take(1)
+    assert caught.value.wait_s == DAY / 2  # it is asked again each day
+
+
+def test_what_came_beside_is_charged_to_day_and_month_and_stored(tmp_path: Path) -> None:
+    made = meter(tmp_path, DataRules(day_bytes=MB))
+    made.beside(300_000)
+    made.beside(100_000)
+    assert read_used(tmp_path / "data.json") == Used(
+        day=TODAY, day_bytes=400_000, month=202611, month_bytes=400_000
+    )
+    assert use(made, MB) == 600_000
+
+
 def test_a_process_that_ends_in_the_middle_has_paid_too_much_and_never_too_little(tmp_path: Path) -> None:
     meter(tmp_path, DataRules()).take(100 * MB)
     assert read_used(tmp_path / "data.json").day_bytes == BLOCK_BYTES

@@ -26,8 +26,33 @@ def test_what_is_reserved_is_taken_from_the_disk_and_given_back(tmp_path: Path) 
     room.shrink_to(3 * MB)
     assert taken(tmp_path) < 2 * MB, "shrinking has made it larger"
     room.shrink_to(0)
-    room.give_back()
     assert list(tmp_path.iterdir()) == []
+    room.give_back()  # what is not there is given back, too
+    room.shrink_to(MB)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_reserved_anew_is_not_counted_beside_what_was_before(tmp_path: Path) -> None:
+    def free(folder: Path) -> int:
+        return 2 * MB + RESERVE_BYTES - taken(folder)
+
+    room = Room(tmp_path)
+    room.reserve(2 * MB, free)  # just enough
+    room.reserve(2 * MB, free)
+    room.reserve(MB, free)
+    assert MB <= taken(tmp_path) < 2 * MB
+    with pytest.raises(NoSpace):
+        room.reserve(2 * MB + 1, free)
+    room.reserve(0, free)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    Room(tmp_path).reserve(MB)
+    with pytest.raises(NoSpace):
+        Room(tmp_path).reserve(1 << 55, lambda _: 1 << 60)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_disk_without_room_and_its_reserve_is_refused_with_both_figures(tmp_path: Path) -> None:
