@@ -36,10 +36,9 @@ streams = Table(
     Column("chain", LargeBinary(16), nullable=False),
     Column("started_ms", BigInteger, nullable=False),
     Column("top", BigInteger, nullable=False, server_default="-1"),  # largest stored number; > high: a hole
-    # envelopes up to this number were deleted after their time, and the chain value of the last of them:
-    # what is kept follows from it, and an export of what was deleted must lead to it
+    # envelopes up to this number were deleted after their time; `prev` of the one after it is the chain value
+    # of the last of them, to which an export of what was deleted must lead
     Column("pruned_to", BigInteger, nullable=False, server_default="-1"),
-    Column("pruned_chain", LargeBinary(16)),
 )
 
 envelopes = Table(

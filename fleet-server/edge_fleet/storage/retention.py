@@ -73,29 +73,29 @@ def _cut(connection: Connection, stream: Row[tuple[object, ...]], before_ms: int
     own = envelopes.c
     here = and_(own.device == stream.device, own.epoch == stream.epoch)
     first = connection.execute(
-        select(own.seq, own.chain, own.received_ms)
+        select(own.seq, own.received_ms)
         .where(here, own.seq > stream.pruned_to, own.seq < stream.high)
         .order_by(own.seq)
         .limit(most)
     )
-    last: tuple[int, bytes] | None = None
+    last: int | None = None
     passed = 0
     for row in first:
         if row.received_ms >= before_ms:
             break
-        last = row.seq, row.chain
+        last = row.seq
         passed += 1
     if last is None:
         return 0
     contradicted = select(forks.c.seq).where(forks.c.device == stream.device, forks.c.epoch == stream.epoch)
     connection.execute(
         delete(envelopes).where(
-            here, own.seq > stream.pruned_to, own.seq <= last[0], own.seq.not_in(contradicted)
+            here, own.seq > stream.pruned_to, own.seq <= last, own.seq.not_in(contradicted)
         )
     )
     connection.execute(
         update(streams)
         .where(streams.c.device == stream.device, streams.c.epoch == stream.epoch)
-        .values(pruned_to=last[0], pruned_chain=last[1])
+        .values(pruned_to=last)
     )
     return passed
