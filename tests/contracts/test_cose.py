@@ -261,3 +261,14 @@ def test_nothing_may_follow_a_protected_header() -> None:
     header = cbor2.dumps({1: -8, 4: b"k"}) + b"\x00"
     with pytest.raises(FormatInvalid, match="a protected header has bytes after its end"):
         cose.parse(cbor2.dumps(cbor2.CBORTag(18, [header, {}, b"p", b"s"])))
+
+
+@pytest.mark.parametrize("length", [0, 1, 4090, 4091, 4092, 4093, 4094, 4095, 4096, 4097, 8189, 8190, 70_000])
+def test_an_item_is_read_to_its_end_and_nothing_after_it_is_passed_over(length: int) -> None:
+    content = cbor2.dumps([bytes(length), 1])
+    assert cose.decode(content, "it") == [bytes(length), 1]
+    for rest in (b"\x01", b"\x00" * 5000):
+        with pytest.raises(FormatInvalid, match="it has bytes after its end"):
+            cose.decode(content + rest, "it")
+    with pytest.raises(FormatInvalid, match="it is not CBOR"):
+        cose.decode(content[:-1], "it")
