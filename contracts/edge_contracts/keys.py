@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from nacl.exceptions import BadSignatureError
@@ -28,10 +29,14 @@ class PublicKey:
 
     raw: bytes
 
-    @property
+    @cached_property
     def key_id(self) -> str:
         """Name of the key: the first 32 hex digits of the SHA-256 of its raw bytes."""
         return hashlib.sha256(self.raw).hexdigest()[:32]
+
+    @cached_property
+    def _verifier(self) -> VerifyKey:
+        return VerifyKey(self.raw)
 
     @property
     def base64(self) -> str:
@@ -52,7 +57,7 @@ class PublicKey:
         if len(signature) != SIGNATURE_BYTES:
             raise SignatureInvalid(f"a signature has {len(signature)} bytes, expected {SIGNATURE_BYTES}")
         try:
-            VerifyKey(self.raw).verify(content, signature)
+            self._verifier.verify(content, signature)
         except BadSignatureError:
             raise SignatureInvalid(f"the signature does not verify with key {self.key_id}") from None
 

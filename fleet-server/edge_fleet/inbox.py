@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -42,22 +43,30 @@ class Inbox(Generic[Item]):
 
     def offer(self, sender: str, item: Item, size_bytes: int) -> bool:
         """Let an item wait; False when the sender or all together have too much. Never waits."""
-        size_bytes += ITEM_BYTES
+        return not self.offer_all([(sender, item, size_bytes)])
+
+    def offer_all(self, offered: Iterable[tuple[str, Item, int]]) -> list[Item]:
+        """Let items wait, each by its sender and size; those that do not fit are given back."""
         with self._changed:
-            queue = self._waiting.get(sender) or _Queue()
-            if (
-                self._closed
-                or self._size_bytes + size_bytes > self._total
-                or queue.size_bytes + size_bytes > self._per_sender
-            ):
-                return False
-            queue.items.append((item, size_bytes))
-            queue.size_bytes += size_bytes
-            self._waiting[sender] = queue
-            self._count += 1
-            self._size_bytes += size_bytes
+            refused = [item for sender, item, size in offered if not self._let_in(sender, item, size)]
             self._changed.notify()
-            return True
+        return refused
+
+    def _let_in(self, sender: str, item: Item, size_bytes: int) -> bool:
+        size_bytes += ITEM_BYTES
+        queue = self._waiting.get(sender) or _Queue()
+        if (
+            self._closed
+            or self._size_bytes + size_bytes > self._total
+            or queue.size_bytes + size_bytes > self._per_sender
+        ):
+            return False
+        queue.items.append((item, size_bytes))
+        queue.size_bytes += size_bytes
+        self._waiting[sender] = queue
+        self._count += 1
+        self._size_bytes += size_bytes
+        return True
 
     def take(self, most: int, timeout_s: float) -> list[Item]:
         """Up to `most` items, one of each sender in turn; waits for the first. Empty after the time."""

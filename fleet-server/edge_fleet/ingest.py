@@ -126,12 +126,11 @@ class Ingest:
         """Take messages in, topic and payload of each; called in the network thread."""
         self.counters.received += len(messages)
         now_ms = self._now_ms()
-        for topic_name, payload in messages:
-            address = address_of(topic_name, self._fleet)
-            sender = address.device if address else ""
-            arrival = Arrival(topic_name, address, payload, now_ms)
-            if not self._inbox.offer(sender, arrival, len(payload)):
-                self.refusals.count("overloaded", "", f"a message on {topic_name!r:.200}", now_ms)
+        arrivals = [Arrival(on, address_of(on, self._fleet), payload, now_ms) for on, payload in messages]
+        for one in self._inbox.offer_all(
+            (one.address.device if one.address else "", one, len(one.payload)) for one in arrivals
+        ):
+            self.refusals.count("overloaded", "", f"a message on {one.topic!r:.200}", now_ms)
 
     def process(self, arrivals: Sequence[Arrival]) -> None:
         """Verify, store and acknowledge a batch; an error of the database leaves it unacknowledged."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from edge_contracts.envelope import chain_value
@@ -58,8 +59,7 @@ class Outcome:
     records: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(msgspec.Struct, frozen=True):
     """An envelope of telemetry with what the chain needs."""
 
     stream: Stream

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from edge_contracts.messages import CHAIN_START
 
 
@@ -21,8 +23,7 @@ class Standing(StrEnum):
     CHAIN_BROKEN = "chain-broken"  # does not follow from its neighbour
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """What the chain needs to know of one envelope."""
 
     prev: bytes

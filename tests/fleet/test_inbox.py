@@ -75,3 +75,10 @@ def test_a_closed_inbox_gives_what_it_has_and_takes_nothing_in() -> None:
     assert not inbox.offer("a", 2, 1)
     assert inbox.take(5, 10.0) == [1]
     assert inbox.take(5, 10.0) == []
+
+
+def test_items_offered_together_are_let_in_as_one_by_one() -> None:
+    inbox: Inbox[int] = Inbox(2 * ITEM_BYTES, 3 * ITEM_BYTES)
+    offered = [("a", 1, 0), ("a", 2, 0), ("a", 3, 0), ("b", 4, 0), ("c", 5, 0)]
+    assert inbox.offer_all(offered) == [3, 5]
+    assert inbox.take(9, 0) == [1, 4, 2]

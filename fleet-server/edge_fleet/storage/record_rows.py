@@ -26,9 +26,10 @@ Where = tuple[str, str, int, int]  # device, epoch, seq, received_ms
 
 def window_row(where: Where, window: Window) -> tuple[Any, ...]:
     """Values of WINDOW_COLUMNS."""
+    errors, refused = window.errors, window.refused
     reasons = {
-        "errors": window.errors,
-        "refused": window.refused,
+        "errors": errors,
+        "refused": refused,
         "flagged": window.flagged,
         "unserved": window.unserved,
     }
@@ -41,11 +42,11 @@ def window_row(where: Where, window: Window) -> tuple[Any, ...]:
         window.end_ms,
         window.duration_ms,
         window.inferences,
-        sum(window.errors.values()),
-        sum(window.refused.values()),
+        sum(errors.values()) if errors else 0,
+        sum(refused.values()) if refused else 0,
         json_text(reasons),
         json_text(window.latency_ms.bins),
-        json_text({scalar.name: scalar.counts for scalar in window.scalars}),
+        json_text({scalar.name: scalar.counts for scalar in window.scalars}) if window.scalars else "{}",
         window.golden_total,
         window.golden_agree,
         window.cpu_s,
@@ -56,9 +57,9 @@ def window_row(where: Where, window: Window) -> tuple[Any, ...]:
         window.merged,
         window.epsilon,
         window.clock_step_ms,
-        json_text(window.software),
+        json_text(window.software) if window.software else "{}",
         window.child_rss_bytes,
-        json_text(window.drifting),
+        json_text(window.drifting) if window.drifting else "[]",
     )
 
 
