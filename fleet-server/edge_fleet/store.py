@@ -31,7 +31,7 @@ _TAKE_TURN = text(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
 _POSTGRES_NETWORK = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 15_000}
 BUSY_TIMEOUT_MS = 10_000  # only another program (a backup, a shell) can make us wait
 # 16 MB of the log before it is written into the database, which syncs both: with SQLite's own 1000 pages
-# every other batch of ingest waits for that. What is committed is in the log and on the disk before and after.
+# every other batch of ingest waits for that. What is committed is on the disk, in the log, before and after.
 CHECKPOINT_PAGES = 4000
 # by transaction that writes: what is still to be done in it
 _at_end: WeakKeyDictionary[Connection, list[Callable[[Connection], None]]] = WeakKeyDictionary()
