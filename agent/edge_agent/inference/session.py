@@ -26,7 +26,7 @@ from edge_agent.runtimes import registry
 from edge_agent.runtimes.base import CPU, OpenModel, TensorShape
 from edge_agent.runtimes.choice import Choice, choose, options
 from edge_contracts.features import Moments, is_large, row_moments
-from edge_contracts.manifest import Artifact, Manifest
+from edge_contracts.manifest import Artifact, Binding, Manifest, TensorSpec
 
 
 class Answer(Struct, frozen=True, eq=False):
@@ -238,28 +238,40 @@ def _check_binding(manifest: Manifest, artifact: Artifact, model: OpenModel) -> 
                 f"the manifest binds {len(bindings)}"
             )
         for binding, spec in zip(bindings, specs, strict=True):
-            found = tensors.get(binding.tensor)
-            if found is None:
-                raise ModelInvalid(
-                    f"artifact {artifact.id} has no {kind} {binding.tensor!r}, it has {', '.join(tensors)}"
-                )
-            if found != TensorShape(binding.dtype, binding.shape):
-                raise ModelInvalid(
-                    f"{kind} {binding.tensor!r} of artifact {artifact.id} is {found.dtype} {found.shape}, "
-                    f"the manifest says {binding.dtype} {binding.shape}"
-                )
-            if binding.scale is not None and np.dtype(binding.dtype).kind not in "iu":
-                raise ModelInvalid(
-                    f"{kind} {binding.name!r} of artifact {artifact.id} is {binding.dtype} and has a scale; "
-                    "only integers are quantized"
-                )
-            fits = spec.shape[:1] == (1,) and len(spec.shape) == len(binding.shape)
-            if kind == "input":
-                fits = fits and artifact_shape(spec, binding) == binding.shape
-            else:
-                fits = fits and contract_shape(binding) == spec.shape
-            if not fits:
-                raise ModelInvalid(
-                    f"{kind} {binding.name!r} of artifact {artifact.id}: shape {binding.shape} with perm "
-                    f"{binding.perm} does not fit the contract's {spec.shape}"
-                )
+            _check_tensor(kind, artifact, binding, tensors)
+            _check_shape(kind, artifact, binding, spec)
+
+
+def _check_tensor(
+    kind: str, artifact: Artifact, binding: Binding, tensors: Mapping[str, TensorShape]
+) -> None:
+    """See that a tensor is there, and what the manifest says it is."""
+    found = tensors.get(binding.tensor)
+    if found is None:
+        raise ModelInvalid(
+            f"artifact {artifact.id} has no {kind} {binding.tensor!r}, it has {', '.join(tensors)}"
+        )
+    if found != TensorShape(binding.dtype, binding.shape):
+        raise ModelInvalid(
+            f"{kind} {binding.tensor!r} of artifact {artifact.id} is {found.dtype} {found.shape}, "
+            f"the manifest says {binding.dtype} {binding.shape}"
+        )
+    if binding.scale is not None and np.dtype(binding.dtype).kind not in "iu":
+        raise ModelInvalid(
+            f"{kind} {binding.name!r} of artifact {artifact.id} is {binding.dtype} and has a scale; "
+            "only integers are quantized"
+        )
+
+
+def _check_shape(kind: str, artifact: Artifact, binding: Binding, spec: TensorSpec) -> None:
+    """See that a tensor's shape is what the contract's becomes."""
+    fits = spec.shape[:1] == (1,) and len(spec.shape) == len(binding.shape)
+    if kind == "input":
+        fits = fits and artifact_shape(spec, binding) == binding.shape
+    else:
+        fits = fits and contract_shape(binding) == spec.shape
+    if not fits:
+        raise ModelInvalid(
+            f"{kind} {binding.name!r} of artifact {artifact.id}: shape {binding.shape} with perm "
+            f"{binding.perm} does not fit the contract's {spec.shape}"
+        )

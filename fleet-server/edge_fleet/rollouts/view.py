@@ -15,6 +15,8 @@ from edge_fleet.rollouts.answers import (
     RolloutInFull,
     RolloutMember,
     RolloutSafety,
+    RolloutStage,
+    RolloutStep,
     RolloutSummary,
 )
 from edge_fleet.rollouts.members import load_members
@@ -95,32 +97,11 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int = MOST
     counts = count(connection, [rollout.id])[rollout.id]
     told, seen = _fleet(connection, rollout, counts, now_ms, most)
     last = told.members[-1] if most < counts.reached and told.members else None
-    members = told.members
-    profiles = profiles_of(connection, rollout)
-    begun = {
-        row.stage: row
-        for row in connection.execute(select(rollout_stages).where(rollout_stages.c.rollout == rollout.id))
-    }
-    steps = select(rollout_steps).where(rollout_steps.c.rollout == rollout.id)
-    history = connection.execute(steps.order_by(rollout_steps.c.id).limit(SHOWN_STEPS)).all()
-    parts = part_words.of_steps(rollout.plan.first_part, (Event(row.event) for row in history))
-    here = _part(rollout, counts)
     quiet, few = silent(connection, rollout.id)
     return {
         **_head(rollout, counts),
         "plan": rollout.plan,
-        "stages": [
-            {
-                "number": index + 1,
-                "share": str(stage),
-                "target": told.goals[index],
-                "begun_ms": begun[index].begun_ms if index in begun else None,
-                "part": here if index == rollout.position.stage else None,
-                "devices": [member(row, profiles) for row in members if row.member.stage == index],
-                "verdicts": [verdict_row(v) for v in (verdicts_of(begun[index]) if index in begun else ())],
-            }
-            for index, stage in enumerate(rollout.plan.stages)
-        ],
+        "stages": _stages(connection, rollout, told, _part(rollout, counts)),
         "silent": {"count": quiet, "few": list(few)},
         "waiting": told.waiting,
         "safety": told.safety,
@@ -129,19 +110,52 @@ def shown(connection: Connection, rollout_id: str, now_ms: int, most: int = MOST
         "next": None if last is None else Place(last.member.stage, last.device).cursor,
         "left_out": [{"why": why, "devices": number} for why, number in seen.without.most_common()],
         "waits_for": [{"for": what, "devices": number} for what, number in seen.waits.most_common()],
-        "history": [
-            {
-                "at_ms": row.at_ms,
-                "event": Event(row.event),
-                "phase": Phase(row.phase),
-                "stage": row.stage,
-                "actor": row.actor,
-                "why": row.why,
-                "part": part,
-            }
-            for row, part in zip(history, parts, strict=True)
-        ],
+        "history": _history(connection, rollout),
     }
+
+
+def _stages(
+    connection: Connection, rollout: Rollout, told: _Fleet, here: Progress | None
+) -> list[RolloutStage]:
+    """The stages with what their gates said.
+
+    Args:
+        here: How far the current one is with its part.
+    """
+    profiles = profiles_of(connection, rollout)
+    query = select(rollout_stages).where(rollout_stages.c.rollout == rollout.id)
+    begun = {row.stage: row for row in connection.execute(query)}
+    return [
+        {
+            "number": index + 1,
+            "share": str(stage),
+            "target": told.goals[index],
+            "begun_ms": begun[index].begun_ms if index in begun else None,
+            "part": here if index == rollout.position.stage else None,
+            "devices": [member(row, profiles) for row in told.members if row.member.stage == index],
+            "verdicts": [verdict_row(v) for v in (verdicts_of(begun[index]) if index in begun else ())],
+        }
+        for index, stage in enumerate(rollout.plan.stages)
+    ]
+
+
+def _history(connection: Connection, rollout: Rollout) -> list[RolloutStep]:
+    """What was done with it, and by whom."""
+    steps = select(rollout_steps).where(rollout_steps.c.rollout == rollout.id)
+    history = connection.execute(steps.order_by(rollout_steps.c.id).limit(SHOWN_STEPS)).all()
+    parts = part_words.of_steps(rollout.plan.first_part, (Event(row.event) for row in history))
+    return [
+        {
+            "at_ms": row.at_ms,
+            "event": Event(row.event),
+            "phase": Phase(row.phase),
+            "stage": row.stage,
+            "actor": row.actor,
+            "why": row.why,
+            "part": part,
+        }
+        for row, part in zip(history, parts, strict=True)
+    ]
 
 
 def devices_page(
