@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 from edge_fleet import orders
 from edge_fleet.assignment import Event as AssignmentEvent
 from edge_fleet.rollouts import candidates, members, rows
-from edge_fleet.rollouts.engine import Begin, Step, View, goes_back, lets_go
+from edge_fleet.rollouts.beginning import Begin
+from edge_fleet.rollouts.engine import Step, View, goes_back, lets_go
 from edge_fleet.rollouts.phases import Event, step
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.retries import back_name
