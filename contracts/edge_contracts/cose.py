@@ -146,10 +146,13 @@ def to_be_signed(protected: bytes, topic: str, payload: bytes) -> bytes:
 
 def _head(length: int) -> bytes:
     """Of a byte string, in its shortest form (RFC 8949 section 4.2.1)."""
-    if length < 24:
-        return bytes((0x40 | length,))
-    width = 0 if length < 1 << 8 else 1 if length < 1 << 16 else 2 if length < 1 << 32 else 3
+    if length < 1 << 8:
+        return _HEADS[length]
+    width = 1 if length < 1 << 16 else 2 if length < 1 << 32 else 3
     return bytes((0x58 | width,)) + length.to_bytes(1 << width, "big")
+
+
+_HEADS = [bytes((0x40 | n,)) if n < 24 else bytes((0x58, n)) for n in range(1 << 8)]
 
 
 def _byte_string(content: bytes, at: int) -> tuple[int, bytes]:
@@ -158,15 +161,18 @@ def _byte_string(content: bytes, at: int) -> tuple[int, bytes]:
     Raises:
         IndexError: There is none, none in its shortest form, or not the whole of it.
     """
-    first = content[at]
+    length = content[at] - 0x40
     at += 1
-    length = first - 0x40
     if length >= 24:
-        width = 1 << length - 24 if length <= 27 else 0
+        if length > 27:
+            raise IndexError
+        width = 1 << length - 24
         length = int.from_bytes(content[at : at + width], "big")
         at += width
+        if length < (24 if width == 1 else 1 << 4 * width):  # a head half as wide would do
+            raise IndexError
     end = at + length
-    if length < 0 or end > len(content) or content[at - len(head := _head(length)) : at] != head:
+    if length < 0 or end > len(content):
         raise IndexError
     return end, content[at:end]
 
