@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from enum import Enum
 
 from sqlalchemy import (
     JSON,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
+    select,
     text,
     update,
 )
@@ -48,12 +50,20 @@ def _newer(dialect: str) -> Executable:
     )
 
 
+class Word(Enum):
+    """What a verified snapshot is to what is stored of its device."""
+
+    OLD = "old"  # not newer than the last: not taken
+    NEWS = "news"
+    IN_TURNS = "in turns"  # taken, and there are two memories: see `_announce_epoch`
+
+
 # built once: they are run for every word of a device, and building one costs more than running it
 _NEWER = {dialect: _newer(dialect) for dialect in ("sqlite", "postgresql")}
 
 
-def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool:
-    """Store a verified snapshot; False when it is not newer than the one that is stored.
+def store_state(connection: Connection, state: DeviceState, now_ms: int) -> Word:
+    """Store a verified snapshot, if it is newer than the one that is stored.
 
     That a device was heard, which is news where it was silent, is said of many at once: `intake.py`.
     """
@@ -68,21 +78,35 @@ def store_state(connection: Connection, state: DeviceState, now_ms: int) -> bool
     }
     changed = connection.execute(_NEWER[connection.dialect.name], told).one_or_none()
     if changed is None:
-        return False
+        return Word.OLD
+    word = Word.NEWS
     if state.type == "hello":
         if changed.epoch != state.epoch:
-            _announce_epoch(connection, state, changed.epoch, now_ms)
+            word = _announce_epoch(connection, state, changed.epoch, now_ms)
     else:
         touch(connection, state.device, now_ms)  # it says one when something changed
     if state.progress is not None:
         # a device cannot take back a refusal: what it said first stands
         with suppress(TransitionInvalid):
             note_progress(connection, state.device, state.progress, now_ms)
-    return True
+    return word
 
 
-def _announce_epoch(connection: Connection, state: DeviceState, before: str | None, now_ms: int) -> None:
-    """Open the stream of a new epoch; a second one means that the device's memory was wiped."""
+def _announce_epoch(connection: Connection, state: DeviceState, before: str | None, now_ms: int) -> Word:
+    """Open the stream of a new epoch; a second one means that the device's memory was wiped.
+
+    A device whose disk takes nothing speaks under an epoch of its memory and then under the older one again
+    (docs/decisions/0123). Under the newer one after the older it never does: that is another, with its key.
+    """
+    own = streams.c
+    rows = connection.execute(
+        select(own.epoch, own.started_ms).where(
+            own.device == state.device, own.epoch.in_([state.epoch, before])
+        )
+    )
+    known = {row.epoch: row.started_ms for row in rows}
+    in_turns = before in known and state.epoch in known and known[before] < known[state.epoch]
+    word = Word.IN_TURNS if in_turns else Word.NEWS
     row = {
         "device": state.device,
         "epoch": state.epoch,
@@ -102,3 +126,4 @@ def _announce_epoch(connection: Connection, state: DeviceState, before: str | No
             before=before,
             after=state.epoch,
         )
+    return word

@@ -15,7 +15,7 @@ from edge_contracts.envelope import chain_value
 from edge_contracts.messages import DeviceState, Event, Gap, Telemetry, Window
 from edge_fleet.access.device_keys import bound, succeed
 from edge_fleet.alerts.obedience import keep
-from edge_fleet.device_state import store_state
+from edge_fleet.device_state import Word, store_state
 from edge_fleet.schema import devices, envelopes, events, forks, gaps, streams, windows
 from edge_fleet.standings.due import heard
 from edge_fleet.storage.bulk import insert_many, rows_of, update_many
@@ -67,6 +67,7 @@ class _Item(msgspec.Struct, frozen=True):
     link: Link
     raw: bytes
     received_ms: int
+    topic: str
 
     @property
     def where(self) -> Where:
@@ -110,6 +111,7 @@ def store_batch(connection: Connection, batch: Sequence[Verified]) -> Outcome:
             Link(v.message.prev, chain_value(v.raw)),
             v.raw,
             v.received_ms,
+            v.topic,
         )
         for v in batch
         if isinstance(v.message, Telemetry)
@@ -123,10 +125,14 @@ def _take_state(connection: Connection, state: DeviceState, verified: Verified, 
     if verified.repeated:
         outcome.greeted.append(state.device)  # the assignment says which key counts
         return
-    if not store_state(connection, state, verified.received_ms):
+    word = store_state(connection, state, verified.received_ms)
+    if word is Word.OLD:
         detail = f"a {state.type} with number {state.n}"
         outcome.refused.append(Refused("replayed", state.device, detail, verified.topic, verified.raw))
         return
+    if word is Word.IN_TURNS:  # it is taken: this may be the device itself, and it has no other epoch
+        detail = f"a hello of epoch {state.epoch}, after one of an older epoch that it had followed"
+        outcome.refused.append(Refused("two-memories", state.device, detail, verified.topic, verified.raw))
     outcome.changed.append(state.device)
     keep(connection, state, verified.topic, verified.raw, verified.received_ms)
     if verified.next_key is not None and verified.key is not None:
@@ -165,8 +171,8 @@ def _take_telemetry(connection: Connection, items: Sequence[_Item], outcome: Out
             if standing is Standing.FORK:
                 _keep_fork(connection, item)
             detail = f"envelope {seq} of epoch {stream[1]}"
-            outcome.refused.append(Refused(standing, stream[0], detail, "telemetry", item.raw))
-            continue
+            outcome.refused.append(Refused(standing, stream[0], detail, item.topic, item.raw))
+        # also of what is refused: a device whose memory was set back learns by it that it must begin anew
         outcome.acks[stream] = tails[stream].position
     latest_ms = max(item.received_ms for item in items)
     heard = dict.fromkeys(item.stream[0] for item in items)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fleet_device import SOME_BUNDLE, Outbox, event, window
 from fleet_streams import Device
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from edge_contracts.envelope import seal
@@ -155,6 +156,7 @@ def test_a_second_envelope_under_one_number_is_refused_and_kept_as_evidence(devi
     forged = seal(other, device.outbox.topic, device.key)
     outcome = device.take(device.verified(forged), device.verified(forged))
     assert reasons(outcome) == ["fork", "fork"]
+    assert device.position(outcome) == Position(1, device.chain(1)), "who was set back learns it by this"
     with device.store.read() as connection:
         assert connection.execute(select(schema.forks.c.raw)).scalars().all() == [forged]
     assert count(device.store, schema.windows) == 2
@@ -164,8 +166,11 @@ def test_an_envelope_that_does_not_follow_from_its_predecessor_is_refused(device
     device.fill(1)
     device.take(device.telemetry(0))
     other = Telemetry(epoch=device.outbox.epoch, seq=1, prev=b"x" * 16, recs=(window(),))
-    outcome = device.take(device.verified(seal(other, device.outbox.topic, device.key)))
+    arrived = replace(device.verified(seal(other, device.outbox.topic, device.key)), topic="its own")
+    outcome = device.take(arrived)
     assert reasons(outcome) == ["chain-broken"]
+    assert outcome.refused[0].topic == "its own", "whose signature it carries is asked for that topic"
+    assert device.position(outcome).high == 0
     assert count(device.store, schema.envelopes) == 1
 
 
@@ -213,6 +218,30 @@ def test_a_new_epoch_starts_at_nothing_and_the_old_one_can_still_be_finished(dev
         changed = connection.execute(select(schema.audit)).one()
     assert changed.actor == "device/d1"
     assert changed.detail == {"before": old.epoch, "after": device.outbox.epoch}
+
+
+def speaks(device: Device, outbox: Outbox, at_ms: int) -> Outcome:
+    device.outbox = outbox
+    return device.take(replace(device.state(), received_ms=at_ms))
+
+
+def test_hellos_of_two_epochs_in_turns_are_taken_and_kept_as_evidence(device: Device) -> None:
+    """A memory that was begun anew is never followed by the one before and then by itself: there are two."""
+    own, other = device.outbox, Outbox("d1", "f", device.key)
+    assert reasons(speaks(device, other, 6_000)) == []
+    assert reasons(speaks(device, own, 7_000)) == []
+    outcome = speaks(device, other, 8_000)
+    assert (reasons(outcome), outcome.greeted) == (["two-memories"], ["d1"])
+    assert other.epoch in outcome.refused[0].detail
+    assert reasons(speaks(device, other, 9_000)) == []
+
+
+def test_a_device_whose_disk_fails_now_and_then_is_one(device: Device) -> None:
+    """It speaks from memory meanwhile, each time under an epoch of its own."""
+    own = device.outbox
+    for at_ms in (10_000, 20_000, 30_000):
+        assert reasons(speaks(device, Outbox("d1", "f", device.key), at_ms)) == []
+        assert reasons(speaks(device, own, at_ms + 5_000)) == []
 
 
 def test_a_hello_is_answered_with_the_position_of_its_epoch(device: Device) -> None:

@@ -73,7 +73,7 @@ class Limits:
     size_bytes: int = 64 << 20
 
 
-AckResult = Literal["advanced", "nothing-new", "refused", "behind", "forgotten"]
+AckResult = Literal["advanced", "nothing-new", "refused", "behind", "forked", "forgotten"]
 
 
 class Outbox:
@@ -227,9 +227,10 @@ class Outbox:
         Returns:
             "advanced" when something could be forgotten; "nothing-new" for one that says what is
             known; "forgotten" for one that says less than before; "refused" when it is
-            not by the director, not for us or for another history;
-            "behind" when it is right but names numbers that we have not given out: this outbox is an
-            old copy and must begin again (`begin_again`).
+            not by the director or not for us;
+            "behind" when it is right but names numbers that we have not given out, "forked" when what
+            the server has stored under a number of ours is not what we hold: this outbox is an old copy,
+            or there is one of it, and must begin again (`begin_again`).
 
         Raises:
             OutboxUnwritable: The disk is full or has failed; nothing was forgotten.
@@ -271,9 +272,10 @@ class Outbox:
     def begin_again(self) -> None:
         """Begin a new epoch and put everything that is waiting into it.
 
-        For an outbox that was copied back from a backup: its next numbers have been used already.
+        For an outbox that was copied back from a backup: its next numbers have been used already, and
+        nothing that goes out under them would ever be acknowledged.
         """
-        log.error("outbox is older than the server's memory of it", extra={"epoch": self.epoch})
+        log.error("outbox is not what the server has of it, begun again", extra={"epoch": self.epoch})
         with self._file.transaction(durable=True) as db:
             number_anew(db)
         self._look()
@@ -367,8 +369,8 @@ class Outbox:
         return [seq for (seq,) in numbers if seq not in flying]
 
     def _fork(self, ack: Ack) -> AckResult:
-        log.error("ack for another history refused", extra={"seq": ack.high, "chain": ack.chain.hex()})
-        return "refused"
+        log.error("ack for another history", extra={"seq": ack.high, "chain": ack.chain.hex()})
+        return "forked"
 
     def _envelope(self, seq: int) -> bytes:
         (envelope,) = self._file.db.execute("SELECT envelope FROM envelopes WHERE seq = ?", (seq,)).fetchone()

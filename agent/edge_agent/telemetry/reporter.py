@@ -93,7 +93,7 @@ class Reporter:
         """An ack has arrived, from the server or from whoever says so."""
         try:
             result = self.outbox.acknowledge(payload)
-            if result == "behind":
+            if result in ("behind", "forked"):
                 self.outbox.begin_again()
                 self._flight.disconnected()
                 self.hello(now_s)

@@ -8,11 +8,11 @@ counted by the sums by minute, and single devices are looked for among the newes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select, text, union_all
+from sqlalchemy import Connection, Table, func, or_, select, text, union_all
 
 from edge_contracts.digest import short
 from edge_contracts.errors import FormatInvalid
@@ -20,7 +20,7 @@ from edge_contracts.sketch import QuantileSketch, merge_quantiles
 from edge_fleet.alerts.forgeries import bad_signatures, forked, replays
 from edge_fleet.alerts.machine import Finding
 from edge_fleet.alerts.obedience import foreign_directors
-from edge_fleet.alerts.rules import RULES
+from edge_fleet.alerts.rules import RULES, Rule
 from edge_fleet.lineage.find import manifest_of
 from edge_fleet.schema import (
     CHOICE,
@@ -52,20 +52,20 @@ def measure(
     connection: Connection,
     now_ms: int,
     open_subjects: Iterable[tuple[str, str]] = (),
-    quiet_min: float = RULES["silence"].clear_at,
+    rules: Mapping[str, Rule] = RULES,
 ) -> list[Finding]:
     """Everything that the rules ask.
 
     Args:
-        quiet_min: A device of which something came within so many minutes is well.
         open_subjects: Rule and subject of alerts that are open: they are followed one by one also when
             there are many.
+        rules: As they are in force.
     """
     found = [finding for source in SOURCES for finding in source(connection, now_ms)]
-    found += _silence(connection, now_ms, quiet_min)
+    found += _silence(connection, now_ms, rules["silence"].clear_at)
     followed = frozenset(open_subjects)
     found += over(connection, followed - {(one.rule, one.subject) for one in found})
-    return together(found, followed)
+    return together(found, followed, rules)
 
 
 def over(connection: Connection, unheard: Iterable[tuple[str, str]]) -> Iterator[Finding]:
@@ -83,8 +83,15 @@ def over(connection: Connection, unheard: Iterable[tuple[str, str]]) -> Iterator
             yield Finding(rule, subject, 0.0, "no device runs it any more, by the last word of each")
 
 
-def together(findings: Iterable[Finding], open_subjects: frozenset[tuple[str, str]]) -> list[Finding]:
-    """Findings of very many devices under one rule become one about the fleet. Pure."""
+def together(
+    findings: Iterable[Finding],
+    open_subjects: frozenset[tuple[str, str]],
+    rules: Mapping[str, Rule] = RULES,
+) -> list[Finding]:
+    """Findings of very many devices under one rule become one about the fleet. Pure.
+
+    Counted are those that would raise an alert each: who is quiet for six minutes is not one of the silent.
+    """
     by_rule: dict[str, list[Finding]] = {}
     for finding in findings:
         by_rule.setdefault(finding.rule, []).append(finding)
@@ -92,18 +99,19 @@ def together(findings: Iterable[Finding], open_subjects: frozenset[tuple[str, st
     for rule, all_of in by_rule.items():
         fresh = [one for one in all_of if (rule, one.subject) not in open_subjects]
         kept += [one for one in all_of if (rule, one.subject) in open_subjects]
-        if rule not in _PER_DEVICE or len(fresh) <= PERSONAL_MOST:
+        bad = [one for one in fresh if one.value >= rules[rule].raise_at]
+        if rule not in _PER_DEVICE or len(bad) <= PERSONAL_MOST:
             kept += fresh
             continue
-        worst = sorted(fresh, key=lambda one: -one.value)
+        worst = sorted(bad, key=lambda one: -one.value)
         names = [one.subject for one in worst[:FEW]]
         kept.append(
             Finding(
                 rule,
                 "fleet",
                 worst[0].value,
-                f"{len(fresh)} devices; {worst[0].subject}: {worst[0].why}",
-                {"devices": names, "count": len(fresh)},
+                f"{len(bad)} devices; {worst[0].subject}: {worst[0].why}",
+                {"devices": names, "count": len(bad)},
             )
         )
     return kept
@@ -145,8 +153,27 @@ def _gaps(connection: Connection, now_ms: int) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _holes(connection: Connection, _now_ms: int) -> Iterator[Finding]:
-    rows = connection.execute(select(streams).where(streams.c.top > streams.c.high))
+def _holes(connection: Connection, now_ms: int) -> Iterator[Finding]:
+    """Of devices that may still close them.
+
+    A hole of an epoch that another has followed for an hour stays one for ever: nobody sends it any more.
+    """
+    later = streams.alias()
+    rows = connection.execute(
+        select(streams)
+        .join(devices, devices.c.id == streams.c.device)
+        .outerjoin(later, (later.c.device == devices.c.id) & (later.c.epoch == devices.c.epoch))
+        .where(
+            streams.c.top > streams.c.high,
+            devices.c.revoked_ms.is_(None),
+            or_(
+                later.c.epoch.is_(None),
+                later.c.epoch == streams.c.epoch,
+                later.c.started_ms >= now_ms - HOUR_MS,
+            ),
+        )
+        .order_by(streams.c.device, streams.c.started_ms)
+    )
     for row in rows:
         missing = row.high + 1
         yield Finding(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -12,7 +12,8 @@ from edge_fleet.schema import forks, refused_messages
 
 HOUR_MS = 3_600_000
 BAD_SIGNATURES = ("signature-invalid", "key-unknown", "topic-mismatch")
-FORKS = ("fork", "chain-broken")
+IN_TURNS = "two-memories"  # hellos of two epochs in turns; they are taken
+FORKS = ("fork", "chain-broken", IN_TURNS)
 # What a rule makes of refusals, by the reasons for which they were refused.
 REFUSED = {"bad-signature": BAD_SIGNATURES, "fork": FORKS, "replay": ("replayed",)}
 
@@ -53,20 +54,34 @@ def replays(connection: Connection, now_ms: int) -> Iterator[Finding]:
 
 
 def _refused(connection: Connection, now_ms: int, rule: str, reasons: Iterable[str]) -> Iterator[Finding]:
-    """What came in under a device's name and was refused; the last message is kept as it came."""
+    """What came in under a device's name and was refused; the last of each reason is kept as it came."""
     rows = connection.execute(
         select(refused_messages)
         .where(
             refused_messages.c.reason.in_(list(reasons)), refused_messages.c.received_ms >= now_ms - HOUR_MS
         )
-        .order_by(refused_messages.c.count)
+        .order_by(refused_messages.c.received_ms)
     )
+    by_device: dict[str, list[Any]] = {}
     for row in rows:
-        times = row._mapping["count"]  # `count` is a method of rows
+        by_device.setdefault(row.device, []).append(row._mapping)  # `count` is a method of rows
+    for device, found in by_device.items():
+        last = found[-1]
         yield Finding(
             rule,
-            row.device,
-            times,
-            f"{times} refused as {row.reason} in its name; the last: {row.detail}",
-            {"proof": "message", "reason": row.reason, "topic": row.topic, "at_ms": row.received_ms},
+            device,
+            sum(row["count"] for row in found),
+            f"{', '.join(_told(row) for row in reversed(found))}; the last: {last['detail']}",
+            {
+                "proof": "message",
+                "reason": last["reason"],
+                "topic": last["topic"],
+                "at_ms": last["received_ms"],
+            },
         )
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    if row["reason"] == IN_TURNS:
+        return f"two memories speak in turns, seen {row['count']} times: its key is in two places"
+    return f"{row['count']} refused as {row['reason']} in its name"

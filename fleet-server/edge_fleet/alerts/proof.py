@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from edge_fleet.alerts.answers import AlertProof
+from edge_fleet.alerts.forgeries import IN_TURNS
 from edge_fleet.alerts.obedience import RULE
 from edge_fleet.schema import envelopes, forks, refused_messages
 
-_KEPT = {RULE: "what it said"}  # taken, not refused
+_KEPT = {RULE: "what it said", IN_TURNS: "its hello"}  # taken, not refused
 
 
 def proof(connection: Connection, device: str, evidence: Mapping[str, Any]) -> list[AlertProof]:

@@ -67,7 +67,7 @@ class Watch:
             rules = self._in_force(rows.load_rules(connection), now_ms)
             open_ones = rows.load_open(connection)
             followed = [(one.rule, one.subject) for one in open_ones]
-            found = findings.measure(connection, now_ms, followed, rules["silence"].clear_at)
+            found = findings.measure(connection, now_ms, followed, rules)
         deaf = rules["silence"].on_evidence
         decisions = evaluate(
             open_ones, [one for one in found if not (deaf and one.rule == "silence")], rules, now_ms

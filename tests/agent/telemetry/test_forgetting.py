@@ -1,4 +1,4 @@
-"""A server that was restored from a backup: it says less than it has acknowledged, and goes on from there."""
+"""A server that was restored from a backup, and a device that was: each learns it from acks, and goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.reporter import Reporter
 from edge_contracts.envelope import unseal
 from edge_contracts.messages import DeviceState, Gap, Telemetry
-from edge_contracts.topics import Channel
+from edge_contracts.topics import Channel, topic
 
 
 class Heard(Link):
@@ -128,3 +128,19 @@ def test_the_gap_leaves_although_windows_have_taken_all_their_places_on_the_way(
     reporter.acknowledged(before, 10.0)
     reporter.acknowledged(before, 20.0)
     assert [gap.last_seq for _, gap in _gaps(heard)] == [2]
+
+
+def test_a_device_that_was_set_back_announces_a_new_epoch_and_sends_under_it_what_waits(
+    reporter: Reporter, heard: Heard
+) -> None:
+    reporter.keep([event("waits")])
+    reporter.send(1.0)
+    before = reporter.outbox.epoch
+    heard.said.clear()
+    reporter.acknowledged(ack(reporter.outbox, 3, b"what its other copy said"), 2.0)
+    (_, hello), *_ = heard.said
+    where = topic("plant", "cam-1", Channel.HELLO)
+    announced = unseal(DeviceState, hello, where, DEVICE_KEY.public).epoch
+    [message] = [unseal(Telemetry, one, TELEMETRY, DEVICE_KEY.public) for one in _sent(heard)]
+    assert announced == message.epoch != before
+    assert (message.seq, message.recs) == (0, (event("waits"),))

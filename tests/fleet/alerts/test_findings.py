@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,7 +91,12 @@ def test_a_fork_is_proved_by_both_forms(fleet: FleetRows) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "reason", "times"),
-    [("bad-signature", "signature-invalid", 1), ("replay", "replayed", 3), ("fork", "chain-broken", 1)],
+    [
+        ("bad-signature", "signature-invalid", 1),
+        ("replay", "replayed", 3),
+        ("fork", "chain-broken", 1),
+        ("fork", "two-memories", 1),
+    ],
 )
 def test_a_refused_message_is_kept_as_it_came(fleet: FleetRows, rule: str, reason: str, times: int) -> None:
     refusals = Refusals()
@@ -105,6 +111,21 @@ def test_a_refused_message_is_kept_as_it_came(fleet: FleetRows, rule: str, reaso
     assert bytes.fromhex(message["envelope"]) == f"raw {times - 1}".encode()
     assert message["topic"] == "edge/v1/f/d1/telemetry"
     assert bad(fleet.store, NOW + 2 * HOUR_MS).keys() <= {("silence", "d1"), ("silence", "d2")}
+
+
+def test_all_reasons_of_a_device_count_together(fleet: FleetRows) -> None:
+    refusals = Refusals()
+    for at, reason in enumerate(("signature-invalid", "key-unknown", "key-unknown", "topic-mismatch")):
+        refusals.count(reason, "d1", f"case {at}", NOW + at, "t", reason.encode())
+    with fleet.store.write() as connection:
+        refusals.write(connection)
+    found = bad(fleet.store, NOW + 9)["bad-signature", "d1"]
+    assert found.value == 4
+    assert found.why == (
+        "1 refused as topic-mismatch in its name, 2 refused as key-unknown in its name, "
+        "1 refused as signature-invalid in its name; the last: case 3"
+    )
+    assert found.evidence["reason"] == "topic-mismatch"
 
 
 def test_the_count_of_refused_messages_begins_anew_after_a_quiet_hour(fleet: FleetRows) -> None:
@@ -152,6 +173,27 @@ def test_a_hole_that_nobody_owns_up_to_is_found(fleet: FleetRows) -> None:
     with fleet.store.write() as connection:
         connection.execute(update(schema.streams).values(top=6))
     assert "envelope 4 of epoch" in bad(fleet.store)["hole", "d1"].why
+
+
+def test_a_hole_is_over_an_hour_after_the_device_began_another_epoch_and_when_it_is_put_out(
+    fleet: FleetRows,
+) -> None:
+    """Nobody will ever send what is missing: an alert that cannot end tells nothing."""
+    old, new = EPOCH, "1" * 16
+    stream = {"device": "d1", "chain": b"c" * 16}
+    add(fleet.store, "streams", **stream, epoch=old, started_ms=NOW, high=3, top=6)
+    with fleet.store.write() as connection:
+        connection.execute(update(schema.devices).where(schema.devices.c.id == "d1").values(epoch=old))
+    later = NOW + 100 * HOUR_MS
+    assert ("hole", "d1") in bad(fleet.store, later)
+    add(fleet.store, "streams", **stream, epoch=new, started_ms=later, high=0, top=0)
+    with fleet.store.write() as connection:
+        connection.execute(update(schema.devices).where(schema.devices.c.id == "d1").values(epoch=new))
+    assert ("hole", "d1") in bad(fleet.store, later + HOUR_MS)
+    assert ("hole", "d1") not in bad(fleet.store, later + HOUR_MS + 1)
+    with fleet.store.write() as connection:
+        connection.execute(update(schema.devices).where(schema.devices.c.id == "d1").values(revoked_ms=NOW))
+    assert ("hole", "d1") not in bad(fleet.store, later)
 
 
 def test_silence_is_counted_in_minutes_and_not_of_revoked_devices(fleet: FleetRows) -> None:
@@ -274,11 +316,21 @@ def test_a_disk_that_takes_nothing_and_a_clock_that_jumps_are_told(fleet: FleetR
 
 
 def test_very_many_devices_become_one_alert_and_open_ones_are_followed_alone() -> None:
-    found = [Finding("silence", f"d{n}", float(n), "quiet") for n in range(PERSONAL_MOST + 2)]
+    found = [Finding("silence", f"d{n}", 15.0 + n, "quiet") for n in range(PERSONAL_MOST + 2)]
     kept = together(found, frozenset({("silence", "d3")}))
     assert [f.subject for f in kept] == ["d3", "fleet"]
-    assert kept[1].evidence["count"] == PERSONAL_MOST + 1 and kept[1].value == PERSONAL_MOST + 1
+    assert kept[1].evidence["count"] == PERSONAL_MOST + 1 and kept[1].value == PERSONAL_MOST + 16
     assert len(together(found[:PERSONAL_MOST], frozenset())) == PERSONAL_MOST
+
+
+def test_devices_that_are_not_bad_enough_are_not_counted_among_very_many() -> None:
+    """Of a fleet that reports every ten minutes many are quiet for six; one is silent."""
+    quiet = [Finding("silence", f"d{n}", 6.0, "quiet") for n in range(5 * PERSONAL_MOST)]
+    silent = Finding("silence", "cam-1", 16.0, "silent")
+    assert together([*quiet, silent], frozenset()) == [*quiet, silent], "of which only one raises an alert"
+    short = {"silence": replace(RULES["silence"], raise_at=6.0)}
+    [fleet] = together([*quiet, silent], frozenset(), short)
+    assert (fleet.subject, fleet.evidence["count"]) == ("fleet", 5 * PERSONAL_MOST + 1)
 
 
 def test_the_first_row_of_an_hour_is_found_by_halving(fleet: FleetRows, clock: Clock) -> None:
