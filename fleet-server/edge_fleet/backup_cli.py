@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def restore(
     manifest = run(source, Home(home_path), int(time.time() * 1000), database or "", secret)
     rows = sum(table.rows for table in manifest.tables.values())
     click.echo(
-        f"made {home_path}: fleet {manifest.fleet}, {rows} rows; serve it with edge-fleet serve --home"
+        f"made {home_path}: fleet {manifest.fleet}, {rows} rows; serve it with "
+        f"edge-fleet serve --home {shlex.quote(str(home_path))}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edge_contracts.errors import ContractError
 from edge_fleet.alerts import findings, rows
-from edge_fleet.alerts.machine import Alert, Event, evaluate
+from edge_fleet.alerts.machine import Alert, Event, Finding, evaluate
 from edge_fleet.alerts.rules import Rule
 from edge_fleet.datasets import retraining
 from edge_fleet.errors import FleetError
@@ -68,10 +68,9 @@ class Watch:
             open_ones = rows.load_open(connection)
             followed = [(one.rule, one.subject) for one in open_ones]
             found = findings.measure(connection, now_ms, followed, rules)
-        deaf = rules["silence"].on_evidence
-        decisions = evaluate(
-            open_ones, [one for one in found if not (deaf and one.rule == "silence")], rules, now_ms
-        )
+        if rules["silence"].on_evidence:
+            found = _deaf(open_ones, found)
+        decisions = evaluate(open_ones, found, rules, now_ms)
         known = {one.id: one for one in open_ones}
         new = [d for d in decisions if d.event is not None or d.alert != known.get(d.alert.id)]
         if not new:
@@ -107,6 +106,17 @@ class Watch:
         heard_ms = 0 if self._hearing_since_ms is None else now_ms - self._hearing_since_ms
         deaf = heard_ms < 60_000 * silence.raise_at
         return {**rules, "silence": replace(silence, on_evidence=True) if deaf else silence}
+
+
+def _deaf(open_ones: Sequence[Alert], found: Sequence[Finding]) -> list[Finding]:
+    """What counts while nobody's silence does: who speaks is well, also to one who has just begun to hear."""
+    quiet = {one.subject for one in found if one.rule == "silence"}
+    heard = [
+        Finding(one.rule, one.subject, 0.0, "it was heard again")
+        for one in open_ones
+        if one.rule == "silence" and one.subject not in quiet
+    ]
+    return [*(one for one in found if one.rule != "silence"), *heard]
 
 
 def message(alert: Alert, event: Event) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from fleet_device import FleetDevice, enrol, eventually
 from fleet_rows import FleetRows
 from fleet_server import Running
+from sqlalchemy import update
 
 from edge_contracts.envelope import unseal
 from edge_contracts.errors import KeyUnknown
@@ -20,6 +21,7 @@ from edge_fleet.alerts.cli import alert as command
 from edge_fleet.alerts.cli import seconds_of
 from edge_fleet.alerts.watch import Watch
 from edge_fleet.errors import RequestInvalid
+from edge_fleet.schema import devices
 
 
 def run(fleet: Running, *words: str, code: int = 0, role: str = "operator") -> str:
@@ -44,8 +46,9 @@ def forged(fleet: Running) -> FleetDevice:
     return device
 
 
-def alerts_of(fleet: Running, subject: str) -> list[dict[str, Any]]:
-    return [a for a in fleet.admin.get("/api/v1/alerts").json() if a["subject"] == subject]
+def alerts_of(fleet: Running, subject: str, resolved: bool = False) -> list[dict[str, Any]]:
+    found = fleet.admin.get("/api/v1/alerts", params={"resolved": resolved}).json()
+    return [a for a in found if a["subject"] == subject]
 
 
 def test_a_forgery_is_an_alert_that_anybody_can_check(fleet: Running, forged: FleetDevice) -> None:
@@ -115,6 +118,22 @@ def test_a_server_that_did_not_hear_its_broker_blames_nobody_for_silence(fleet: 
     watch.round(now + 16 * 60_000)  # it has listened for long enough now
     [alert] = alerts_of(fleet, "quiet")
     assert alert["rule"] == "silence"
+
+
+def test_a_device_that_speaks_again_is_well_also_to_a_server_that_was_just_started(fleet: Running) -> None:
+    rows = FleetRows(fleet.server.store, fleet.server.now_ms)
+    rows.enrol("back", "gone")
+    now = fleet.server.now_ms() + 3_600_000
+    before = Watch(fleet.server, lambda: True)
+    before.round(now - 16 * 60_000)
+    before.round(now)
+    after = Watch(fleet.server, lambda: True)  # it has heard nothing for fifteen minutes: its own fault
+    with fleet.server.store.write() as connection:
+        connection.execute(update(devices).where(devices.c.id == "back").values(last_seen_ms=now))
+    after.round(now + 1)
+    after.round(now + 61_000)
+    phases = [alerts_of(fleet, device, resolved=True)[0]["phase"] for device in ("back", "gone")]
+    assert phases == ["resolved", "firing"]
 
 
 def test_a_duration_is_written_with_its_unit() -> None:

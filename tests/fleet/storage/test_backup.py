@@ -302,4 +302,5 @@ def test_the_commands_say_what_they_did(home: Home, tmp_path: Path) -> None:
         f"sqlite:///{tmp_path / 'r.db'}",
     ]
     done = run(cli, words, env={"EDGE_FLEET_BACKUP_PASSPHRASE": "correct horse"}, catch_exceptions=False)
+    assert f"edge-fleet serve --home {tmp_path / 'new'}\n" in done.output
     assert "fleet main" in done.output and load_home(Home(tmp_path / "new")).fleet == "main"
