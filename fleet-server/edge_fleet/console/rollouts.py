@@ -174,6 +174,8 @@ def overview(connection: Connection, found: Rollout, now_ms: int) -> dict[str, A
             # of one that is rolled back only where somebody did not come back
             if (phase, event) in TRANSITIONS
             and (phase is not Phase.ROLLED_BACK or counts.total[Standing.NOT_BACK])
+            # nobody goes back from one that has reached nobody
+            and (event is not Event.RECALLED or counts.reached)
         ],
         "grave": GRAVE,
         "approvals": asked(connection, found, now_ms) if phase is Phase.DRAFT else (),

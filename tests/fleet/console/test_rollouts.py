@@ -273,6 +273,15 @@ def test_who_may_only_look_sees_no_orders_and_is_refused_each(
     assert shown(fleet, draft)["phase"] == "draft"
 
 
+def test_nobody_is_sent_back_from_a_rollout_that_has_reached_nobody(
+    fleet: Running, anna: httpx.Client, draft: str
+) -> None:
+    Operator(fleet.server).abort(draft, "anna", "not today")
+    assert "order-rollback" not in anna.get(f"/console/rollouts/{draft}").text
+    page = anna.get(f"/console/rollouts/{draft}").text
+    assert "None reached yet." in page and "Pages of devices" not in page  # none are said once
+
+
 def test_an_order_that_is_none_is_a_page_that_says_so(anna: httpx.Client, draft: str) -> None:
     here = f"/console/rollouts/{draft}"
     answer = anna.post(f"{here}/explode", data={"csrf": csrf(anna.get(here).text)})
