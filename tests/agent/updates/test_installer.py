@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 from agent_bundles import KEY, build
 
 from edge_agent.device.home import Home
-from edge_agent.errors import InstallRefused, NoSpace, WrongProfile
+from edge_agent.errors import HomeInvalid, InstallRefused, NoSpace, WrongProfile
 from edge_agent.updates import installer
+from edge_agent.updates.room import Room
 from edge_agent.updates.slots import Slot
-from edge_contracts.bundle import open_bundle
+from edge_contracts.bundle import Bundle, open_bundle
 from edge_contracts.errors import BundleInvalid, DigestMismatch, KeyUnknown
 from edge_contracts.keys import PrivateKey, TrustedKeys
 from edge_contracts.profile import lineage, load_profile
@@ -102,6 +105,56 @@ def test_an_artifact_above_the_profiles_bound_is_refused() -> None:
     small = load_profile("x86-cpu").model_copy(update={"artifact_bytes": 10})
     with pytest.raises(InstallRefused, match="profile x86-cpu allows 10"):
         installer.admit(manifest, small, lineage("x86-cpu"))
+    largest = max(artifact.bytes for artifact in manifest.artifacts)
+    just = small.model_copy(update={"artifact_bytes": largest})
+    installer.admit(manifest, just, lineage("x86-cpu"))
+
+
+def test_room_that_was_kept_for_a_bundle_is_given_to_it(home: Home) -> None:
+    home.downloads.mkdir(exist_ok=True)
+    Room(home.downloads).reserve(1 << 20)
+    installer.place(home, open_bundle(build()), Slot.A)
+    assert list(home.downloads.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "refused", "told"),
+    [
+        (errno.ENOSPC, NoSpace, "ran full while"),
+        (errno.EDQUOT, NoSpace, "ran full while"),
+        (errno.EIO, HomeInvalid, "cannot write .*: Input/output error"),
+    ],
+)
+def test_a_disk_that_gives_way_while_a_bundle_is_unpacked_is_told_apart_and_keeps_no_part(
+    home: Home, monkeypatch: pytest.MonkeyPatch, code: int, refused: type[Exception], told: str
+) -> None:
+    def give_way(_bundle: Bundle, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "a part").write_bytes(b"x")
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("edge_agent.sealed.unpack", give_way)
+    with pytest.raises(refused, match=told):
+        installer.place(home, open_bundle(build()), Slot.A)
+    assert list((home.folder / "slots").iterdir()) == []
+
+
+def test_erasing_leaves_nothing_also_after_one_that_a_power_cut_ended(home: Home) -> None:
+    installer.place(home, open_bundle(build()), Slot.A)
+    cut = home.folder / "slots" / "a.old" / "artifacts"
+    cut.mkdir(parents=True)
+    installer.erase(home, Slot.A)
+    assert list((home.folder / "slots").iterdir()) == []
+
+
+def test_of_what_lies_in_the_slots_what_verifies_is_salvaged(home: Home) -> None:
+    assert installer.salvage(home, TRUSTED) == {}
+    bundle = open_bundle(build())
+    installer.place(home, bundle, Slot.A)
+    installer.place(home, open_bundle(build(version="2")), Slot.B)
+    (home.slot(Slot.B) / "manifest.json").write_bytes(b"{}")
+    found = installer.salvage(home, TRUSTED)
+    assert {slot: one.bundle for slot, one in found.items()} == {Slot.A: bundle.digest}
 
 
 def test_without_room_nothing_is_written(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
