@@ -88,7 +88,9 @@ class Keeper:
         self._shelf, self._orders = Shelf(home), OrderedShadows(home)
         self.book = self._shelf.load()
         self.lineup = Lineup(self.book)
-        self.reviewer = Reviewer.of(home, ReviewSettings())
+        # until the document is read, and where it cannot be: it may say that nothing must be kept
+        self.reviewer = Reviewer.of(home, ReviewSettings(keep=False))
+        self._is_settled = False
         self.feedback = Feedback(self.book, self.reviewer, self._manifest_of)
         self.lineup.watch(self.reviewer, None)
         self._active: Serving | None = None
@@ -125,7 +127,7 @@ class Keeper:
         if self._lasts_at_s is not None and now_s >= self._lasts_at_s:
             self._lasts_at_s = None
             self._note_starts(0)
-        if self._seen is not None:  # the documents say whether anything may be kept
+        if self._is_settled:  # the document says whether anything may be kept
             self._shelf.tick(now_s, self.book, self.reviewer.keeps)
         if now_s < self._next_look_s:
             return
@@ -186,6 +188,7 @@ class Keeper:
         try:
             review = settings.read_review(self._home)
             self.reviewer.change(review)
+            self._is_settled = True
             self._send_by(review)
             self._settings = settings.read_lineup(self._home)
         except HomeInvalid as error:

@@ -68,7 +68,8 @@ class Reviewer:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._unkept = ""  # why the last one could not be: said once
-        self.change(settings)
+        self._settings = settings
+        self._allowance = Allowance(settings.per_minute, clock())
 
     @staticmethod
     def of(home: Home, settings: ReviewSettings) -> Reviewer:
@@ -76,9 +77,10 @@ class Reviewer:
         return Reviewer(ring_of(home), settings)
 
     def change(self, settings: ReviewSettings) -> None:
-        """Go by other settings from now on."""
+        """Go by other settings from now on; what was kept in this minute counts on."""
+        if settings.per_minute != self._settings.per_minute:
+            self._allowance = Allowance(settings.per_minute, self._clock())
         self._settings = settings
-        self._allowance = Allowance(settings.per_minute, self._clock())
 
     @property
     def keeps(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ FORMAT = "edgefleet.review/1"
 SUFFIX = ".review"
 NEW = ".new"  # what `write_durably` writes beside
 LENGTH = struct.Struct(">I")  # of the sealed head, in front of everything
+_NAME = re.compile(rf"[0-9]{{12,18}}{re.escape(SUFFIX)}")
 Reason = Literal["uncertain", "disagreement", "label"]
 
 
@@ -114,6 +116,8 @@ class ReviewRing:
         with self._locked():
             vault = Vault.at(self._key, make=True)
             number = max((number for number, _ in self._files()), default=-1) + 1
+            while self._path(number).exists():  # something that nobody here has put there
+                number += 1
             content = _sealed(vault, number, head, body)
             if not self._make_room(len(content), bounds, 1):
                 return False
@@ -243,7 +247,7 @@ class ReviewRing:
             if total + size_bytes <= bounds.max_bytes and count + more <= bounds.max_count:
                 return True
             if number != spare:
-                self._path(number).unlink(missing_ok=True)
+                _remove(self._path(number))
                 total, count = total - size, count - 1
         return total + size_bytes <= bounds.max_bytes and count + more <= bounds.max_count
 
@@ -252,10 +256,9 @@ class ReviewRing:
         found = []
         with suppress(FileNotFoundError), os.scandir(self._folder) as listing:
             for item in listing:
-                stem, dot, suffix = item.name.partition(".")
-                if stem.isdigit() and dot + suffix == SUFFIX:
+                if _NAME.fullmatch(item.name) and item.is_file(follow_symlinks=False):
                     with suppress(FileNotFoundError):
-                        found.append((int(stem), item.stat().st_size))
+                        found.append((int(item.name.removesuffix(SUFFIX)), item.stat().st_size))
         return sorted(found)
 
     def _path(self, number: int) -> Path:
@@ -272,10 +275,17 @@ class ReviewRing:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             for left in self._folder.glob(f"*{SUFFIX}{NEW}"):
-                left.unlink(missing_ok=True)
+                _remove(left)
             yield
         finally:
             os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise HomeInvalid(f"cannot remove {path}: {error.strerror}") from None
 
 
 def _sealed(vault: Vault, number: int, head: Head, body: bytes) -> bytes:

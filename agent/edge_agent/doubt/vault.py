@@ -52,6 +52,11 @@ class Vault:
             return Vault(_make_key(path))
         except OSError as error:
             raise HomeInvalid(f"cannot read {path}: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise HomeInvalid(
+                f"{path} is no file; move it away: what is sealed cannot be read without its key"
+            )
         with os.fdopen(handle, "rb") as stream:
             mode = stat.S_IMODE(os.fstat(handle).st_mode)
             if mode & 0o077:

@@ -302,6 +302,35 @@ def test_nothing_is_kept_when_that_is_settled_so(device: Device) -> None:
     assert device.keeper.reviewer.ring.entries() == []
 
 
+def test_nothing_is_kept_or_forgotten_while_nobody_can_read_whether_it_may_be(device: Device) -> None:
+    device.tick()
+    device.ask(SURE_X, origin="before")
+    device.stop()
+    settings.review_path(device.home).write_text('{"format": "edgefleet.review-settings/1", "keep": fal')
+    device.start()
+    device.tick()
+    device.ask(UNSURE_X, origin="u")
+    device.keeper.reviewer.settle()
+    assert device.keeper.reviewer.ring.entries() == []
+    assert device.keeper.feedback("before", "cat").correct is True
+    settings.review_path(device.home).unlink()
+    device.tick()
+    device.ask(UNSURE_X, origin="v")
+    device.keeper.reviewer.settle()
+    assert len(device.keeper.reviewer.ring.entries()) == 1
+
+
+def test_a_minute_does_not_begin_anew_with_every_change_of_the_device(device: Device) -> None:
+    settle_review(device.home, {"per_minute": 3})
+    for change in range(6):
+        settings.store_lineup(device.home, LineupSettings())  # as an update does, at each of its steps
+        device.tick()
+        for number in range(4):
+            device.ask(UNSURE_X, origin=f"{change}-{number}")
+        device.keeper.reviewer.settle()
+    assert len(device.keeper.reviewer.ring.entries()) <= 6
+
+
 def test_a_storm_of_doubt_keeps_no_more_than_a_minute_allows(device: Device) -> None:
     settle_review(device.home, {"per_minute": 3})
     device.tick()

@@ -199,6 +199,42 @@ def test_an_empty_ring_makes_no_file(ring: ReviewRing, tmp_path: Path) -> None:
     assert not (tmp_path / "review.key").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["\u00b2.review", "7.review", "\u0663" * 12 + ".review", "000000000002.review"]
+)
+def test_what_is_no_kept_input_is_neither_counted_nor_in_the_way(
+    ring: ReviewRing, tmp_path: Path, name: str
+) -> None:
+    for number in range(2):
+        ring.keep(head(f"r{number}"), {"x": X}, WIDE)
+    stranger = tmp_path / "review" / f"{name}.review"
+    stranger.mkdir()
+    assert [entry.number for entry in ring.entries()] == [0, 1]
+    assert ring.keep(head("r2"), {"x": X}, Bounds(WIDE.max_bytes, 2))
+    assert names(ring) == ["r1", "r2"]
+    assert ring.clear() == 2
+    assert stranger.exists()
+
+
+def test_a_key_that_is_a_folder_is_refused_on_one_line(ring: ReviewRing, tmp_path: Path) -> None:
+    (tmp_path / "review.key").mkdir()
+    with pytest.raises(HomeInvalid, match=r"review\.key is no file"):
+        ring.keep(head("r"), {"x": X}, WIDE)
+
+
+def test_an_oldest_input_that_cannot_be_removed_is_refused_and_not_a_crash(
+    ring: ReviewRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring.keep(head("r0"), {"x": X}, WIDE)
+
+    def broken(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "unlink", broken)
+    with pytest.raises(HomeInvalid, match=r"cannot remove .*Input/output error"):
+        ring.keep(head("r1"), {"x": X}, Bounds(WIDE.max_bytes, 1))
+
+
 def test_a_disk_that_cannot_be_written_is_refused_on_one_line(tmp_path: Path) -> None:
     (tmp_path / "review").write_text("a file in its place")
     with pytest.raises(HomeInvalid, match="cannot write"):
