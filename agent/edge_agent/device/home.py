@@ -163,7 +163,8 @@ class Home:
         except (OSError, ValueError, RecursionError):
             return  # none yet, or a damaged one, about which `config.read_config` has more to say
         found = stated.get("format") if isinstance(stated, dict) else None
-        if isinstance(found, str) and not found.startswith("edgefleet.device/"):
+        is_another = isinstance(found, str) and not found.startswith("edgefleet.device/")
+        if is_another and not self.identity_copy.exists():  # with one it is ours, and the file damaged
             raise HomeInvalid(
                 f"{self.config} has format {found!r:.80}: "
                 f"{self.folder} is not an agent's home; choose another --home"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,12 +137,18 @@ def keep_copy(home: Home, *paths: Path) -> None:
     _store(home, {**read_copy(home), **_copied(paths)})
 
 
-def keep_copies(home: Home, *paths: Path) -> None:
-    """Have a copy of these files and of nothing else; see `keep_copy`."""
-    _store(home, _copied(paths))
+def keep_copies(home: Home, paths: Iterable[Path], as_they_are: Iterable[Path]) -> None:
+    """Have a copy of these files and of nothing else; see `keep_copy`.
+
+    Args:
+        as_they_are: Files that are damaged and could not be put back: what there is of them stays.
+    """
+    before = read_copy(home)
+    kept = {path.name: before[path.name] for path in as_they_are if path.name in before}
+    _store(home, {**kept, **_copied(paths)})
 
 
-def _copied(paths: tuple[Path, ...]) -> dict[str, CopiedFile]:
+def _copied(paths: Iterable[Path]) -> dict[str, CopiedFile]:
     found = {}
     for path in paths:
         try:

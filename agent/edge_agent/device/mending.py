@@ -29,7 +29,8 @@ def mend(home: Home) -> tuple[str, ...]:
     The caller holds the home's lock. What has no sound copy is left as it is, for its reader to refuse.
     """
     said = [*_modes(home), *_pair(home)]
-    kept = []
+    written: list[Path] = []
+    only_copied: list[Path] = []
     for path, check in _files(home):
         try:
             found = sound(home, path, check)
@@ -39,10 +40,10 @@ def mend(home: Home) -> tuple[str, ...]:
             continue
         if found.fault:
             said.append(_put_back(path, found.content, found.fault))
-        kept.append(path)
+        (written if _holds(path, found.content) else only_copied).append(path)
     if is_damaged(home):
         said.append(f"{home.identity_copy} was damaged; made anew")
-    keep_copies(home, *kept)
+    keep_copies(home, written, only_copied)
     return tuple(said)
 
 
@@ -101,6 +102,13 @@ def _pair(home: Home) -> Iterator[str]:
         yield _put_back(home.key, other, fault)
 
 
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
+
+
 def _put_back(path: Path, content: bytes, fault: str) -> str:
     try:
         write_durably(path, content)
@@ -114,6 +122,8 @@ def _modes(home: Home) -> Iterator[str]:
         with suppress(OSError):
             about = path.stat()
             mode = stat.S_IMODE(about.st_mode)
-            if mode != _MODE and (mode & 0o077 or mode & _MODE != _MODE) and about.st_uid == os.geteuid():
+            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+                continue
+            if mode != _MODE and (mode & 0o077 or mode & _MODE != _MODE):
                 path.chmod(_MODE)
                 yield f"{path} had mode {mode:04o}; set to {_MODE:04o}"

@@ -201,6 +201,22 @@ def test_without_any_sound_copy_it_is_said_what_to_do(home: Home, name: str) -> 
         read_device_key(home, enrolment(home))
 
 
+def test_a_file_that_cannot_be_put_back_keeps_its_copy(home: Home) -> None:
+    copied = home.identity_copy.read_bytes()
+    home.config.unlink()
+    home.config.mkdir()
+    for _ in range(2):
+        assert [line for line in mend(home) if "its copy counts" in line]
+        assert enrolment(home).device == "cam-1"
+    assert home.identity_copy.read_bytes() == copied
+
+
+def test_another_file_of_ours_in_its_place_is_damage_and_no_other_programs_home(home: Home) -> None:
+    written(home.config, b'{"format": "edgefleet.drift/1"}')
+    assert len(mend(home)) == 1
+    assert enrolment(home).device == "cam-1"
+
+
 def test_modes_that_let_others_read_are_set_right(home: Home) -> None:
     home.key.chmod(0o644)
     home.config.chmod(0o200)
