@@ -120,12 +120,13 @@ class Wire:
             Hung: There is none.
             CallRefused: It is not HTTP, or beyond the limits; the connection cannot go on.
         """
-        content, self._rest = self._rest, b""
+        content, self._rest = self._rest.lstrip(b"\r\n"), b""  # empty lines are none (RFC 9112, 2.2)
+        idle_until_s = monotonic() + self._limits.idle_s
+        while not content:
+            if (left_s := idle_until_s - monotonic()) <= 0:
+                raise Hung("nothing but empty lines came")
+            content = self._receive(left_s).lstrip(b"\r\n")
         ends_s = monotonic() + self._limits.head_s
-        if not content:
-            content = self._receive(self._limits.idle_s)
-            ends_s = monotonic() + self._limits.head_s
-        content = content.lstrip(b"\r\n") if content[:1] in b"\r\n" else content  # RFC 9112, 2.2
         while (end := content.find(END_OF_HEAD)) < 0:
             if len(content) > self._limits.head_bytes:
                 raise self._head_too_large()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,27 @@ def test_two_requests_sent_at_once_are_answered_one_after_the_other(up: Served) 
     one = post(up, f"Content-Length: {len(BODY)}\r\n", BODY)
     last = post(up, f"Content-Length: {len(BODY)}\r\nConnection: close\r\n", BODY)
     assert talk(up, b"\r\n" + one + last).count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_an_empty_line_behind_a_request_begins_no_other() -> None:
+    """Old clients send one behind a body; it was taken for a head that is too slow."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire = Wire(ours, WireLimits(idle_s=5.0, head_s=0.05))
+        theirs.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\r\n")
+        assert wire.read_head().path == "/"
+        later = threading.Timer(0.3, theirs.sendall, [b"\r\nGET /second HTTP/1.1\r\nHost: x\r\n\r\n"])
+        later.start()
+        assert wire.read_head().path == "/second"
+        later.join()
+
+
+def test_empty_lines_keep_a_connection_no_longer_than_silence_does() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"\r\n" * 3)
+        with pytest.raises(Hung):
+            Wire(ours, WireLimits(idle_s=0.05)).read_head()
 
 
 def test_a_body_in_chunks_is_read_and_the_connection_ends(up: Served) -> None:
