@@ -134,6 +134,38 @@ def read_folder(folder: Path) -> Bundle:
     return open_folder(folder, lambda name: read(folder, name))
 
 
+def opens_nothing(folder: Path, key: bytes) -> bool:
+    """Whether there are sealed files below a folder, and a key is for none of them."""
+    paths = sorted(folder.rglob(f"*{SUFFIX}"))
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                header = stream.read(_HEADER_BYTES)
+        except OSError:
+            continue
+        name = path.relative_to(_bundle_of(path)).as_posix().removesuffix(SUFFIX)
+        if _unwrapped(header, key, name) is not None:
+            return False
+    return bool(paths)
+
+
+def _bundle_of(path: Path) -> Path:
+    """The folder of the bundle that a sealed file lies in: where its manifest is."""
+    return next((above for above in path.parents[:_ABOVE] if (above / MANIFEST).exists()), path.parent)
+
+
+def _unwrapped(header: bytes, key: bytes, name: str) -> bytes | None:
+    """A file's own key; None where the header is damaged or was made with another key."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    nonce, wrapped = header[len(MAGIC) : len(MAGIC) + _NONCE_BYTES], header[len(MAGIC) + _NONCE_BYTES :]
+    try:
+        return AESGCM(key).decrypt(nonce, wrapped, name.encode())
+    except (InvalidTag, ValueError):  # ValueError: cut off
+        return None
+
+
 def _encrypted(content: bytes, key: bytes, name: str) -> Iterator[bytes]:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

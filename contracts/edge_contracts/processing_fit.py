@@ -89,7 +89,10 @@ def _misfit_of_picture(
     rule: Picture, shape: tuple[int, ...], layout: str, color_order: str, dtype: str
 ) -> str:
     if len(shape) != 4 or not layout:
-        return f"a picture needs a layout, NHWC or NCHW, and the tensor has {layout or 'none'} and {shape}"
+        return (
+            f"a picture needs a layout, NHWC or NCHW, as the convolution that reads it gives one; "
+            f"the tensor has {layout or 'none'} and {shape}"
+        )
     rows, columns, channels = shape[1:] if layout == "NHWC" else (*shape[2:], shape[1])
     if channels not in (1, 3):
         return f"a picture has 1 or 3 channels, the tensor {channels}"

@@ -1,4 +1,4 @@
-"""A second copy of what nothing else on the device can replace: who it is, whom it trusts, its model key.
+"""A second copy of what nothing else on the device can replace: who it is, whom it trusts, its keys.
 
     HOME/identity.copy    the digest of what follows, a line end, and one document with all the files (0600)
 
@@ -101,8 +101,11 @@ def _read(home: Home) -> Mapping[str, CopiedFile]:
     return parse_json(IdentityCopy, content, home.identity_copy.name, FORMAT).files
 
 
-def sound(home: Home, path: Path, check: Check) -> Sound:
+def sound(home: Home, path: Path, check: Check, comes_back: bool = True) -> Sound:
     """A file's content where it is sound, else that of its copy.
+
+    Args:
+        comes_back: Whether a file that is gone is damaged; else somebody has removed it.
 
     Raises:
         HomeInvalid: It cannot be read, and has no copy that could be used instead.
@@ -116,7 +119,7 @@ def sound(home: Home, path: Path, check: Check) -> Sound:
         check(content)
         return Sound(content)
     except FileNotFoundError:
-        if copied is None:
+        if copied is None or not comes_back:
             return Sound(None)
         fault: Exception = HomeInvalid(f"{path} is missing")
     except OSError as error:

@@ -16,7 +16,7 @@ from edge_agent import sealed
 from edge_agent.device import config as configured
 from edge_agent.device.home import Home, write_durably
 from edge_agent.device.identity_copy import Check, is_damaged, keep_copies, read_copy, sound
-from edge_agent.errors import HomeInvalid
+from edge_agent.errors import HomeInvalid, ListenRefused
 from edge_contracts.errors import ContractError, FormatInvalid
 from edge_contracts.keys import parse_private
 
@@ -31,9 +31,9 @@ def mend(home: Home) -> tuple[str, ...]:
     said = [*_modes(home), *_pair(home)]
     written: list[Path] = []
     only_copied: list[Path] = []
-    for path, check in _files(home):
+    for path, check, comes_back in _files(home):
         try:
-            found = sound(home, path, check)
+            found = sound(home, path, check, comes_back)
         except (ContractError, HomeInvalid):
             continue
         if found.content is None:
@@ -49,28 +49,43 @@ def mend(home: Home) -> tuple[str, ...]:
 
 def faults(home: Home) -> Iterator[str]:
     """What is wrong with the files of the identity, though their copy serves; for people. Writes nothing."""
-    for path, check in _files(home):
+    for path, check, comes_back in _files(home):
         with suppress(ContractError, HomeInvalid):
-            if fault := sound(home, path, check).fault:
+            if fault := sound(home, path, check, comes_back).fault:
                 yield fault
 
 
-def _files(home: Home) -> Iterator[tuple[Path, Check]]:
-    """Files with what each must pass; the key's is asked for when config.json has been put back."""
-    yield home.config, configured.check_config(home)
+def _files(home: Home) -> Iterator[tuple[Path, Check, bool]]:
+    """Files, what each must pass, and whether one that is gone comes back: a removed token does not.
+
+    The key's check is asked for when config.json has been put back.
+    """
+    yield home.config, configured.check_config(home), True
     with suppress(HomeInvalid):
         config = configured.read_config(home)
         if config is not None:
-            yield home.key, configured.check_key(home, config)
-    yield home.trusted, configured.check_trust(home)
-    yield home.folder / sealed.KEY_NAME, _check_model_key
+            yield home.key, configured.check_key(home, config), True
+    yield home.trusted, configured.check_trust(home), True
+    yield home.folder / sealed.KEY_NAME, lambda content: _check_model_key(home, content), True
+    yield home.serve_token, lambda content: _check_token(home, content), False
 
 
-def _check_model_key(content: bytes) -> None:
+def _check_token(home: Home, content: bytes) -> None:
+    from edge_agent.serving.token import parse_token  # a daemon that serves nobody needs none
+
+    try:
+        parse_token(content, home.serve_token)
+    except ListenRefused as error:
+        raise FormatInvalid(str(error)) from None
+
+
+def _check_model_key(home: Home, content: bytes) -> None:
     if len(content) != sealed.KEY_BYTES or not any(content):
         raise FormatInvalid(
             f"{sealed.KEY_NAME} has {len(content)} bytes, expected {sealed.KEY_BYTES} that are not all zero"
         )
+    if sealed.opens_nothing(home.folder / "slots", content):
+        raise FormatInvalid(f"{sealed.KEY_NAME} opens none of the models that are encrypted here")
 
 
 def _pair(home: Home) -> Iterator[str]:

@@ -56,6 +56,15 @@ def read_or_make_token(path: Path) -> str:
             f"{path} has mode {stat.S_IMODE(mode):04o}, a token needs 0600: chmod 600 {path}, "
             "or remove it to have a new one"
         )
+    return parse_token(content, path)
+
+
+def parse_token(content: bytes, path: Path) -> str:
+    """The token in the content of a file.
+
+    Raises:
+        ListenRefused: It is none.
+    """
     token = content.strip().decode("ascii", "replace")
     if len(token) < SHORTEST or not token.isprintable() or " " in token or not token.isascii():
         raise ListenRefused(

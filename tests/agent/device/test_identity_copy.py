@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from agent_bundles import build
 from click.testing import CliRunner
 from enrolled_device import device_config
 
@@ -20,7 +21,10 @@ from edge_agent.device.identity_copy import read_copy
 from edge_agent.device.mending import mend
 from edge_agent.device.succession import Succession, make_next
 from edge_agent.errors import HomeInvalid
-from edge_agent.sealed import find_key, make_key
+from edge_agent.sealed import find_key, make_key, unpack
+from edge_agent.serving.token import read_or_make_token
+from edge_agent.updates.slots import Slot
+from edge_contracts.bundle import open_bundle
 from edge_contracts.keys import PrivateKey, write_private
 from edge_contracts.messages import Assignment
 from edge_contracts.model import canonical_json
@@ -215,6 +219,26 @@ def test_another_file_of_ours_in_its_place_is_damage_and_no_other_programs_home(
     written(home.config, b'{"format": "edgefleet.drift/1"}')
     assert len(mend(home)) == 1
     assert enrolment(home).device == "cam-1"
+
+
+def test_a_model_key_that_opens_no_model_gives_way_to_the_one_that_does(home: Home, tmp_path: Path) -> None:
+    unpack(open_bundle(build()), home.slot(Slot.A))
+    before = (home.folder / "model.key").read_bytes()
+    written(home.folder / "model.key", bytes(byte ^ 1 for byte in before))
+    (said,) = mend(home)
+    assert "opens none of the models" in said
+    assert (home.folder / "model.key").read_bytes() == before
+
+
+def test_a_token_that_is_damaged_comes_back_and_one_that_was_removed_does_not(home: Home) -> None:
+    token = read_or_make_token(home.serve_token)
+    assert mend(home) == ()
+    written(home.serve_token, b"\0" * 44)
+    assert len(mend(home)) == 1
+    assert read_or_make_token(home.serve_token) == token
+    home.serve_token.unlink()
+    assert mend(home) == ()
+    assert read_or_make_token(home.serve_token) != token, "who removes it wants another"
 
 
 def test_modes_that_let_others_read_are_set_right(home: Home) -> None:
