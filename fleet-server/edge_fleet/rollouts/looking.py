@@ -81,13 +81,12 @@ def evidence_of(
     started_ms = rollout.started_ms
     assert started_ms is not None, f"rollout {rollout.id} has not been started"
     seen = seen or SeenReadings()
-    reported = seen.look(connection, members, started_ms)
-    return seen.gathering.look(
-        members,
-        seen.by_device,
-        reported,
-        readings.load_facts(connection, seen.bundles),
-        rollout.position.stage,
-        started_ms / 1000,
-        candidates.count_bundles(connection, rollout.counter),
-    )
+    with seen.look(connection, members, started_ms) as arrived:
+        return seen.gathering.look(
+            members,
+            arrived,
+            readings.load_facts(connection, seen.bundles),
+            rollout.position.stage,
+            started_ms / 1000,
+            candidates.count_bundles(connection, rollout.counter),
+        )

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fleet_rows import digest
 from rollout_fleet import Fleet, file
+from sqlalchemy import Connection, func, select
 
 from edge_contracts.sketch import bin_index
+from edge_fleet.evidence import Member
+from edge_fleet.reading import Reading
 from edge_fleet.rollouts.members import load_members
-from edge_fleet.rollouts.readings import load_readings
+from edge_fleet.rollouts.readings import Since, want
+from edge_fleet.schema import windows
+
+
+def load_readings(
+    connection: Connection, members: Sequence[Member], started_ms: int, most_before: int = 100_000
+) -> list[Reading]:
+    newest = connection.scalar(select(func.max(windows.c.id))) or 0
+    since = Since(connection, want(connection, members, started_ms, most_before), None, newest)
+    return [reading for _, found in since.fresh() for reading in found]
 
 
 @pytest.fixture
@@ -63,6 +76,10 @@ def test_of_the_day_before_a_part_is_read_that_leaves_no_device_out_and_all_sinc
     with fleet.store.read() as connection:
         everything = load_readings(connection, members, started_ms)
         part = load_readings(connection, members, started_ms, most_before=60)
+        newest = connection.scalar(select(func.max(windows.c.id))) or 0
+        since = Since(connection, want(connection, members, started_ms, 60), newest, newest)
+        again = [r for _, found in since.again({"cam-3": -math.inf}, fresh=True) for r in found]
+    assert again == [r for r in part if r.device == "cam-3"], "the same part when they are read again"
     assert len(everything) == 306
     before = Counter(r.device for r in part if r.inferences != 7)
     assert 45 <= before.total() <= 75
