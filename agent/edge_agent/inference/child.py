@@ -175,7 +175,8 @@ def _contain(timeout_s: float, parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it was dead before it was asked for
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends us
+    for asked in (signal.SIGINT, signal.SIGTERM):  # may go to the whole group: it is the parent that ends us
+        signal.signal(asked, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # no /proc: then the kernel has no such choice to make
         Path("/proc/self/oom_score_adj").write_text("1000")  # the first to go, long before the agent

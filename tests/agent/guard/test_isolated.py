@@ -68,6 +68,19 @@ def models(bundle: tuple[Path, Manifest]) -> Iterator[Callable[..., IsolatedMode
 Models = Callable[..., IsolatedModel]
 
 
+@pytest.mark.usefixtures("command")
+def test_a_signal_that_goes_to_the_whole_group_is_not_taken_for_a_crash(models: Models) -> None:
+    """A service manager may stop the agent so, and a terminal does."""
+    model = models()
+    model.run(ROW)
+    assert model.pid is not None
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        os.kill(model.pid, sent)
+    before = model.pid
+    model.run(ROW)
+    assert (model.pid, model.starts) == (before, 1)
+
+
 def is_gone(pid: int) -> bool:
     """Whether there is no such process, not even a dead one that nobody has asked about."""
     return not Path(f"/proc/{pid}").exists()
