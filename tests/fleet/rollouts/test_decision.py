@@ -134,6 +134,24 @@ def test_a_return_names_the_devices_that_did_not_come() -> None:
     assert decide_return(many, codes={"d00": "no-space"}) == (Event.RETURNED, told)
 
 
+def test_as_many_as_one_line_takes_are_all_named_and_no_more_are_spoken_of() -> None:
+    five = {f"d{n}": State.REFUSED for n in range(5)}
+    assert decide_return(five) == (Event.RETURNED, "refused to go back: d0, d1, d2, d3, d4")
+
+
+def test_a_stage_that_has_passed_is_named_by_its_number_and_the_last_one_so() -> None:
+    found = decide(plan(), BAKING, seen([State.CONFIRMED]), 160.0)
+    assert (found.event, found.why) == (Event.ADVANCED, "stage 1 of 2 passed its gates")
+    last = decide(plan(stages=["100%"]), BAKING, seen([State.CONFIRMED]), 160.0)
+    assert (last.event, last.why) == (Event.FINISHED, "the last stage passed its gates")
+
+
+def test_a_rollout_that_is_open_says_for_whom() -> None:
+    joining = plan(join="until-deadline", deadline="2030-01-01T00:00:00Z")
+    found = decide(joining, Position(Phase.OPEN, 1, 100.0), seen([State.CONFIRMED]), 160.0)
+    assert (found.event, found.why) == (None, "open for devices that join, until the deadline")
+
+
 def test_a_device_that_is_told_to_go_back_once_more_is_on_its_way() -> None:
     event, why = decide_return({"a": State.REFUSED, "b": State.CONFIRMED}, again={"a"})
     assert (event, why) == (None, "1 of 2 devices are on their way back")
