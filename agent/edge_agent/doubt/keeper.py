@@ -190,6 +190,9 @@ class Keeper:
             self.reviewer.change(review)
             self._is_settled = True
             self._send_by(review)
+        except HomeInvalid as error:
+            self._refuse("lineup-unreadable", None, error)
+        try:
             self._settings = settings.read_lineup(self._home)
         except HomeInvalid as error:
             self._refuse("lineup-unreadable", None, error)

@@ -237,6 +237,14 @@ def test_a_damaged_document_changes_nothing_and_is_reported(device: Device) -> N
     assert device.ask().version == "2"
 
 
+def test_a_damaged_word_about_the_review_costs_no_second_model(device: Device) -> None:
+    device.seat(bundle(0.3, version="2"))
+    settings.review_path(device.home).write_text("{")
+    device.tick()
+    assert device.events() == [("lineup-unreadable", "home-invalid"), ("lineup-opened", "")]
+    assert device.ask().version == "2"
+
+
 def test_uncertain_inputs_are_kept_and_labels_find_them(device: Device) -> None:
     device.tick()
     device.ask(UNSURE_X, origin="u")
