@@ -129,6 +129,8 @@ class Client:
             raise ServerUnreachable(
                 f"{self._url} answers {answer.status_code}, but is not an edge-fleet server"
             ) from None
+        if answer.status_code == 503:  # it may well do in a moment what it cannot do now
+            raise ServerUnreachable(message)
         raise Unauthorized(message) if answer.status_code == 401 else Refused(message)
 
     def _unreachable(self, error: httpx.HTTPError) -> ServerUnreachable:

@@ -170,7 +170,7 @@ class AddressInUse(FleetError):
 
 
 class ServerUnreachable(FleetError):
-    """No server where the command line looked for one."""
+    """No server where the command line looked for one, or one that cannot answer now."""
 
     code = "server-unreachable"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from sqlalchemy import event, select
 
 from edge_contracts.topics import Channel
 from edge_fleet import schema, store
+from edge_fleet.client import Client
+from edge_fleet.errors import ServerUnreachable
 
 WAIT_S = 30.0
 
@@ -93,6 +95,12 @@ def test_a_postgresql_that_stops_and_starts_costs_nothing(tmp_path: Path) -> Non
             _nothing_acknowledged_until_it_is_back(fleet, device)
             answer = fleet.admin.get("/api/v1/devices")
             assert (answer.status_code, answer.json()["code"]) == (503, "database-unreachable")
+            token = fleet.server.home.admin_token.read_text().strip()
+            with (
+                closing(Client(fleet.url, token)) as client,
+                pytest.raises(ServerUnreachable, match="its log"),
+            ):
+                client.get("/api/v1/devices")  # whoever waits for a server waits for this
             database.start()
             _everything_after_it_is_back(fleet, device)
 

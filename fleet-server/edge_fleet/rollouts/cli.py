@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_fleet.finite import Finite
+from edge_fleet.patience import news, patiently
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import table
 
@@ -162,10 +163,8 @@ def show(
     _print(found, as_json)
     if not watch or found["phase"] in _ENDED:
         return
-    for line in client.lines(f"{API}/events"):
-        if not line.startswith("data:"):
-            continue
-        latest = get()
+    for _ in news(client):
+        latest = patiently(get)
         if latest != found:
             found = latest
             _print(found, as_json)

@@ -12,6 +12,7 @@ import click
 
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.finite import Finite
+from edge_fleet.patience import patiently
 from edge_fleet.remote import API, as_json, connect, remote
 from edge_fleet.rendering import table
 
@@ -68,7 +69,12 @@ def rehearse(
     }
     rollout = client.post(f"{API}/rollouts", {"plan": plan, "start": True})["id"]
     deadline, told = time.monotonic() + wait_s, ""
-    while (found := client.get(f"{API}/rollouts/{rollout}", limit="0"))["phase"] not in _ENDED:
+
+    def ask() -> dict[str, Any]:
+        found: dict[str, Any] = client.get(f"{API}/rollouts/{rollout}", limit="0")
+        return found
+
+    while (found := patiently(ask, deadline))["phase"] not in _ENDED:
         if (line := f"{rollout}: {found['phase']}, {found['why'] or 'begins'}") != told:
             click.echo(line, err=True)  # silent devices hold it up for minutes: say so
             told = line

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge_fleet.errors import RolloutNotDone
 from edge_fleet.finite import Finite
+from edge_fleet.patience import patiently
 from edge_fleet.remote import API, as_json, connect, remote
 
 POLL_S = 1.0
@@ -32,17 +34,26 @@ def wait(
     token: str | None,
     as_json: bool,
 ) -> None:
-    """Wait until a rollout has completed; exit code 1 when it ends otherwise, or not in time."""
+    """Wait until a rollout has completed; exit code 1 when it ends otherwise, or not in time.
+
+    A server that is away meanwhile is waited for.
+    """
     client = connect(home_path, url, token)
     deadline = time.monotonic() + wait_s
+
+    def ask() -> dict[str, Any]:
+        found: dict[str, Any] = client.get(f"{API}/rollouts/{rollout_id}", limit="0")
+        return found
+
+    found = ask()
     while True:
-        found = client.get(f"{API}/rollouts/{rollout_id}", limit="0")
         passed = found["phase"] in _WELL or (
             stage is not None and found["phase"] not in _ENDED and found["stage"] >= stage
         )
         if passed or found["phase"] in _ENDED or time.monotonic() > deadline:
             break
         time.sleep(POLL_S)
+        found = patiently(ask, deadline)
     if as_json:
         click.echo(json.dumps({name: found[name] for name in ("id", "phase", "stage", "why")}))
     told = f"{found['id']} is {found['phase']}, stage {found['stage'] + 1} of {len(found['stages'])}"

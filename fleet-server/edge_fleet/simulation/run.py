@@ -13,6 +13,7 @@ from typing import Any
 
 from edge_fleet.client import Client
 from edge_fleet.errors import RequestInvalid, ServerUnreachable
+from edge_fleet.patience import patiently
 from edge_fleet.simulation.connection import HELLO_S, Pace
 from edge_fleet.simulation.counts import Counts, total
 from edge_fleet.simulation.enrolling import enrol_missing
@@ -24,6 +25,7 @@ from edge_fleet.simulation.workers import Workers, places
 
 TELL_S = 5.0
 SETTLE_S, SETTLED_S = 15.0, 3.0  # at the end: for what is under way, and for refusals to be written
+ASKED_S = 60.0  # then: for a server that is away
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ def run(
         workers.still()
         tell("stopping: what is under way is waited for")
         counted = _settled(workers, counted)
-        found = rows(identities, counted, before, ask(client))
-        # devices that took no part this time remember what they did
+        # before the server is asked, which may be away; devices that took no part remember what they did
         folder.put([*workers.stop(), *remembered.values()])
+        found = rows(identities, counted, before, patiently(lambda: ask(client), time.monotonic() + ASKED_S))
     finally:
         workers.end()
     return Ran(time.monotonic() - begun_s, counted, found)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from fleet_rows import FleetRows
-from fleet_server import Running, fleet_server
+from fleet_server import Running, fleet_server, serving
 from sqlalchemy import update
 
-from edge_fleet import schema
-from edge_fleet.errors import RolloutNotDone
+from edge_fleet import patience, schema
+from edge_fleet.brokers.child import free_loopback_port
+from edge_fleet.client import Client
+from edge_fleet.errors import RolloutNotDone, ServerUnreachable
+from edge_fleet.rollouts import wait_cli
 from edge_fleet.rollouts.rehearse_cli import rehearse
 from edge_fleet.rollouts.wait_cli import wait
 
@@ -104,3 +110,39 @@ def test_a_rollout_of_nobody_that_is_no_rehearsal_stays_a_draft(fleet: Running) 
     assert answer.status_code == 409 and "was made, but not started" in answer.json()["message"]
     made = answer.json()["message"].split()[0]
     assert fleet.admin.get(f"/api/v1/rollouts/{made}").json()["phase"] == "draft"
+
+
+def test_a_server_that_is_away_meanwhile_is_waited_for(
+    fleet: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipeline must not fail because a server was started again while its canary went on."""
+    rollout, port = _rollout(fleet, "10"), free_loopback_port()
+    token = fleet.server.home.admin_token.read_text().strip()
+    with ExitStack() as up:
+
+        def goes(_seconds: float) -> None:
+            up.close()
+
+        def comes_back(_seconds: float) -> None:
+            with fleet.server.store.write() as connection:
+                mine = schema.rollouts.c.id == rollout
+                connection.execute(update(schema.rollouts).where(mine).values(phase="completed"))
+            up.enter_context(serving(fleet.server, port))
+
+        monkeypatch.setattr(wait_cli, "time", SimpleNamespace(monotonic=time.monotonic, sleep=goes))
+        monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=time.monotonic, sleep=comes_back))
+        up.enter_context(serving(fleet.server, port))
+        told = CliRunner().invoke(
+            wait, [rollout, "--server", f"http://127.0.0.1:{port}", "--token", token, "--timeout", "60"]
+        )
+    assert told.exit_code == 0, told.output + repr(told.exception)
+    assert "it is waited for" in told.stderr and f"{rollout} is completed" in told.stdout
+
+
+def test_a_server_that_does_not_come_back_in_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "AGAIN_S", 0.01)
+    with (
+        closing(Client(f"http://127.0.0.1:{free_loopback_port()}", "")) as client,
+        pytest.raises(ServerUnreachable, match="no server at"),
+    ):
+        patience.patiently(lambda: client.get("/health"), time.monotonic() + 0.05)
