@@ -230,6 +230,7 @@ def serve(home: Home, config: ServerConfig, ready: Callable[[str], None]) -> Non
     Raises:
         FleetError: It cannot start; nothing is left running.
     """
+    unused_memory.share_heaps()
     tls = http_tls(config, home, now_ms())
     with listening(parse_address(config.http, "--http")) as listener, running(home, config) as server:
         host, port = listener.getsockname()[:2]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from edge_fleet.unused_memory import HEAPS
 
 WORKING = """
 import ctypes, threading, time
@@ -42,6 +45,42 @@ stop.set()
 giving.join()
 print(freed - anonymous_mib())
 """
+
+BEGINNING = """
+import ctypes, sys, threading
+from edge_fleet import unused_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+libc.malloc_info.argtypes, libc.fclose.argtypes = (ctypes.c_int, ctypes.c_void_p), (ctypes.c_void_p,)
+if sys.argv[2] == "shared":
+    unused_memory.share_heaps()
+all_there = threading.Barrier(9)
+
+def work():
+    libc.malloc(1000)
+    all_there.wait()
+
+for _ in range(8):
+    threading.Thread(target=work).start()
+all_there.wait()
+told = libc.fopen(sys.argv[1].encode(), b"w")
+libc.malloc_info(0, told)
+libc.fclose(told)
+"""
+
+
+def heaps(path: Path, way: str) -> int:
+    command = [sys.executable, "-c", BEGINNING, str(path), way]
+    subprocess.run(command, check=True, timeout=60)
+    return path.read_text().count("<heap nr=")
+
+
+def test_threads_share_few_heaps(tmp_path: Path) -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("this C library is not glibc")
+    assert heaps(tmp_path / "told", "shared") == HEAPS
+    assert heaps(tmp_path / "told", "as they come") > HEAPS
 
 
 def test_what_a_thread_freed_goes_back_while_others_work() -> None:
