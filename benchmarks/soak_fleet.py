@@ -254,9 +254,9 @@ class Soak:
 
 
 def harmed(soak: Soak) -> list[str]:
-    """Kinds of devices that did nothing wrong and were refused."""
+    """Kinds of devices that did nothing wrong and were refused or not acknowledged, and what of them."""
     said = json.loads((soak.folder / "simulated").read_text())
-    return [row["kind"] for row in said["kinds"] if row["verdict"].startswith("HARMED")]
+    return [f"{row['kind']} ({row['why']})" for row in said["kinds"] if row["verdict"] == "HARMED"]
 
 
 def main() -> None:
@@ -295,7 +295,7 @@ def main() -> None:
         f"the server ended with {code}"
     )
     print("; ".join(f"{name} {count}" for name, count in sorted(soak.done.items())))
-    print(f"devices that did nothing wrong and were refused: {', '.join(wrong) or 'none'}\n")
+    print(f"devices that did nothing wrong and were refused or not heard: {', '.join(wrong) or 'none'}\n")
     text, grows = table(times, samples, BOUNDS)
     print(text)
     sys.exit(bool(grows or wrong or code or soak.done["faults"]))
