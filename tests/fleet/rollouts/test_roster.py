@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 from rollout_fleet import Fleet, Killed, file
-from sqlalchemy import event, update
+from sqlalchemy import delete, event, update
 
 from edge_contracts.messages import Phase as Told
 from edge_fleet import orders, schema
@@ -163,3 +163,16 @@ def test_what_was_worked_out_of_a_company_is_worked_out_once() -> None:
     for _ in range(2):
         assert company.once("sum", left.pop) == 7
     assert company.once(("sum", 2), left.pop) == 8 and not left
+
+
+def test_devices_that_an_older_database_does_not_know_are_forgotten(fleet: Fleet) -> None:
+    """A backup was restored under the server: what it has is what there is."""
+    rollout = fleet.begin("2")
+    roster = Roster()
+    check(fleet, roster, rollout)
+    gone = look(fleet, roster, rollout)[0].device
+    with fleet.store.write() as connection:
+        connection.execute(delete(schema.rollout_members).where(schema.rollout_members.c.device == gone))
+        connection.execute(update(schema.assignments).values(change=1))
+    assert gone not in {row.device for row in look(fleet, roster, rollout)}
+    check(fleet, roster, rollout)
