@@ -16,8 +16,8 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from edge_agent.device.home import Home, write_durably
-from edge_agent.errors import ListenRefused
+from edge_agent.device.home import Home, discard, write_durably
+from edge_agent.errors import HomeInvalid, ListenRefused
 from edge_contracts.errors import ContractError
 from edge_contracts.model import Frozen, canonical_json, parse_json
 
@@ -130,17 +130,17 @@ def open_context(cert: Path, key: Path) -> ssl.SSLContext:
 
 
 def note_served(home: Home, cert: Path | None, key: Path | None) -> None:
-    """Note which files are served with, or that none are.
-
-    Raises:
-        HomeInvalid: The disk does not take it.
-    """
-    if cert is not None and key is not None:
-        served = ServedFiles(cert=os.path.abspath(cert), key=os.path.abspath(key))
-        if read_served(home) != served:
-            write_durably(home.serve_tls, canonical_json(served))
-    else:
-        home.serve_tls.unlink(missing_ok=True)
+    """Note which files are served with, or that none are; a disk that takes no note stops nothing."""
+    if cert is None or key is None:
+        discard(home.serve_tls)
+        return
+    served = ServedFiles(cert=os.path.abspath(cert), key=os.path.abspath(key))
+    if read_served(home) == served:
+        return
+    try:
+        write_durably(home.serve_tls, canonical_json(served))
+    except HomeInvalid as error:  # doctor looks at the files of before, or at none
+        log.warning("served certificate not noted", extra={"reason": str(error)})
 
 
 def read_served(home: Home) -> ServedFiles | None:

@@ -227,3 +227,12 @@ def _rest(sock: socket.socket) -> bytes:
     except OSError:  # a reset, or an alert
         pass
     return found
+
+
+def test_a_disk_that_does_not_take_the_note_keeps_nobody_from_being_served(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.make()
+    (home.serve_tls / "in-the-way").mkdir(parents=True)
+    note_served(home, tmp_path / "cert.pem", tmp_path / "key.pem")
+    note_served(home, None, None)
+    assert read_served(home) is None
