@@ -126,8 +126,6 @@ class Ledger:
             return EVERYTHING
         since_s = NOTHING
         if (bundle, assigned_s) != (self.bundle, self.assigned_s):
-            if bundle is None and self.bundles:
-                return EVERYTHING
             # whoever is a control of other groups was one until it was assigned
             reached_before = self.bundle is not None
             if (reached_before or assigned_s <= self.last_s) and any(

@@ -217,6 +217,73 @@ def test_a_device_that_is_reached_is_not_counted_again_but_for_what_arrived_sinc
     assert sorted(windows.asked) == [("b", 115.0)]
 
 
+def _old(device: str, *received_s: float) -> list[Reading]:
+    return [Reading(device, "old", at, 10, errors=1, scalars={"x": (1, 2, 3)}) for at in received_s]
+
+
+# what becomes of a device whose windows were taken, and from when on they are taken again
+MOVES: dict[str, tuple[list[Member], list[Member], float]] = {
+    "reached at a time that windows are from after, beside another group": (
+        [Member("x", 0, "other", "old", State.CONFIRMED, 95.0)],
+        [
+            Member("x", 0, "other", "old", State.CONFIRMED, 95.0),
+            Member("a", 0, "new", "old", State.CONFIRMED, 130.0),
+        ],
+        -math.inf,
+    ),
+    "left": (
+        [
+            Member("x", 0, "new", "old", State.CONFIRMED, 100.0),
+            Member("a", 0, "new", "old", State.CONFIRMED, 120.0),
+        ],
+        [Member("x", 0, "new", "old", State.CONFIRMED, 100.0)],
+        -math.inf,
+    ),
+    "tried again": (
+        [Member("a", 0, "new", "old", State.CONFIRMED, 120.0)],
+        [Member("a", 0, "new", "old", State.CONFIRMED, 130.0)],
+        130.0,
+    ),
+    "tried again, beside another group": (
+        [
+            Member("x", 0, "other", "old", State.CONFIRMED, 95.0),
+            Member("a", 0, "new", "old", State.CONFIRMED, 120.0),
+        ],
+        [
+            Member("x", 0, "other", "old", State.CONFIRMED, 95.0),
+            Member("a", 0, "new", "old", State.CONFIRMED, 500.0),
+        ],
+        -math.inf,
+    ),
+    "a stage that begins later": (
+        [Member("x", 0, "new", "old", State.CONFIRMED, 110.0)],
+        [Member("x", 0, "new", "old", State.CONFIRMED, 130.0)],
+        130.0,
+    ),
+    "another bundle before": (
+        [Member("x", 0, "new", None, State.CONFIRMED, 110.0)],
+        [
+            Member("x", 0, "new", None, State.CONFIRMED, 110.0),
+            Member("y", 0, "new", "old", State.CONFIRMED, 111.0),
+        ],
+        -math.inf,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_what_a_device_is_counted_for_changes(name: str) -> None:
+    before, after, since_s = MOVES[name]
+    gathering, windows = Gathering(), Arriving()
+    windows.arrive(_old("a", *(90.0 + 5 * n for n in range(12))))
+    gathering.look(before, windows, FACTS, 0, 90.0, 1)
+    assert windows.asked == []
+    windows.arrive([*_old("a", 600.0), Reading("a", "new", 601.0, 10)])
+    found = gathering.look(after, windows, FACTS, 0, 90.0, 1)
+    _alike(found, recount(after, windows.every, FACTS, 0, 90.0, 1))
+    assert windows.asked == [("a", since_s)]
+
+
 def test_a_window_that_is_late_is_counted_in_its_place() -> None:
     gathering, windows = Gathering(), Arriving()
     for received_s in (150.0, 140.0, 160.0):
