@@ -222,6 +222,12 @@ def _always(event: Event) -> Meaning:
 
 def _require_free(connection: Connection, rollout: Rollout, now_ms: int) -> None:
     """See that it would reach somebody, and that none of its own priority is at work on its devices."""
+    deadline = rollout.plan.deadline
+    if deadline is not None and 1000 * deadline.timestamp() <= now_ms:
+        raise Conflict(
+            f"{f'rollout {rollout.id}' if rollout.id else f'the {rollout.plan.kind}'} would reach no device: "
+            f"its deadline {deadline.isoformat()} has passed; make a plan with a later one"
+        )
     other = overlap(connection, rollout, now_ms)
     if other is not None:
         device, other_rollout = other

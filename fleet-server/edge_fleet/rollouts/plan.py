@@ -193,7 +193,7 @@ class RolloutPlan(Frozen):
         le=0.5,
         description="chance that a good release is halted, over the rollout and all its gates, 1e-6 to 0.5",
     )
-    control: Annotated[str, StringConstraints(pattern=r"^\d{1,2}(\.\d{1,3})?%$")] | None = Field(
+    control: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,2}(\.[0-9]{1,3})?%$")] | None = Field(
         default=None,
         description="a share such as 10%: devices that get it in the last stage, for comparison till then",
     )

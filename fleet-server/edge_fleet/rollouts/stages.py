@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema
 from edge_fleet.model import Frozen
 from edge_fleet.rollouts import selector
 
-STAGE = re.compile(r"^(\d{1,7})$|^(\d{1,3}(?:\.\d{1,3})?)%$")
+STAGE = re.compile(r"^([0-9]{1,7})$|^([0-9]{1,3}(?:\.[0-9]{1,3})?)%$")
 FORM = "a count such as 3, a share such as 50%, or a label such as ring=canary"
 LONGEST_BAKE_S = 30 * 86400.0
 

@@ -19,7 +19,7 @@ from edge_fleet.model import Frozen
 LABEL = "tz"
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_CLOCK = re.compile(r"^([01]\d|2[0-3]):([0-5]\d)$")
+_CLOCK = re.compile(r"^([01][0-9]|2[0-3]):([0-5][0-9])$")
 Clock = Annotated[str, StringConstraints(pattern=_CLOCK.pattern)]
 
 

@@ -122,6 +122,12 @@ def test_a_rollout_waits_for_its_time(fleet: Fleet) -> None:
     assert fleet.position(impatient) == (Phase.RUNNING, 0)
 
 
+def test_a_rollout_whose_deadline_has_passed_is_not_begun(fleet: Fleet) -> None:
+    """A year that was typed wrongly: it was "running", and over a second later."""
+    with pytest.raises(Conflict, match=r"would reach no device: its deadline .* has passed"):
+        fleet.begin("1", "2", "100%", deadline=later(-1))
+
+
 def test_at_its_deadline_a_rollout_stops_and_says_how_far_it_came(fleet: Fleet) -> None:
     rollout = fleet.begin("1", "2", "100%", deadline=later(100))
     install(fleet, rollout, sorted(fleet.members(rollout))[0])

@@ -70,6 +70,8 @@ def test_a_plan_file_is_toml() -> None:
         ({"stages": ["0"]}, "stages.0"),
         ({"stages": ["0%"]}, "stages.0"),
         ({"stages": ["101%"]}, "stages.0"),
+        ({"stages": ["\N{ARABIC-INDIC DIGIT THREE}%"]}, "stages.0"),
+        ({"control": "\N{ARABIC-INDIC DIGIT THREE}%"}, "control"),
         ({"stages": ["many"]}, "stage 'many' is neither a count such as 3 nor a share such as 50%"),
         ({"stages": [True]}, "stages.0"),
         ({"stages": [{"count": 1, "percent": 5}]}, "either a count or a percent"),
