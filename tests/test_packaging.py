@@ -35,6 +35,7 @@ PURE = {
         "updates/slots",
         "updates/assignment",
         "device/page",
+        "device/refused",
         "device/troubles",
         "device/words",
         "telemetry/downsample",

@@ -311,7 +311,7 @@ class Agent:
         elif isinstance(item, LinkUp):
             reporter.link_up(now_s)
         elif isinstance(item, LinkDown):
-            reporter.link_down(item.reason)
+            reporter.link_down(item.reason, item.refused)
         elif item.channel is Channel.ACK:
             reporter.acknowledged(item.payload, now_s)
         else:

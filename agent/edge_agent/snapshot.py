@@ -95,6 +95,8 @@ def facts(
         golden_agrees=opened is None or opened.golden_agrees,
         link_up=link is not None and link.is_up,
         link_reason=reporter.link_reason if reporter is not None else "",
+        refused_since_ms=reporter.refused_since_ms if reporter is not None else 0,
+        refusals=reporter.refusals if reporter is not None else 0,
         heard_ms=reporter.heard_ms if reporter is not None else 0,
         waiting=len(reporter.outbox) if reporter is not None else 0,
         waiting_bytes=reporter.outbox.size_bytes if reporter is not None else 0,

@@ -27,6 +27,22 @@ PATH = "/api/v1/certificate"
 _RENEW = re.compile(rb"\ARenew: ([0-9]{1,15})\n")
 
 
+def read_certificate(home: Home) -> tuple[bytes, int] | None:
+    """What is stored and when to ask for the next one, Unix milliseconds; None where the enrolment's counts.
+
+    Raises:
+        HomeInvalid: The file cannot be read.
+    """
+    try:
+        content = home.certificate.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HomeInvalid(f"cannot read {home.certificate}: {error.strerror}") from None
+    found = _RENEW.match(content)
+    return None if found is None else (content, int(found[1]))
+
+
 class ClientCertificate:
     """The certificate of one device, used from the network's thread."""
 
@@ -85,16 +101,11 @@ class ClientCertificate:
         log.info("certificate replaced", extra={"renew_ms": answer.renew_ms})
 
     def _renew_ms(self) -> int:
-        try:
-            found = _RENEW.match(self._home.certificate.read_bytes())
-        except FileNotFoundError:
-            found = None
-        except OSError as error:
-            raise HomeInvalid(f"cannot read {self._home.certificate}: {error.strerror}") from None
-        if found is None:  # the first time, or damaged by somebody: begin with the enrolment's
+        stored = read_certificate(self._home)
+        if stored is None:  # the first time, or damaged by somebody: begin with the enrolment's
             self._write(self._config.mqtt_certificate, self._config.mqtt_certificate_renew_ms)
             return self._config.mqtt_certificate_renew_ms
-        return int(found[1])
+        return stored[1]
 
     def _write(self, pem: str, renew_ms: int) -> None:
         write_durably(self._home.certificate, f"Renew: {renew_ms}\n{pem}".encode())

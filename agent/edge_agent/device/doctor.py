@@ -12,16 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
-from edge_agent.device import bytecode, reach, served
+from edge_agent.device import bytecode, reach, served, shown
 from edge_agent.device.config import DeviceConfig, read_config, read_device_key, trusted_publishers
 from edge_agent.device.finding import Finding, Grade
 from edge_agent.device.home import Home
 from edge_agent.device.mending import faults
+from edge_agent.device.refused import ADVICE, read_refusal
 from edge_agent.device.status import read_depth
 from edge_agent.device.writable import why_unwritable
 from edge_agent.errors import AgentError
 from edge_agent.runtimes import registry
 from edge_agent.runtimes.choice import options
+from edge_agent.telemetry import standing
 from edge_agent.updates import installer
 from edge_agent.updates.assignment import CLOCK_IS_SET_MS
 from edge_agent.updates.room import RESERVE_BYTES
@@ -47,7 +49,8 @@ def examine(home: Home) -> list[Finding]:
     if config is None:
         findings.append(Finding("enrolment", Grade.NOTICE, "not enrolled; edge-agent enroll joins a fleet"))
     else:
-        findings += [*_identity(home, config), *_runtimes(config), *reach.examine(config)]
+        findings += [*_identity(home, config), *_runtimes(config), *reach.examine(config), *_refused(home)]
+        findings += shown.examine(home, config)
     return [*findings, *_slots(home, config), *_outbox(home), *served.examine(home)]
 
 
@@ -119,6 +122,18 @@ def _identity(home: Home, config: DeviceConfig) -> Iterator[Finding]:
             "nobody is trusted, so nothing can be installed",
             "edge-agent trust PUBLIC_KEY",
         )
+
+
+def _refused(home: Home) -> Iterator[Finding]:
+    """What the running agent says of the broker: the doctor does not log in."""
+    news = standing.read(home) if home.holder() is not None else None
+    if news is None:
+        return
+    found = read_refusal(news.link_up, news.link_reason, news.refused_since_ms, news.refusals, time())
+    if found is None:
+        return
+    grade, advice = (Grade.WRONG, ADVICE) if found.stands else (Grade.NOTICE, "look again in a minute")
+    yield Finding("broker", grade, f"refuses this device {found}", advice)
 
 
 def _runtimes(config: DeviceConfig) -> Iterator[Finding]:

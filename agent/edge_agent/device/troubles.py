@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from edge_agent.device.refused import ADVICE, read_refusal
 from edge_agent.device.words import ago, size
 from edge_agent.telemetry.outbox import Limits
 
@@ -144,13 +145,19 @@ def _fleet(seen: Seen) -> Iterator[Trouble]:
     news = seen.news
     if not news or not seen.status["device"]:
         return
-    if not news["link_up"]:
+    refusal = read_refusal(
+        news["link_up"], news["link_reason"], news["refused_since_ms"], news["refusals"], seen.now_s
+    )
+    if refusal is not None and refusal.stands:
+        yield f"the broker refuses this device {refusal}", ADVICE
+    elif not news["link_up"]:
         yield (
             f"no connection to the fleet ({news['link_reason'] or 'not connected'})",
             "answers go on; check the network, then edge-agent doctor",
         )
     elif silent_s(news, seen.now_s) > SILENT_S:
-        yield "the server does not answer", "answers go on; tell whoever runs the server"
+        do = "answers go on; tell whoever runs the server; ask too whether this device was revoked"
+        yield "the server does not answer", do
 
 
 def _outbox(seen: Seen) -> Iterator[Trouble]:

@@ -8,6 +8,7 @@ behind the outbox's back. Callbacks only put things into the queue; the agent's 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ CONNECT_TIMEOUT_S = 10.0
 IN_FLIGHT = 20  # unanswered PUBLISH packets: more brings nothing on a short link (study), less memory
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+# MQTT 3.1.1 section 3.2.2.3; the other codes are of a broker that cannot just now, or of our programming
+REFUSALS = ("Bad user name or password", "Not authorized")
+# RFC 8446 section 6.2: what a broker ends the connection with that does not take the certificate
+_ALERT = re.compile(r"ALERT_((?:BAD_|UNSUPPORTED_)?CERTIFICATE(?:_[A-Z]+)?|UNKNOWN_CA|ACCESS_DENIED)\b")
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,14 @@ class LinkUp:
 
 @dataclass(frozen=True)
 class LinkDown:
-    """Not connected any more, or an attempt has failed."""
+    """Not connected any more, or an attempt has failed.
+
+    Args:
+        refused: Whether the broker was there, and would not have this device.
+    """
 
     reason: str
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class Link:
         self._client: Client | None = None
         self._up = threading.Event()
         self._stopping = threading.Event()
-        self._reason = ""
+        self._reason, self._refused = "", False
         self._thread = threading.Thread(target=self._keep_up, name="mqtt", daemon=True)
 
     @property
@@ -123,11 +133,11 @@ class Link:
     def _keep_up(self) -> None:
         pause_s = FIRST_PAUSE_S
         while not self._stopping.is_set():
-            self._reason = ""
+            self._reason, self._refused = "", False
             was_up = self._connect_once()
             if self._stopping.is_set():
                 return
-            self._happened(LinkDown(self._reason or "the connection ended"))
+            self._happened(LinkDown(self._reason or "the connection ended", self._refused))
             pause_s = FIRST_PAUSE_S if was_up else min(pause_s * 2, LONGEST_PAUSE_S)
             # spread out: a broker that restarts would be met by all its devices in the same second
             self._stopping.wait(self._random.uniform(0.5, 1.5) * pause_s)
@@ -168,13 +178,27 @@ class Link:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(IN_FLIGHT)
         client.on_connect = self._on_connect
+        client.on_log = self._on_log
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         return client
 
+    def _on_log(self, _client: Client, _data: Any, _level: Any, text: str) -> None:
+        """Take from paho's log an alert that refuses the certificate; to us it says "connection lost".
+
+        TLS 1.3 has no answer to a certificate: the refusal comes after the handshake, to the first read.
+        Where the connection is reset before it is read, nothing tells it from a network that fails.
+        """
+        if alert := _ALERT.search(text):
+            said = alert[1].lower().replace("_", " ")
+            self._reason = f"the broker refuses the device's certificate: {said}"
+            self._refused = True
+
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _props: Any) -> None:
+        client.on_log = None  # each packet would be put into words
         if reason.is_failure:
+            self._refused = str(reason) in REFUSALS
             self._reason = f"the broker refuses the device: {reason}"
             return
         # QoS 0: what is lost is sent again anyway, and nats-server keeps a consumer for every QoS 1

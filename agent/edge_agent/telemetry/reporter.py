@@ -41,6 +41,8 @@ class Reporter:
 
     Attributes:
         link_reason: Why the broker is not there, "" when it is.
+        refused_since_ms: When the broker first refused this device since the link was up last; 0 for not.
+        refusals: How often since then.
         heard_ms: When the server last spoke, by the device's clock; 0 for not yet.
     """
 
@@ -65,6 +67,7 @@ class Reporter:
         self._next_hello_s = 0.0
         self._ack_failed = ""
         self.link_reason, self.heard_ms = "not connected yet", 0
+        self.refused_since_ms = self.refusals = 0
 
     @property
     def outbox(self) -> Outbox:
@@ -79,13 +82,17 @@ class Reporter:
     def link_up(self, now_s: float) -> None:
         """The broker is there: say hello first, so that the server knows our epoch, then send."""
         self.link_reason = ""
+        self.refused_since_ms = self.refusals = 0
         log.info("broker link up", extra={"host": self._config.mqtt_host})
         self.hello(now_s)
         self.send(now_s)
 
-    def link_down(self, reason: str) -> None:
-        """The broker is gone: what was on its way may be lost."""
+    def link_down(self, reason: str, refused: bool = False) -> None:
+        """The broker is gone, or refuses this device: what was on its way may be lost."""
         self.link_reason = reason
+        if refused:
+            self.refused_since_ms = self.refused_since_ms or _now_ms()
+            self.refusals += 1
         log.warning("broker link down", extra={"reason": reason})
         self._flight.disconnected()
 

@@ -32,6 +32,7 @@ class Standing(Frozen):
         golden_agrees: Whether its golden inputs gave the right answers when it was opened.
         link_up: Whether the broker is there; False without a fleet.
         link_reason: Why it is not.
+        refused_since_ms, refusals: Since when and how often the broker has refused this device; 0 for not.
         heard_ms: Last word of the server; 0 for none since the start.
         answered, failed, refused: Since the start, by all models.
         latency_p50_ms, latency_p95_ms: Of the last window; None when it answered nothing.
@@ -52,6 +53,8 @@ class Standing(Frozen):
     golden_agrees: bool = True
     link_up: bool = False
     link_reason: str = ""
+    refused_since_ms: int = 0
+    refusals: int = 0
     heard_ms: int = 0
     answered: int = 0
     failed: int = 0

@@ -43,6 +43,8 @@ class Facts:
     golden_agrees: bool
     link_up: bool
     link_reason: str
+    refused_since_ms: int
+    refusals: int
     heard_ms: int
     waiting: int
     waiting_bytes: int
@@ -162,6 +164,7 @@ def _news(standing: Standing) -> tuple[object, ...]:
         standing.trial,
         standing.golden_agrees,
         standing.link_up,
+        standing.refusals,
         standing.alarm_ms,
         standing.drifting,
         standing.answered > 0,

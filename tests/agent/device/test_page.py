@@ -35,6 +35,8 @@ def status(**changes: Any) -> dict[str, Any]:
         "drifting": [],
         "link_up": True,
         "link_reason": "",
+        "refused_since_ms": 0,
+        "refusals": 0,
         "heard_ms": NOW_MS - 12_000,
         "answered": 1234,
         "failed": 1,
@@ -76,6 +78,16 @@ def status(**changes: Any) -> dict[str, Any]:
     return {"standing": news, **found}
 
 
+def refused(for_s: int, times: int) -> dict[str, Any]:
+    """What the daemon of a device says that the broker has refused."""
+    return {
+        "news__link_up": False,
+        "news__link_reason": "Not authorized",
+        "news__refused_since_ms": NOW_MS - for_s * 1000,
+        "news__refusals": times,
+    }
+
+
 def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
     lines = as_text(status(), NOW_S).splitlines()
     assert lines[0] == "cam-1: all is well"
@@ -109,7 +121,12 @@ def test_a_device_that_is_well_says_so_first_and_asks_for_nothing() -> None:
         ({"news__drifting": ["prediction-drift"]}, "answers are not", "some answers"),
         ({"news__drifting": ["concept-drift"]}, "labels say", "made anew"),
         ({"news__link_up": False, "news__link_reason": "no route"}, "no route", "network"),
+        (refused(3_600, 70), "the broker refuses this device since", "enroll --force"),
+        (refused(3_600, 70), "(60 min), 70 times; now: Not authorized", "was revoked"),
+        (refused(20, 5), "no connection to the fleet (Not authorized)", "network"),
+        (refused(3_600, 2), "no connection to the fleet (Not authorized)", "network"),
         ({"news__heard_ms": NOW_MS - 3_600_000}, "does not answer", "server"),
+        ({"news__heard_ms": NOW_MS - 3_600_000}, "does not answer", "was revoked"),
         ({"news__time_ms": NOW_MS - 600_000}, "written nothing for 10 min", "log"),
         ({"guard": {"rung": "abstain", "why": "no way left", "entries": []}}, "no way left", "rollback"),
         (

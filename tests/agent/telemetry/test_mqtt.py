@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -123,6 +125,7 @@ def test_a_wrong_password_is_said_and_tried_again_only_after_a_pause(broker: Bro
     first = happened[0]
     assert isinstance(first, LinkDown)
     assert "the broker refuses the device: Not authorized" in first.reason
+    assert first.refused
     assert not link.is_up
 
 
@@ -135,7 +138,30 @@ def test_tls_to_a_broker_without_it_fails_and_never_falls_back(broker: Broker, l
     link, happened = linked(broker.port, mqtt_tls=True)
     until(lambda: happened, "an attempt has failed")
     assert isinstance(happened[0], LinkDown)
+    assert not happened[0].refused
     assert not link.is_up
+
+
+@UNCLOSED
+def test_a_broker_that_does_not_take_the_certificate_is_told_from_a_network_that_fails(
+    tmp_path: Path, linked: Linked
+) -> None:
+    ca = make_certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=ca)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        _, happened = linked(listening.getsockname()[1], mqtt_tls=True, mqtt_ca=ca)
+        plain, _ = listening.accept()
+        with context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False) as secured:
+            with pytest.raises(ssl.SSLError):
+                secured.do_handshake()
+            until(lambda: happened, "the alert is heard")
+    down = happened[0]
+    assert isinstance(down, LinkDown)
+    assert down.refused
+    assert "refuses the device's certificate: " in down.reason
 
 
 @UNCLOSED
@@ -150,6 +176,7 @@ def test_tls_is_believed_with_the_fleets_ca_alone(tmp_path: Path, linked: Linked
         until(lambda: refused, "refused with another CA")
         assert isinstance(refused[0], LinkDown)
         assert "certificate verify failed" in refused[0].reason
+        assert not refused[0].refused, "it is the device that does not take the broker's"
         _, system = linked(broker.port, mqtt_tls=True)
         until(lambda: system, "refused with the system's")
         assert isinstance(system[0], LinkDown)

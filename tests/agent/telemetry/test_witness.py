@@ -28,7 +28,7 @@ from edge_agent.telemetry.witness import WRITE_S, Facts, Witness
 from edge_contracts.keys import PrivateKey
 from edge_contracts.messages import Event
 
-FACTS = Facts(MODEL, 1, False, True, True, "", 5, 2, 300, 0)
+FACTS = Facts(MODEL, 1, False, True, True, "", 0, 0, 5, 2, 300, 0)
 
 
 def witness(tmp_path: Path, facts: list[Facts]) -> Witness:
@@ -47,13 +47,18 @@ def test_it_writes_where_the_agent_stands_and_when_that_changes(tmp_path: Path) 
     (tmp_path / "standing.json").unlink()
     shown.tick(10.0)
     assert standing.read(Home(tmp_path)) is None, "nothing new: the disk is spared"
-    facts.append(Facts(MODEL, 1, False, True, False, "no route", 5, 2, 300, 0))
+    facts.append(Facts(MODEL, 1, False, True, False, "no route", 0, 0, 5, 2, 300, 0))
     shown.tick(20.0)
     second = standing.read(Home(tmp_path))
     assert second is not None
     assert second.link_reason == "no route"
+    facts.append(Facts(MODEL, 1, False, True, False, "refused", 7, 1, 5, 2, 300, 0))
+    shown.tick(22.0)
+    third = standing.read(Home(tmp_path))
+    assert third is not None
+    assert (third.link_reason, third.refused_since_ms, third.refusals) == ("refused", 7, 1)
     (tmp_path / "standing.json").unlink()
-    shown.tick(21.0 + WRITE_S)
+    shown.tick(23.0 + WRITE_S)
     assert standing.read(Home(tmp_path)) is not None
 
 
