@@ -55,6 +55,8 @@ def back_up(
     """
     if target.exists():
         raise BackupInvalid(f"{target} is there already; backups are not overwritten")
+    if not target.parent.is_dir():
+        raise BackupInvalid(f"there is no folder {target.parent} to back up into; make it first")
     part = target.with_name(target.name + ".part")
     try:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -253,6 +253,13 @@ def test_a_backup_is_not_overwritten_and_one_that_lacks_an_archive_is_not_made(
     assert not list(tmp_path.glob("other*"))
 
 
+def test_a_backup_into_a_folder_that_is_not_there_names_the_folder(home: Home, tmp_path: Path) -> None:
+    missing = tmp_path / "backups"
+    with pytest.raises(BackupInvalid, match=f"there is no folder {missing} to back up into; make it first"):
+        _back_up(home, missing / "fleet")
+    assert not missing.exists()
+
+
 def test_a_backup_of_the_first_schema_restores_as_the_newest(tmp_path: Path) -> None:
     home = Home(tmp_path / "old")
     initialise(home, ServerConfig())
