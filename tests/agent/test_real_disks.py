@@ -91,8 +91,10 @@ class Stage:
 
     def owns_up(self, reason: str) -> None:
         """Who asks the device is told what is wrong, and nothing else; its log is not filled."""
+        found = f"nothing can be stored on the disk: {reason}"
+        # the first write that fails may fail otherwise than those after it
+        until(lambda: found in self.device.asked("status"), found)
         page, examined = self.device.asked("status"), self.device.asked("doctor")
-        assert f"nothing can be stored on the disk: {reason}" in page
         assert "cannot be opened" not in page
         assert f"cannot be written: {reason}" in examined
         log = self.device.log.read_text()

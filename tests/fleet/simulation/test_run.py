@@ -69,7 +69,8 @@ def everybody_is_known(fleet: Running, folder: StateFolder) -> bool:
     found = {row.kind: row for row in rows(folder.identities(), {}, Answers(), told)}
     caught = all(row.verdict is not Verdict.NOT_YET or row.kind in TAKES_LONGER for row in found.values())
     # each third turn of it ends its connection
-    turns = found["oversized"].refused.get("format-invalid", 0)
+    oversized = found.get("oversized")  # none is known before it is enrolled
+    turns = oversized.refused.get("format-invalid", 0) if oversized is not None else 0
     return caught and turns >= 4 and found["honest"].phases.get("confirmed") == HONEST
 
 
