@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from sqlalchemy import Connection, select
 
@@ -27,7 +28,6 @@ from edge_fleet.rollouts.progress import Counts, Place, Wanted, count, page, sil
 from edge_fleet.rollouts.reached import Reached
 from edge_fleet.rollouts.rows import Rollout, load, load_all, verdict_row, verdicts_of
 from edge_fleet.rollouts.safety import as_json, time_to_safe
-from edge_fleet.rollouts.standing import Standing
 from edge_fleet.rollouts.targets import Target
 from edge_fleet.schema import bundles, rollout_stages, rollout_steps
 
@@ -209,9 +209,11 @@ def _fleet(
         }
     if rollout.position.phase in ENDED | RETURNING:
         return _Fleet(members, [None] * len(rollout.plan.stages), 0, (), safety), Outlook(0, 0, 0, ())
-    known = counts.reached - counts.total[Standing.LEFT_OUT]
-    seen, without = left_out(connection, rollout, now_ms, 0, most, known)
-    return _Fleet(members, seen.stages, seen.reaches, without, safety), seen
+    known = list(accumulate(counts.states(index).total() for index in range(len(rollout.plan.stages))))
+    seen, without = left_out(connection, rollout, now_ms, 0, most, known[-1])
+    # a stage that is past gets no more, whatever those after it have reached
+    past = max(0, rollout.position.stage)
+    return _Fleet(members, (*known[:past], *seen.stages[past:]), seen.reaches, without, safety), seen
 
 
 def profiles_of(connection: Connection, rollout: Rollout) -> dict[str, str]:

@@ -131,6 +131,28 @@ def test_a_table_is_the_same_read_from_either_end(fleet: Fleet) -> None:
         assert progress.page(connection, rollout, progress.Wanted(), 50, 5).rows == []
 
 
+@pytest.mark.parametrize("most", (1000, 2))
+def test_a_stage_that_is_past_is_told_with_the_devices_that_it_had(fleet: Fleet, most: int) -> None:
+    rollout = fleet.begin("2", "5", "100%", on_failure="hold")
+    order_device(fleet.services, rollout, next(iter(fleet.members(rollout))), DeviceOrder.SKIP, "anna")
+    fleet.pass_time(1)  # another one takes its place
+    for device, row in fleet.members(rollout).items():
+        if row.left is None:
+            fleet.say(device)
+            fleet.report(device, row.member.bundle)
+
+    def targets() -> list[int | None]:
+        with fleet.store.read() as connection:
+            found = view.shown(connection, rollout, fleet.now_ms, most)
+        return [stage["target"] for stage in found["stages"]]
+
+    assert targets() == [5, 11]
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    assert len(fleet.members(rollout)) == len(NAMES)
+    assert targets() == [5, 11]
+
+
 def test_devices_are_told_a_few_at_a_time_and_each_once(fleet: Fleet) -> None:
     rollout = fleet.begin("2", "5", "100%", on_failure="hold")
     for device in fleet.members(rollout):
