@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
+from enrolled_device import device_config
 from fleet_device import eventually, require_broker
 from fleet_server import Running, fleet_server
 from sqlalchemy import select, update
@@ -25,6 +27,8 @@ from tls_session import TlsSession
 from edge_agent.device.certificate import ClientCertificate
 from edge_agent.device.config import read_config
 from edge_agent.device.home import Home
+from edge_agent.telemetry.mqtt import Happening, LinkDown
+from edge_agent.telemetry.mqtt import Link as AgentLink
 from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_contracts.keys import PrivateKey
 from edge_fleet.access.authority import CERTIFICATE, KEY, make_authority, open_authority
@@ -192,6 +196,34 @@ def test_a_device_that_was_put_out_is_not_let_in_again_and_hears_nothing(
         fleet.server.link.publish("edge/v1/f/d3/ack", b"x")
         assert fleet.server.link.delivers(10.0)
         assert session.got == []
+    happened = _tries(gone)
+    assert any(isinstance(item, LinkDown) and item.refused for item in happened), happened
+
+
+def _tries(device: Device) -> list[Happening]:
+    """What the agent's own link hears of the broker, until it is refused."""
+    answer, home = device.answer, Home(device.folder / "home")
+    home.make()
+    home.key.write_bytes(device.key.pem)
+    config = device_config(
+        mqtt_host=answer.mqtt_host or "127.0.0.1",
+        mqtt_port=answer.mqtt_port,
+        mqtt_tls=True,
+        mqtt_ca=answer.mqtt_ca,
+        mqtt_user=answer.mqtt_user,
+        mqtt_password=answer.mqtt_password,
+        client_id="edge-of-one-put-out",
+        mqtt_certificate=answer.mqtt_certificate,
+        mqtt_certificate_renew_ms=answer.mqtt_certificate_renew_ms,
+    )
+    happened: list[Happening] = []
+    link = AgentLink(config, happened.append, Random(1), ClientCertificate(home, config))
+    link.start()
+    try:  # an attempt that is reset before the alert is read says nothing
+        eventually(lambda: any(isinstance(h, LinkDown) and h.refused for h in happened), "the refusal", 30)
+    finally:
+        link.stop()
+    return happened
 
 
 def test_asking_often_makes_no_more_certificates_and_near_the_end_there_is_another(
