@@ -35,7 +35,7 @@ from edge_fleet.simulation import defects
 from edge_fleet.simulation.description import FleetDescription, parse_fleet
 from edge_fleet.simulation.jobs import DryRun, Request
 from edge_fleet.simulation.plot import svg
-from edge_fleet.simulation.report import UNKNOWN, duration, label, most_frequent, size
+from edge_fleet.simulation.report import UNKNOWN, duration, label, most_frequent, notes, size
 
 router = make_router()
 
@@ -253,6 +253,8 @@ def _study(found: DryRun) -> dict[str, Any] | None:
         "good": good,
         "false_halt_most": study.false_halt_most,
         "left_out": study.left_out,
+        "notes": notes(study),
+        "expires": any(row.expired for row in study.rows),
         "unknown": UNKNOWN if study.without is None else "",
         "without": most_frequent(study.without or {}),
         "ended": duration(good.ended_s),

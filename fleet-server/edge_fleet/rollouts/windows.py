@@ -102,6 +102,32 @@ def closes_at(
     return max(found.timestamp() for found in closing) if closing else None
 
 
+def opens_at(
+    windows: Sequence[MaintenanceWindow], labels: Mapping[str, str], default_zone: str, after_s: float
+) -> float | None:
+    """Unix seconds at which a window opens next for a device; None when none does within a fortnight.
+
+    Raises:
+        ValueError: Its label `tz` is no time zone.
+    """
+    place = zone(labels.get(LABEL, default_zone))
+    today = datetime.fromtimestamp(after_s, place).date()
+    for ahead in range(15):
+        day = today + timedelta(days=ahead)
+        opening = [
+            datetime.combine(day, _clock(window.begin), place).timestamp()
+            for window in windows
+            if DAYS[day.weekday()] in window.days
+        ]
+        # an hour that the clocks leave out opens nothing
+        found = [
+            at for at in opening if at > after_s and closes_at(windows, labels, default_zone, at) is not None
+        ]
+        if found:
+            return min(found)
+    return None
+
+
 def _clock(text: str) -> time:
     hour, minute = text.split(":")
     return time(int(hour), int(minute))

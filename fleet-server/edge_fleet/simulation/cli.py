@@ -70,14 +70,14 @@ def simulate(
     from edge_fleet.simulation.plot import svg
     from edge_fleet.simulation.progress import progress
     from edge_fleet.simulation.report import as_dict, lines
-    from edge_fleet.simulation.study import NothingSelected, study
+    from edge_fleet.simulation.study import CannotReplay, study
 
     fleet = _fleet(plan, asked, home_path, url, token)
     kind = Kind(asked.defect)
     try:
         with progress("runs") as tell:
             found = study(plan, fleet, kind, asked.sizes, asked.on, asked.runs, asked.seed, tell=tell)
-    except NothingSelected as error:
+    except CannotReplay as error:
         raise RequestInvalid(str(error)) from None
     if asked.plot is not None:
         try:

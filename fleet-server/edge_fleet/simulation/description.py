@@ -13,17 +13,23 @@
 
 `edge-fleet rollout plan PLAN --simulate --recorded` makes one of what the server has stored, of the devices
 that would get the plan's release; of the others it says how many there are, and why.
+
+Of a fleet that somebody describes no device has a name: a term `device=cam-1` names nobody in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field
 
+from edge_contracts.errors import ContractError
 from edge_contracts.model import require_format
+from edge_contracts.profile import lineage
 from edge_fleet.model import Frozen, Identifier, later, parse_object
+from edge_fleet.rollouts import selector
 
 FORMAT = "edgefleet.fleet/1"
 MOST_CLASSES = 100
@@ -48,6 +54,10 @@ class DeviceClass(Frozen):
         install_failures: Share of devices that fail to install a good release.
         silent: Share of devices that do not answer at all.
         archive_bytes: What an installation downloads.
+        bundle: What tells the bundle that they get from others: classes of one bundle are judged together.
+            "": it is that of the profile.
+        named: Labels of the plan's stages, such as ring=canary, that name them, where the class was made for
+            a plan; None: what they name follows from profile and labels.
     """
 
     profile: Identifier
@@ -71,6 +81,14 @@ class DeviceClass(Frozen):
     install_failures: float = Field(default=0.005, ge=0, lt=1)
     silent: float = Field(default=0.02, ge=0, lt=1)
     archive_bytes: int = Field(default=4_000_000, ge=0)
+    bundle: str = later("")
+    named: tuple[str, ...] | None = later(None)
+
+    def is_named(self, terms: str) -> bool:
+        """Whether the selector of a plan or of a stage names these devices; all are well."""
+        if self.named is not None:
+            return terms in self.named
+        return selector.parse(terms).matches("", _lineage(self.profile), self.labels, selector.Health.OK)
 
 
 class FleetDescription(Frozen):
@@ -100,3 +118,12 @@ def parse_fleet(raw: Any, what: str = "fleet description") -> FleetDescription:
     """
     require_format(raw, FORMAT, what)
     return parse_object(FleetDescription, raw, what)
+
+
+@lru_cache
+def _lineage(profile: str) -> tuple[str, ...]:
+    """A profile and those that it builds on, as far as they come with the distribution."""
+    try:
+        return lineage(profile)
+    except ContractError:
+        return (profile,)

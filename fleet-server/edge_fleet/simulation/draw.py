@@ -9,7 +9,7 @@ window even more.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ LATENCY_BINS = 32
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the devices of one class would report; rows are devices, columns are 1, 2, 4, ... windows.
+    """What some devices would report; rows are devices, columns are 1, 2, 4, ... windows.
 
     Args:
         install_s: From the assignment to an answer; infinite for a silent device.
@@ -37,7 +37,6 @@ class Drawn:
         latency: Log of the median of each device, new and before.
     """
 
-    of: DeviceClass
     names: tuple[str, ...]
     install_s: Floats
     fails: Rows
@@ -138,7 +137,6 @@ def draw(
     install_s = of.install_s * np.exp(0.4 * random.standard_normal(n))
     install_s[random.random(n) < of.silent] = np.inf
     return Drawn(
-        of,
         tuple(f"{prefix}-{i:06}" for i in range(n)),
         install_s,
         (broken | unlucky).astype(np.intp),
@@ -149,6 +147,35 @@ def draw(
         latency,
         latency_before,
     )
+
+
+def together(parts: Sequence[Drawn]) -> Drawn:
+    """The devices of several classes as one, in the order given: they get one bundle."""
+    if len(parts) == 1:
+        return parts[0]
+    every = np.concatenate
+    return Drawn(
+        tuple(name for part in parts for name in part.names),
+        every([part.install_s for part in parts]),
+        every([part.fails for part in parts]),
+        every([part.blamed for part in parts]),
+        {name: every([part.counts[name] for part in parts]) for name in parts[0].counts},
+        {name: every([part.before[name] for part in parts]) for name in parts[0].before},
+        {name: every([part.control[name] for part in parts]) for name in parts[0].control},
+        _binned_alike([part.latency for part in parts]),
+        _binned_alike([part.latency_before for part in parts]),
+    )
+
+
+def _binned_alike(parts: Sequence[Histogram | None]) -> Histogram | None:
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    bins = np.unique(np.concatenate([part.bins for part in found]))
+    laid = [np.zeros((*part.counts.shape[:2], len(bins))) for part in found]
+    for counts, part in zip(laid, found, strict=True):
+        counts[:, :, np.searchsorted(bins, part.bins)] = part.counts
+    return Histogram(bins, np.concatenate(laid))
 
 
 def _rates(mean: float, correlation: float, n: int, random: np.random.Generator) -> Floats:

@@ -23,7 +23,7 @@ from edge_fleet.model import Instant
 from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.simulation.defects import Kind
 from edge_fleet.simulation.description import FleetDescription
-from edge_fleet.simulation.study import NothingSelected, Study, selected, study
+from edge_fleet.simulation.study import CannotReplay, Study, selected, study
 
 KEPT = 20
 LONGEST_S = 300.0
@@ -85,7 +85,7 @@ class DryRuns:
             ended: Called with the id when it is over, from another thread.
 
         Raises:
-            RequestInvalid: The plan's selector names nothing of the fleet, or too much is asked for.
+            RequestInvalid: Nothing would come of the plan, or too much is asked for.
             Conflict: Another one is at work.
         """
         _check(request)
@@ -137,7 +137,7 @@ def _check(request: Request) -> None:
         raise RequestInvalid(f"a defect shows on a share over 0 to 1 of the devices, not on {request.on:g}")
     try:
         selected(request.plan, request.fleet)
-    except NothingSelected as error:
+    except CannotReplay as error:
         raise RequestInvalid(str(error)) from None
 
 

@@ -10,7 +10,9 @@ from edge_fleet.simulation.study import Study
 _WIDTH, _LEFT, _ROW, _TOP = 800, 210, 30, 62
 _BARS = 310  # of exposed devices
 _ENDS = 150  # of what became of the runs
-_COLOURS = {"halted": "#2e7d32", "held": "#f9a825", "completed": "#c62828"}
+# What becomes of runs: its colour, and what it is called below the picture.
+_COLOURS = {"halted": "#2e7d32", "held": "#f9a825", "expired": "#6a1b9a", "completed": "#c62828"}
+_WORDS = {"held": "held for a person", "expired": "deadline", "completed": "not seen"}
 
 
 def svg(study: Study, title: str) -> str:
@@ -39,7 +41,8 @@ def svg(study: Study, title: str) -> str:
             _text(_LEFT + high + 6, y + 16, f"{row.exposed:.0f}"),
         ]
         x = float(ends_x)
-        for name, share in (("halted", row.halted), ("held", row.waits), ("completed", row.completed)):
+        shares = (row.halted, row.waits, row.expired, row.completed)
+        for name, share in zip(_COLOURS, shares, strict=True):
             if share:
                 wide = _ENDS * share
                 parts.append(
@@ -48,8 +51,10 @@ def svg(study: Study, title: str) -> str:
                 )
                 x += wide
     y = _TOP + _ROW * len(rows) + 22
-    x = float(ends_x) - 130
-    for name, told in (("halted", "halted"), ("held", "held for a person"), ("completed", "not seen")):
+    x = float(ends_x) - (230 if any(row.expired for row in rows) else 130)
+    expires = any(row.expired for row in rows)
+    for name in (name for name in _COLOURS if expires or name != "expired"):
+        told = _WORDS.get(name, name)
         parts += [
             f'<rect x="{x:.0f}" y="{y - 10}" width="11" height="11" fill="{_COLOURS[name]}"/>',
             _text(x + 16, y, told),

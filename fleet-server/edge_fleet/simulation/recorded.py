@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, select
@@ -21,6 +21,7 @@ from edge_fleet.rollouts.plan import RolloutPlan
 from edge_fleet.rollouts.preview import unmade
 from edge_fleet.rollouts.readings import reading_of
 from edge_fleet.rollouts.selector import parse
+from edge_fleet.rollouts.windows import LABEL
 from edge_fleet.schema import assignments, bundles, devices, windows
 from edge_fleet.simulation.description import MOST_CLASSES, DeviceClass, FleetDescription
 
@@ -33,6 +34,20 @@ class NothingRecorded(Exception):
     """There is nothing to describe: no device has reported yet, or none would get a release."""
 
 
+class _Key(NamedTuple):
+    """What devices of one class have in common.
+
+    Args:
+        bundle: Digest of what they get of a release; "" where none is asked for.
+        named: Labels of a plan's stages that name them.
+    """
+
+    profile: str
+    labels: tuple[tuple[str, str], ...]
+    bundle: str = ""
+    named: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class _Reached:
     """Whom a plan reaches.
@@ -40,12 +55,14 @@ class _Reached:
     Args:
         bundles: What each device that gets the release gets of it.
         without: Why devices that the plan names get nothing, and how many do not.
-        asked: The labels that its stages ask for.
+        asked: The labels that its stages ask for, and its windows.
+        named: The labels of its stages that name each of those devices.
     """
 
     bundles: Mapping[str, str]
     without: Mapping[str, int]
     asked: frozenset[str]
+    named: Mapping[str, tuple[str, ...]]
 
 
 def describe(connection: Connection, now_ms: int, plan: RolloutPlan | None = None) -> FleetDescription:
@@ -53,20 +70,22 @@ def describe(connection: Connection, now_ms: int, plan: RolloutPlan | None = Non
 
     Args:
         plan: Of its devices only those that would get its release, a class for each profile, bundle, and set
-            of the labels that its stages ask for; of one whose release is not published, all.
+            of the labels that its stages and windows ask for, and of the stages that name them; of one
+            whose release is not published, all.
 
     Raises:
         NothingRecorded: There is no window to go by, or nobody would get the release.
     """
     reached = None if plan is None else _reached(connection, plan, now_ms)
-    classes: dict[tuple[str, tuple[tuple[str, str], ...], str | None], list[str]] = {}
+    classes: dict[_Key, list[str]] = {}
     for row in connection.execute(select(devices).where(devices.c.revoked_ms.is_(None))):
-        labels, bundle = tuple(sorted(row.labels.items())), None
+        key = _Key(row.profile[0], tuple(sorted(row.labels.items())))
         if reached is not None:
             if (bundle := reached.bundles.get(row.id)) is None:
                 continue
-            labels = tuple(label for label in labels if label[0] in reached.asked)
-        classes.setdefault((row.profile[0], labels, bundle), []).append(row.id)
+            asked = tuple(label for label in key.labels if label[0] in reached.asked)
+            key = _Key(key.profile, asked, bundle, reached.named[row.id])
+        classes.setdefault(key, []).append(row.id)
     if len(classes) > MOST_CLASSES:
         raise NothingRecorded(
             f"the fleet has {len(classes):,} classes of devices that differ in profile or labels, a "
@@ -89,9 +108,14 @@ def describe(connection: Connection, now_ms: int, plan: RolloutPlan | None = Non
     return FleetDescription(
         classes=tuple(
             _class(
-                profile, dict(labels), names, by_device, installs, _archive_bytes(connection, profile, bundle)
+                key,
+                names,
+                by_device,
+                installs,
+                _archive_bytes(connection, key.profile, key.bundle or None),
+                None if reached is None else key.named,
             )
-            for (profile, labels, bundle), names in sorted(classes.items())
+            for key, names in sorted(classes.items())
         ),
         without=None if reached is None else reached.without,
     )
@@ -107,19 +131,23 @@ def _reached(connection: Connection, plan: RolloutPlan, now_ms: int) -> _Reached
         rollout = unmade(connection, plan, "", now_ms)
     except NotFound:
         return None
-    bundles, without = {}, Counter[str]()
+    bundles, named, without = {}, {}, Counter[str]()
+    by_label = [stage for stage in plan.stages if stage.label is not None]
     for target in load_targets(connection, rollout, now_ms):
         if target.bundle is None:
             without[target.reason] += 1
-        else:
-            bundles[target.device] = target.bundle
+            continue
+        bundles[target.device] = target.bundle
+        where = (target.device, target.profile, target.labels)
+        named[target.device] = tuple(stage.label or "" for stage in by_label if stage.names(*where))
     if not bundles:
         why = "; ".join(f"{count}: {reason}" for reason, count in without.most_common(3))
         raise NothingRecorded(
             f"{plan.release} would reach no device: {why or f'none matches {plan.select!r}'}"
         )
-    named = [parse(stage.label).terms for stage in plan.stages if stage.label is not None]
-    return _Reached(bundles, without, frozenset(term.key for terms in named for term in terms))
+    terms = [parse(stage.label).terms for stage in by_label if stage.label is not None]
+    asked = {term.key for some in terms for term in some} | ({LABEL} if plan.windows else set())
+    return _Reached(bundles, without, frozenset(asked), named)
 
 
 def correlation(bad: Sequence[float], total: Sequence[float]) -> float:
@@ -141,12 +169,12 @@ def correlation(bad: Sequence[float], total: Sequence[float]) -> float:
 
 
 def _class(
-    profile: str,
-    labels: dict[str, str],
+    key: _Key,
     names: Sequence[str],
     by_device: Mapping[str, Sequence[Any]],
     installs: Mapping[str, tuple[State, float]],
     archive_bytes: int,
+    named: tuple[str, ...] | None,
 ) -> DeviceClass:
     rows = [row for name in names for row in by_device.get(name, ())]
     readings = [reading_of(row) for row in rows]
@@ -161,7 +189,13 @@ def _class(
             **_labels(readings, len(active)),
         }
     return DeviceClass(
-        profile=profile, devices=len(names), labels=labels, archive_bytes=archive_bytes, **known
+        profile=key.profile,
+        devices=len(names),
+        labels=dict(key.labels),
+        archive_bytes=archive_bytes,
+        bundle=key.bundle,
+        named=named,
+        **known,
     )
 
 

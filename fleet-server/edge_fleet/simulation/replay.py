@@ -7,7 +7,6 @@ when they answer, and what they report.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,13 +21,16 @@ from edge_fleet.reading import Exposure
 from edge_fleet.rollouts.decision import Decision, decide
 from edge_fleet.rollouts.parts import PREPARED, Part
 from edge_fleet.rollouts.phases import Event, Phase, Position, step
-from edge_fleet.rollouts.plan import RolloutPlan
+from edge_fleet.rollouts.plan import RolloutPlan, at_s
+from edge_fleet.rollouts.windows import LABEL
 from edge_fleet.simulation.defects import Defect
 from edge_fleet.simulation.description import DeviceClass
-from edge_fleet.simulation.draw import CONTROL, Drawn, draw, needed
+from edge_fleet.simulation.draw import CONTROL, Drawn, draw, needed, together
+from edge_fleet.simulation.pacing import paced
 from edge_fleet.sums import Whole
 
-GIVE_UP_S = 86400.0  # a stage that waits for so long beyond its bake waits for a person
+# A stage that waits for so long beyond its bake, with all devices begun, waits for a person, or the deadline.
+GIVE_UP_S = 86400.0
 # Looks at a stage come after so much more of the time that it has taken; of one that has baked, and waits for
 # its gates, at shorter steps for a while: a server looks each second, and most of them pass soon.
 _FAR, _NEAR = 0.5, 0.1
@@ -44,6 +46,7 @@ class End(StrEnum):
     COMPLETED = "completed"
     HALTED = "halted"  # a gate failed
     WAITS = "waits"  # a gate waits for ever: a person would have to look
+    EXPIRED = "expired"  # the plan's deadline came first
 
 
 @dataclass(frozen=True)
@@ -74,26 +77,35 @@ def replay(
     defect: Defect,
     random: np.random.Generator,
     judge: Decide = decide,
+    start_s: float = 0.0,
 ) -> Run:
     """Run a plan once.
 
     Args:
         judge: What decides; another product's rule, to compare.
+        start_s: When it starts, Unix seconds, for a plan with windows or a deadline.
     """
-    world = _World(plan, classes, defect, random)
+    world = _World(plan, classes, defect, random, start_s)
     position = step(Position(), Event.STARTED, 0.0, plan.first_part)
+    deadline = at_s(plan.deadline)
+    ends = math.inf if deadline is None else deadline - start_s
+    if ends <= 0:
+        return world.run(End.EXPIRED, 0.0, position, "its deadline passed before its start")
     world.begin(0, 0.0)
     now = 0.0
     decision = Decision(None, "", ())
     while True:
-        now = world.next_look(now, position)
-        if now - world.stage_s > plan.bake_of(position.stage, position.part) + GIVE_UP_S:
+        now = min(world.next_look(now, position), ends)
+        if now >= ends:
+            return world.run(End.EXPIRED, ends, position, f"its deadline passed; {decision.why}")
+        patience_s = plan.bake_of(position.stage, position.part) + GIVE_UP_S
+        if math.isinf(ends) and now - world.last_begun_s > patience_s:
             return world.run(End.WAITS, now, position, decision.why)
         evidence = world.evidence(position.stage, now)
         decision = judge(plan, position, evidence, now)
         if decision.event is None or (decision.event is Event.SETTLED and not world.all_begun(now)):
             continue
-        if decision.event is Event.SWITCHED and position.part is Part.READY and not world.all_begun(now):
+        if decision.event is Event.SWITCHED and position.part is Part.READY and not world.has_quorum(now):
             continue
         if decision.event in (Event.SETTLED, Event.ADVANCED, Event.SWITCHED):
             position = step(position, decision.event, now, plan.first_part)
@@ -115,25 +127,38 @@ class _World:
     classes: Sequence[DeviceClass]
     defect: Defect
     random: np.random.Generator
-    drawn: list[Drawn] = field(init=False)
+    start_s: float
+    drawn: list[Drawn] = field(init=False)  # a bundle each
     stage_s: float = 0.0
+    openings: tuple[float, ...] = (0.0,)  # when the stage begins devices, and goes on with it after a break
 
     def __post_init__(self) -> None:
         needs = needed(self.plan)
         self.control = CONTROL in needs
-        self.drawn = [
+        drawn = [
             draw(one, f"{one.profile}-{place}", self.defect, needs, self.random)
             for place, one in enumerate(self.classes)
         ]
         sizes = [one.devices for one in self.classes]
         self.of_class: Rows = np.repeat(np.arange(len(sizes)), sizes)
-        self.row: Rows = np.concatenate([np.arange(size) for size in sizes])
         # the hash of rollout and device orders them as good as at random
         self.order: Rows = self.random.permutation(len(self.of_class))
-        self.install_s: Floats = np.concatenate([one.install_s for one in self.drawn])
-        self.fails = np.concatenate([one.fails for one in self.drawn]).astype(bool)
-        self.blamed = np.concatenate([one.blamed for one in self.drawn]).astype(bool)
-        self.names = [name for one in self.drawn for name in one.names]
+        self.install_s: Floats = np.concatenate([one.install_s for one in drawn])
+        self.fails = np.concatenate([one.fails for one in drawn]).astype(bool)
+        self.blamed = np.concatenate([one.blamed for one in drawn]).astype(bool)
+        self.names = [name for one in drawn for name in one.names]
+        self.window_s: Floats = np.array([one.window_s for one in self.classes])[self.of_class]
+        self.zones = [one.labels.get(LABEL) for one in self.classes]
+        of = [(one.bundle, "" if one.bundle else one.profile) for one in self.classes]
+        bundles = list(dict.fromkeys(of))
+        parts = [[place for place, one in enumerate(of) if one == bundle] for bundle in bundles]
+        self.profiles = [self.classes[places[0]].profile for places in parts]
+        self.drawn = [together([drawn[place] for place in places]) for places in parts]
+        self.of_bundle: Rows = np.array([bundles.index(one) for one in of])[self.of_class]
+        self.row: Rows = np.zeros(len(self.of_class), dtype=np.intp)
+        for bundle in range(len(bundles)):
+            own = self.of_bundle == bundle
+            self.row[own] = np.arange(own.sum())
         self.begun_s = np.full(len(self.of_class), np.inf)
         self.stage_of = np.full(len(self.of_class), -1)
         self.beside = np.zeros(len(self.of_class), dtype=bool)  # given it as a shadow, and not to run yet
@@ -153,10 +178,7 @@ class _World:
         if share.label is None:
             due = waiting[: max(0, share.target(len(self.order)) - reached)]
         else:
-            named = [
-                share.names(f"{one.profile}-{place}", (one.profile,), one.labels)
-                for place, one in enumerate(self.classes)
-            ]
+            named = [one.is_named(share.label) for one in self.classes]
             due = waiting[np.array(named)[self.of_class[waiting]]]
         self.stage_of[due] = stage
         self.beside[due] = self.plan.first_part is not Part.SWITCH
@@ -175,13 +197,19 @@ class _World:
                 self.beside[device] = False
                 if (settled := self.settled[device]).state is State.READY:
                     self.settled[device] = replace(settled, state=State.CONFIRMED)
-        self._give(due, stage, now)
+        # what is ready downloads nothing any more: one order to all
+        self._give(due, stage, now, spreads=self.plan.first_part is not Part.READY)
 
-    def _give(self, due: Rows, stage: int, now: float) -> None:
+    def _give(self, due: Rows, stage: int, now: float, spreads: bool = True) -> None:
         """Devices are on their way from now on, as fast as the plan allows."""
-        self.begun_s[due] = self._paced(due, now)
+        zones = [self.zones[one] for one in self.of_class[due].tolist()]
+        confirmed = int(self.answered(now).sum())
+        found = paced(self.plan, zones, self.install_s[due], confirmed, now, self.start_s, spreads)
+        self.begun_s[due] = found.begun_s
+        still = [at for at in self.openings if at > now]  # of those that are late with the first part
+        self.openings = tuple(sorted({*found.openings, *still}))
         for device in due.tolist():
-            bundle = f"{_BUNDLE}{self.of_class[device]}"
+            bundle = f"{_BUNDLE}{self.of_bundle[device]}"
             state, code = PREPARED[self.plan.first_part] if self.beside[device] else State.CONFIRMED, ""
             if math.isinf(self.install_s[device]):
                 state = State.UNREACHABLE
@@ -193,24 +221,6 @@ class _World:
         quiet = self.begun_s + self.plan.silence_s
         self.answers_s = np.where(np.isinf(self.install_s), quiet, self.begun_s + self.install_s)
 
-    def _paced(self, due: Rows, now: float) -> Floats:
-        """When each is begun: not faster than the rate, not more at once than may be in flight."""
-        rate, most = self.plan.rate, self.plan.max_in_flight
-        times = np.full(len(due), now)
-        if rate is None and most is None:
-            return times
-        flying: list[float] = []
-        at, confirmed = now, int(self.answered(now).sum())
-        for place, device in enumerate(due):
-            if rate is not None and place:
-                at += 60.0 / rate.now(confirmed + place)
-            if most is not None and len(flying) >= most:
-                at = max(at, heapq.heappop(flying))
-            times[place] = at
-            install = self.install_s[device]
-            heapq.heappush(flying, at + (self.plan.silence_s if math.isinf(install) else float(install)))
-        return times
-
     def answered(self, now: float) -> Rows:
         """Which devices have confirmed."""
         kept: Rows = ((self.begun_s + self.install_s <= now) & ~self.fails & ~self.beside).astype(np.intp)
@@ -218,20 +228,37 @@ class _World:
 
     def all_begun(self, now: float) -> bool:
         """Whether the stage has reached all of its devices."""
-        own = self.begun_s[self.stage_of == len(self.began) - 1]
-        return bool((own <= now).all())
+        return bool((self.begun_s[self._own] <= now).all())
+
+    def has_quorum(self, now: float) -> bool:
+        """Whether a quorum of the stage has the release ready, those that are still to be begun counted."""
+        ready = self._own & (self.begun_s + self.install_s <= now) & ~self.fails
+        return int(ready.sum()) >= math.ceil(self.plan.quorum * int(self._own.sum()))
+
+    @property
+    def last_begun_s(self) -> float:
+        """When the last device of the stage is begun."""
+        return max(self.stage_s, float(self.begun_s[self._own].max(initial=self.stage_s)))
+
+    @property
+    def _own(self) -> Rows:
+        """Which devices are of the stage."""
+        own: Rows = self.stage_of == len(self.began) - 1
+        return own
 
     def next_look(self, now: float, position: Position) -> float:
         """The next time at which something may follow."""
         own = self.stage_of == position.stage
         settles = float(self.answers_s[own].max()) if own.any() else now
-        if position.phase is Phase.RUNNING and now < settles and self.stage_s == now:
+        opened = max(at for at in self.openings if at <= now)
+        upcoming = min((at for at in self.openings if at > now), default=math.inf)
+        if position.phase is Phase.RUNNING and now < settles and opened == now:
             first = now + max(one.window_s for one in self.classes) + 1.0
-            return min(first, settles)
+            return min(first, settles, upcoming)
         baking, bake_s = position.phase is Phase.BAKING, self.plan.bake_of(position.stage, position.part)
         ends = position.since_s + bake_s if baking else settles
         soon = baking and ends <= now < ends + _SOON * bake_s
-        stretched = now + (now - self.stage_s) * (_NEAR if soon else _FAR) + 1.0
+        stretched = min(now + (now - opened) * (_NEAR if soon else _FAR) + 1.0, upcoming)
         if now < ends:
             return min(ends, stretched)
         if position.phase is Phase.BAKING and now == position.since_s:
@@ -246,7 +273,7 @@ class _World:
         groups: list[Group] = []
         reporting: set[str] = set()
         for place, drawn in enumerate(self.drawn):
-            here = begun[self.of_class[begun] == place]
+            here = begun[self.of_bundle[begun] == place]
             if not len(here):
                 continue
             own = tuple(m for m in members if m.bundle == f"{_BUNDLE}{place}")
@@ -254,8 +281,7 @@ class _World:
             reporting.update(group.laid.panel.devices)
             groups.append(group)
         # a shadow has compared something when its device has reported once
-        every_s = np.array([one.window_s for one in self.classes])[self.of_class]
-        heard = self.beside & (self.begun_s + self.install_s + every_s <= now) & ~self.fails
+        heard = self.beside & (self.begun_s + self.install_s + self.window_s <= now) & ~self.fails
         comparing = frozenset(self.names[device] for device in np.flatnonzero(heard).tolist())
         return StageEvidence(stage, members, tuple(groups), frozenset(reporting), len(self.drawn), comparing)
 
@@ -264,7 +290,7 @@ class _World:
     ) -> Group:
         live = here[~self.fails[here] & ~self.beside[here]]
         live = live[self.begun_s[live] + self.install_s[live] <= now]
-        windows = (now - self.begun_s[live] - self.install_s[live]) // drawn.of.window_s
+        windows = (now - self.begun_s[live] - self.install_s[live]) // self.window_s[live]
         live, count = live[windows >= 1], windows[windows >= 1].astype(np.intp)
         rows = self.row[live]
         panel = drawn.panel(rows, count)
@@ -275,9 +301,9 @@ class _World:
                 by_stage.append(drawn.panel(rows[of], count[of]))
                 # a device that is reached later is a control until then
                 later = (self.stage_of > earlier) | (self.stage_of < 0)
-                others = np.flatnonzero((self.of_class == place) & later)
+                others = np.flatnonzero((self.of_bundle == place) & later)
                 passed = np.minimum(now, self.begun_s[others]) - self.began[earlier]
-                reports = (passed // drawn.of.window_s).astype(np.intp)
+                reports = (passed // self.window_s[others]).astype(np.intp)
                 beside.append(drawn.panel_beside(self.row[others][reports >= 1], reports[reports >= 1]))
         asked = int(panel.counts["attempts"][:, -1].sum()) if panel.devices else 0
         laid = Laid(
@@ -287,7 +313,7 @@ class _World:
             by_stage=tuple(by_stage),
             beside=tuple(beside),
         )
-        return Group(f"{_BUNDLE}{place}", drawn.of.profile, own, math.inf, Whole(laid))
+        return Group(f"{_BUNDLE}{place}", self.profiles[place], own, math.inf, Whole(laid))
 
     def run(self, end: End, now: float, position: Position, why: str) -> Run:
         """What it came to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from edge_fleet.simulation.defects import Kind
@@ -19,11 +20,14 @@ UNKNOWN = (
 def lines(study: Study) -> list[str]:
     """The table, with a bar for the devices that are exposed."""
     good, *bad = study.rows
+    expires = any(row.expired for row in study.rows)
+    expired = f"{_share(good.expired)} ended by the deadline; " if expires else ""
     told = [
         f"{study.devices} devices, {good.runs} runs each",
         f"a good release: {_share(good.completed)} completed, {duration(good.ended_s)}, "
-        f"{size(good.sent_bytes)} downloaded; {_share(good.waits)} held for a person; "
+        f"{size(good.sent_bytes)} downloaded; {_share(good.waits)} held for a person; {expired}"
         f"{_share(good.halted)} halted falsely (at most {_share(study.false_halt_most)})",
+        *notes(study),
     ]
     if study.without is None:
         told.append(UNKNOWN)
@@ -37,6 +41,7 @@ def lines(study: Study) -> list[str]:
             label(row),
             _share(row.halted),
             _share(row.waits),
+            *([_share(row.expired)] if expires else []),
             _share(row.completed),
             f"{row.exposed:.0f}",
             f"{row.exposed_most:.0f}",
@@ -45,8 +50,20 @@ def lines(study: Study) -> list[str]:
         )
         for row in bad
     ]
-    head = ("defect", "halted", "held", "not seen", "exposed", "95 %", "after", "")
-    return told + _table([head, *body])
+    ends = ("halted", "held", *(["expired"] if expires else []), "not seen")
+    return told + _table([("defect", *ends, "exposed", "95 %", "after", ""), *body])
+
+
+def notes(study: Study) -> list[str]:
+    """What a person has to know of how the runs are meant, a sentence each."""
+    told = []
+    if study.starts_s is not None:
+        at = datetime.fromtimestamp(study.starts_s, UTC)
+        told.append(f"each run starts at {at:%Y-%m-%d %H:%M} UTC: windows and deadline are kept")
+    told += [f"{stage} names no device of this fleet: it adds nobody" for stage in study.empty]
+    if study.unlike:
+        told.append(f"not simulated: {'; '.join(study.unlike)}")
+    return told
 
 
 def as_dict(study: Study) -> dict[str, Any]:
@@ -56,6 +73,9 @@ def as_dict(study: Study) -> dict[str, Any]:
         "false_halt_most": study.false_halt_most,
         "left_out": list(study.left_out),
         "without": None if study.without is None else dict(study.without),
+        "starts_s": study.starts_s,
+        "empty": list(study.empty),
+        "unlike": list(study.unlike),
         "rows": [
             {
                 **dataclasses.asdict(row),

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from edge_fleet.rollouts.windows import MaintenanceWindow, closes_at
+from edge_fleet.rollouts.windows import MaintenanceWindow, closes_at, opens_at
 
 NIGHT = MaintenanceWindow(begin="22:00", end="04:00")
 MONDAYS = MaintenanceWindow(begin="22:00", end="04:00", days=("mon",))
@@ -112,3 +112,22 @@ def test_a_label_that_is_no_time_zone_is_refused() -> None:
         closes_at([NIGHT], {"tz": "Mars/Base"}, "UTC", 0.0)
     with pytest.raises(ValueError, match="no time zone"):
         closes_at([NIGHT], {"tz": "../../etc/passwd"}, "UTC", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("window", "after", "opens"),
+    [
+        (NIGHT, "2030-01-07T21:59", "2030-01-07T22:00"),
+        (NIGHT, "2030-01-07T22:00", "2030-01-08T22:00"),  # it is open already: the next one
+        (MONDAYS, "2030-01-08T03:00", "2030-01-14T22:00"),
+        # the night in which the clocks leave the hour from 2 to 3 out
+        (MaintenanceWindow(begin="02:15", end="02:45"), "2030-03-30T12:00", "2030-03-31T03:15"),
+        (MaintenanceWindow(begin="02:30", end="03:15"), "2030-03-30T12:00", "2030-04-01T02:30"),
+    ],
+)
+def test_a_window_opens_at_its_beginning_by_the_clock_of_the_place(
+    window: MaintenanceWindow, after: str, opens: str
+) -> None:
+    found = opens_at([window], {}, "Europe/Berlin", unix(after, "Europe/Berlin"))
+    assert found == unix(opens, "Europe/Berlin")
+    assert opens_at([window], {"tz": "Europe/Berlin"}, "UTC", unix(after, "Europe/Berlin")) == found

@@ -125,6 +125,39 @@ def test_a_plan_that_names_single_devices_is_described_by_them(rows: FleetRows) 
     assert study(named, found, sizes=(1.0,), runs=1, workers=1).devices == 2
 
 
+def test_a_stage_that_names_single_devices_or_a_profile_they_build_on_reaches_them(rows: FleetRows) -> None:
+    publish_larger(rows, 5000)
+    rows.enrol("e", profile=("rpi5", "arm-cpu"), site="lab")
+    for device in ("a", "b", "c", "e"):
+        rows.report(device, digest("1"), 400)
+    asked = plan(stages=["device=b", "profile=arm-cpu"], gates={"error_rate": 0.02})
+    with rows.store.read() as connection:
+        found = describe(connection, 1_000_000_000, asked)
+    assert {(one.profile, one.devices, one.named) for one in found.classes} == {
+        ("arm-cpu", 1, ("device=b", "profile=arm-cpu")),
+        ("arm-cpu", 2, ("profile=arm-cpu",)),
+        ("rpi5", 1, ("profile=arm-cpu",)),
+    }
+    assert {one.bundle for one in found.classes} == {digest("2")}
+    studied = study(asked, found, sizes=(1.0,), runs=3, workers=1)
+    assert studied.empty == ()
+    assert studied.rows[0].exposed_most == 4 and studied.rows[1].exposed_most == 1
+
+
+def test_a_plan_with_windows_is_described_by_time_zone(rows: FleetRows) -> None:
+    publish_larger(rows, 5000)
+    rows.enrol("far", site="lab", tz="Asia/Tokyo")
+    rows.report("a", digest("1"))
+    with rows.store.read() as connection:
+        windows = [{"begin": "02:00", "end": "04:00"}]
+        found = describe(connection, 1_000_000_000, plan(windows=windows)).classes
+        assert len(describe(connection, 1_000_000_000, plan()).classes) == 1
+    assert sorted((dict(one.labels).get("tz", ""), one.devices) for one in found) == [
+        ("", 3),
+        ("Asia/Tokyo", 1),
+    ]
+
+
 def test_labels_that_no_stage_asks_for_make_no_class_and_too_many_classes_are_refused(
     rows: FleetRows,
 ) -> None:

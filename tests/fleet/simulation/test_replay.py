@@ -36,6 +36,95 @@ def run(gates: dict[str, Any], defect: Defect = GOOD, of: DeviceClass = QUIET, s
     return replay(plan(gates), [of], defect, np.random.default_rng(seed))
 
 
+NOON_S = 1_795_780_800.0  # 2026-11-27 12:00 UTC, a Friday
+HOUR_S = 3600.0
+
+
+def by_the_clock(defect: Defect = GOOD, classes: Any = None, **changes: Any) -> Run:
+    gates = {"error_rate": 0.02, "install_success": 0.9}
+    found = plan(gates, **changes)
+    return replay(found, classes or [QUIET], defect, np.random.default_rng(0), start_s=NOON_S)
+
+
+def test_devices_are_begun_in_their_maintenance_window_and_judged_at_once() -> None:
+    at_night = [{"begin": "02:00", "end": "04:00"}]
+    found = by_the_clock(windows=at_night, stages=["6", "100%"])
+    # 14 hours until 02:00; the second stage begins in the same night
+    assert found.end is End.COMPLETED and found.begun == 120
+    assert 14 * HOUR_S + 1200 < found.ended_s < 16 * HOUR_S
+    caught = by_the_clock(Defect(Kind.ERRORS, 1.0), windows=at_night)
+    assert caught.end is End.HALTED and 0 < caught.exposed <= 6
+    assert 14 * HOUR_S < caught.ended_s < 14 * HOUR_S + 1200
+
+
+def test_a_window_is_that_of_the_devices_time_zone() -> None:
+    at_night = [{"begin": "02:00", "end": "04:00"}]
+    # 02:00 in Tokyo is 17:00 UTC, five hours away; in Berlin, without a label, 01:00 UTC
+    tokyo = QUIET.model_copy(update={"labels": {"tz": "Asia/Tokyo"}, "devices": 10})
+    berlin = QUIET.model_copy(update={"devices": 10})
+    asked: dict[str, Any] = {
+        "windows": at_night,
+        "time_zone": "Europe/Berlin",
+        "stages": ["100%"],
+        "bake_s": 0,
+    }
+    assert 5 * HOUR_S < by_the_clock(classes=[tokyo], **asked).ended_s < 6 * HOUR_S
+    assert 13 * HOUR_S < by_the_clock(classes=[berlin], **asked).ended_s < 14 * HOUR_S
+    both = by_the_clock(classes=[tokyo, berlin], **asked)
+    assert both.begun == 20 and 13 * HOUR_S < both.ended_s < 14 * HOUR_S
+
+
+def test_a_window_that_shuts_leaves_the_rest_of_a_slow_stage_to_the_next_night() -> None:
+    at_night = [{"begin": "02:00", "end": "03:00"}]
+    # one a minute: sixty in the first night, sixty in the second
+    found = by_the_clock(windows=at_night, rate=1, stages=["100%"])
+    assert found.end is End.COMPLETED
+    assert 38 * HOUR_S + 59 * 60 < found.ended_s < 40 * HOUR_S
+
+
+def test_a_slow_rate_is_no_reason_to_give_a_good_release_up() -> None:
+    """2,000 devices, one a minute: 33 hours until the last of them is begun."""
+    many = QUIET.model_copy(update={"devices": 2000})
+    found = by_the_clock(classes=[many], rate=1, stages=["100%"])
+    assert found.end is End.COMPLETED and found.begun == 2000
+
+
+def test_a_deadline_ends_what_waits_and_what_is_slow() -> None:
+    waits = by_the_clock(Defect(Kind.ERRORS, 0.03), deadline="2026-11-28T12:00:00Z")
+    assert (waits.end, waits.ended_s, waits.exposed) == (End.EXPIRED, 24 * HOUR_S, 6)
+    slow = by_the_clock(rate=1, deadline="2026-11-27T13:00:00Z", stages=["100%"])
+    assert (slow.end, slow.begun) == (End.EXPIRED, 61)
+    late = by_the_clock(deadline="2026-11-27T11:00:00Z")
+    assert (late.end, late.begun, late.why) == (End.EXPIRED, 0, "its deadline passed before its start")
+    assert by_the_clock(deadline="2026-12-27T11:00:00Z").end is End.COMPLETED
+
+
+def test_classes_of_one_bundle_are_judged_together() -> None:
+    """Two hundred inferences of the bundle are there when each class has a hundred."""
+    halves = [QUIET.model_copy(update={"devices": 3, "labels": {"ring": ring}}) for ring in "ab"]
+    gate = {"error_rate": {"limit": 0.3, "min_devices": 4}}
+    asked = plan(gate, stages=["100%"], quorum=1)
+    found = replay(asked, halves, GOOD, np.random.default_rng(0))
+    assert found.end is End.COMPLETED, found.why
+    apart = [one.model_copy(update={"bundle": str(place)}) for place, one in enumerate(halves)]
+    assert replay(asked, apart, GOOD, np.random.default_rng(0)).end is End.WAITS
+
+
+def test_latencies_of_classes_of_one_bundle_are_judged_together() -> None:
+    classes = [QUIET.model_copy(update={"devices": 5, "latency_ms": ms}) for ms in (5.0, 50.0)]
+    asked = plan({"latency_p95": 1.5}, stages=["100%"])
+    assert replay(asked, classes, GOOD, np.random.default_rng(0)).end is End.COMPLETED
+    slow = replay(asked, classes, Defect(Kind.LATENCY, 4.0), np.random.default_rng(0))
+    assert slow.end is End.HALTED
+
+
+def test_what_is_ready_is_switched_at_once_whatever_the_rate() -> None:
+    made = plan({"install_success": 0.9}, kind="blue-green", rate=2, stages=["100%"], bake_s=0, quorum=1)
+    found = replay(made, [QUIET], GOOD, np.random.default_rng(0))
+    # an hour to bring it to 120, two a minute; the switch takes as long as the slowest device
+    assert 59.5 * 60 < found.ended_s < 80 * 60
+
+
 def test_a_good_release_reaches_everybody_and_says_what_it_took() -> None:
     found = run({"error_rate": 0.02, "install_success": 0.9})
     assert (found.end, found.exposed, found.begun, found.stage) == (End.COMPLETED, 120, 120, 2)

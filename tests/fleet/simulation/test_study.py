@@ -13,7 +13,7 @@ from edge_fleet.simulation.defects import Kind
 from edge_fleet.simulation.description import FleetDescription, parse_fleet
 from edge_fleet.simulation.plot import svg
 from edge_fleet.simulation.report import as_dict, lines
-from edge_fleet.simulation.study import NothingSelected, simulated, study, upper_share
+from edge_fleet.simulation.study import CannotReplay, simulated, study, upper_share
 
 FLEET = {
     "format": "edgefleet.fleet/1",
@@ -68,7 +68,7 @@ def test_gates_that_cannot_be_simulated_are_named_and_keep_their_part_of_alpha()
 
 def test_a_selector_leaves_classes_out() -> None:
     assert study(plan(select="site=yard"), parse_fleet(FLEET), sizes=(1.0,), runs=1).devices == 40
-    with pytest.raises(NothingSelected, match="names no class of the fleet; it has arm-cpu, coral-usb"):
+    with pytest.raises(CannotReplay, match="names no class of the fleet; it has arm-cpu, coral-usb"):
         study(plan(select="site=moon"), parse_fleet(FLEET), runs=1)
 
 
@@ -85,6 +85,67 @@ def test_a_selector_leaves_classes_out() -> None:
 def test_a_description_with_a_fault_is_refused_by_its_name(classes: Any, told: str) -> None:
     with pytest.raises(FormatInvalid, match=told):
         parse_fleet({"format": "edgefleet.fleet/1", "classes": classes})
+
+
+def test_a_selector_names_what_a_profile_builds_on_and_devices_that_are_well() -> None:
+    fleet = parse_fleet({**FLEET, "classes": [{"profile": "raspberry-pi-5", "devices": 7}]})
+    for select in ("profile=arm-cpu", "health=ok", "device!=cam-1"):
+        assert study(plan(select=select), fleet, sizes=(1.0,), runs=1).devices == 7
+    with pytest.raises(CannotReplay, match="names no class"):
+        study(plan(select="device=cam-1"), fleet, runs=1)
+
+
+def test_a_stage_that_names_nobody_is_told_and_holds() -> None:
+    found = study(plan(stages=["device=cam-1", "100%"]), parse_fleet(FLEET), sizes=(1.0,), runs=2)
+    assert found.empty == ("stage 1 (device=cam-1)",) and found.rows[0].waits == 1.0
+    assert "stage 1 (device=cam-1) names no device of this fleet: it adds nobody" in lines(found)
+    assert study(plan(stages=["site=lab", "100%"]), parse_fleet(FLEET), sizes=(1.0,), runs=1).empty == ()
+
+
+def test_what_no_run_does_is_told() -> None:
+    asked = plan(retries={"crash": 2}, priority=3, deadline="2030-01-01T00:00:00Z", join="until-deadline")
+    found = study(asked, parse_fleet(FLEET), sizes=(1.0,), runs=1, now_s=1_795_780_800.0)
+    assert "each run starts at 2026-11-27 12:00 UTC: windows and deadline are kept" in lines(found)
+    told = "retries of what failed; devices that join; rollouts that come before or after it by priority"
+    assert f"not simulated: {told}" in lines(found)
+    assert study(plan(), parse_fleet(FLEET), sizes=(1.0,), runs=1).unlike == ()
+    later = plan(start_at="2026-12-24T18:00:00Z", deadline="2026-12-25T18:00:00Z")
+    begun = study(later, parse_fleet(FLEET), sizes=(1.0,), runs=1, now_s=1_795_780_800.0)
+    assert begun.starts_s == 1_798_135_200.0
+
+
+def test_an_experiment_reaches_its_arm_and_a_rehearsal_is_refused() -> None:
+    arm = plan(kind="ab", experiment={"name": "t", "share": 0.1}, stages=["100%"])
+    assert study(arm, parse_fleet(FLEET), sizes=(1.0,), runs=1).devices == 10
+    with pytest.raises(CannotReplay, match="a rehearsal always goes back"):
+        study(plan(kind="rehearsal", stages=["100%"]), parse_fleet(FLEET), runs=1)
+
+
+def test_a_label_that_is_no_time_zone_is_refused_where_windows_ask_for_it() -> None:
+    moon = {"profile": "arm-cpu", "devices": 7, "labels": {"tz": "Moon/Tycho"}}
+    fleet = parse_fleet({**FLEET, "classes": [moon]})
+    with pytest.raises(CannotReplay, match="class arm-cpu, label tz: 'Moon/Tycho' is no time zone"):
+        study(plan(windows=[{"begin": "02:00", "end": "04:00"}]), fleet, runs=1)
+    assert study(plan(), fleet, sizes=(1.0,), runs=1).devices == 7
+
+
+def test_runs_that_a_deadline_ends_have_a_column_and_a_colour() -> None:
+    asked = plan(deadline="2026-11-27T12:05:00Z")
+    found = study(asked, parse_fleet(FLEET), sizes=(0.01,), runs=2, now_s=1_795_780_800.0)
+    assert found.rows[0].expired == 1.0
+    assert "100 % ended by the deadline" in lines(found)[1]
+    assert any("expired" in line for line in lines(found))
+    assert ">deadline<" in svg(found, "x")
+    assert ">deadline<" not in svg(study(plan(), parse_fleet(FLEET), sizes=(1.0,), runs=1), "x")
+
+
+def test_after_is_the_time_until_the_halt_and_not_that_of_runs_that_saw_nothing() -> None:
+    """The defect is on some devices: some runs meet it, and are halted long before the others are through."""
+    fleet = parse_fleet({**FLEET, "classes": [{"profile": "arm-cpu", "devices": 4, "silent": 0}]})
+    asked = plan(stages=["1", "100%"], bake_s=7200)
+    found = study(asked, fleet, sizes=(1.0,), on=0.15, runs=20, workers=1).rows[1]
+    assert 0 < found.halted < 0.5 < found.completed
+    assert found.ended_s is not None and found.ended_s < 2 * 7200
 
 
 def test_the_upper_bound_of_a_share_is_that_of_clopper_and_pearson() -> None:
