@@ -23,7 +23,7 @@ _environment = click.option("--passphrase", envvar="EDGE_FLEET_BACKUP_PASSPHRASE
 @click.command()
 @home_option
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--database", metavar="URL", help="Another one than the home's.")
+@click.option("--database", metavar="URL", help="Another one than the home's; sqlite: its file.")
 @_passphrase
 @_environment
 def backup(
@@ -41,7 +41,7 @@ def backup(
 
     home = Home(home_path or default_home())
     config = load_home(home)
-    url = database or home.database_url(config)
+    url = home.database_url(config, database)
     secret = _secret(passphrase_file, passphrase)
     manifest = back_up(home, url, config.fleet, target, time.time_ns() // 1_000_000, secret)
     rows = sum(table.rows for table in manifest.tables.values())
@@ -56,7 +56,11 @@ def backup(
 @click.command()
 @click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
 @click.argument("home_path", metavar="HOME", type=click.Path(path_type=Path))
-@click.option("--database", metavar="URL", help="Where the rows go: an empty one, of either kind.")
+@click.option(
+    "--database",
+    metavar="URL",
+    help="Where the rows go: an empty one, or sqlite: a file in HOME. Else as before.",
+)
 @_passphrase
 @_environment
 def restore(

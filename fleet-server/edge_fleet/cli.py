@@ -52,7 +52,7 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(),
             help="Folder where a mosquitto by URL reads accounts and certificates.",
         ),
-        click.option("--database", metavar="URL", help="Default: SQLite in the home."),
+        click.option("--database", metavar="URL", help="Default: sqlite, a file in the home."),
         click.option(
             "--verified", type=click.Choice(["on", "off"]), help="Publish verified telemetry as JSON; on."
         ),

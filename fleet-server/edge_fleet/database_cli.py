@@ -10,7 +10,7 @@ import click
 from edge_fleet.home import Home, default_home, load_home, locked
 from edge_fleet.remote import home_option
 
-_database = click.option("--database", metavar="URL", help="Another one than the home's.")
+_database = click.option("--database", metavar="URL", help="Another one than the home's; sqlite: its file.")
 
 
 @click.group()
@@ -54,4 +54,4 @@ def status(home_path: Path | None, database: str | None) -> None:
 def _where(home_path: Path | None, database: str | None) -> tuple[Home, str]:
     home = Home(home_path or default_home())
     config = load_home(home)
-    return home, database or home.database_url(config)
+    return home, home.database_url(config, database)

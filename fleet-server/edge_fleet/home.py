@@ -66,14 +66,22 @@ class Home:
         """Where the running server is: {"url", "ca", "pid"}; absent when none runs."""
         return self.root / "server.json"
 
-    def database_url(self, config: ServerConfig) -> str:
-        """The database to open."""
-        return config.database or f"sqlite:///{self.root.absolute() / 'fleet.db'}"
+    def database_url(self, config: ServerConfig, given: str | None = None) -> str:
+        """The database to open.
+
+        Args:
+            given: Another one than that of the settings; "sqlite" is the home's own file.
+        """
+        named = given or config.database
+        return f"sqlite:///{self.root.absolute() / 'fleet.db'}" if named in ("", OWN_SQLITE) else named
 
     @property
     def exists(self) -> bool:
         """Whether it was made."""
         return self.config.exists()
+
+
+OWN_SQLITE = "sqlite"  # what --database calls the file in the home
 
 
 @contextmanager

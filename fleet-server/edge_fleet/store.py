@@ -159,6 +159,12 @@ def _engine(url: str) -> Engine:
             raise DatabaseUnreachable(
                 f"database {parsed.get_backend_name()!r} is not supported; give sqlite:/// or postgresql://"
             )
+        if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_absolute():
+            # without a file all of it would be gone with the process; a relative one depends on who asks
+            raise DatabaseUnreachable(
+                f"{parsed.render_as_string()} does not name a file by its whole path; "
+                "give sqlite:////srv/fleet.db, or sqlite for the file in the home"
+            )
         # read committed is enough for writers: there is one at a time
         network = _POSTGRES_NETWORK if parsed.get_backend_name() == "postgresql" else {}
         engine = create_engine(

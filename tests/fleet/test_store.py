@@ -82,6 +82,10 @@ def test_a_database_opens_again_with_what_it_had(database_url: str) -> None:
         ("fleet.db", "is not a database URL"),
         ("mysql://h/d", "'mysql' is not supported"),
         ("postgresql://nobody:secret@127.0.0.1:1/d", "cannot open the database"),
+        ("sqlite:///", "does not name a file by its whole path"),
+        ("sqlite://", "does not name a file by its whole path"),
+        ("sqlite:///:memory:", "does not name a file by its whole path"),
+        ("sqlite:///fleet.db", "does not name a file by its whole path; give sqlite:////srv/fleet.db"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_one_line_without_its_password(url: str, said: str) -> None:

@@ -69,7 +69,7 @@ def audit_export(home_path: Path | None, url: str | None, token: str | None, for
 @audit.command("verify")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--key", "key_path", type=click.Path(path_type=Path), help="PEM of the director's public key.")
-@click.option("--database", metavar="URL", help="Another one than the home's.")
+@click.option("--database", metavar="URL", help="Another one than the home's; sqlite: its file.")
 @home_option
 def audit_verify(
     file: Path | None, key_path: Path | None, database: str | None, home_path: Path | None
@@ -133,7 +133,7 @@ def _of_database(home: Home, database: str | None, keys: list[PublicKey]) -> Che
     from edge_fleet.audit import entries
     from edge_fleet.store import Store, opened
 
-    url = database or home.database_url(load_home(home))
+    url = home.database_url(load_home(home), database)
     head = read_head(home.audit_head)  # before the rows: they have come at least as far
     with opened(url) as engine, Store(engine).read() as connection:
         return check(entries(connection), head, *keys)

@@ -89,7 +89,10 @@ def fill_empty(engine: Engine, revision: str, fill: Callable[[Connection], None]
         )
     with _transaction(engine) as connection:
         if found_revision(connection) is not None:
-            raise DatabaseMixed("the database is not empty: it has a fleet already; give an empty one")
+            raise DatabaseMixed(
+                f"the database {engine.url.render_as_string()} is not empty: it has a fleet already; "
+                "give an empty one by --database, or sqlite for a file in the home"
+            )
         command.upgrade(config_for(connection), revision)
         fill(connection)
         _run(connection, revision, heads()[0])

@@ -24,7 +24,7 @@ from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError
 from edge_fleet.config import config_bytes
 from edge_fleet.errors import BackupInvalid, HomeInvalid
-from edge_fleet.home import Home, load_home
+from edge_fleet.home import OWN_SQLITE, Home, load_home
 from edge_fleet.keys import write_secret
 from edge_fleet.migrations.upgrade import fill_empty
 from edge_fleet.model import parse_json
@@ -50,8 +50,8 @@ def restore(
 
     Args:
         now_ms: What is given out later is numbered above it (`numbers.leap`).
-        database: Where the rows go, and the new home's setting; "" for what the backup says, which is
-            the home's own SQLite file when it says nothing.
+        database: Where the rows go, and the new home's setting; "sqlite" for the home's own file; "" for
+            what the backup says, which is that file when it says nothing.
 
     Raises:
         BackupInvalid: It is not a backup, or not as it was written, or needs a passphrase.
@@ -75,7 +75,8 @@ def restore(
         (place / "archives").rename(made.archives)
         config = load_home(made)
         if database:
-            config = config.model_copy(update={"database": database})
+            own = "" if database == OWN_SQLITE else database
+            config = config.model_copy(update={"database": own})
             write_secret(made.config, config_bytes(config))
         with opened(made.database_url(config)) as engine:
             fill_empty(

@@ -17,7 +17,13 @@ from sqlalchemy import Connection, insert, select, text
 from edge_fleet import numbers, schema
 from edge_fleet.cli import _add_groups, cli
 from edge_fleet.config import ServerConfig
-from edge_fleet.errors import BackupInvalid, DatabaseMixed, DatabaseTooNew, HomeInvalid
+from edge_fleet.errors import (
+    BackupInvalid,
+    DatabaseMixed,
+    DatabaseTooNew,
+    DatabaseUnreachable,
+    HomeInvalid,
+)
 from edge_fleet.home import Home, load_home
 from edge_fleet.migrations.upgrade import heads
 from edge_fleet.registry import archive_path
@@ -129,6 +135,25 @@ def test_a_backup_restores_into_either_database_with_every_row_key_and_archive(
     store.close()
 
 
+def test_what_was_kept_in_postgresql_restores_into_a_file_in_the_home(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    home = _home(tmp_path, postgres.fresh())
+    backup = _back_up(home, tmp_path / "fleet.backup")
+    there = Home(tmp_path / "new")
+    restore(backup, there, NOW_MS, "sqlite")
+    assert load_home(there).database == "" and (there.root / "fleet.db").exists()
+    assert _content(there.database_url(load_home(there))) == _restored(_content(_url(home)))
+    # and a command may ask for that file by the same word
+    assert there.database_url(load_home(home), "sqlite") == f"sqlite:///{there.root / 'fleet.db'}"
+
+
+def test_a_database_in_memory_is_not_restored_into(backup: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnreachable, match="does not name a file"):
+        restore(backup, Home(tmp_path / "new"), NOW_MS, "sqlite:///")
+    assert _nothing_left(tmp_path)
+
+
 def test_a_backup_is_one_moment_although_rows_are_written_meanwhile(
     either_home: Home, tmp_path: Path
 ) -> None:
@@ -230,7 +255,7 @@ def test_a_backup_that_was_cut_off_is_refused(backup: Path, tmp_path: Path, shar
 
 def test_a_database_that_has_a_fleet_is_not_restored_into(home: Home, backup: Path, tmp_path: Path) -> None:
     before = _content(_url(home))
-    with pytest.raises(DatabaseMixed, match="it has a fleet already"):
+    with pytest.raises(DatabaseMixed, match="it has a fleet already; give an empty one by --database"):
         restore(backup, Home(tmp_path / "new"), NOW_MS, _url(home))
     assert _content(_url(home)) == before and _nothing_left(tmp_path)
 
