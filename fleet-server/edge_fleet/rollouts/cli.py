@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge_fleet.client import Client
 
 _MARKS = {"pass": "PASS", "fail": "FAIL", "wait": "WAIT"}
+_VERDICTS = tuple(f"    {mark} " for mark in _MARKS.values())
 FEW = 50  # devices that are shown to a person
 MOST = 10_000  # devices that the server tells at once
 _ENDED = ("completed", "rolled-back", "stopped", "aborted")
@@ -110,7 +111,7 @@ def create(
         click.echo(json.dumps(answer))
     else:
         told = [f"{answer['id']}: {answer['release']} to {answer['select']}, {answer['phase']}"]
-        click.echo("\n".join(told + _left_out(answer)))
+        click.echo("\n".join(told + _nobody(answer) + _left_out(answer)))
 
 
 @rollout.command("list")
@@ -131,7 +132,7 @@ def list_rollouts(home_path: Path | None, url: str | None, token: str | None, as
 
 @rollout.command("show")
 @click.argument("rollout_id", metavar="ROLLOUT")
-@click.option("--watch", is_flag=True, help="Show every change until it has ended.")
+@click.option("--watch", is_flag=True, help="And then what changes, until it has ended.")
 @click.option(
     "--limit",
     type=click.IntRange(0, 10_000),
@@ -166,8 +167,11 @@ def show(
     for _ in news(client):
         latest = patiently(get)
         if latest != found:
+            if as_json:
+                _print(latest, as_json)
+            else:
+                _print_lines(_changed(_lines(found), _lines(latest)))
             found = latest
-            _print(found, as_json)
         if found["phase"] in _ENDED:
             return
 
@@ -290,9 +294,25 @@ def _gate(text: str) -> tuple[str, Any]:
 def _print(found: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
+        sys.stdout.flush()
     else:
-        click.echo("\n".join(_lines(found)))
-    sys.stdout.flush()
+        _print_lines(_lines(found))
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    if lines:
+        click.echo("\n".join(lines))
+        sys.stdout.flush()
+
+
+def _changed(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The lines that say something new; of what a gate says its word: figures change with each window."""
+    known = {_word(line) for line in before}
+    return [line for line in after if _word(line) not in known]
+
+
+def _word(line: str) -> str:
+    return line.partition(":")[0] if line.startswith(_VERDICTS) else line
 
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
@@ -327,6 +347,15 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 def _waits(found: Mapping[str, Any]) -> Counter[str]:
     """How many devices wait for what."""
     return Counter({row["for"]: row["devices"] for row in found["waits_for"]})
+
+
+def _nobody(found: Mapping[str, Any]) -> list[str]:
+    """Stages at which nobody would have been reached."""
+    return [
+        f"  stage {stage['number']} ({stage['share']}) names no device now: the rollout waits there for one"
+        for stage in found["stages"]
+        if stage["target"] == 0
+    ]
 
 
 def _left_out(found: Mapping[str, Any]) -> list[str]:

@@ -34,6 +34,7 @@ class Decision:
 HOLDS_SHADOWS = frozenset({"install_success", *(name for name, gate in GATES.items() if gate.of_shadow)})
 FEW = 5  # devices named in one line
 NOBODY: Mapping[str, int] = MappingProxyType({})
+ABSENT = "one that comes to be is begun, `advance` goes on without"
 REHEARSED = "a rehearsal, as if a gate had failed"
 
 FAILURE: Mapping[OnFailure, Event] = {
@@ -68,7 +69,11 @@ def decide(
         return Decision(FAILURE[plan.on_failure], why, verdicts)
     if begins:
         return Decision(None, "", verdicts)
-    if position.phase is Phase.RUNNING and position.part is Part.READY:
+    if position.phase is Phase.RUNNING and not (evidence.members or waits or direct):
+        # canaries that are not there have shown nothing: the next stage would be the first to run it
+        number, share = position.stage + 1, plan.stages[position.stage]
+        event, why = None, f"stage {number} ({share}) names no device yet: {ABSENT}"
+    elif position.phase is Phase.RUNNING and position.part is Part.READY:
         event, why = _ready(plan, evidence, waits, direct)
     elif position.phase is Phase.RUNNING:
         event, why = _settle(plan, evidence, waits)

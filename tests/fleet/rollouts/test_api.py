@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -261,6 +264,48 @@ def test_a_plan_file_that_is_not_toml_is_refused(fleet: Running, tmp_path: Any) 
         plan.write_bytes(content)
         code, output = run(fleet, "create", "--plan", str(plan))
         assert (code, f"plan.toml is not {what}" in output) == (1, True), output
+
+
+def test_watching_tells_what_changes_and_nothing_twice(fleet: Running, rows: FleetRows, select: str) -> None:
+    rollout = created(fleet.admin, select)["id"]
+    (canary,) = eventually(lambda: reached(fleet.admin, rollout), "reached")
+    words = [
+        sys.executable,
+        "-c",
+        "from edge_fleet.cli import main; main()",
+        "rollout",
+        "show",
+        rollout,
+        "--watch",
+    ]
+    token = str(fleet.admin.headers["Authorization"]).removeprefix("Bearer ")
+    with subprocess.Popen(
+        [*words, "--server", fleet.url, "--token", token], stdout=subprocess.PIPE, text=True
+    ) as watch:
+        assert watch.stdout is not None
+        told = [watch.stdout.readline()]
+        for order, phase in (("pause", "paused"), ("resume", "running"), ("abort", "aborted")):
+            fleet.admin.post(f"/api/v1/rollouts/{rollout}/{order}", json={}).raise_for_status()
+            while f" {phase}, stage" not in told[-1]:
+                told.append(watch.stdout.readline())
+                assert told[-1], told
+        told += watch.stdout.readlines()
+    assert watch.returncode == 0
+    device = [line for line in told if line.startswith(f"    {canary} ")]
+    assert len(device) == len(set(device)) > 0
+    steps = [line for line in told if re.match("  20[0-9]{2}-", line)]
+    assert [step.split()[2] for step in steps] == ["started", "paused", "resumed", "aborted"], told
+
+
+def test_a_stage_that_names_nobody_is_told_when_the_rollout_is_made(
+    fleet: Running, rows: FleetRows, select: str
+) -> None:
+    words = ["create", "--release", "digits@1", "--select", select, "--stages"]
+    code, output = run(fleet, *words, "ring=nowhere,100%")
+    assert (
+        code == 0 and "stage 1 (ring=nowhere) names no device now: the rollout waits there for one" in output
+    )
+    assert "names no device" not in run(fleet, *words, "1,100%")[1]
 
 
 def test_watching_ends_when_the_rollout_has_ended(fleet: Running, select: str) -> None:

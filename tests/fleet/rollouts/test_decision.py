@@ -203,13 +203,29 @@ def test_a_stage_that_nobody_can_have_ready_is_switched_as_it_is() -> None:
     blue = plan(kind="blue-green")
     why = "none of the 2 devices of the stage can wait with it"
     assert told(decide(blue, READYING, seen([]), 101.0, direct=2)) == (Event.SWITCHED, why)
-    assert told(decide(blue, READYING, seen([]), 101.0)) == (Event.SWITCHED, "nothing to bring")
+    second = dataclasses.replace(READYING, stage=1)
+    earlier = dataclasses.replace(seen([State.CONFIRMED]), stage=1)
+    assert told(decide(blue, second, earlier, 101.0)) == (Event.SWITCHED, "nothing to bring")
+
+
+@pytest.mark.parametrize("kind", ["staged", "shadow-first", "blue-green"])
+def test_a_stage_that_names_nobody_where_nobody_was_reached_waits_for_its_canaries(kind: str) -> None:
+    made = shadows() if kind == "shadow-first" else plan(kind=kind)
+    first = {"staged": RUNNING, "shadow-first": SHADOW_RUNNING, "blue-green": READYING}[kind]
+    event, why = told(decide(made, first, seen([]), 101.0))
+    assert event is None
+    assert why.endswith(" names no device yet: one that comes to be is begun, `advance` goes on without")
+    assert why.startswith("stage 1 (")
+    # those that wait for their window, or another rollout, are there
+    assert "names no device" not in decide(made, first, seen([]), 101.0, {"its window": 1}).why
 
 
 def test_shadows_settle_before_they_are_watched() -> None:
     assert decide(shadows(), SHADOW_RUNNING, seen([State.SHADOW]), 101.0).event is Event.SETTLED
     assert decide(shadows(), SHADOW_RUNNING, seen([State.OFFERED]), 101.0).event is None
-    assert decide(shadows(), SHADOW_RUNNING, seen([]), 101.0).event is Event.SETTLED
+    earlier = dataclasses.replace(seen([State.CONFIRMED]), stage=1)
+    second = dataclasses.replace(SHADOW_RUNNING, stage=1)
+    assert decide(shadows(), second, earlier, 101.0).event is Event.SETTLED
     why = "none of the 1 devices of the stage can run a shadow: the plan says switch"
     assert told(decide(shadows(), SHADOW_RUNNING, seen([]), 101.0, direct=1)) == (Event.SWITCHED, why)
     assert decide(shadows(), SHADOW_RUNNING, seen([State.SHADOW]), 101.0, direct=1).event is Event.SETTLED
