@@ -169,6 +169,40 @@ def test_a_reading_that_failed_once_is_no_longer_told_when_the_next_succeeds(
         expect(vera.page.locator("#light")).to_have_text("live")
 
 
+def test_a_page_reads_itself_once_at_a_time_however_much_happens(
+    fleet: Running, rows: FleetRows, browser: Browser
+) -> None:
+    with person(browser, fleet.url, fleet.token("viewer")) as vera:
+        page = vera.page
+        page.clock.install()
+        page.goto("/console/fleet")
+        expect(page.locator("#light")).to_have_text("live")
+        held: list[Route] = []
+        page.route("**/console/fleet", lambda route: held.append(route))
+        page.evaluate("""() => {
+            const real = fetch;
+            window.asked = 0;
+            window.fetch = (...all) => { asked += 1; return real(...all); };
+        }""")
+        for _ in range(8):  # news while the server is busy with what was asked for
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            page.clock.run_for(1600)
+        assert page.evaluate("asked") == 1
+        while not held:
+            page.wait_for_timeout(10)
+        held[0].fulfill(status=503, body="no")
+        expect(page.locator("#light")).to_have_text("not live")
+        page.wait_for_function("() => !isReading")
+        page.clock.run_for(1600)
+        assert page.evaluate("asked") == 2  # for the news that came meanwhile
+        page.evaluate("say('up', 'live')")
+        page.clock.run_for(31_000)  # one that never answers is given up
+        expect(page.locator("#light")).to_have_text("not live")
+        page.wait_for_function("() => !isReading")
+        page.clock.run_for(16_000)
+        assert page.evaluate("asked") == 3
+
+
 def test_news_leave_the_keyboard_where_it_is_and_what_is_chosen(
     fleet: Running, rows: FleetRows, browser: Browser
 ) -> None:

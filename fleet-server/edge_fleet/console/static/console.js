@@ -5,12 +5,13 @@
 const GAP_MS = 1500; // at most one reading in this time, however much changes
 const IDLE_MS = 15000; // silence is news too: times and health are read again without being told
 const AGAIN_MS = 5000; // after a stream that was refused; one that broke the browser opens again by itself
+const PATIENCE_MS = 30000; // for one reading: a connection that died without a word is not waited for
 
 const light = document.getElementById("light");
-let timer = null;
-let again = false;
+let timer = null; // of the next reading; there is one at a time
+let isSoon = false; // something changed since the last began
+let isReading = false;
 let news = null;
-let last = 0;
 let isMissed = false; // something may have happened while nothing was heard
 
 // on a phone the pages are one row that is pushed sideways: the one that is shown must be seen
@@ -19,7 +20,7 @@ const current = pages?.querySelector("[aria-current]");
 if (current) pages.scrollLeft = current.offsetLeft - pages.offsetLeft - pages.clientWidth / 2 + current.offsetWidth / 2;
 
 function say(state, words) {
-  if (light) {
+  if (light && light.textContent !== words) {
     light.dataset.state = state;
     light.textContent = words;
   }
@@ -46,8 +47,8 @@ function address() {
   return own && own !== location.pathname ? own : location.href;
 }
 
-async function read() {
-  const answer = await fetch(address(), { headers: { Accept: "text/html" } });
+async function read(signal) {
+  const answer = await fetch(address(), { headers: { Accept: "text/html" }, signal });
   if (answer.redirected && new URL(answer.url).pathname === "/console/login") {
     document.dispatchEvent(new Event("leaving"));
     location.assign(answer.url); // the session has ended
@@ -72,28 +73,30 @@ async function read() {
   }
 }
 
-function soon(wait = GAP_MS) {
-  if (timer !== null) {
-    again = true;
-    return;
+function wait() {
+  clearTimeout(timer);
+  timer = setTimeout(turn, isSoon ? GAP_MS : IDLE_MS);
+}
+
+async function turn() {
+  isReading = true;
+  isSoon = false;
+  const limit = new AbortController();
+  const late = setTimeout(() => limit.abort(), PATIENCE_MS);
+  try {
+    if (!document.hidden) await read(limit.signal);
+  } catch {
+    say("down", "not live");
   }
-  timer = setTimeout(async () => {
-    try {
-      if (!document.hidden) await read();
-    } catch {
-      say("down", "not live");
-    }
-    timer = null;
-    const more = again;
-    again = false;
-    soon(more ? GAP_MS : IDLE_MS);
-  }, wait);
+  clearTimeout(late);
+  isReading = false;
+  wait();
 }
 
 function hurry() {
-  if (timer !== null) clearTimeout(timer);
-  timer = null;
-  soon(GAP_MS);
+  if (isSoon) return;
+  isSoon = true;
+  if (!isReading) wait();
 }
 
 function listen() {
@@ -109,21 +112,14 @@ function listen() {
     if (news.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_MS); // answered, but not with a stream
   };
   for (const kind of ["device", "telemetry", "release", "rollout", "alert", "standing", "refusal", "broker", "lost"]) {
-    news.addEventListener(kind, () => {
-      if (performance.now() - last < GAP_MS) {
-        again = true;
-        return;
-      }
-      last = performance.now();
-      hurry();
-    });
+    news.addEventListener(kind, hurry);
   }
 }
 
 if (document.querySelector("[data-live]")) {
   listen();
   document.addEventListener("visibilitychange", () => document.hidden || hurry());
-  soon();
+  hurry();
 } else {
   light?.remove(); // nothing on this page changes by itself
 }
