@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from fastapi import Request
 from pydantic import Field, StringConstraints, model_validator
-from sqlalchemy import select, update
+from sqlalchemy import Select, func, or_, select, update
 from typing_extensions import TypedDict
 
 from edge_fleet.access import users
@@ -217,14 +217,36 @@ def create_token(
 @router.get("/tokens")
 def list_tokens(services: Shared, who: Admin, valid: bool = False) -> list[TokenRow]:
     """Every token but sessions, without its secret; `valid`: only those that somebody could use now."""
-    now_ms = services.now_ms()
-    columns = [column for column in tokens.c if column.name != "hash"]
+    query = _listed(valid, services.now_ms()).order_by(tokens.c.created_ms)
     with services.store.read() as connection:
-        query = select(*columns).where(tokens.c.session.is_(None)).order_by(tokens.c.created_ms)
-        if valid:
-            in_time = tokens.c.expires_ms.is_(None) | (tokens.c.expires_ms > now_ms)
-            query = query.where(in_time, tokens.c.revoked_ms.is_(None), tokens.c.used_ms.is_(None))
         return [cast(TokenRow, dict(row)) for row in connection.execute(query).mappings()]
+
+
+def find_tokens(services: Server, valid: bool, word: str, skip: int, most: int) -> tuple[int, list[TokenRow]]:
+    """How many tokens fit, and some of them, newest first.
+
+    Args:
+        word: In its id, label, role or owner, or in the name of the device that enrolled with it.
+    """
+    own = tokens.c
+    query = _listed(valid, services.now_ms())
+    if word := word.strip():
+        places = (own.id, own.label, own.role, own.owner, own.used_by)
+        query = query.where(or_(*(place.icontains(word, autoescape=True) for place in places)))
+    some = query.order_by(own.created_ms.desc(), own.id).offset(skip).limit(most)
+    with services.store.read() as connection:
+        total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+        return total, [cast(TokenRow, dict(row)) for row in connection.execute(some).mappings()]
+
+
+def _listed(valid: bool, now_ms: int) -> Select[Any]:
+    query = select(*(column for column in tokens.c if column.name != "hash")).where(
+        tokens.c.session.is_(None)
+    )
+    if not valid:
+        return query
+    in_time = tokens.c.expires_ms.is_(None) | (tokens.c.expires_ms > now_ms)
+    return query.where(in_time, tokens.c.revoked_ms.is_(None), tokens.c.used_ms.is_(None))
 
 
 @router.post("/tokens/{token_id}/revoke")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from edge_contracts.errors import ContractError
 from edge_fleet.api import tokens as api
 from edge_fleet.api.access import Shared, area_of, every
 from edge_fleet.api.tokens import AREA, TokenRequest
 from edge_fleet.auth import Right, Role
-from edge_fleet.console.forms import asked, carry_out, doer, looker, require
+from edge_fleet.console.forms import PAGE, Paged, asked, carry_out, doer, looker, offset, require
 from edge_fleet.console.page import Text, make_router
 from edge_fleet.console.session import Session
 from edge_fleet.console.settings import settled
@@ -35,9 +35,16 @@ EXPIRIES = {
 
 
 @router.get("/console/settings/tokens")
-def list_tokens(request: Request, services: Shared, visitor: Looker, all: bool = False) -> Response:
-    """Those that somebody could use now, or all that there ever were."""
-    return _page(request, services, visitor, everything=all)
+def list_tokens(
+    request: Request,
+    services: Shared,
+    visitor: Looker,
+    all: bool = False,
+    q: str = Query("", max_length=200),
+    page: int = Query(1, ge=1, le=10**6),
+) -> Response:
+    """A page of those that somebody could use now, or of all that there ever were."""
+    return _page(request, services, visitor, everything=all, q=q, page=page)
 
 
 @router.post("/console/settings/tokens")
@@ -97,11 +104,14 @@ def _page(
     status: int = 200,
     error: str = "",
     everything: bool = False,
+    q: str = "",
+    page: int = 1,
     made: Mapping[str, object] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
     require(visitor, Right.OPERATE, AREA)
     is_admin = visitor.who.may(Right.ADMIN, AREA)
+    total, found = api.find_tokens(services, not everything, q, offset(page), PAGE) if is_admin else (0, None)
     areas = sorted({area_of(route) for route in every(request.app.routes)} - {""})
     fields = ("role", "label", "expires_s", "scopes", "user", "labels")
     return settled(
@@ -110,8 +120,10 @@ def _page(
         services.now_ms(),
         status,
         error,
-        tokens=api.list_tokens(services, visitor.who, valid=not everything) if is_admin else None,
+        tokens=found,
         everything=everything,
+        q=q,
+        paged=Paged(page, total, {"q": q, "all": "true" if everything else ""}),
         made=made,
         typed=typed or dict.fromkeys(fields, ""),
         roles=list(Role) if is_admin else [Role.ENROL],

@@ -16,7 +16,9 @@ from webhook_receiver import receiver
 
 from edge_contracts.keys import PrivateKey
 from edge_contracts.trust import KeyStatement, sign_keys
-from edge_fleet.schema import devices
+from edge_fleet.auth import Role, make_token
+from edge_fleet.console.forms import PAGE
+from edge_fleet.schema import devices, tokens
 
 SETTINGS = "/console/settings"
 OTHER = "another long word 8"
@@ -128,6 +130,26 @@ def test_a_token_that_cannot_be_is_told_and_what_was_typed_stays(
     answer = send(ada, here, here, label="my label", **form)
     assert answer.status_code in (400, 404) and told in words(answer.text)
     assert 'value="my label"' in answer.text and 'id="secret"' not in answer.text
+
+
+def test_tokens_come_a_page_at_a_time_newest_first_and_are_found(fleet: Running, ada: httpx.Client) -> None:
+    here = f"{SETTINGS}/tokens"
+    with fleet.server.store.write() as connection:  # a factory's, each for one device
+        many = [make_token(connection, Role.ENROL, f"shelf_{n}", 10**13 + n, None) for n in range(120)]
+    first = ada.get(here)
+    assert first.text.count("Revoke token") == 2 * PAGE  # a button's name and question
+    assert many[119].id in first.text and many[69].id not in first.text
+    assert "1 to 50 of" in words(first.text)
+    assert many[69].id in ada.get(f"{here}?page=2").text
+    found = ada.get(here, params={"q": "SHELF_7"}).text
+    assert many[7].id in found and many[79].id in found and many[80].id not in found
+    assert "1 to 11 of 11 tokens" in words(found)
+    assert "None fits" in ada.get(here, params={"q": "shelf%"}).text
+    with fleet.server.store.write() as connection:
+        used = {"used_ms": 1, "used_by": "cam-77"}
+        connection.execute(update(tokens).where(tokens.c.label.startswith("shelf")).values(**used))
+    assert many[3].id not in ada.get(here, params={"q": "cam-77"}).text
+    assert "1 to 50 of 120" in words(ada.get(here, params={"q": "cam-77", "all": "true"}).text)
 
 
 def test_an_operator_makes_enrolment_tokens_and_no_others(fleet: Running, people: None) -> None:
