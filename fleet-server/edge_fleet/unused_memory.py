@@ -3,8 +3,9 @@
 glibc gives threads heaps of their own (arenas, eight for each processor), and of a heap only the end goes
 back by itself. What passes through the threads of ingest, pages and rollouts leaves holes below something
 that lives, which no other thread may fill: in a soak (`benchmarks/soak_fleet.py`) what was in use stayed as
-it was, while what was freed and kept trebled in a quarter of an hour. So there are few heaps, and holes go
-back.
+it was, while what was freed and kept trebled in a quarter of an hour. So there are few heaps, holes go
+back, and what is large is not in a heap: without being told, glibc takes blocks of up to 32 MiB from the heaps once
+one as large was freed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import threading
 
 EVERY_S = 60.0
 HEAPS = 2  # one thread of Python's works at a time, mostly; the others are in a database or in mathematics
-_M_ARENA_MAX = -8  # of glibc's malloc.h
+LARGE_BYTES = 128 << 10  # glibc's own first threshold, which it raises unless it is set
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 
 
 def share_heaps() -> None:
-    """Let threads that begin from now on share few heaps (mallopt(3)); nothing where this is not glibc."""
+    """Let threads that begin from now on share few heaps, and map large blocks (mallopt(3)); glibc only."""
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.mallopt(_M_ARENA_MAX, HEAPS)
+        libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def give_back() -> None:

@@ -69,6 +69,24 @@ libc.malloc_info(0, told)
 libc.fclose(told)
 """
 
+LARGE = """
+import ctypes, sys
+from edge_fleet import unused_memory
+
+class Info(ctypes.Structure):  # of mallinfo2(3)
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split())]
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes, libc.mallinfo2.restype = ctypes.c_void_p, (ctypes.c_void_p,), Info
+if sys.argv[1] == "mapped":
+    unused_memory.share_heaps()
+libc.free(libc.malloc(8 << 20))  # after this glibc would take as much from its heaps
+before = libc.mallinfo2().hblkhd
+block = libc.malloc(4 << 20)
+print(libc.mallinfo2().hblkhd - before)
+"""
+
 
 def heaps(path: Path, way: str) -> int:
     command = [sys.executable, "-c", BEGINNING, str(path), way]
@@ -81,6 +99,19 @@ def test_threads_share_few_heaps(tmp_path: Path) -> None:
         pytest.skip("this C library is not glibc")
     assert heaps(tmp_path / "told", "shared") == HEAPS
     assert heaps(tmp_path / "told", "as they come") > HEAPS
+
+
+def mapped_bytes(way: str) -> int:
+    done = subprocess.run([sys.executable, "-c", LARGE, way], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_what_is_large_is_not_in_a_heap_whatever_was_freed_before() -> None:
+    if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("this C library does not say what it mapped")
+    assert mapped_bytes("mapped") >= 4 << 20
+    assert mapped_bytes("as it comes") == 0
 
 
 def test_what_a_thread_freed_goes_back_while_others_work() -> None:
