@@ -21,6 +21,7 @@ from edge_fleet.standings.condition import ORDER, SILENT_AFTER_S, Condition, Hea
 
 RECENT_MS = 15 * 60_000
 NEVER_MS = 1 << 60
+MOST_BUNDLES = 256  # of which baselines are kept
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Judgement:
 
 
 class Baselines:
-    """Bundles' baselines, read once: a bundle never changes."""
+    """Bundles' baselines, read once as long as devices run them: a bundle never changes."""
 
     def __init__(self) -> None:
         """Know none."""
@@ -59,6 +60,8 @@ class Baselines:
         """What is known of some bundles; one that nobody published here is not in it."""
         missing = digests - self._known.keys()
         if missing:
+            if len(self._known) > MOST_BUNDLES:  # of releases that are past, most of them
+                self._known = {digest: self._known[digest] for digest in digests - missing}
             self._known.update(load_facts(connection, missing))
         return self._known
 
