@@ -4,8 +4,8 @@ glibc gives threads heaps of their own (arenas, eight for each processor), and o
 back by itself. What passes through the threads of ingest, pages and rollouts leaves holes below something
 that lives, which no other thread may fill: in a soak (`benchmarks/soak_fleet.py`) what was in use stayed as
 it was, while what was freed and kept trebled in a quarter of an hour. So there are few heaps, holes go
-back, and what is large is not in a heap: without being told, glibc takes blocks of up to 32 MiB from the heaps once
-one as large was freed.
+back, and what is large is not in a heap: without being told, glibc takes blocks of up to 32 MiB from the
+heaps once one as large was freed.
 """
 
 from __future__ import annotations

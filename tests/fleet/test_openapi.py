@@ -76,6 +76,37 @@ def test_every_good_answer_in_json_has_a_type_with_fields(document: dict[str, An
     assert typed > 75
 
 
+def test_every_number_that_is_asked_for_says_how_large_it_may_be(document: dict[str, Any]) -> None:
+    operations = [one for item in document["paths"].values() for one in item.values()]
+    asked = {
+        f"{one['operationId']} {parameter['name']}": parameter["schema"]
+        for one in operations
+        for parameter in one.get("parameters", [])
+    }
+    bodies = [one["requestBody"]["content"] for one in operations if "requestBody" in one]
+    assert len(asked) > 80 and len(bodies) > 30
+    assert [name for name, schema in asked.items() if endless(schema, document)] == []
+    assert [body for body in bodies if any(endless(one["schema"], document) for one in body.values())] == []
+
+
+def endless(schema: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Whether a whole number in it may have any size: no column of a database takes every one."""
+    if "$ref" in schema:
+        return endless(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    if schema.get("type") == "integer":
+        return not schema.keys() & {"maximum", "exclusiveMaximum", "enum", "const"}
+    parts = [*schema.get("anyOf", ()), *schema.get("properties", {}).values()]
+    parts += [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)]
+    return any(endless(part, document) for part in parts)
+
+
+def test_a_number_of_any_size_is_found() -> None:
+    document = {"components": {"schemas": {"A": {"properties": {"n": {"type": "integer", "minimum": 0}}}}}}
+    ref = {"$ref": "#/components/schemas/A"}
+    assert endless({"anyOf": [{"type": "null"}, {"type": "array", "items": ref}]}, document)
+    assert not endless({"anyOf": [{"type": "integer", "maximum": 3}, {"type": "string"}]}, document)
+
+
 def untyped(schema: dict[str, Any], document: dict[str, Any]) -> list[dict[str, Any]]:
     """The parts of an answer's schema that say nothing of what is there."""
     if "$ref" in schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Path, Query
+from fastapi import Query
 from pydantic import Field
 
 from edge_fleet.alerts import listing, rows
@@ -10,12 +10,11 @@ from edge_fleet.alerts.answers import AlertInFull, AlertSummary
 from edge_fleet.alerts.rules import Rule
 from edge_fleet.api.access import Admin, Operator, Reader, Shared
 from edge_fleet.api.answers import Router
+from edge_fleet.api.row_ids import RowId, Skipped
 from edge_fleet.model import Frozen
 from edge_fleet.services import Server
 
 router = Router(prefix="/api/v1", tags=["alerts"])
-
-MAX_ID = (1 << 63) - 1
 
 
 class AckRequest(Frozen):
@@ -51,7 +50,7 @@ def list_alerts(
     level: str = Query("", max_length=16),
     text: str = Query("", max_length=200, description="A part of the subject or of the reason"),
     most: int = Query(200, ge=1, le=1000),
-    skip: int = Query(0, ge=0, le=MAX_ID, description="Those before the first wanted"),
+    skip: Skipped = 0,
 ) -> list[AlertSummary]:
     """Open alerts, what needs attention first."""
     wanted = listing.Wanted(listing.GROUPS["all" if resolved else "open"], rule, level, text)
@@ -60,16 +59,14 @@ def list_alerts(
 
 
 @router.get("/alerts/{alert}")
-def show_alert(services: Shared, who: Reader, alert: int = Path(ge=0, le=MAX_ID)) -> AlertInFull:
+def show_alert(services: Shared, who: Reader, alert: RowId) -> AlertInFull:
     """One alert: why, its history, and the messages that prove it."""
     with services.store.read() as connection:
         return rows.shown(connection, alert)
 
 
 @router.post("/alerts/{alert}/ack")
-def acknowledge(
-    body: AckRequest, services: Shared, who: Operator, alert: int = Path(ge=0, le=MAX_ID)
-) -> AlertInFull:
+def acknowledge(body: AckRequest, services: Shared, who: Operator, alert: RowId) -> AlertInFull:
     """Say that somebody looks after it."""
     with services.store.write() as connection:
         rows.acknowledge(connection, alert, who.name, body.why, services.now_ms())
@@ -77,9 +74,7 @@ def acknowledge(
 
 
 @router.post("/alerts/{alert}/silence")
-def silence(
-    body: SilenceRequest, services: Shared, who: Operator, alert: int = Path(ge=0, le=MAX_ID)
-) -> AlertInFull:
+def silence(body: SilenceRequest, services: Shared, who: Operator, alert: RowId) -> AlertInFull:
     """Tell nobody for a while; it fires again if it is still bad then."""
     now_ms = services.now_ms()
     with services.store.write() as connection:

@@ -14,12 +14,11 @@ from edge_fleet.access.audit_head import read_head
 from edge_fleet.api.access import Admin, Shared
 from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
+from edge_fleet.api.row_ids import LAST, Skipped
 from edge_fleet.audit import entries
 from edge_fleet.services import Server
 
 router = Router(prefix="/api/v1", tags=["administration"])
-
-MAX_MS = (1 << 63) - 1
 
 
 @router.get("/audit")
@@ -27,12 +26,12 @@ def list_audit(
     services: Shared,
     who: Admin,
     most: int = Query(200, ge=1, le=1000),
-    skip: int = Query(0, ge=0, le=MAX_MS, description="Rows that fit and are newer than the first wanted"),
+    skip: Skipped = 0,
     actor: str = Query("", max_length=64, description="A part of who did it"),
     action: str = Query("", max_length=64, description="A part of what was done"),
     text: str = Query("", max_length=200, description="A part of the subject or of the detail"),
-    since_ms: int | None = Query(None, ge=0, le=MAX_MS),
-    until_ms: int | None = Query(None, ge=0, le=MAX_MS, description="Before this time"),
+    since_ms: int | None = Query(None, ge=0, le=LAST),
+    until_ms: int | None = Query(None, ge=0, le=LAST, description="Before this time"),
 ) -> list[AuditRow]:
     """Who did what, newest first."""
     wanted = Wanted(actor, action, text, since_ms, until_ms)

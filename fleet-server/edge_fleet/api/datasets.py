@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import cbor2
-from fastapi import Path, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy import select
@@ -16,6 +16,7 @@ from edge_fleet.access.device_keys import former_of, signer_of
 from edge_fleet.api.access import Operator, Reader, Shared, refused
 from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
+from edge_fleet.api.row_ids import RowId
 from edge_fleet.datasets import retraining, rows
 from edge_fleet.datasets.export import Sample, as_npz, as_parquet
 from edge_fleet.datasets.review import Review, claimed_device, inputs_of, open_review
@@ -27,7 +28,6 @@ from edge_fleet.services import Server
 
 router = Router(prefix="/api/v1", tags=["datasets"])
 
-MAX_ID = (1 << 63) - 1
 MOST = 5000
 What = Annotated[
     str | None, Query(max_length=140, description="Of the bundles of a release or a digest only")
@@ -86,9 +86,7 @@ def list_samples(
 
 
 @router.post("/datasets/samples/{sample}/label")
-def label(
-    body: LabelRequest, services: Shared, who: Operator, sample: int = Path(ge=0, le=MAX_ID)
-) -> SampleLabelled:
+def label(body: LabelRequest, services: Shared, who: Operator, sample: RowId) -> SampleLabelled:
     """Say which class is right."""
     with services.store.write() as connection:
         rows.label(connection, sample, body.label, who.name, services.now_ms())

@@ -15,6 +15,7 @@ from edge_contracts.digest import short
 from edge_fleet.api.access import Device, Publisher, Reader, Shared
 from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives_parts
+from edge_fleet.api.row_ids import RowId
 from edge_fleet.errors import NotFound, ReleaseInvalid
 from edge_fleet.registry import ReleaseSummary, archive_path, examine, listed, publish, trusted_publishers
 from edge_fleet.schema import assignments, bundles
@@ -32,7 +33,7 @@ def list_releases(services: Shared, who: Reader) -> list[ReleaseSummary]:
 
 
 @router.get("/releases/{counter}")
-def show_release(counter: int, services: Shared, who: Reader) -> ReleaseSummary:
+def show_release(counter: RowId, services: Shared, who: Reader) -> ReleaseSummary:
     """One release."""
     with services.store.read() as connection:
         return listed(connection, counter)[0]

@@ -16,6 +16,7 @@ from edge_fleet.access.standing import CHECK_S, Standing
 from edge_fleet.api.access import Shared, Watching
 from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
+from edge_fleet.api.row_ids import LAST
 from edge_fleet.enrol import require_device
 from edge_fleet.events import News
 from edge_fleet.services import Server
@@ -32,7 +33,7 @@ async def telemetry(
     services: Shared,
     standing: Watching,
     follow: bool = True,
-    after: int = Query(0, ge=0, description="Row id of the last envelope seen"),
+    after: int = Query(0, ge=0, le=LAST, description="Row id of the last envelope seen"),
     since_now: bool = Query(False, description="Leave the stored ones out"),
     device: str | None = Query(None, max_length=64),
 ) -> StreamingResponse:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import Path, Query
+from fastapi import Query
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from edge_fleet.api.access import Admin, Reader, Shared
 from edge_fleet.api.answers import Router
+from edge_fleet.api.row_ids import RowId, Skipped
 from edge_fleet.audit import record
 from edge_fleet.model import Frozen
 from edge_fleet.webhooks import rows
 
 router = Router(prefix="/api/v1/webhooks", tags=["webhooks"])
-
-MAX_ID = (1 << 63) - 1
 
 
 class WebhookRequest(Frozen):
@@ -106,7 +105,7 @@ def list_deliveries(
     who: Reader,
     dead: bool = Query(False, description="Those that were given up only"),
     most: int = Query(100, ge=1, le=1000),
-    skip: int = Query(0, ge=0, le=MAX_ID, description="Newer ones that are left out"),
+    skip: Skipped = 0,
 ) -> list[rows.DeliveryShown]:
     """The newest deliveries: attempts, the last answer, and when it is tried again."""
     with services.store.read() as connection:
@@ -114,7 +113,7 @@ def list_deliveries(
 
 
 @router.post("/deliveries/{delivery}/retry")
-def retry_delivery(services: Shared, who: Admin, delivery: int = Path(ge=0, le=MAX_ID)) -> DeliveryRetried:
+def retry_delivery(services: Shared, who: Admin, delivery: RowId) -> DeliveryRetried:
     """Try one again that was given up."""
     with services.store.write() as connection:
         rows.retry(connection, delivery, who.name, services.now_ms())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import Depends, Path, Query, Response
+from fastapi import Depends, Query, Response
 
 from edge_fleet.alerts import listing, rows
 from edge_fleet.alerts.machine import TRANSITIONS, Event
@@ -13,7 +13,8 @@ from edge_fleet.alerts.reread import reread
 from edge_fleet.alerts.rules import LEVELS, RULES, Rule, differences
 from edge_fleet.api import alerts as api
 from edge_fleet.api.access import Shared
-from edge_fleet.api.alerts import MAX_ID, AckRequest, RuleRequest, SilenceRequest
+from edge_fleet.api.alerts import AckRequest, RuleRequest, SilenceRequest
+from edge_fleet.api.row_ids import RowId
 from edge_fleet.auth import Right
 from edge_fleet.console import charts
 from edge_fleet.console.forms import PAGE, Paged, asked, carry_out, doer, offset, tell
@@ -97,7 +98,7 @@ def change_rule(
 
 
 @router.get("/console/alerts/{alert}")
-def alert(services: Shared, visitor: Visitor, alert: int = Path(ge=0, le=MAX_ID)) -> Response:
+def alert(services: Shared, visitor: Visitor, alert: RowId) -> Response:
     """One alert."""
     return _alert(services, visitor, alert)
 
@@ -106,7 +107,7 @@ def alert(services: Shared, visitor: Visitor, alert: int = Path(ge=0, le=MAX_ID)
 def order(
     services: Shared,
     visitor: Doer,
-    alert: int = Path(ge=0, le=MAX_ID),
+    alert: RowId,
     do: Text = "",
     why: Text = "",
     seconds: Text = "",

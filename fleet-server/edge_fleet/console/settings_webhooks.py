@@ -10,6 +10,7 @@ from fastapi import Depends, Form, Query, Response
 from edge_contracts.errors import ContractError
 from edge_fleet.api import webhooks as api
 from edge_fleet.api.access import Shared
+from edge_fleet.api.row_ids import LAST
 from edge_fleet.api.webhooks import WebhookRequest
 from edge_fleet.auth import Right
 from edge_fleet.console.forms import PAGE, Paged, asked, carry_out, doer, offset
@@ -63,7 +64,7 @@ def change(
         elif do == "test":
             api.test_webhook(webhook, services, visitor.who)
         elif do == "retry":
-            if not delivery.isdecimal() or int(delivery) > api.MAX_ID:
+            if not delivery.isdecimal() or len(delivery) > len(str(LAST)) or int(delivery) > LAST:
                 raise RequestInvalid(f"delivery {delivery!r:.20} is not a number")
             api.retry_delivery(services, visitor.who, int(delivery))
         else:
