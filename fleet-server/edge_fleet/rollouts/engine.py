@@ -36,6 +36,7 @@ class View:
     Args:
         reached: Its devices, those that an operator took out included, revoked ones not.
         begun_s: When the assignments of the last minute were given, Unix seconds.
+        barred: Why its release may not be rolled out, though its hour has come; "" when it may.
     """
 
     rollout: str
@@ -44,6 +45,7 @@ class View:
     reached: tuple[Reached, ...] = ()
     begun_s: tuple[float, ...] = ()
     why: str = ""
+    barred: str = ""
 
     @property
     def company(self) -> Company:
@@ -198,6 +200,8 @@ def _scheduled(view: View, now_s: float) -> Step:
     if deadline is not None and now_s >= deadline:
         return Step(event=Event.EXPIRED, why="its deadline passed before its start")
     if begins is None or now_s >= begins:
+        if view.barred:
+            return Step(why=f"its time has come, and it waits: {view.barred}")
         return Step(event=Event.STARTED, why="its time has come")
     return NOTHING
 

@@ -12,6 +12,7 @@ from edge_fleet.rollouts import candidates, readings, rows
 from edge_fleet.rollouts.engine import View, moves_devices
 from edge_fleet.rollouts.members import begun_since
 from edge_fleet.rollouts.pace import MINUTE_S
+from edge_fleet.rollouts.permission import barred
 from edge_fleet.rollouts.phases import Event, step
 from edge_fleet.rollouts.pool import Pool
 from edge_fleet.rollouts.readings import SeenReadings
@@ -46,7 +47,8 @@ def look(
         begun = begun_since(connection, rollout, now_ms - round(MINUTE_S * 1000))
     roster = Roster() if roster is None else roster
     reached = roster.look(connection, rollout, found.plan.silence_s, now_ms / 1000)
-    return found, View(found.id, found.plan, found.position, reached, begun, found.why)
+    forbidden = barred(connection, found, now_ms / 1000)
+    return found, View(found.id, found.plan, found.position, reached, begun, found.why, forbidden)
 
 
 def look_for(connection: Connection, rollout: Rollout, event: Event, now_ms: int) -> View:

@@ -9,16 +9,15 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from edge_fleet.access.key_statements import require_signers
 from edge_fleet.access.two_people import require_approved
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, Forbidden
 from edge_fleet.gates import Outcome
-from edge_fleet.lineage.stages import require_rollable
 from edge_fleet.rollouts import candidates, rows
 from edge_fleet.rollouts.decision import decide, passes
 from edge_fleet.rollouts.looking import evidence_of, look, look_for
 from edge_fleet.rollouts.outlook import left_out, overlap
+from edge_fleet.rollouts.permission import require_permitted
 from edge_fleet.rollouts.phases import Event, Phase, TransitionInvalid, step
 from edge_fleet.rollouts.plan import Kind, RolloutPlan, at_s
 from edge_fleet.rollouts.preview import unmade
@@ -79,8 +78,7 @@ class Operator:
         def meaning(connection: Connection, found: Rollout) -> Event:
             if found.position.phase is not Phase.DRAFT:
                 return Event.STARTED
-            require_rollable(connection, found.counter)
-            require_signers(connection, found.counter)
+            require_permitted(connection, found.counter)
             require_approved(connection, found, now_ms)
             _require_free(connection, found, now_ms)
             begins = at_s(found.plan.start_at)
@@ -112,11 +110,12 @@ class Operator:
 
         Raises:
             NotFound: No such rollout.
-            Conflict: Not in a phase that allows it, or a gate fails.
+            Conflict: Not in a phase that allows it, or a gate fails, or its release may not be rolled out.
         """
 
         def meaning(connection: Connection, found: Rollout) -> Event:
             if found.position.phase is Phase.SCHEDULED:
+                require_permitted(connection, found.counter)
                 return Event.STARTED
             if found.position.phase is Phase.OPEN:
                 return Event.FINISHED

@@ -18,6 +18,7 @@ from edge_contracts.messages import Phase as Told
 from edge_fleet import schema
 from edge_fleet.assignment import State
 from edge_fleet.errors import Conflict, NotFound
+from edge_fleet.lineage import stages
 from edge_fleet.rollouts.device_orders import DeviceOrder, order_device
 from edge_fleet.rollouts.operator import Operator
 from edge_fleet.rollouts.phases import Phase
@@ -120,6 +121,47 @@ def test_a_rollout_waits_for_its_time(fleet: Fleet) -> None:
     fleet.operator.start(impatient, "anna")
     fleet.operator.advance(impatient, "anna")
     assert fleet.position(impatient) == (Phase.RUNNING, 0)
+
+
+def test_a_release_that_was_retired_meanwhile_is_not_begun_when_its_time_comes(fleet: Fleet) -> None:
+    rollout = fleet.operator.create(plan("1", start_at=later(100), select="site=lab"), "anna")
+    fleet.operator.start(rollout, "anna")
+    mark(fleet, stages.Event.RETIRED)
+    with pytest.raises(Conflict, match=r"release digits@1 is retired"):
+        fleet.operator.advance(rollout, "anna")
+    fleet.pass_time(99)
+    assert fleet.why(rollout) == "started by anna"
+    fleet.pass_time(2)
+    assert fleet.position(rollout) == (Phase.SCHEDULED, -1) and not fleet.members(rollout)
+    assert fleet.why(rollout) == (
+        "its time has come, and it waits: release digits@1 is retired; "
+        "edge-fleet release reopen digits@1 makes it a candidate again"
+    )
+    mark(fleet, stages.Event.REOPENED)
+    fleet.pass_time(2)
+    assert fleet.position(rollout) == (Phase.RUNNING, 0)
+
+
+def test_a_bundle_that_nobody_approved_is_not_begun_when_its_time_comes(fleet: Fleet) -> None:
+    """Approved in the evening, given a further bundle before the night."""
+    with fleet.store.write() as connection:
+        stages.set_policy(connection, stages.Policy.APPROVED, "anna", fleet.now_ms)
+    mark(fleet, stages.Event.APPROVED)
+    asked = plan("1", start_at=later(100), deadline=later(300), select="site=lab")
+    rollout = fleet.operator.create(asked, "anna")
+    fleet.operator.start(rollout, "anna")
+    mark(fleet, stages.Event.PUBLISHED)
+    fleet.pass_time(150)
+    assert fleet.position(rollout) == (Phase.SCHEDULED, -1)
+    assert "it waits: release digits@1 is not approved" in fleet.why(rollout)
+    fleet.pass_time(200)
+    assert fleet.position(rollout) == (Phase.STOPPED, -1), "the deadline ends what waits"
+
+
+def mark(fleet: Fleet, event: stages.Event) -> None:
+    """Release 1 is approved, retired or whatever."""
+    with fleet.store.write() as connection:
+        stages.note(connection, 1, event, "berta", fleet.now_ms)
 
 
 def test_a_rollout_whose_deadline_has_passed_is_not_begun(fleet: Fleet) -> None:
