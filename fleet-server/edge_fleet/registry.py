@@ -22,11 +22,12 @@ from edge_contracts.keys import PublicKey, TrustedKeys
 from edge_contracts.model import canonical_json
 from edge_contracts.signing import VerifiedManifest, verify
 from edge_fleet.audit import record
-from edge_fleet.errors import NotFound, ReleaseInvalid
+from edge_fleet.errors import Conflict, NotFound, ReleaseInvalid
 from edge_fleet.lineage import stages
 from edge_fleet.model import Instant
 from edge_fleet.numbers import next_release
-from edge_fleet.schema import bundles, publishers, releases
+from edge_fleet.rollouts.phases import GUARDED, Phase
+from edge_fleet.schema import bundles, publishers, releases, rollouts
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def publish(
     Raises:
         ReleaseInvalid: Of several names or versions, two for one profile, or a profile that the release
             has already in another build.
+        Conflict: It is being rolled out, and the policy asks for an approval, which a further bundle has not.
     """
     name, version = _one_version(candidates)
     row = connection.execute(
@@ -119,6 +121,8 @@ def publish(
             )
     if row is not None and not new:
         return int(row.counter)
+    if row is not None and stages.policy(connection) is not stages.Policy.NONE:
+        _require_at_rest(connection, int(row.counter), f"{name}@{version}")
     for candidate in new:
         _keep(candidate, folder)
     sync_folder(folder)
@@ -128,6 +132,19 @@ def publish(
     record(connection, actor, "release published", f"{name} {version}", now_ms, profiles=profiles)
     stages.note(connection, counter, stages.Event.PUBLISHED, actor, now_ms, ", ".join(profiles))
     return counter
+
+
+def _require_at_rest(connection: Connection, counter: int, name: str) -> None:
+    """Refuse a further bundle while devices are given the release: nobody would be asked about it."""
+    own = rollouts.c
+    at_work = own.phase.in_(list(GUARDED | {Phase.HELD}))
+    found = select(own.id).where(own.counter == counter, at_work).order_by(own.created_ms).limit(1)
+    rollout = connection.execute(found).scalar()
+    if rollout is not None:
+        raise Conflict(
+            f"rollout {rollout} is at work with {name}, and a further bundle would reach devices that nobody "
+            "approved it for; publish it when that has ended, or as a version of its own"
+        )
 
 
 def archive_path(folder: Path, archive: str) -> Path:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
+from agent_bundles import KEY, build
 from fleet_rows import FleetRows
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from edge_contracts.keys import TrustedKeys
 from edge_fleet.errors import Conflict, Forbidden, NotFound
 from edge_fleet.lineage import stages
 from edge_fleet.lineage.stages import Event, Policy, Stage
-from edge_fleet.schema import audit
+from edge_fleet.registry import examine, publish
+from edge_fleet.rollouts import rows
+from edge_fleet.rollouts.phases import Phase
+from edge_fleet.rollouts.plan import parse_plan
+from edge_fleet.schema import audit, rollouts
 from edge_fleet.store import Store
 
 
@@ -93,6 +100,29 @@ def test_a_further_bundle_takes_the_approval_away(published: Store) -> None:
     note(published, Event.APPROVED, "bob/2")
     assert note(published, Event.PUBLISHED, "cat/3", "raspberry-pi-4") is Stage.CANDIDATE
     assert not rollable(published)
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_further_bundle_waits_for_the_end_of_a_rollout_where_somebody_must_approve(
+    published: Store, tmp_path: Path, phase: Phase
+) -> None:
+    """It would go to the devices of its profile with the next stage, and nobody would be asked."""
+    path = tmp_path / "further.bundle"
+    path.write_bytes(build(name="digits", version="1", profile="x86-cpu"))
+    further = examine(path, path.name, TrustedKeys({KEY.public.key_id: KEY.public}))
+    with published.write() as connection:
+        plan = {"format": "edgefleet.rollout/1", "release": "digits@1", "stages": ["100%"]}
+        rollout = rows.create(connection, parse_plan(plan), 1, "ann/1", 5)
+        connection.execute(update(rollouts).values(phase=phase))
+    set_policy(published, Policy.APPROVED)
+    if phase in (Phase.RUNNING, Phase.BAKING, Phase.OPEN, Phase.PAUSED, Phase.HELD):
+        told = f"rollout {rollout} is at work with digits@1, and a further bundle"
+        with published.write() as connection, pytest.raises(Conflict, match=told):
+            publish(connection, [further], tmp_path, "cat/3", 8)
+        set_policy(published, Policy.NONE)
+    with published.write() as connection:
+        assert publish(connection, [further], tmp_path, "cat/3", 8) == 1
+        assert stages.stages_of(connection)[1] is Stage.CANDIDATE
 
 
 def test_each_who_published_a_part_is_no_second_person(published: Store) -> None:
