@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Response
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Table, literal, select
 
 from edge_contracts.sketch import QuantileSketch, merge_quantiles
 from edge_fleet.api.access import Shared
@@ -14,7 +14,7 @@ from edge_fleet.console.matters import matters
 from edge_fleet.console.page import Visitor, answer, make_router
 from edge_fleet.console.plots import Chart, Series
 from edge_fleet.rollouts.phases import WATCHED
-from edge_fleet.schema import releases, rollouts
+from edge_fleet.schema import publishers, releases, rollouts
 from edge_fleet.standings import find
 from edge_fleet.storage.rollups import MINUTE_S, series
 
@@ -45,6 +45,8 @@ def overview_page(connection: Connection, now_ms: int, broker_up: bool) -> dict[
         "matters": matters(connection, now_ms, broker_up),
         "counts": counts,
         "total": sum(counts.values()),
+        "has_publisher": _any(connection, publishers, publishers.c.revoked_ms.is_(None)),
+        "has_release": _any(connection, releases),
         "inferences": sum(row.inferences for row in recent),
         "faults": sum(row.errors + row.refused for row in recent),
         "models": [(name, models[name]) for name in list(models)[:MODELS]],
@@ -52,6 +54,13 @@ def overview_page(connection: Connection, now_ms: int, broker_up: bool) -> dict[
         "at_work": _at_work(connection),
         "charts": _charts(minutes, now_ms),
     }
+
+
+def _any(connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> bool:
+    return (
+        connection.execute(select(literal(1)).select_from(table).where(*conditions).limit(1)).first()
+        is not None
+    )
 
 
 def _at_work(connection: Connection) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from browser import installed
 from console_client import PASSWORD
 from console_client import person as add_person
-from console_visit import furnish
+from console_visit import furnish, settle
 from fleet_rows import FleetRows
 from fleet_server import Running
 from page_browser import person, started
@@ -280,3 +280,18 @@ def test_tiles_stand_in_columns_and_labels_of_cards_are_in_one_type(
             "all => [...new Set(all.map(one => getComputedStyle(one, '::before').fontFamily))]"
         )
         assert len(faces) == 1, faces
+
+
+def test_no_name_or_label_however_long_pushes_the_figures_out_of_sight(
+    fleet: Running, rows: FleetRows, browser: Browser
+) -> None:
+    longest = "y" * 64
+    rows.enrol(longest, place="w" * 128)
+    settle(fleet)
+    with person(browser, fleet.url, fleet.token("viewer")) as vera:
+        page = vera.page
+        page.goto("/console/fleet?q=yyyy")
+        expect(page.get_by_role("link", name=longest)).to_be_visible()
+        hidden = "one => one.scrollWidth - one.clientWidth"
+        assert page.locator("#table .tablewrap").evaluate(hidden) == 0
+        assert not vera.runs_sideways

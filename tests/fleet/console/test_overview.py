@@ -13,6 +13,7 @@ from fleet_rows import FITS, FleetRows, digest
 from fleet_server import Running, fleet_server
 from sqlalchemy import delete, insert, update
 
+from edge_contracts.keys import PrivateKey
 from edge_fleet import schema
 from edge_fleet.access import two_people
 from edge_fleet.console.matters import matters
@@ -132,7 +133,31 @@ def test_nothing_is_said_to_be_nothing_and_each_trouble_shows_by_itself(quiet: R
     assert ("device", "silent") in [(kind, word) for kind, word, _ in found()]
 
 
-def test_an_empty_fleet_says_how_to_begin(tmp_path: Path) -> None:
+def test_an_empty_fleet_says_how_to_begin_and_what_is_done_of_it(tmp_path: Path) -> None:
     with fleet_server(tmp_path / "home") as fleet, visitor(fleet, fleet.token("viewer")) as viewer:
+
+        def steps() -> list[bool]:
+            page = viewer.get("/console").text
+            part = page[page.index("To begin") :] if "To begin" in page else ""
+            return ["done" in step for step in part[: part.find("</ol>")].split("<li>")[1:]]
+
+        assert steps() == [False, False, False, False]
         page = viewer.get("/console").text
-    assert "No device is enrolled yet" in page and "edge-fleet token create" in page
+        assert "no device is enrolled yet" in page and "no alert fires" not in page
+        for command in (
+            "trust add",
+            "release publish",
+            "token create",
+            "edge-agent enroll",
+            "rollout create",
+        ):
+            assert command in page
+        key = PrivateKey.generate().public.base64
+        fleet.admin.post("/api/v1/publishers", json={"public_key": key, "label": "us"}).raise_for_status()
+        assert steps() == [True, False, False, False]
+        built = FleetRows(fleet.server.store, fleet.server.now_ms)
+        built.enrol("cam-0")
+        settle(fleet)
+        assert steps() == [True, False, True, False]
+        built.publish("1")
+        assert steps() == []  # whoever has both knows the way
