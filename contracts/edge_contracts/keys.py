@@ -155,11 +155,19 @@ def read_public(path: Path) -> PublicKey:
     Raises:
         KeyInvalid: No such file, or not an Ed25519 public key in PEM.
     """
-    content = _read(path)
+    return parse_public(_read(path), path)
+
+
+def parse_public(content: bytes, what: Path | str) -> PublicKey:
+    """Read a public key from what a file of it holds.
+
+    Raises:
+        KeyInvalid: It is not an Ed25519 public key in PEM.
+    """
     if b"PRIVATE KEY" in content:
-        raise KeyInvalid(f"{path} holds a private key; give the public one (public.pem)")
+        raise KeyInvalid(f"{what} holds a private key; give the public one (public.pem)")
     raw = pem.from_pem(content, pem.PUBLIC)
-    return PublicKey(raw if raw is not None else _other_public(content, path))
+    return PublicKey(raw if raw is not None else _other_public(content, what))
 
 
 def _other_private(content: bytes, path: Path) -> bytes:
@@ -179,7 +187,7 @@ def _other_private(content: bytes, path: Path) -> bytes:
     return key.private_bytes_raw()
 
 
-def _other_public(content: bytes, path: Path) -> bytes:
+def _other_public(content: bytes, what: Path | str) -> bytes:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -187,9 +195,9 @@ def _other_public(content: bytes, path: Path) -> bytes:
     try:
         key = serialization.load_pem_public_key(content)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise KeyInvalid(f"{path} is not a public key in PEM") from None
+        raise KeyInvalid(f"{what} is not a public key in PEM") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise KeyInvalid(f"{path} holds a {type(key).__name__.strip('_')}, expected Ed25519")
+        raise KeyInvalid(f"{what} holds a {type(key).__name__.strip('_')}, expected Ed25519")
     return key.public_bytes_raw()
 
 

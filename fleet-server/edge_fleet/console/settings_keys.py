@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import Depends, File, Response, UploadFile
 
+from edge_contracts.keys import parse_public
 from edge_contracts.trust import MAX_STATEMENT_BYTES
 from edge_fleet.api import admin, keys
 from edge_fleet.api.access import Shared
@@ -59,7 +60,7 @@ def change(
     def act() -> None:
         if do == "add":
             require(visitor, Right.ADMIN, "administration")
-            body = asked(PublisherRequest, public_key=public_key.strip(), label=label)
+            body = asked(PublisherRequest, public_key=_base64(public_key.strip()), label=label)
             admin.add_publisher(body, services, visitor.who)
         elif do in CHANGES:
             said = asked(PublisherChange, stop=stop == "on", reason=reason[:300])
@@ -77,6 +78,11 @@ def change(
             raise NotFound(f"no such order {do!r:.40}; possible: {', '.join(ORDERS)}")
 
     return carry_out(act, "/settings/keys", lambda status, error: _page(services, visitor, status, error))
+
+
+def _base64(text: str) -> str:
+    """A public key as the API takes it, of what people have: the file public.pem, or base64 already."""
+    return parse_public(text.encode(), "the text").base64 if text.startswith("-----") else text
 
 
 def _statement(upload: UploadFile | None) -> StatementRequest:

@@ -196,9 +196,12 @@ def test_a_publisher_is_trusted_retired_and_revoked_and_statements_are_followed(
     def states() -> dict[str, str]:
         return {one["key_id"]: one["state"] for one in fleet.admin.get("/api/v1/publishers").json()}
 
-    for key in (first, second):
-        form = {"do": "add", "public_key": f" {key.public.base64}\n", "label": "ci"}
-        assert send(ada, here, here, **form).status_code == 303
+    # as keygen writes it, sent as browsers send lines; and as the API has it
+    for typed in (first.public.pem.decode().replace("\n", "\r\n"), f" {second.public.base64}\n"):
+        assert send(ada, here, here, do="add", public_key=typed, label="ci").status_code == 303
+    assert set(states()) == {first.public.key_id, second.public.key_id}
+    secret = send(ada, here, here, do="add", public_key=third.pem.decode())
+    assert secret.status_code == 400 and "the text holds a private key" in words(secret.text)
     wrong = send(ada, here, here, do="add", public_key="AAAA")
     assert wrong.status_code == 400 and "That was refused" in words(wrong.text)
     last = {"do": "retire", "key_id": second.public.key_id, "reason": "moved"}
