@@ -42,15 +42,22 @@ def first_fault(error: ValidationError, known: Iterable[str] = ()) -> str:
     Args:
         known: Names to search for the nearest one when a key is unknown.
     """
-    faults = error.errors(include_url=False)
+    faults = faults_of(error)
     # a misspelt key is also reported as a missing one: the misspelling is what a person must see
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     where = ".".join(str(part) for part in fault["loc"]) or "the document"
-    more = error.error_count() - 1
+    more = len(faults) - 1
     tail = f" (and {more} more)" if more else ""
     if fault["type"] == "extra_forbidden":
         return f"unknown key {where!r}{meant(str(fault['loc'][-1]), known, every=False)}{tail}"
     return f"{where}: {said_with_found(fault)}{tail}"
+
+
+def faults_of(error: ValidationError) -> list[Any]:
+    """The faults of a validation but for what follows from others: a list of wrong items is not short."""
+    found = error.errors(include_url=False)
+    inside = {fault["loc"][:end] for fault in found for end in range(len(fault["loc"]))}
+    return [fault for fault in found if fault["type"] != "too_short" or fault["loc"] not in inside]
 
 
 def said_with_found(fault: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edge_fleet.assignment import SETTLED, State
+from edge_fleet.assignment import FAILED, SETTLED, WITHDRAWN, State
 from edge_fleet.evidence import StageEvidence
 from edge_fleet.gates import GATES, Budget, Outcome, Verdict
 from edge_fleet.rollouts.parts import Part
@@ -35,6 +35,9 @@ HOLDS_SHADOWS = frozenset({"install_success", *(name for name, gate in GATES.ite
 FEW = 5  # devices named in one line
 NOBODY: Mapping[str, int] = MappingProxyType({})
 ABSENT = "one that comes to be is begun, `advance` goes on without"
+STRANDED = (
+    "what they ran before is withdrawn, so they keep this release: withdraw it too, or roll another out"
+)
 REHEARSED = "a rehearsal, as if a gate had failed"
 
 FAILURE: Mapping[OnFailure, Event] = {
@@ -126,6 +129,8 @@ def decide_return(
         if devices:
             more = f" and {len(devices) - FEW} more" if len(devices) > FEW else ""
             told.append(f"{meaning}: {', '.join(named)}{more}")
+    if any(state in FAILED and codes.get(device) == WITHDRAWN for device, state in states.items()):
+        told.append(STRANDED)
     return Event.RETURNED, "; ".join(told[1:] or told)
 
 

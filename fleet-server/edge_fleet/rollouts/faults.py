@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from edge_contracts.errors import FormatInvalid
-from edge_fleet.model import Frozen, first_fault, said_with_found
+from edge_fleet.model import Frozen, faults_of, first_fault, said_with_found
 
 T = TypeVar("T", bound=Frozen)
 Path = tuple[str | int, ...]
@@ -65,7 +65,7 @@ def every(model: type[BaseModel], raw: Any, lines: Mapping[Path, int]) -> tuple[
     try:
         model.model_validate(raw)
     except ValidationError as error:
-        faults = [_fault(model, one, lines) for one in error.errors(include_url=False)]
+        faults = [_fault(model, one, lines) for one in faults_of(error)]
         # a field that may have several forms is refused once for each: the first says it
         by_field = {fault.field: fault for fault in reversed(faults)}
         return tuple(sorted(by_field.values(), key=lambda one: (one.line or 0, one.field)))
@@ -150,7 +150,7 @@ def form(model: type[BaseModel], path: Path) -> str:
 
 
 def _told(model: type[BaseModel], error: ValidationError, what: str, lines: Mapping[Path, int]) -> str:
-    faults = error.errors(include_url=False)
+    faults = faults_of(error)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     path: Path = tuple(fault["loc"])
     known = _names_at(model, path[:-1]) if fault["type"] == "extra_forbidden" else []

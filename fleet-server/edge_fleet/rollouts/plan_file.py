@@ -100,7 +100,7 @@ def _read_yaml(text: str, what: str) -> PlanDocument:
     raw = None if node is None else _built(node, (), lines, what)
     if not isinstance(raw, dict):
         raise FormatInvalid(
-            f"{what} is not a mapping of fields to values; see `edge-fleet rollout plan --new`"
+            f"{what} is not a mapping of fields to values: expected lines such as `name: value`"
         )
     return PlanDocument(raw, lines, what)
 

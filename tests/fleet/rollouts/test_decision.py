@@ -134,6 +134,16 @@ def test_a_return_names_the_devices_that_did_not_come() -> None:
     assert decide_return(many, codes={"d00": "no-space"}) == (Event.RETURNED, told)
 
 
+def test_devices_whose_former_release_was_withdrawn_keep_this_one_and_a_person_is_told_what_to_do() -> None:
+    event, why = decide_return({"a": State.REFUSED, "b": State.CONFIRMED}, codes={"a": "withdrawn", "b": ""})
+    assert event is Event.RETURNED
+    assert why == (
+        "refused to go back: a (withdrawn); what they ran before is withdrawn, so they keep this release: "
+        "withdraw it too, or roll another out"
+    )
+    assert "withdraw" not in decide_return({"a": State.REFUSED}, codes={"a": "no-space"})[1]
+
+
 def test_as_many_as_one_line_takes_are_all_named_and_no_more_are_spoken_of() -> None:
     five = {f"d{n}": State.REFUSED for n in range(5)}
     assert decide_return(five) == (Event.RETURNED, "refused to go back: d0, d1, d2, d3, d4")

@@ -193,6 +193,10 @@ def test_each_wrong_field_is_named_with_its_line_and_the_right_form(path: str, v
         ({"kind": "staged"}, "kind ab goes with an experiment"),
         ({"kind": "rehearsal", "experiment": None}, "kind rehearsal has one stage, and goes back"),
         ({"stages": ["5", "2"]}, "stage 2 comes after 5"),
+        # and that none is left when it is taken away is no second fault
+        ({"stages": [0]}, "stages.0.count: Input should be greater than or equal to 1, found 0; expected"),
+        ({"stages": []}, "stages: Input should have 1 or more items, not 0; expected"),
+        ({"stages": ["ring", "rang"]}, "3 nor a share such as 50% (and 1 more); expected"),
         (
             {"select": "site=lab,health=great"},
             "no device's health is 'great'; known: degraded, empty, failing",
