@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Subquery, and_, func, or_, select, union
+from sqlalchemy import Connection, Row, Select, Subquery, func, or_, select, tuple_, union
 
 from edge_fleet.lineage.deleted import gone_windows
 from edge_fleet.lineage.recall import recall
 from edge_fleet.lineage.runs import Run
-from edge_fleet.lineage.targets import Target, windows_of
+from edge_fleet.lineage.targets import Target, either, windows_of
 from edge_fleet.schema import CHOICE, devices, windows
 from edge_fleet.storage.portions import portions
 
@@ -116,15 +116,10 @@ def _total(connection: Connection, runs: Subquery) -> Row[Any]:
 
 def _running(connection: Connection, targets: Sequence[Target]) -> int:
     """How many of those that ran it say that they run it now."""
-    artifact = func.coalesce(devices.c.state["active"]["artifact"].as_string(), "")
-    now = or_(
-        *(
-            CHOICE.contains(f"\n{target.bundle}\n")
-            if target.artifact is None
-            else and_(CHOICE.contains(f"\n{target.bundle}\n"), artifact == target.artifact)
-            for target in targets
-        )
-    )
+    active = devices.c.state["active"]
+    pair = tuple_(*(func.coalesce(active[name].as_string(), "") for name in ("bundle", "artifact")))
+    # of whole bundles, which a release has few of, the index of choices knows
+    now = either(targets, lambda found: or_(*(CHOICE.contains(f"\n{one}\n") for one in found)), pair.in_)
     return connection.execute(
         select(func.count()).select_from(devices).where(now, devices.c.id.in_(_ran(targets)))
     ).scalar_one()

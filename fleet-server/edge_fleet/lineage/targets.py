@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, tuple_
 
 from edge_fleet.lineage import find
 from edge_fleet.schema import bundles, windows
@@ -44,12 +44,24 @@ def windows_of(targets: Sequence[Target], among: Collection[str] | None = None) 
     Args:
         among: Only windows of these devices, few; None for all.
     """
-    told = or_(
-        *(
-            windows.c.bundle == target.bundle
-            if target.artifact is None
-            else and_(windows.c.bundle == target.bundle, windows.c.artifact == target.artifact)
-            for target in targets
-        )
-    )
-    return told if among is None else and_(told, windows.c.device.in_(among))
+    own = windows.c
+    told = either(targets, own.bundle.in_, tuple_(own.bundle, own.artifact).in_)
+    return told if among is None else and_(told, own.device.in_(among))
+
+
+def either(
+    targets: Sequence[Target],
+    whole: Callable[[list[str]], ColumnElement[bool]],
+    some: Callable[[list[tuple[str, str]]], ColumnElement[bool]],
+) -> ColumnElement[bool]:
+    """Whether one of the bundles that are meant as a whole is told of, or one of the single artifacts.
+
+    An artifact can lie in a thousand bundles: a statement should not be another one for each number of
+    targets (each is kept), and SQLite takes no expression that is a thousand deep.
+
+    Args:
+        whole, some: What asks for any of some bundles, and of some bundles with an artifact.
+    """
+    archives = [target.bundle for target in targets if target.artifact is None]
+    pairs = [(target.bundle, target.artifact) for target in targets if target.artifact is not None]
+    return or_(*([whole(archives)] if archives else []), *([some(pairs)] if pairs else []))

@@ -111,3 +111,22 @@ def test_windows_that_were_deleted_are_told_from_their_sums_without_proof(fleet:
     with fleet.store.write() as connection:
         connection.execute(delete(windows))
     assert sum(run.predictions for run in runs(fleet.store, "digits@1")) == 37, "what was summed is not lost"
+
+
+def test_an_artifact_that_lies_in_a_thousand_bundles_is_recalled_by_the_statements_for_two(
+    fleet: FleetRows,
+) -> None:
+    fleet.report("d1", OLD, inferences=3)
+    fleet.report("d2", NEW, inferences=4)
+
+    def asked(others: int) -> tuple[list[str], int]:
+        targets = [Target(OLD, "int8"), *(Target(digest(str(n), "none"), "int8") for n in range(others))]
+        with fleet.store.read() as connection:
+            seen = overview(connection, targets)
+            found = page(connection, targets, seen, 10)
+            kept = connection.engine._compiled_cache
+            assert kept is not None and seen.runs == len(found.runs)
+            return [run.device for run in found.runs], len(kept)
+
+    assert asked(1) == asked(1_500)
+    assert asked(2)[0] == ["d1"]
