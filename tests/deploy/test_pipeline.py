@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from fleet_device import enrol, eventually
 from fleet_server import Running, fleet_server
 
@@ -192,20 +193,67 @@ def test_the_files_are_what_the_two_services_read(name: str, schema: str, tmp_pa
     assert "latest" not in text
 
 
-def test_the_folders_of_changed_models_are_found(tmp_path: Path) -> None:
-    def git(*words: str) -> str:
-        who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        return subprocess.run(
-            ["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True
-        ).stdout.strip()
+def steps(name: str) -> str:
+    """What a service runs in the end, as it stands in its file."""
+    read = yaml.safe_load((CI / name).read_text())
+    if "gitlab" in name:
+        return str(read["models"]["script"][0])
+    (found,) = [one["run"] for one in read["jobs"]["release"]["steps"] if "release.sh" in one.get("run", "")]
+    return str(found)
 
+
+def committed(folder: Path, *files: str) -> str:
+    """A commit in which these files are other than before."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *words]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    if not (folder / ".git").exists():
+        git("init", "-q")
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(os.urandom(4).hex())
+    git("add", "-A")
+    git("commit", "-q", "-m", "x", "--allow-empty")
+    return git("rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize("name", ["github-actions.yml", "gitlab-ci.yml"])
+def test_a_pipeline_goes_through_every_changed_model_and_is_red_when_it_cannot_tell(
+    name: str, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+
+    def run(folder: Path, before: str, after: str) -> subprocess.CompletedProcess[str]:
+        (folder / "examples").symlink_to(ROOT / "examples")
+        stated = {"BEFORE": before, "CI_COMMIT_BEFORE_SHA": before,
+                  "GITHUB_SHA": after, "CI_COMMIT_SHA": after,
+                  "GITHUB_RUN_NUMBER": "1", "GITHUB_RUN_ATTEMPT": "1", "CI_PIPELINE_IID": "1",
+                  "EDGE_FLEET_SERVER": "http://127.0.0.1:9", "SIGN_KEY_FILE": str(secret),
+                  "PUBLISHER_TOKEN_FILE": str(secret), "OPERATOR_TOKEN_FILE": str(secret),
+                  "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}  # fmt: skip
+        command = ["bash", "-e", "-o", "pipefail", "-c", steps(name)]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=stated)
+
+    (tmp_path / "none").mkdir()
+    away = run(tmp_path / "none", "1" * 40, "2" * 40)
+    assert away.returncode != 0, "git knows nothing, and nothing was released"
+    (tmp_path / "some").mkdir()
+    before = committed(tmp_path / "some", "README.md")
+    after = committed(
+        tmp_path / "some", "models/a/model.onnx", "models/b/model.onnx", "models/gr\u00f6\u00dfe/model.onnx"
+    )
+    red = run(tmp_path / "some", before, after)
+    assert red.returncode == 2
+    for model in ("a", "b", "gr\u00f6\u00dfe"):  # one that is red holds up no other
+        assert f"models/{model}/calibration.npz is missing" in red.stderr
+
+
+def test_the_folders_of_changed_models_are_found(tmp_path: Path) -> None:
     def commit(*files: str) -> str:
-        for file in files:
-            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / file).write_text(os.urandom(4).hex())
-        git("add", "-A")
-        git("commit", "-q", "-m", "x", "--allow-empty")
-        return git("rev-parse", "HEAD")
+        return committed(tmp_path, *files)
 
     def changed(before: str, after: str) -> list[str]:
         return subprocess.run(
@@ -213,11 +261,11 @@ def test_the_folders_of_changed_models_are_found(tmp_path: Path) -> None:
             check=True,
         ).stdout.split()  # fmt: skip
 
-    git("init", "-q")
     first = commit("models/a/model.onnx", "models/b/model.onnx", "models/b/x/y", "README.md")
     second = commit("models/b/x/y", "other/c/model.onnx")
     assert changed(first, second) == ["models/b"]
     assert changed(second, commit("README.md")) == []
-    assert changed("0" * 40, second) == ["models/a", "models/b"]
+    for unknown in ("0" * 40, ""):  # a first push; a run by hand
+        assert changed(unknown, second) == ["models/a", "models/b"]
     shutil.rmtree(tmp_path / "models" / "a")
     assert changed(second, commit()) == []
