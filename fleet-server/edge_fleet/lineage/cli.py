@@ -185,6 +185,10 @@ def report(wanted: str, page: Path, home_path: Path | None, url: str | None, tok
     client = connect(home_path, url, token)
     found = client.upload(f"{LINEAGE}/report?{urlencode({'release': wanted})}", "report", [page])
     click.echo(f"kept with {found['release']}: {short(found['digest'])}")
+    text = page.read_text("utf-8")
+    bundles = client.get(f"{LINEAGE}/release", release=wanted)["bundles"]
+    if not any(one["digest"] in text for one in bundles):
+        click.echo(f"it names no bundle of {found['release']}: is it the report of another build?", err=True)
 
 
 def _stage_command(word: str, said: str) -> Callable[..., None]:

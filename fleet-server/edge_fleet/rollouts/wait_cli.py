@@ -17,11 +17,15 @@ from edge_fleet.remote import API, as_json, connect, remote
 POLL_S = 1.0
 _WELL = ("completed",)
 _ENDED = (*_WELL, "rolled-back", "stopped", "aborted")
+# a gate failed, or somebody stopped it, since the stage passed: a pipeline must not take that for well
+_FAILED = (*_ENDED, "rolling-back", "returning-stage", "held")
 
 
 @click.command("wait")
 @click.argument("rollout_id", metavar="ROLLOUT")
-@click.option("--stage", type=click.IntRange(min=1), metavar="N", help="Until stage N has passed its gates.")
+@click.option(
+    "--stage", type=click.IntRange(min=1), metavar="N", help="Until stage N has passed, and all is well."
+)
 @click.option("--timeout", "wait_s", type=Finite(min=0), default=3600.0, metavar="SECONDS", help="[3600]")
 @remote
 @as_json
@@ -48,7 +52,7 @@ def wait(
     found = ask()
     while True:
         passed = found["phase"] in _WELL or (
-            stage is not None and found["phase"] not in _ENDED and found["stage"] >= stage
+            stage is not None and found["phase"] not in _FAILED and found["stage"] >= stage
         )
         if passed or found["phase"] in _ENDED or time.monotonic() > deadline:
             break

@@ -130,6 +130,11 @@ def test_a_report_is_kept_by_a_publisher_and_shown_so_that_nothing_of_it_runs(
     assert isinstance(command("publisher", "digits@9").exception, Refused)
     done = command("publisher")
     assert done.exit_code == 0 and "kept with digits@1" in done.output
+    assert "it names no bundle of digits@1: is it the report of another build?" in done.stderr
+    page.write_bytes(REPORT + digest("1").encode())
+    assert not command("publisher").stderr
+    page.write_bytes(REPORT)
+    command("publisher")
     assert 'href="/console/models/digits%401/report"' in operator.get("/console/models/digits@1").text
     for path in ("/console/models/digits@1/report", "/api/v1/lineage/report?release=digits@1"):
         shown = operator.get(path)

@@ -73,6 +73,20 @@ def test_one_that_is_through_is_waited_for_and_so_is_a_stage(fleet: Running) -> 
         assert f"{rollout} is {phase}, stage 2 of 2: so it is" in told.output
 
 
+@pytest.mark.parametrize("phase", ["held", "rolling-back", "returning-stage"])
+def test_a_stage_that_passed_before_a_gate_failed_is_not_taken_for_well(fleet: Running, phase: str) -> None:
+    rollout = _rollout(fleet, str(30 + len(phase)))
+    rows = schema.rollouts
+    here = {"phase": phase, "stage": 1, "started_ms": fleet.server.now_ms(), "why": "error_rate: 9 of 10"}
+    with fleet.server.store.write() as connection:
+        connection.execute(update(rows).where(rows.c.id == rollout).values(**here))
+    told = _wait(fleet, rollout, "--stage", "1", "--timeout", "0")
+    with fleet.server.store.write() as connection:  # its devices are others' again
+        connection.execute(update(rows).where(rows.c.id == rollout).values(phase="aborted"))
+    assert isinstance(told.exception, RolloutNotDone), told.output
+    assert "stage 2 of 2: error_rate: 9 of 10" in str(told.exception)
+
+
 def test_one_that_there_is_not_is_refused(fleet: Running) -> None:
     assert "no rollout" in str(_wait(fleet, "r999").exception)
 
