@@ -12,8 +12,9 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from edge_contracts.sketch import merge_quantiles
-from edge_fleet.assignment import FAILED, State
+from edge_fleet.assignment import FAILED, WITHDRAWN, State
 from edge_fleet.errors import NotFound
+from edge_fleet.gates.install import RELEASE_FAULTS
 from edge_fleet.panel import Floats
 from edge_fleet.reading import Reading
 from edge_fleet.rollouts.candidates import load_targets
@@ -27,6 +28,7 @@ from edge_fleet.simulation.description import MOST_CLASSES, DeviceClass, FleetDe
 
 DAY_MS = 86_400_000
 _MOST_WINDOWS = 200_000
+_OF_THE_RELEASE = RELEASE_FAULTS | {WITHDRAWN, "downgrade", "operator"}
 _NEARLY_ALL = 0.999  # a description takes no share of 1
 
 
@@ -276,13 +278,16 @@ def _latency(readings: Sequence[Reading]) -> dict[str, float]:
 
 
 def _installs(connection: Connection) -> dict[str, tuple[State, float]]:
-    """How the last assignment of each device ended, and after how many seconds."""
+    """How the last assignment of each device ended, and after how many seconds.
+
+    What failed for the release's own sake, or because it was not to be had there, says nothing of a good one.
+    """
     query = select(
         assignments.c.device,
         assignments.c.phase,
         assignments.c.created_ms,
         assignments.c.changed_ms,
-    ).where(assignments.c.bundle.is_not(None))
+    ).where(assignments.c.bundle.is_not(None), assignments.c.code.not_in(sorted(_OF_THE_RELEASE)))
     return {
         row.device: (State(row.phase), (row.changed_ms - row.created_ms) / 1000)
         for row in connection.execute(query.order_by(assignments.c.device, assignments.c.number))

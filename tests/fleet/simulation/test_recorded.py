@@ -67,6 +67,21 @@ def test_installations_are_those_of_the_last_assignments(rows: FleetRows) -> Non
     assert arm.install_s == pytest.approx(40.0)
 
 
+@pytest.mark.parametrize("code", ["crash", "golden-mismatch", "withdrawn", "downgrade"])
+def test_what_failed_for_the_releases_own_sake_is_no_failure_of_a_good_one(
+    rows: FleetRows, code: str
+) -> None:
+    rows.report("a", digest("1"))
+    for device, at_ms in (("a", 40_000), ("b", 30_000), ("b", 20_000)):
+        with rows.store.write() as connection:
+            orders.issue(connection, device, digest("1"), 1_000_000_000 - at_ms)
+        rows.say(device, *((Told.REFUSED, code) if at_ms == 20_000 else ()))
+    with rows.store.read() as connection:
+        arm = describe(connection, 1_000_000_000).classes[0]
+    assert arm.install_failures == 0.0
+    assert arm.install_s == pytest.approx(35.0)
+
+
 def test_a_fleet_that_never_reported_cannot_be_described(rows: FleetRows) -> None:
     with rows.store.read() as connection, pytest.raises(NothingRecorded, match="--fleet"):
         describe(connection, 1_000_000_000)
