@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from edge_contracts.digest import short
@@ -31,6 +32,12 @@ ASSETS: dict[str, bytes] = {
     entry.name: entry.read_bytes()
     for entry in (resources.files("edge_fleet.console") / "static").iterdir()
     if any(entry.name.endswith(suffix) for suffix in MEDIA_TYPES)
+}
+# as they were at the start: an upgrade beside it must not give a server pages that its code does not know
+_TEMPLATES: dict[str, tuple[str, str]] = {
+    entry.name: (entry.read_text(encoding="utf-8"), str(entry))
+    for entry in (resources.files("edge_fleet.console") / "templates").iterdir()
+    if entry.name.endswith(".html")
 }
 _STAMPS = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in ASSETS.items()}
 
@@ -88,8 +95,13 @@ def _bytes(count: int) -> str:
     return f"{count} B"
 
 
+def _source(name: str) -> tuple[str, str, Callable[[], bool]] | None:
+    found = _TEMPLATES.get(name)
+    return None if found is None else (*found, lambda: True)
+
+
 _ENVIRONMENT = Environment(
-    loader=PackageLoader("edge_fleet.console"),
+    loader=FunctionLoader(_source),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 from console_client import PASSWORD, browser, person, words
 from fleet_server import Running, fleet_server
 
+import edge_fleet
 from edge_fleet import store
 from edge_fleet.access.limits import Budget
 from edge_fleet.app import MAX_BODY_BYTES, create_app
@@ -162,3 +167,31 @@ def test_a_refusal_leads_back_to_the_page_that_it_came_from(fleet: Running, view
     page = viewer.get("/console/devices/nobody", headers={"Referer": here}).text
     assert 'href="/console/fleet?q=cam">Back to where you were' in page
     assert "Back to where you were" not in viewer.get("/console/devices/nobody").text
+
+
+UPGRADED = """
+import pathlib
+from edge_fleet.console import rendering
+
+def told(template):
+    asked = dict(who=None, csrf="", error="away", navigation=(), head="Not now", back="")
+    return rendering.page(template, 0, **asked, provider="", next_page="", name="").body.decode()
+
+assert "Not now" in told("refused.html")
+for file in pathlib.Path(rendering.__file__).with_name("templates").iterdir():
+    file.write_text("{{ what_the_next_release_knows }}")
+assert "Not now" in told("refused.html")  # shown before
+assert "Log in" in told("login.html")  # not shown before
+"""
+
+
+def test_an_upgrade_beside_a_running_server_changes_no_page_of_it(tmp_path: Path) -> None:
+    shutil.copytree(Path(edge_fleet.__file__).parent, tmp_path / "edge_fleet")
+    done = subprocess.run(
+        [sys.executable, "-c", UPGRADED],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
