@@ -55,6 +55,8 @@ def rehearse(
     The devices install the release as in any rollout. When they have settled, the conductor does as if a gate
     had failed: each gets the signed order to go back to what it ran. Measured is from that order to each
     device's word that it is back.
+
+    Exit code 0: all are back. 1: a device is not, or nobody went back; --json says the same and ends so too.
     """
     client = connect(home_path, url, token)
     plan: dict[str, Any] = {
@@ -85,16 +87,17 @@ def rehearse(
             )
         time.sleep(POLL_S)
     found = client.get(f"{API}/rollouts/{rollout}", limit=EVERYBODY)
-    if as_json:
-        click.echo(json.dumps({"rollout": rollout, "phase": found["phase"], "safety": found["safety"]}))
-        return
     safety = found["safety"]
+    if as_json:
+        fields = {name: found[name] for name in ("phase", "why", "safety")}
+        click.echo(json.dumps({"rollout": rollout, **fields}))
     if safety is None:
         raise RequestInvalid(f"rehearsal {rollout} is {found['phase']}, nobody went back: {found['why']}")
-    click.echo(f"{rollout}: {found['why']}")
-    click.echo(safety_line(safety))
-    slowest = sorted(safety["devices"].items(), key=lambda item: -item[1])[:SLOWEST]
-    table(("slowest", "seconds"), [(device, f"{seconds:.2f}") for device, seconds in slowest])
+    if not as_json:
+        click.echo(f"{rollout}: {found['why']}")
+        click.echo(safety_line(safety))
+        slowest = sorted(safety["devices"].items(), key=lambda item: -item[1])[:SLOWEST]
+        table(("slowest", "seconds"), [(device, f"{seconds:.2f}") for device, seconds in slowest])
     if safety["not_back"]:
         raise RequestInvalid(f"{len(safety['not_back'])} devices are not back: {found['why']}")
 

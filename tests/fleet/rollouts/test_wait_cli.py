@@ -19,7 +19,7 @@ from edge_fleet import patience, schema
 from edge_fleet.brokers.child import free_loopback_port
 from edge_fleet.client import Client
 from edge_fleet.errors import RolloutNotDone, ServerUnreachable
-from edge_fleet.rollouts import wait_cli
+from edge_fleet.rollouts import rehearse_cli, wait_cli
 from edge_fleet.rollouts.rehearse_cli import rehearse
 from edge_fleet.rollouts.wait_cli import wait
 
@@ -110,6 +110,28 @@ def test_a_rehearsal_of_nobody_is_refused_in_one_line_and_leaves_nothing(fleet: 
     )
     assert str(told.exception) == "the rehearsal would reach no device: none matches 'site=nowhere'"
     assert [one["id"] for one in fleet.admin.get("/api/v1/rollouts").json()] == before
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["told", "json"])
+def test_a_rehearsal_of_which_nobody_went_back_is_no_success(
+    fleet: Running, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    version = "13" if options else "14"
+    FleetRows(fleet.server.store, fleet.server.now_ms).publish(version)
+    token = fleet.server.home.admin_token.read_text().strip()
+
+    def somebody_aborts(_seconds: float) -> None:
+        newest: str = fleet.admin.get("/api/v1/rollouts").json()[0]["id"]
+        fleet.admin.post(f"/api/v1/rollouts/{newest}/abort").raise_for_status()
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=somebody_aborts)
+    monkeypatch.setattr(rehearse_cli, "time", clock)
+    asked = ["--release", f"digits@{version}", "--select", "device=d2", *options]
+    told = CliRunner().invoke(rehearse, [*asked, "--server", fleet.url, "--token", token])
+    assert "nobody went back" in str(told.exception)
+    if options:
+        said = json.loads(told.stdout)
+        assert said["phase"] == "aborted" and said["safety"] is None and said["why"]
 
 
 def test_a_rollout_of_nobody_that_is_no_rehearsal_stays_a_draft(fleet: Running) -> None:
