@@ -9,6 +9,7 @@
 # and outbox. ACCOUNT (edge-agent) is the user that it runs as; empty: for yourself, with no user and no service.
 # PIP_ARGS goes to pip ("--no-index --find-links /media/usb"). The release before stays below PREFIX/releases.
 set -eu
+umask 022 # what root installs here another user runs
 
 PREFIX=${PREFIX:-/opt/edgefleet}
 EDGE_AGENT_HOME=${EDGE_AGENT_HOME:-/var/lib/edge-agent}
@@ -40,6 +41,11 @@ done
 
 if [ -n "$ACCOUNT" ] && [ "$(id -u)" != 0 ]; then
   refuse "a service for the user $ACCOUNT takes root; for yourself: ACCOUNT= PREFIX=~/edgefleet EDGE_AGENT_HOME=~/.edgefleet/agent sh $0"
+fi
+# a Python below root's home runs for root alone; 65534 is nobody. Through a shell: setpriv itself may still do as root
+if [ -n "$ACCOUNT" ] && command -v setpriv >/dev/null &&
+  ! setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '"$1" -c ""' sh "$(command -v "$python")" 2>/dev/null; then
+  refuse "the user $ACCOUNT could not run $(command -v "$python"), as others than root cannot; set PYTHON=/usr/bin/python3 or another that everybody may run"
 fi
 
 # the new environment is made beside the old one and takes its place in one step: a power cut leaves one that works

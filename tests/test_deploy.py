@@ -174,3 +174,21 @@ def test_the_installer_refuses_on_one_line(tmp_path: Path) -> None:
     for name in ("sh", "dirname", "id"):
         (empty / name).symlink_to(str(shutil.which(name)))
     assert "no Python 3.11 or newer" in install(PATH=str(empty))
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="asks as root whether others may run a program"
+)
+def test_the_installer_takes_no_python_that_the_services_user_cannot_run(tmp_path: Path) -> None:
+    (closed := tmp_path / "roots").mkdir(mode=0o700)
+    (closed / "python3").symlink_to(sys.executable)
+    index = {"PIP_ARGS": "--no-index", "ACCOUNT": "edge-nobody", "PREFIX": str(tmp_path / "prefix")}
+    done = subprocess.run(
+        ["sh", str(DEPLOY / "install.sh")],
+        capture_output=True,
+        text=True,
+        env=os.environ | index | {"PYTHON": str(closed / "python3")},
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"install: the user edge-nobody could not run {closed}/python3, as others")
+    assert not (tmp_path / "prefix").exists()
