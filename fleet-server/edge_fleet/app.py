@@ -145,7 +145,9 @@ class BodyLimit:
 
 
 def _answer(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"code": code, "message": message}, status)
+    """Why not, on one line whatever was asked with: a fault names the key that it is about."""
+    line = "".join(one if one.isprintable() else "?" for one in message)
+    return JSONResponse({"code": code, "message": line}, status)
 
 
 def _plain(request: Request, status: int, code: str, message: str) -> Response:

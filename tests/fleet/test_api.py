@@ -254,6 +254,15 @@ def test_a_faulty_request_enrols_nobody(fleet: Running, changes: dict[str, Any],
     assert "honest" not in names and "other" not in names
 
 
+def test_a_refusal_is_one_line_whatever_was_asked_with(fleet: Running) -> None:
+    asked = {"role": "enrol", "device_labels": {"site\n\x1b[31m\u2028yard": "a"}}
+    answer = fleet.admin.post("/api/v1/tokens", json=asked)
+    assert said(answer) == (422, "request-invalid")
+    message = answer.json()["message"]
+    assert message.startswith("body.device_labels.site??[31m?yard")
+    assert message.isprintable()
+
+
 def test_a_token_of_another_role_enrols_nobody(fleet: Running) -> None:
     body = enrol_request(fleet.token("viewer"), PrivateKey.generate())
     assert said(fleet.http.post("/api/v1/enrol", json=body)) == (403, "forbidden")
