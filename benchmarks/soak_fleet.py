@@ -48,6 +48,7 @@ from edge_fleet.home import Home, find_running  # noqa: E402
 
 ENTRY = [sys.executable, "-c", "from edge_fleet.cli import main; main()"]
 FAULT_S, FOLLOWED_S, READ_S = 5.0, 4.0, 0.3
+RECOVERED_S = 30.0  # left alone after the last fault: what devices sent by then is acknowledged
 # More than an agent's: caches of a fleet, SQLite's pages, the API's threads as they are asked for
 BOUNDS = {"RSS MiB": 6.0, "anonymous MiB": 6.0, "open files": 4.0, "threads": 3.0, "children": 1.0}
 PLAN = {"format": "edgefleet.rollout/1", "stages": ["10%", "100%"], "bake_s": 5, "gates": {"error_rate": 0.5}}
@@ -284,6 +285,7 @@ def main() -> None:
             soak.over.set()
             for worker in workers:
                 worker.join()
+            time.sleep(RECOVERED_S)
             answer = soak.call("GET", "/api/v1/metrics") if soak.process.poll() is None else None
             code = soak.end()
         wrong = harmed(soak)

@@ -1,4 +1,4 @@
-"""Memory that was freed and that the C library keeps: given back to the kernel, once a minute.
+"""Memory that was freed and that the C library keeps: given back to the kernel, now and then.
 
 glibc gives threads heaps of their own (arenas, eight for each processor), and of a heap only the end goes
 back by itself. What passes through the threads of ingest, pages and rollouts leaves holes below something
@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import threading
 
-EVERY_S = 60.0
+EVERY_S = 10.0  # takes a few milliseconds, without the interpreter's lock
 HEAPS = 2  # one thread of Python's works at a time, mostly; the others are in a database or in mathematics
 LARGE_BYTES = 128 << 10  # glibc's own first threshold, which it raises unless it is set
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
