@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Text, cast, select
+from sqlalchemy import Connection, Row, Text, cast, func, select
 
 from edge_fleet.schema import meta, rollups, windows
 from edge_fleet.storage.bulk import insert_many, json_text, rows_of, update_many
@@ -105,9 +105,9 @@ class Sum:
 def roll_up(connection: Connection, most: int = WINDOWS_PER_STEP) -> int:
     """Add the next windows to their sums; returns how many: 0 when none is left."""
     position = rolled_up_to(connection)
-    rows = connection.execute(
-        _WINDOWS.where(windows.c.id > position).order_by(windows.c.id).limit(most)
-    ).all()
+    rows = _after(connection, position, most)
+    if not rows and position and _numbers_began_anew(connection, position):
+        rows = _after(connection, 0, most)
     if not rows:
         return 0
     found = _sums(rows)
@@ -130,6 +130,21 @@ def roll_up(connection: Connection, most: int = WINDOWS_PER_STEP) -> int:
     )
     upsert(connection, meta, {"key": _POSITION, "value": str(rows[-1].id)}, ["key"])
     return len(rows)
+
+
+def _after(connection: Connection, position: int, most: int) -> Sequence[Row[Any]]:
+    return connection.execute(
+        _WINDOWS.where(windows.c.id > position).order_by(windows.c.id).limit(most)
+    ).all()
+
+
+def _numbers_began_anew(connection: Connection, position: int) -> bool:
+    """Whether all windows that are there came after the table had been emptied.
+
+    Releases of before emptied it where every window was past its time, and SQLite began at 1 again.
+    """
+    newest = connection.execute(select(func.max(windows.c.id))).scalar()
+    return newest is not None and newest < position
 
 
 def rolled_up_to(connection: Connection) -> int:

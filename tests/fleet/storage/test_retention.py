@@ -16,6 +16,7 @@ from edge_fleet.storage.retention import FIRST, prune_envelopes, prune_windows
 from edge_fleet.storage.rollups import DAY_S, roll_up, series
 from edge_fleet.store import Store
 from edge_fleet.stream import Position
+from edge_fleet.telemetry import last_id
 
 OLD_MS, LIMIT_MS, YOUNG_MS = 1_000, 5_000, 9_000
 
@@ -125,11 +126,56 @@ def test_windows_go_when_they_are_in_the_sums_and_the_sums_stay(store: Store, de
     with store.write() as connection:
         assert prune_windows(connection, LIMIT_MS) == 0, "nothing is in the sums yet"
         roll_up(connection, 2)
-        assert prune_windows(connection, LIMIT_MS) == 2
+        assert prune_windows(connection, LIMIT_MS) == 1, "the last that was summed stays"
         roll_up(connection)
-        assert prune_windows(connection, LIMIT_MS) == 2, "two are young"
+        assert prune_windows(connection, LIMIT_MS) == 3, "two are young"
         assert roll_up(connection) == 0
         assert [row.inferences for row in series(connection, DAY_S, 0)] == [60]
+
+
+def test_windows_that_come_after_all_others_were_past_their_time_are_summed(store: Store) -> None:
+    """SQLite numbers rows from 1 again in a table that is empty: a weekend without devices, and 36h."""
+    device = Device(store, "d2")
+    device.take(device.state())
+    device.fill(3)
+    device.take(*(device.telemetry(n, OLD_MS) for n in range(3)))
+    with store.write() as connection:
+        roll_up(connection)
+        prune_windows(connection, LIMIT_MS)
+    device.fill(2)
+    device.take(*(device.telemetry(n, YOUNG_MS) for n in (3, 4)))
+    with store.write() as connection:
+        assert roll_up(connection) == 2
+        assert [row.inferences for row in series(connection, DAY_S, 0)] == [50]
+
+
+def test_a_database_whose_windows_had_all_gone_sums_up_what_came_since(store: Store, device: Device) -> None:
+    """Releases of before deleted the last one that was summed too."""
+    with store.write() as connection:
+        roll_up(connection)
+        connection.execute(schema.windows.delete())
+    device.fill(1)
+    device.take(device.telemetry(6, YOUNG_MS))
+    with store.write() as connection:
+        connection.execute(schema.windows.update().values(id=1))  # as SQLite numbers it
+        assert roll_up(connection) == 1 and roll_up(connection) == 0
+        assert [row.inferences for row in series(connection, DAY_S, 0)] == [70]
+
+
+def test_the_newest_envelope_stays_so_that_its_number_is_not_given_again(store: Store) -> None:
+    """Whoever follows what is stored by its number (verified telemetry) would pass the next one over."""
+    device = Device(store, "d2")
+    device.take(device.state())
+    device.fill(3)
+    device.take(device.telemetry(0, OLD_MS), device.telemetry(2, OLD_MS))
+    device.take(device.telemetry(1, OLD_MS))  # it fills the hole, and is the last to come
+    with store.write() as connection:
+        before = last_id(connection)
+        prune_envelopes(connection, LIMIT_MS)
+    device.fill(1)
+    device.take(device.telemetry(3))
+    with store.read() as connection:
+        assert last_id(connection) > before
 
 
 def test_a_rollout_at_work_keeps_the_windows_that_it_judges_by(store: Store, device: Device) -> None:
