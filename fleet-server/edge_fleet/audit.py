@@ -66,10 +66,10 @@ def record(connection: Connection, actor: str, action: str, subject: str, now_ms
 
 def entries(connection: Connection) -> Iterator[tuple[Entry, str]]:
     """The rows in order with the hash that each carries, a page at a time."""
-    query, after = select(audit).order_by(audit.c.id).limit(_PAGE), 0
-    while rows := connection.execute(query.where(audit.c.id > after)).mappings().all():
+    page = query = select(audit).order_by(audit.c.id).limit(_PAGE)
+    while rows := connection.execute(page).mappings().all():
         for row in rows:
             fields = dict(row)
             stated = fields.pop("hash")
             yield Entry(**fields), stated
-        after = rows[-1]["id"]
+        page = query.where(audit.c.id > rows[-1]["id"])

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, case, func, select
 
 from edge_contracts.digest import short
 from edge_contracts.sketch import QuantileSketch, merge_quantiles
+from edge_fleet.alerts.forgeries import REFUSED
 from edge_fleet.alerts.machine import Phase
 from edge_fleet.alerts.obedience import astray
 from edge_fleet.metrics.exposition import Family, Sample, by_label, one
@@ -87,13 +89,16 @@ def _fleet(connection: Connection, now_ms: int) -> Iterator[Family]:
         astray(connection),
     )
     total = func.sum(refusals.c.count).label("total")
-    refused = connection.execute(select(refusals.c.reason, total).group_by(refusals.c.reason))
+    # a counter that is first seen at 1 has not increased for Prometheus: those that a rule asks for begin at 0
+    refused = dict.fromkeys(chain.from_iterable(REFUSED.values()), 0.0)
+    rows = connection.execute(select(refusals.c.reason, total).group_by(refusals.c.reason))
+    refused |= {row.reason: float(row.total) for row in rows}
     yield by_label(
         "edgefleet_refused_total",
         "counter",
         "Messages that were not believed.",
         "reason",
-        {row.reason: float(row.total) for row in refused},
+        refused,
     )
     own = alerts.c
     open_ones = connection.execute(

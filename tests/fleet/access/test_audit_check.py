@@ -71,6 +71,16 @@ def test_a_row_that_was_changed_is_named(written: Store, column: str) -> None:
         _check(written)
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_row_that_was_put_in_before_the_first_is_found(written: Store, number: int) -> None:
+    """The list and the exports show it like any other."""
+    forged = Entry(number, 7, "ada", "rollout approved", "r1", {}, START[:-1] + "1")
+    with written.write() as connection:
+        connection.execute(insert(audit).values(**vars(forged), hash=forged.hash))
+    with pytest.raises(AuditBroken, match=f"audit row {number} "):
+        _check(written)
+
+
 def test_a_row_that_was_changed_together_with_its_hash_is_found_at_the_next(written: Store) -> None:
     with written.write() as connection:
         row = connection.execute(select(audit).where(audit.c.id == 3)).mappings().one()

@@ -15,6 +15,7 @@ from fleet_rows import FleetRows, digest
 from fleet_server import Running
 from prometheus_client.parser import text_string_to_metric_families
 
+from edge_fleet.alerts.forgeries import BAD_SIGNATURES, FORKS
 from edge_fleet.alerts.watch import Watch
 from edge_fleet.metrics.exposition import Family, Sample, one, text
 from edge_fleet.storage.rollups import roll_up
@@ -86,6 +87,15 @@ def test_no_device_is_a_series(fleet: Running, rows: FleetRows) -> None:
     told, found = scrape(fleet)
     assert not re.search(r'="d\d+"', told)
     assert sum(map(len, found.values())) < 60, "whatever the number of devices"
+
+
+def test_the_first_forgery_is_an_increase_for_prometheus(fleet: Running) -> None:
+    """A counter that is first seen at 1 has not increased."""
+    [asked] = [e for e in expressions(yaml.safe_load(RULES.read_text())) if "edgefleet_refused_total" in e]
+    reasons = re.findall(r'reason=~"([^"]+)"', asked)[0].split("|")
+    assert set(reasons) == {*BAD_SIGNATURES, *FORKS}, "the rule asks for what our own alerts are about"
+    found = {s.labels["reason"]: s.value for s in scrape(fleet)[1]["edgefleet_refused_total"]}
+    assert {reason: found[reason] for reason in reasons} == dict.fromkeys(reasons, 0)
 
 
 def test_strangers_get_no_metrics(fleet: Running) -> None:
