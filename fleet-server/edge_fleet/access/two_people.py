@@ -16,7 +16,7 @@ from edge_fleet.errors import Conflict, Forbidden
 from edge_fleet.rollouts.outlook import outlook
 from edge_fleet.rollouts.phases import Phase
 from edge_fleet.rollouts.rows import Rollout, load
-from edge_fleet.schema import devices, meta, rollout_approvals, users
+from edge_fleet.schema import devices, meta, rollout_approvals, tokens, users
 from edge_fleet.store import upsert
 
 RULE_KEY = "rollouts_need_two_above_percent"
@@ -73,11 +73,26 @@ def missing(connection: Connection, rollout: Rollout, now_ms: int) -> str:
         select(func.count()).select_from(devices).where(devices.c.revoked_ms.is_(None))
     ).scalar_one()
     approvers = {approval.actor for approval in approvals(connection, rollout.id)}
-    # an account that is closed may have been taken over when it gave its word
-    own = users.c
-    closed = select(own.name).where(own.name.in_(sorted(approvers)), own.disabled_ms.is_not(None))
-    counted = approvers - set(connection.execute(closed).scalars())
+    counted = approvers - _closed(connection, approvers)
     return refusal(above, reaches, fleet, rollout.created_by, counted)
+
+
+def _closed(connection: Connection, actors: Collection[str]) -> set[str]:
+    """Those whose user was disabled or whose token was revoked: they may have been taken over before."""
+    own = users.c
+    disabled = select(own.name).where(own.name.in_(sorted(actors)), own.disabled_ms.is_not(None))
+    found = set(connection.execute(disabled).scalars())
+    for actor in actors:
+        _, slash, number = actor.rpartition("/")
+        if not slash:
+            continue
+        named = tokens.c.id.startswith(number, autoescape=True)
+        theirs = connection.execute(
+            select(tokens.c.revoked_ms).where(named, tokens.c.owner.is_(None), tokens.c.parent.is_(None))
+        ).scalars()
+        if all(revoked_ms is not None for revoked_ms in theirs):
+            found.add(actor)
+    return found
 
 
 def approve(connection: Connection, rollout_id: str, actor: str, why: str, now_ms: int) -> None:

@@ -140,6 +140,24 @@ def test_the_word_of_somebody_who_was_disabled_since_does_not_count(
 
 
 @pytest.mark.usefixtures("rule", "rows")
+def test_the_word_of_a_token_that_was_revoked_since_does_not_count(
+    fleet: Running, people: dict[str, httpx.Client]
+) -> None:
+    rollout = _made(people["operator"], "100%")
+    path = f"/api/v1/rollouts/{rollout}"
+    made = fleet.admin.post("/api/v1/tokens", json={"role": "approver", "label": "a/stolen one"}).json()
+    with client(fleet.url, made["token"]) as who:
+        assert who.post(f"{path}/approve").status_code == 200
+    fleet.admin.post(f"/api/v1/tokens/{made['id']}/revoke").raise_for_status()
+    refused = people["operator"].post(f"{path}/start")
+    assert refused.status_code == 409 and "somebody else must approve it" in refused.json()["message"]
+    with client(fleet.url, fleet.token("approver", label="another")) as who:
+        assert who.post(f"{path}/approve").status_code == 200
+    assert people["operator"].post(f"{path}/start").status_code == 200
+    people["operator"].post(f"{path}/abort")
+
+
+@pytest.mark.usefixtures("rule", "rows")
 def test_a_rollout_to_few_needs_one(people: dict[str, httpx.Client]) -> None:
     rollout = _made(people["operator"], "50%")
     path = f"/api/v1/rollouts/{rollout}"
