@@ -160,7 +160,7 @@ class Agent:
         if config is not None and key is not None:
             from edge_agent.telemetry.reporter import Reporter  # SQLite: a megabyte, only in a fleet
 
-            self._keeper.sender = Sender(config.fleet, config.device, key)
+            self._keeper.sender = Sender.of(config, key)
             certificate = ClientCertificate(home, config)
             self._link = Link(config, self._inbox.hear, self._random, certificate)
             terms = (settings.hello_s, settings.limits, settings.reporting.durability)

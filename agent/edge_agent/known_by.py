@@ -51,7 +51,7 @@ class KnownBy:
         if key is None or config is None:
             return
         self.allegiance.refresh()
-        self.keeper.send_as(Sender(config.fleet, config.device, key))
+        self.keeper.send_as(Sender.of(config, key))
         self.reporter.sign_with(key, monotonic())
         self.tell(Tell("key-changed", detail=key.public.key_id))
 

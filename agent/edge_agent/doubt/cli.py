@@ -215,7 +215,7 @@ def clear(home: Path | None) -> None:
 @click.option(
     "--upload-ca",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="PEM of the CA of that address.",
+    help="PEM of the CA of that address [default: the fleet server's is known].",
 )
 @click.option("--no-upload", is_flag=True, help="Nothing leaves the device (the default).")
 @click.option("--mb-per-day", type=Finite(min=0), metavar="MB", help="Data budget of uploads [default: 1].")

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 from typing import Literal
+from urllib.parse import urlsplit
 
 import cbor2
 
+from edge_agent.device.config import DeviceConfig
 from edge_agent.device.home import write_durably
 from edge_agent.doubt.ring import ReviewRing
 from edge_agent.doubt.settings import ReviewSettings
@@ -68,16 +70,32 @@ def spend(ledger: Ledger, size_bytes: int, per_day: int, now_s: float) -> Ledger
 
 @dataclass(frozen=True)
 class Sender:
-    """Who sends."""
+    """Who sends.
+
+    Args:
+        server: Address of the fleet's server.
+        server_ca: PEM of the CA that its certificate must come from, "" for the system's.
+    """
 
     fleet: str
     device: str
     key: PrivateKey
+    server: str = ""
+    server_ca: str = ""
+
+    @staticmethod
+    def of(config: DeviceConfig, key: PrivateKey) -> Sender:
+        """An enrolled device."""
+        return Sender(config.fleet, config.device, key, config.server, config.server_ca)
 
     @property
     def context(self) -> str:
         """What the signature is bound to besides the content (external_aad)."""
         return f"edge/v1/{self.fleet}/{self.device}/review"
+
+    def ca_of(self, url: str) -> str:
+        """The CA of an address for which none was stated: the fleet's where it is the fleet's server."""
+        return self.server_ca if _origin(url) == _origin(self.server) else ""
 
 
 def sealed(ring: ReviewRing, number: int, sender: Sender) -> bytes:
@@ -150,7 +168,8 @@ class Outbound:
 
             try:
                 headers = {"Content-Type": "application/cose"}
-                with http.opened(self._settings.upload_to, headers, content, self._settings.upload_ca):
+                ca = self._settings.upload_ca or self._sender.ca_of(self._settings.upload_to)
+                with http.opened(self._settings.upload_to, headers, content, ca):
                     count += 1
             except ServerRefused as refused:  # this one, for good: the next may be taken
                 log.warning("kept input refused", extra={"number": entry.number, "reason": str(refused)})
@@ -170,6 +189,11 @@ class Outbound:
                 if count:
                     log.info("kept inputs sent", extra={"inputs": count})
             self._ending.wait(pause_s)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def read_ledger(path: Path) -> Ledger:

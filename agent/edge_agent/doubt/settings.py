@@ -51,7 +51,8 @@ class ReviewSettings(Frozen):
         max_bytes, max_count: Bounds of the ring.
         per_minute: At most so many are kept, so that a bad hour does not wear the flash out.
         upload_to: https address that kept inputs may be sent to; "" for nowhere.
-        upload_ca: PEM of the CA that its certificate must come from, "" for the system's.
+        upload_ca: PEM of the CA that its certificate must come from; "" for the fleet's where it is the
+            fleet's server, else for the system's.
         bytes_per_day: Data budget of uploads.
     """
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cbor2
 import numpy as np
 import pytest
-from agent_fleet import until
+from agent_fleet import make_certificate, until
 
 from edge_agent.device.home import Home
 from edge_agent.doubt.arranging import settle_review
@@ -147,6 +149,45 @@ def test_one_that_is_refused_does_not_hold_up_the_others_and_a_failing_server_is
     keep(ring, "b")
     assert outbound(ring, tmp_path, collector.url).send_waiting() == 1
     assert len(collector.taken) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "ca"),
+    [
+        ("https://fleet.example:8443/api/v1/review", "PEM"),
+        ("https://FLEET.example:8443/elsewhere", "PEM"),
+        ("https://fleet.example/api/v1/review", ""),
+        ("https://fleet.example.org:8443/api/v1/review", ""),
+        ("http://fleet.example:8443/api/v1/review", ""),
+    ],
+)
+def test_the_fleets_own_ca_certifies_the_fleets_own_server_and_nobody_else(url: str, ca: str) -> None:
+    sender = replace(SENDER, server="https://fleet.example:8443", server_ca="PEM")
+    assert sender.ca_of(url) == ca
+
+
+def test_a_server_that_its_own_authority_certifies_takes_them_from_its_devices(
+    ring: ReviewRing, tmp_path: Path
+) -> None:
+    ca = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    keep(ring, "a")
+    with Collector() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = server.url.replace("http:", "https:")
+            sender = replace(SENDER, server=url.removesuffix("/review"), server_ca=ca)
+            settings = ReviewSettings(upload_to=url)
+            sent = tmp_path / "sent.json"
+            with pytest.raises(ServerUnreachable, match="does not verify"):
+                Outbound(ring, sent, settings, SENDER).send_waiting()
+            assert Outbound(ring, sent, settings, sender).send_waiting() == 1
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_clock_that_goes_back_opens_no_new_budget() -> None:
