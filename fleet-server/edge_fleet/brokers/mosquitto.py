@@ -33,7 +33,7 @@ max_queued_bytes 67108864
 max_inflight_messages 100
 max_packet_size {max_packet}
 max_keepalive 300
-allow_zero_length_clientid false
+allow_zero_length_clientid true
 set_tcp_nodelay true
 sys_interval 0
 connection_messages false

@@ -119,6 +119,22 @@ def test_a_name_with_a_meaning_of_its_own_opens_nothing(running: Running, user: 
     running.goes_on()
 
 
+def test_clients_that_leave_their_id_to_the_broker_do_not_cut_each_other(running: Running) -> None:
+    """As mosquitto_sub does; the id is the broker's, and what such a client hears is its account's."""
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.port), 5)) for _ in range(2)
+        ]
+        for stream in streams:
+            stream.sendall(_connect(D1, "", True))
+            assert stream.recv(4) == b"\x20\x02\x00\x00"
+        for stream in streams:
+            stream.sendall(b"\xc0\x00")
+            assert stream.recv(2) == b"\xd0\x00", "both are answered still"
+    kept = _raw(running, _connect(D1, "", False))
+    assert kept[:4] != b"\x20\x02\x00\x00", "a session that is to be kept has a name"
+
+
 @pytest.mark.parametrize("client_id", ["*", ">", "a.b", "$MQTT", "#", "a b", "\u2028", "y" * 30_000])
 def test_a_client_id_with_a_meaning_of_its_own_widens_nothing(running: Running, client_id: str) -> None:
     """Whether it is let in is the broker's affair; what it hears is not."""
