@@ -76,15 +76,15 @@ class Client:
                 parts.append((field, (file.name, stream, "application/octet-stream")))
             return self._call("POST", path, files=parts, timeout=UPLOAD_TIMEOUT_S)
 
-    def download(self, path: str, **query: Any) -> bytes:
-        """The bytes of a GET."""
+    def download(self, path: str, **query: Any) -> httpx.Response:
+        """The answer to a GET that gives bytes."""
         try:
             answer = self._http.request("GET", path, params=query, timeout=UPLOAD_TIMEOUT_S)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if answer.is_error:
             self._refuse(answer)
-        return answer.content
+        return answer
 
     def lines(self, path: str, **query: Any) -> Iterator[str]:
         """The lines of a stream, until the server ends it."""

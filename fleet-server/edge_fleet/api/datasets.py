@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 import cbor2
 from fastapi import Query, Request, Response
@@ -16,7 +19,7 @@ from edge_fleet.access.device_keys import former_of, signer_of
 from edge_fleet.api.access import Operator, Reader, Shared, refused
 from edge_fleet.api.answers import Router
 from edge_fleet.api.openapi import gives
-from edge_fleet.api.row_ids import RowId
+from edge_fleet.api.row_ids import LAST, RowId
 from edge_fleet.datasets import retraining, rows
 from edge_fleet.datasets.export import Sample, as_npz, as_parquet
 from edge_fleet.datasets.review import Review, claimed_device, inputs_of, open_review
@@ -29,6 +32,8 @@ from edge_fleet.services import Server
 router = Router(prefix="/api/v1", tags=["datasets"])
 
 MOST = 5000
+MAX_EXPORT_BYTES = 128 << 20  # of inputs, unpacked, in one file: the file is made in memory
+_one_export = threading.Lock()
 What = Annotated[
     str | None, Query(max_length=140, description="Of the bundles of a release or a digest only")
 ]
@@ -101,13 +106,26 @@ def export(
     labelled: bool | None = Query(None, description="With, or without a label; both when not stated"),
     form: Literal["npz", "parquet"] = "npz",
     most: int = Query(MOST, ge=1, le=MOST),
+    before: int | None = Query(None, ge=0, le=LAST, description="Those of smaller ids only"),
 ) -> Response:
-    """Kept inputs, labels and lineage as one file; they may show people: reading alone is not enough."""
-    with services.store.read() as connection:
-        found = rows.payloads(connection, what, labelled, most)
-    samples = [_sample(row, payload) for row, payload in found]
-    content = as_npz(samples) if form == "npz" else as_parquet(samples)
+    """Kept inputs, labels and lineage as one file; they may show people: reading alone is not enough.
+
+    The newest, as many as fit one file, oldest of them first. `Link: <...>; rel="next"` (RFC 8288) says where
+    the older ones are, when there are any.
+    """
+    with _one_export:
+        with services.store.read() as connection:
+            # one more than is given tells whether there are older ones
+            found = rows.payloads(connection, what, labelled, most + 1, before)
+            samples, is_all = _fitting(found, most)
+        content = as_npz(samples) if form == "npz" else as_parquet(samples)
     headers = {"Content-Disposition": f'attachment; filename="samples.{form}"', "Cache-Control": "no-store"}
+    if not is_all:
+        stated: dict[str, str | int | None]
+        stated = {"what": what, "labelled": None if labelled is None else str(labelled).lower(), "form": form}
+        stated |= {"most": most, "before": samples[0].id}
+        query = urlencode({name: value for name, value in stated.items() if value is not None})
+        headers["Link"] = f'</api/v1/datasets/export?{query}>; rel="next"'
     return Response(content, media_type="application/octet-stream", headers=headers)
 
 
@@ -139,8 +157,21 @@ def _take(request: Request, services: Server, envelope: bytes) -> None:
         rows.store(connection, envelope, review, services.now_ms())
 
 
+def _fitting(found: Iterable[tuple[Any, bytes]], most: int) -> tuple[list[Sample], bool]:
+    """What goes into one file, oldest first, and whether it is all; one sample always fits."""
+    samples: list[Sample] = []
+    size = 0
+    for row, payload in found:
+        sample = _sample(row, payload)
+        size += sum(array.nbytes for array in sample.inputs.values())
+        if samples and (len(samples) == most or size > MAX_EXPORT_BYTES):
+            return samples[::-1], False
+        samples.append(sample)
+    return samples[::-1], True
+
+
 def _sample(row: Any, payload: bytes) -> Sample:
     inputs = inputs_of(parse_object(Review, cbor2.loads(payload), "a stored input"))
     answer = -1 if row.answer is None else row.answer
-    lineage = (row.device, row.bundle, row.artifact, row.digest, row.number, row.time_ms)
+    lineage = (row.id, row.device, row.bundle, row.artifact, row.digest, row.number, row.time_ms)
     return Sample(inputs, row.label, (*lineage, row.reason, answer, row.labelled_by))

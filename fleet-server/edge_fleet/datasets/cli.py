@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+import httpx
 
 from edge_contracts.digest import short
 from edge_fleet.errors import RequestInvalid
@@ -69,22 +70,37 @@ def label(number: int, right: str, home_path: Path | None, url: str | None, toke
 @dataset.command("export")
 @_of
 @click.option("--labelled/--all", default=True, help="Only what has a label; the default.")
+@click.option("--before", type=click.IntRange(min=0), metavar="ID", help="Those of smaller ids only.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="X.npz or X.parquet.")
 @remote
 def export(
-    what: str | None, labelled: bool, output: Path, home_path: Path | None, url: str | None, token: str | None
+    what: str | None,
+    labelled: bool,
+    before: int | None,
+    output: Path,
+    home_path: Path | None,
+    url: str | None,
+    token: str | None,
 ) -> None:
-    """Write inputs, labels and lineage as .npz, which edge-convert reads, or as Parquet."""
+    """Write inputs, labels and lineage as .npz, which edge-convert reads, or as Parquet.
+
+    The newest, as many as fit one file; it says when there are older ones.
+    """
     form = output.suffix.removeprefix(".")
     if form not in ("npz", "parquet"):
         raise RequestInvalid(f"{output} ends neither in .npz nor in .parquet")
     query = {"form": form, **({"what": what} if what else {}), **({"labelled": True} if labelled else {})}
-    content = connect(home_path, url, token).download(f"{PATH}/export", **query)
+    query |= {} if before is None else {"before": before}
+    answer = connect(home_path, url, token).download(f"{PATH}/export", **query)
+    content = answer.content
     try:
         output.write_bytes(content)
     except OSError as error:
         raise RequestInvalid(f"cannot write {output}: {error.strerror}") from None
     click.echo(f"wrote {output} ({len(content)} bytes)")
+    if "next" in answer.links:
+        older = httpx.URL(answer.links["next"]["url"]).params["before"]
+        click.echo(f"older ones did not fit; they are in: --before {older}")
 
 
 @dataset.command("retrain")

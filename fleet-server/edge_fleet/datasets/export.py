@@ -1,8 +1,8 @@
 """Kept inputs as a data set: .npz for `edge-convert`, Parquet for training scripts, both with lineage. Pure.
 
 `x` (or one array for each input by its tensor name) and `y` are what edge-convert reads as calibration and
-evaluation; `device`, `bundle`, `artifact`, `envelope` (SHA-256 of what the device signed), `number` and
-`time_ms` say of each sample where it comes from.
+evaluation; `id` is what the server calls a sample, where it is labelled; `device`, `bundle`, `artifact`,
+`envelope` (SHA-256 of what the device signed), `number` and `time_ms` say of each sample where it comes from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from edge_contracts.arrays import Arrays, write_npz
 from edge_fleet.errors import FleetError, RequestInvalid
 
 ONLY_INPUT, LABELS = "x", "y"
-LINEAGE = ("device", "bundle", "artifact", "envelope", "number", "time_ms", "reason", "answer", "labelled_by")
+LINEAGE = (
+    *("id", "device", "bundle", "artifact", "envelope", "number", "time_ms", "reason", "answer"),
+    "labelled_by",
+)
 
 
 class ParquetMissing(FleetError):
@@ -40,12 +43,17 @@ class Sample:
     label: int | None
     lineage: tuple[str | int, ...]
 
+    @property
+    def id(self) -> int:
+        """What the server calls it."""
+        return int(self.lineage[LINEAGE.index("id")])
+
 
 def arrays(samples: Sequence[Sample]) -> Arrays:
     """All of them as one set of arrays; `y` when every one has a label.
 
     Raises:
-        RequestInvalid: There are none, or they are not of one shape.
+        RequestInvalid: There are none, they are not of one shape, or an input is called as something else.
     """
     if not samples:
         raise RequestInvalid("no kept inputs match; edge-fleet dataset list shows all")
@@ -57,6 +65,12 @@ def arrays(samples: Sequence[Sample]) -> Arrays:
                 "name one release or bundle (--of)"
             )
     names = sorted(samples[0].inputs)
+    taken = set(names) & {LABELS, *LINEAGE} if len(names) > 1 else set()
+    if taken:
+        raise RequestInvalid(
+            f"an input of this model is called {sorted(taken)[0]!r}, as a column of the export is; "
+            "name the model's inputs otherwise"
+        )
     made: Arrays = {
         (ONLY_INPUT if len(names) == 1 else name): np.concatenate([sample.inputs[name] for sample in samples])
         for name in names

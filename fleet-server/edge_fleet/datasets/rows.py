@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import prod
 from typing import Any, cast
 
 from sqlalchemy import Connection, delete, func, select, update
@@ -19,7 +21,7 @@ from edge_fleet.model import Instant
 from edge_fleet.schema import bundles, review_samples
 from edge_fleet.store import insert_new
 
-PER_DEVICE = 1000  # the oldest go first, those without a label before those with one
+PER_DEVICE = 1000  # the oldest go first: those without a label, with one of the device's, of a person's
 COLUMNS = [column for column in review_samples.c if column.name != "raw"]
 DEVICE = "device"  # who said a label that came with the input
 
@@ -82,7 +84,7 @@ def store(connection: Connection, envelope: bytes, review: Review, now_ms: int) 
     too_many = (
         select(own.id)
         .where(own.device == review.device)
-        .order_by(own.label.is_not(None).desc(), own.id.desc())
+        .order_by(own.labelled_by.not_in(("", DEVICE)).desc(), own.label.is_not(None).desc(), own.id.desc())
         .offset(PER_DEVICE)
     )
     connection.execute(delete(review_samples).where(own.id.in_(too_many)))
@@ -98,7 +100,7 @@ def label(connection: Connection, sample: int, wanted: str, actor: str, now_ms: 
     row = connection.execute(select(*COLUMNS).where(review_samples.c.id == sample)).one_or_none()
     if row is None:
         raise NotFound(f"no kept input {sample}")
-    number, name = class_of(labels_of(connection, row.bundle), wanted)
+    number, name = class_of(*classes_of(connection, row.bundle), wanted)
     connection.execute(
         update(review_samples)
         .where(review_samples.c.id == sample)
@@ -115,8 +117,11 @@ def label(connection: Connection, sample: int, wanted: str, actor: str, now_ms: 
     )
 
 
-def class_of(labels: tuple[str, ...], wanted: str) -> tuple[int, str]:
+def class_of(labels: tuple[str, ...], count: int | None, wanted: str) -> tuple[int, str]:
     """Number and name of a class.
+
+    Args:
+        count: How many the model has; None where that is not known here.
 
     Raises:
         RequestInvalid: There is none such.
@@ -125,17 +130,21 @@ def class_of(labels: tuple[str, ...], wanted: str) -> tuple[int, str]:
         return labels.index(wanted), wanted
     if wanted.isascii() and wanted.isdigit() and len(wanted) < 9:
         number = int(wanted)
-        if not labels or number < len(labels):
-            return number, labels[number] if labels else ""
-    known = f"one of {', '.join(labels[:20])}" if labels else "a number from 0 on"
+        if count is None or number < count:
+            return number, labels[number] if number < len(labels) else ""
+    numbers = "a number from 0 on" if count is None else f"a number from 0 to {count - 1}"
+    known = f"one of {', '.join(labels[:20])}" if labels else numbers
     raise RequestInvalid(f"{wanted!r:.60} is no class of this model; give {known}")
 
 
-def labels_of(connection: Connection, bundle: str) -> tuple[str, ...]:
-    """The names of a bundle's classes; none for one that was not published here."""
+def classes_of(connection: Connection, bundle: str) -> tuple[tuple[str, ...], int | None]:
+    """The names of a bundle's classes, and how many there are; none of both for one not published here."""
     found = connection.execute(select(bundles.c.manifest).where(bundles.c.digest == bundle)).scalar()
     manifest: Manifest | None = manifest_of(found) if found else None
-    return manifest.labels if manifest else ()
+    if manifest is None:
+        return (), None
+    count = len(manifest.labels) or prod(manifest.outputs[0].shape[1:])
+    return manifest.labels, count if count > 1 else None  # one number tells two classes apart
 
 
 def listed(
@@ -155,11 +164,19 @@ def listed(
 
 
 def payloads(
-    connection: Connection, what: str | None, labelled: bool | None, most: int
-) -> list[tuple[Any, bytes]]:
-    """The rows, oldest first, each with the payload that was signed."""
-    rows = connection.execute(_where(connection, select(review_samples), what, labelled, most)).all()
-    return [(row, cose.parse(row.raw, MAX_BYTES).payload) for row in reversed(rows)]
+    connection: Connection, what: str | None, labelled: bool | None, most: int, before: int | None = None
+) -> Iterator[tuple[Any, bytes]]:
+    """The rows, newest first, each with the payload that was signed; one after the other is read.
+
+    Args:
+        before: Those of smaller ids only.
+    """
+    query = _where(connection, select(review_samples.c.id), what, labelled, most)
+    if before is not None:
+        query = query.where(review_samples.c.id < before)
+    for number in connection.execute(query).scalars().all():
+        row = connection.execute(select(review_samples).where(review_samples.c.id == number)).one()
+        yield row, cose.parse(row.raw, MAX_BYTES).payload
 
 
 def counted(connection: Connection, bundle: str) -> dict[str, int]:

@@ -89,7 +89,7 @@ def _fleet(connection: Connection, now_ms: int) -> Iterator[Family]:
         astray(connection),
     )
     total = func.sum(refusals.c.count).label("total")
-    # a counter that is first seen at 1 has not increased for Prometheus: those that a rule asks for begin at 0
+    # a counter that is first seen at 1 has not increased for Prometheus: those of our alerts begin at 0
     refused = dict.fromkeys(chain.from_iterable(REFUSED.values()), 0.0)
     rows = connection.execute(select(refusals.c.reason, total).group_by(refusals.c.reason))
     refused |= {row.reason: float(row.total) for row in rows}

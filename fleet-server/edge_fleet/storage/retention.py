@@ -76,7 +76,9 @@ def prune_envelopes(
     return Pruned(count, after if page else None)
 
 
-def _cut(connection: Connection, stream: Row[tuple[object, ...]], before_ms: int, newest: int, most: int) -> int:
+def _cut(
+    connection: Connection, stream: Row[tuple[object, ...]], before_ms: int, newest: int, most: int
+) -> int:
     """Delete the first envelopes of one stream; returns how many were passed."""
     own = envelopes.c
     here = and_(own.device == stream.device, own.epoch == stream.epoch)

@@ -133,9 +133,8 @@ def roll_up(connection: Connection, most: int = WINDOWS_PER_STEP) -> int:
 
 
 def _after(connection: Connection, position: int, most: int) -> Sequence[Row[Any]]:
-    return connection.execute(
-        _WINDOWS.where(windows.c.id > position).order_by(windows.c.id).limit(most)
-    ).all()
+    wanted = _WINDOWS.where(windows.c.id > position).order_by(windows.c.id).limit(most)
+    return list(connection.execute(wanted))
 
 
 def _numbers_began_anew(connection: Connection, position: int) -> bool:
