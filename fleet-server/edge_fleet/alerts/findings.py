@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, or_, select, text, union_all
+from sqlalchemy import ColumnElement, Connection, Table, func, or_, select, text, union_all
 
 from edge_contracts.digest import short
 from edge_contracts.errors import FormatInvalid
@@ -45,6 +46,9 @@ FEW = 10  # devices named in one finding
 DISK_CODES = ("no-space", "outbox-unwritable")  # of events: full, or it takes nothing
 PERSONAL_MOST = 20  # of one rule; beyond, one alert speaks for all
 
+# windows of a device's second model, or of the other arm of its experiment
+_BESIDE = windows.c.lineup["role"].as_string().in_(("arm-b", "second"))
+
 Source = Callable[[Connection, int], Iterator[Finding]]
 
 
@@ -53,6 +57,7 @@ def measure(
     now_ms: int,
     open_subjects: Iterable[tuple[str, str]] = (),
     rules: Mapping[str, Rule] = RULES,
+    usual_ms: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Finding]:
     """Everything that the rules ask.
 
@@ -60,9 +65,11 @@ def measure(
         open_subjects: Rule and subject of alerts that are open: they are followed one by one also when
             there are many.
         rules: As they are in force.
+        usual_ms: By bundle whose latency has an open alert the p95 that it was found slow beside.
     """
     found = [finding for source in SOURCES for finding in source(connection, now_ms)]
     found += _silence(connection, now_ms, rules["silence"].clear_at)
+    found += _latency(connection, now_ms, usual_ms)
     followed = frozenset(open_subjects)
     found += over(connection, followed - {(one.rule, one.subject) for one in found})
     return together(found, followed, rules)
@@ -77,10 +84,28 @@ def over(connection: Connection, unheard: Iterable[tuple[str, str]]) -> Iterator
     for rule, subject in unheard:
         if rule not in _OF_A_BUNDLE:
             continue
-        # a line of what a device is chosen by (`schema/choice.py`)
-        runs = select(devices.c.id).where(devices.c.revoked_ms.is_(None), CHOICE.contains(f"\n{subject}\n"))
-        if connection.execute(runs.limit(1)).first() is None:
+        if not _has_devices(connection, subject):
             yield Finding(rule, subject, 0.0, "no device runs it any more, by the last word of each")
+
+
+def _has_devices(connection: Connection, bundle: str) -> bool:
+    """Whether any device says that it answers with a bundle, or reported it beside its first model."""
+    runs = select(devices.c.id).where(devices.c.revoked_ms.is_(None), _answers_with(bundle))
+    if connection.execute(runs.limit(1)).first() is not None:
+        return True
+    newest = connection.execute(select(func.max(windows.c.id))).scalar() or 0
+    beside = (
+        select(windows.c.id)
+        .join(devices, devices.c.id == windows.c.device)
+        .where(windows.c.id > newest - LATEST, windows.c.bundle == bundle, _BESIDE)
+        .where(devices.c.revoked_ms.is_(None))
+    )
+    return connection.execute(beside.limit(1)).first() is not None
+
+
+def _answers_with(bundle: str) -> ColumnElement[bool]:
+    """Of a device: by its last word; a line of what it is chosen by (`schema/choice.py`)."""
+    return CHOICE.contains(f"\n{bundle}\n")
 
 
 def together(
@@ -219,7 +244,20 @@ def _drift(connection: Connection, now_ms: int) -> Iterator[Finding]:
     by_bundle: dict[str, list[Any]] = {}
     for row in rows:
         by_bundle.setdefault(row.bundle, []).append(row)
-    for bundle, found in by_bundle.items():
+    for bundle, reported in by_bundle.items():
+        found = reported
+        if any(row.drifting for row in reported):
+            # those that were put out, or have gone on to another bundle, say no more of this one
+            have = (
+                select(windows.c.device)
+                .join(devices, devices.c.id == windows.c.device)
+                .where(windows.c.id.in_(last), windows.c.bundle == bundle, devices.c.revoked_ms.is_(None))
+                .where(or_(_answers_with(bundle), _BESIDE))
+            )
+            having = frozenset(connection.execute(have).scalars())
+            found = [row for row in reported if row.device in having]
+        if not found:
+            continue
         drifting = [row for row in found if row.drifting]
         kinds = sorted({kind for row in drifting for kind in row.drifting})
         yield Finding(
@@ -306,23 +344,31 @@ def _newest(connection: Connection, now_ms: int, most: int) -> int:
     return max(first_id_since(connection, windows, now_ms - HOUR_MS), newest - most)
 
 
-def _latency(connection: Connection, now_ms: int) -> Iterator[Finding]:
-    """A bundle beside itself: p95 of the last hour over p95 of the day before that hour."""
+def _latency(connection: Connection, now_ms: int, usual_ms: Mapping[str, float]) -> Iterator[Finding]:
+    """A bundle beside itself: p95 of the last hour over p95 of the day before that hour.
+
+    While it is slow, the day that it was found slow beside stands: a twentieth of a day that is slow itself
+    moves its p95, and what never became faster would end as usual.
+    """
     hour = first_id_since(connection, windows, now_ms - HOUR_MS)
     day = first_id_since(connection, windows, now_ms - DAY_MS)
     newest = connection.execute(select(func.max(windows.c.id))).scalar() or 0
     now, before = _latencies(connection, hour, newest + 1), _latencies(connection, day, hour)
-    for bundle in sorted(now.keys() & before.keys()):
-        if now[bundle].count < MIN_LATENCIES or before[bundle].count < MIN_LATENCIES:
+    for bundle in sorted(now.keys() & (before.keys() | usual_ms.keys())):
+        usual = usual_ms.get(bundle)
+        if usual is None and before[bundle].count >= MIN_LATENCIES:
+            usual = before[bundle].quantile(0.95)
+        if now[bundle].count < MIN_LATENCIES or not usual:
             continue
-        p95, usual = now[bundle].quantile(0.95), before[bundle].quantile(0.95)
-        if p95 is None or not usual:
+        p95 = now[bundle].quantile(0.95)
+        if p95 is None or (p95 > usual and not _has_devices(connection, bundle)):
             continue
+        before_what = "the day before" if bundle not in usual_ms else "the day before it became slow"
         yield Finding(
             "latency",
             bundle,
             p95 / usual,
-            f"p95 of {short(bundle)} is {p95:.3g} ms in the last hour, {usual:.3g} ms in the day before",
+            f"p95 of {short(bundle)} is {p95:.3g} ms in the last hour, {usual:.3g} ms in {before_what}",
             {"p95_ms": p95, "before_ms": usual, "latencies": now[bundle].count},
         )
 
@@ -390,7 +436,6 @@ SOURCES: tuple[Source, ...] = (
     _holes,
     _drift,
     _error_budget,
-    _latency,
     _low_disk,
     _clock,
 )

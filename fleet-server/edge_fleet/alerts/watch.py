@@ -67,7 +67,12 @@ class Watch:
             rules = self._in_force(rows.load_rules(connection), now_ms)
             open_ones = rows.load_open(connection)
             followed = [(one.rule, one.subject) for one in open_ones]
-            found = findings.measure(connection, now_ms, followed, rules)
+            usual_ms = {
+                one.subject: float(one.evidence["before_ms"])
+                for one in open_ones
+                if one.rule == "latency" and "before_ms" in one.evidence
+            }
+            found = findings.measure(connection, now_ms, followed, rules, usual_ms)
         if rules["silence"].on_evidence:
             found = _deaf(open_ones, found)
         decisions = evaluate(open_ones, found, rules, now_ms)

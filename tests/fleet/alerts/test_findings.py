@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from fleet_rows import FleetRows, digest
 from sqlalchemy import insert, select, update
 
+from edge_contracts.digest import short
 from edge_contracts.sketch import bin_index
 from edge_fleet import schema
 from edge_fleet.alerts import findings
@@ -53,6 +55,8 @@ def fleet(store: Store, clock: Clock) -> FleetRows:
     rows = FleetRows(store, clock)
     rows.enrol("d1", "d2")
     rows.publish("1")
+    for device in ("d1", "d2"):
+        runs(store, device, "1")
     return rows
 
 
@@ -216,13 +220,105 @@ def test_drift_is_the_share_of_devices_that_say_so_now(fleet: FleetRows) -> None
 
 def test_drift_is_counted_for_each_model_of_a_device_and_for_an_hour(fleet: FleetRows) -> None:
     other = digest("2")
-    fleet.report("d1", BUNDLE, drifting=["data-drift"], seq=1)
-    fleet.report("d1", other, seq=2)  # its second model
+    fleet.report("d1", BUNDLE, seq=1)
+    fleet.report("d1", other, seq=2, drifting=["data-drift"], lineup={"role": "second"})
     with fleet.store.read() as connection:
         found = {one.subject: one.value for one in measure(connection, NOW) if one.rule == "drift"}
         later = {one.subject for one in measure(connection, NOW + HOUR_MS + 1) if one.rule == "drift"}
-    assert found == {BUNDLE: 1.0, other: 0.0}
+    assert found == {BUNDLE: 0.0, other: 1.0}
     assert later == set()
+
+
+def leaves(fleet: FleetRows, device: str) -> None:
+    """The device goes on to the next bundle."""
+    runs(fleet.store, device, "2")
+
+
+def is_put_out(fleet: FleetRows, device: str) -> None:
+    with fleet.store.write() as connection:
+        gone = update(schema.devices).where(schema.devices.c.id == device).values(revoked_ms=NOW)
+        connection.execute(gone)
+
+
+@pytest.mark.parametrize("goes", [leaves, is_put_out])
+def test_a_device_that_has_gone_on_or_was_put_out_drifts_no_more(
+    fleet: FleetRows, goes: Callable[[FleetRows, str], None]
+) -> None:
+    fleet.report("d1", BUNDLE, drifting=["data-drift"], seq=1)
+    fleet.report("d2", BUNDLE, seq=1)
+    assert bad(fleet.store)["drift", BUNDLE].value == 0.5
+    goes(fleet, "d1")
+    assert ("drift", BUNDLE) not in bad(fleet.store)
+    with fleet.store.read() as connection:
+        [found] = [one for one in measure(connection, NOW) if one.rule == "drift"]
+    assert (found.value, found.why) == (0.0, f"0 of 1 devices with {short(BUNDLE)}: no drift")
+
+
+def test_a_drift_that_was_taken_back_before_it_fired_never_fires_and_asks_for_no_retraining(
+    fleet: FleetRows, clock: Clock
+) -> None:
+    watch = Watch(Services(fleet.store, EventBus(), NoDispatch(), clock), lambda: True)
+    for minute in range(40):
+        if minute < 5:
+            for device in ("d1", "d2"):
+                fleet.report(device, BUNDLE, drifting=["data-drift"], seq=minute)
+        if minute == 5:
+            for device in ("d1", "d2"):
+                leaves(fleet, device)
+        watch.round(clock.ms)
+        clock.ms += 60_000
+    with fleet.store.read() as connection:
+        [alert] = connection.execute(select(schema.alerts).where(schema.alerts.c.rule == "drift"))
+        of_it = select(schema.alert_steps.c.event).where(schema.alert_steps.c.alert == alert.id)
+        steps = list(connection.execute(of_it).scalars())
+    assert (alert.phase, steps) == ("resolved", ["calmed"])
+
+
+def test_a_latency_that_stays_bad_is_not_over_because_the_day_before_became_bad_too(
+    fleet: FleetRows, clock: Clock
+) -> None:
+    """A twentieth of a day that is slow moves the day's own p95: the alert ended within 2.5 hours."""
+    watch = Watch(Services(fleet.store, EventBus(), NoDispatch(), clock), lambda: True)
+    told: list[tuple[float, str]] = []
+
+    def go(hours: float, ms: float) -> None:
+        for _ in range(round(hours * 12)):
+            clock.ms += HOUR_MS // 12
+            for device in ("d1", "d2"):
+                fleet.report(device, BUNDLE, latency={str(bin_index(ms)): 400})
+            watch.round(clock.ms)
+            with fleet.store.read() as connection:
+                rows = connection.execute(select(schema.alerts).where(schema.alerts.c.rule == "latency"))
+                phases = [row.phase for row in rows]
+            if phases and (not told or told[-1][1] != phases[-1]):
+                told.append(((clock.ms - NOW) / HOUR_MS, phases[-1]))
+
+    go(24, 5.0)
+    assert told == []
+    go(30, 10.0)
+    assert [phase for _, phase in told] == ["pending", "firing"]
+    go(2, 5.0)
+    assert [phase for _, phase in told] == ["pending", "firing", "resolved"]
+    assert told[-1][0] == pytest.approx(24 + 30 + 1.25, abs=0.1), "the hour is good again, and for 15 minutes"
+    with fleet.store.read() as connection:
+        rows = connection.execute(select(schema.alerts).where(schema.alerts.c.rule == "latency")).all()
+    [alert] = rows
+    assert alert.evidence["before_ms"] == pytest.approx(5, rel=0.02)
+    assert "5 ms in the day before it became slow" in alert.why.replace("4.98", "5")
+
+
+def test_a_latency_of_a_bundle_that_every_device_has_left_is_over(fleet: FleetRows, clock: Clock) -> None:
+    clock.ms = NOW - DAY_MS // 2
+    fleet.report("d1", BUNDLE)
+    clock.ms = NOW
+    fleet.report("d1", BUNDLE, latency={str(bin_index(10.0)): 400})
+    assert ("latency", BUNDLE) in bad(fleet.store)
+    for device in ("d1", "d2"):
+        leaves(fleet, device)
+    assert ("latency", BUNDLE) not in bad(fleet.store)
+    with fleet.store.read() as connection:
+        found = [one for one in measure(connection, NOW, [("latency", BUNDLE)]) if one.rule == "latency"]
+    assert [one.value for one in found] == [0.0], "and an open alert is told so"
 
 
 @pytest.mark.parametrize(("errors", "burns"), [(0, False), (3, False), (5, True)])
