@@ -53,8 +53,11 @@ def port(tmp_path: Path) -> Iterator[int]:
 def _receiver(folder: Path) -> Iterator[int]:
     """The port of a receiver whose training writes down what it was given."""
     training = (
-        "import os, sys, json; from pathlib import Path; Path(sys.argv[1] + '.done').write_text("
-        "Path(sys.argv[1]).read_text() + ' ' + json.loads(os.environ['EDGE_FLEET_EVIDENCE'])['why'])"
+        "import os, sys, json, time; from pathlib import Path; given = Path(sys.argv[1])\n"
+        "(given.parent / 'begun').touch()\n"
+        "while (given.parent / 'slow').exists(): time.sleep(0.02)\n"
+        "Path(sys.argv[1] + '.done').write_text("
+        "given.read_text() + ' ' + json.loads(os.environ['EDGE_FLEET_EVIDENCE'])['why'])"
     )
     found = free_loopback_port()
     with HTTPServer(("127.0.0.1", 0), _Samples) as server:
@@ -95,21 +98,24 @@ def _status(port: int, sent: dict[str, str], body: bytes = BODY) -> int:
 def test_a_signed_request_is_trained_on_once(port: int, tmp_path: Path) -> None:
     sent = headers(SECRET, "msg_1", int(time.time()), BODY)
     assert _status(port, sent) == 204
-    done = tmp_path / "msg_1.npz.done"
-    assert done.read_text() == "the samples drift"
-    done.unlink()
+    eventually((tmp_path / "msg_1.trained").exists, "the training")
+    assert (tmp_path / "msg_1.npz.done").read_text() == "the samples drift"
     assert _status(port, sent) == 204
-    assert not done.exists(), "the same message again is left out"
+    assert list(tmp_path.glob("*.asked")) == [], "the same message again is left out"
 
 
-def test_a_receiver_that_starts_again_knows_what_it_has_trained_on(tmp_path: Path) -> None:
-    sent = headers(SECRET, "msg_4", int(time.time()), BODY)
+def test_the_answer_does_not_wait_for_the_training_and_a_restart_goes_on_with_it(tmp_path: Path) -> None:
+    (tmp_path / "slow").touch()
     with _receiver(tmp_path) as port:
-        assert _status(port, sent) == 204
-    (tmp_path / "msg_4.npz.done").unlink()
+        for message in ("msg_4", "msg_5"):
+            assert _status(port, headers(SECRET, message, int(time.time()), BODY)) == 204
+        eventually((tmp_path / "begun").exists, "the training")
+    assert sorted(one.name for one in tmp_path.glob("*.asked")) == ["msg_4.asked", "msg_5.asked"]
+    (tmp_path / "slow").unlink()
     with _receiver(tmp_path) as port:
-        assert _status(port, sent) == 204
-    assert not (tmp_path / "msg_4.npz.done").exists()
+        eventually(lambda: len(list(tmp_path.glob("*.trained"))) == 2, "both trainings")
+        assert _status(port, headers(SECRET, "msg_4", int(time.time()), BODY)) == 204
+    assert list(tmp_path.glob("*.asked")) == []
 
 
 def test_a_request_without_labelled_samples_is_answered_and_not_sent_again(port: int, tmp_path: Path) -> None:
