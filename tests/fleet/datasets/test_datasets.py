@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from fleet_device import FleetDevice, enrol, eventually
 from fleet_rows import FleetRows, digest
 from fleet_server import Running
+from sqlalchemy import update
 from webhook_receiver import receiver
 
 from edge_agent.doubt.outbound import Outbound, Sender, sealed
@@ -25,6 +26,7 @@ from edge_contracts.arrays import read_npz, write_npz
 from edge_contracts.digest import digest_of
 from edge_contracts.keys import PrivateKey
 from edge_convert.data import InputPort, read_samples
+from edge_fleet import schema
 from edge_fleet.alerts.machine import Phase
 from edge_fleet.alerts.rows import load_open
 from edge_fleet.alerts.watch import Watch
@@ -249,6 +251,9 @@ def test_drift_asks_for_a_retraining_with_evidence_and_samples(fleet: Running, k
         body = {"url": there.url, "kinds": ["retraining.requested"]}
         made = fleet.admin.post("/api/v1/webhooks", json=body).json()
         fleet_rows = FleetRows(fleet.server.store, fleet.server.now_ms)
+        with fleet.server.store.write() as connection:
+            own = update(schema.devices).where(schema.devices.c.id == kept.device.id)
+            connection.execute(own.values(state={"counter": 0, "active": {"bundle": BUNDLE}, "knows": []}))
         fleet_rows.report(kept.device.id, BUNDLE, drifting=["data-drift"])
         fleet.admin.post("/api/v1/alert-rules/drift", json={"pending_s": 0})
         Watch(fleet.server, lambda: True).round(fleet.server.now_ms())
