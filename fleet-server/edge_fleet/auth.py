@@ -210,7 +210,7 @@ def _principal(connection: Connection, row: Row[Any]) -> Principal:
     role, session = Role(row.role), row.session or ""
     if row.owner is None:
         origin = row.parent or row.id  # a console's session acts under the name of its token
-        name = f"{row.label or row.role}/{origin[:6]}"
+        name = f"{(row.label or row.role)[:57]}/{origin[:6]}"  # 64 in all, as where names are kept
         return Principal(name, role, scopes, row.id, origin, session=session, last_used_ms=row.last_used_ms)
     owner = connection.execute(select(users).where(users.c.name == row.owner)).one()
     if owner.disabled_ms is not None:

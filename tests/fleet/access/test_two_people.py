@@ -157,6 +157,25 @@ def test_the_word_of_a_token_that_was_revoked_since_does_not_count(
     people["operator"].post(f"{path}/abort")
 
 
+@pytest.mark.parametrize("length", [20, 58, 64, 128])
+@pytest.mark.usefixtures("rule", "rows")
+def test_a_long_label_is_no_second_person(
+    fleet: Running, people: dict[str, httpx.Client], length: int
+) -> None:
+    with client(fleet.url, fleet.token("admin", label="m" * length)) as maker:
+        path = f"/api/v1/rollouts/{_made(maker, '100%')}"
+        assert maker.post(f"{path}/approve").status_code == 403
+        assert maker.post(f"{path}/start").status_code == 409
+        maker.post(f"{path}/abort")
+    path = f"/api/v1/rollouts/{_made(people['operator'], '100%')}"
+    made = fleet.admin.post("/api/v1/tokens", json={"role": "approver", "label": "s" * length}).json()
+    with client(fleet.url, made["token"]) as who:
+        assert who.post(f"{path}/approve").status_code == 200
+    fleet.admin.post(f"/api/v1/tokens/{made['id']}/revoke").raise_for_status()
+    assert people["operator"].post(f"{path}/start").status_code == 409
+    people["operator"].post(f"{path}/abort")
+
+
 @pytest.mark.usefixtures("rule", "rows")
 def test_a_rollout_to_few_needs_one(people: dict[str, httpx.Client]) -> None:
     rollout = _made(people["operator"], "50%")
