@@ -13,8 +13,9 @@ from sqlalchemy import insert, select, update
 from edge_contracts.digest import short
 from edge_contracts.sketch import bin_index
 from edge_fleet import schema
-from edge_fleet.alerts import findings
-from edge_fleet.alerts.findings import DAY_MS, HOUR_MS, PERSONAL_MOST, first_id_since, measure, together
+from edge_fleet.alerts import of_bundles
+from edge_fleet.alerts.findings import PERSONAL_MOST, measure, together
+from edge_fleet.alerts.lately import DAY_MS, HOUR_MS, first_id_since
 from edge_fleet.alerts.machine import Finding
 from edge_fleet.alerts.proof import proof
 from edge_fleet.alerts.rows import set_rule
@@ -356,8 +357,8 @@ def test_of_very_many_windows_single_devices_are_looked_for_among_the_newest(
 ) -> None:
     fleet.report("d1", BUNDLE, inferences=100, errors=50, drifting=["data-drift"])
     fleet.report("d2", BUNDLE, inferences=100, errors=5)
-    monkeypatch.setattr(findings, "NEWEST", 0)
-    monkeypatch.setattr(findings, "LATEST", 0)
+    monkeypatch.setattr(of_bundles, "NEWEST", 0)
+    monkeypatch.setattr(of_bundles, "LATEST", 0)
     found = bad(fleet.store)
     assert found["error-budget", BUNDLE].evidence["devices"] == ["d2"]
     assert "55 of 255" in found["error-budget", BUNDLE].why, "counted are all"
