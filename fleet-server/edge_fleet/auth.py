@@ -57,6 +57,7 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
 }
 # those that a person can have; the others are for devices and programs
 PERSONAL = (Role.VIEWER, Role.OPERATOR, Role.PUBLISHER, Role.APPROVER, Role.ADMIN)
+NAME_CHARS = 64  # of whoever acts, wherever that is kept
 IDLE_MS = 60 * 60_000  # a session that nobody used for so long is over
 GRACE_MS = 60_000  # a secret that was replaced is good for so long: requests are under way with it
 
@@ -210,7 +211,8 @@ def _principal(connection: Connection, row: Row[Any]) -> Principal:
     role, session = Role(row.role), row.session or ""
     if row.owner is None:
         origin = row.parent or row.id  # a console's session acts under the name of its token
-        name = f"{(row.label or row.role)[:57]}/{origin[:6]}"  # 64 in all, as where names are kept
+        number = f"/{origin[:6]}"
+        name = (row.label or row.role)[: NAME_CHARS - len(number)] + number
         return Principal(name, role, scopes, row.id, origin, session=session, last_used_ms=row.last_used_ms)
     owner = connection.execute(select(users).where(users.c.name == row.owner)).one()
     if owner.disabled_ms is not None:
