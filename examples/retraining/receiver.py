@@ -72,6 +72,9 @@ def note(message: str, body: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(stream.name, asked)
+    listing = os.open(folder, os.O_RDONLY)
+    os.fsync(listing)  # the name too is on the disk before the answer is given
+    os.close(listing)
     came.set()
 
 

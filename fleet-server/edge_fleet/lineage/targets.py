@@ -62,6 +62,6 @@ def either(
     Args:
         whole, some: What asks for any of some bundles, and of some bundles with an artifact.
     """
-    archives = [target.bundle for target in targets if target.artifact is None]
+    digests = [target.bundle for target in targets if target.artifact is None]
     pairs = [(target.bundle, target.artifact) for target in targets if target.artifact is not None]
-    return or_(*([whole(archives)] if archives else []), *([some(pairs)] if pairs else []))
+    return or_(*([whole(digests)] if digests else []), *([some(pairs)] if pairs else []))
