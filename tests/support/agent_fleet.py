@@ -64,7 +64,7 @@ def free_port() -> int:
             return port
 
 
-def until(question: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
+def until(question: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
     """Wait for something that other processes and threads bring about; fails the test when it does not."""
     deadline_s = monotonic() + timeout_s
     while monotonic() < deadline_s:

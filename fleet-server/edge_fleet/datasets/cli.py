@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import click
-import httpx
 
 from edge_contracts.digest import short
 from edge_fleet.errors import RequestInvalid
@@ -99,7 +99,7 @@ def export(
         raise RequestInvalid(f"cannot write {output}: {error.strerror}") from None
     click.echo(f"wrote {output} ({len(content)} bytes)")
     if "next" in answer.links:
-        older = httpx.URL(answer.links["next"]["url"]).params["before"]
+        [older] = parse_qs(urlsplit(answer.links["next"]["url"]).query)["before"]
         click.echo(f"older ones did not fit; they are in: --before {older}")
 
 
