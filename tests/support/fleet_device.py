@@ -33,7 +33,7 @@ from edge_contracts.messages import (
 from edge_contracts.topics import Channel, topic
 
 SOME_BUNDLE = "sha256:" + "ab" * 32
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 def window(bundle: str = SOME_BUNDLE, inferences: int = 10, **fields: Any) -> Window:

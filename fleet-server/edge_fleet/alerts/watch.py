@@ -90,7 +90,8 @@ class Watch:
                 if (
                     kind is not None and alert.fired_ms is not None
                 ):  # one that never fired is nobody's business
-                    enqueue(connection, kind, message(alert, event), now_ms)
+                    told_of = f"{alert.rule} {alert.subject}"
+                    enqueue(connection, kind, message(alert, event), now_ms, about=told_of)
                 if event is Event.HELD and alert.rule in RETRAIN_ON:
                     retraining.request(
                         connection, alert.subject, alert.why, message(alert, event), rows.ACTOR, now_ms

@@ -26,3 +26,8 @@ def next_wait_s(attempts: int, chance: float) -> float | None:
 def is_taken(status: int) -> bool:
     """Whether an answer means that the receiver has it; a redirection does not, and is never followed."""
     return 200 <= status < 300
+
+
+def is_refused_for_good(status: int) -> bool:
+    """Whether an answer means that trying again is in vain: 410, as Standard Webhooks 1.0 has it."""
+    return status == 410

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import httpx
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from typing_extensions import TypedDict
 
 from edge_fleet.audit import record
@@ -40,6 +40,20 @@ class Due:
     message: str
     body: bytes
     attempts: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an attempt.
+
+    Args:
+        answer: For people.
+        for_good: The receiver said that it takes nothing any more.
+    """
+
+    taken: bool
+    answer: str
+    for_good: bool = False
 
 
 def check_url(url: str) -> str:
@@ -191,12 +205,19 @@ def listed(connection: Connection) -> list[WebhookShown]:
 
 
 def enqueue(
-    connection: Connection, kind: str, told: Mapping[str, Any], now_ms: int, only: str | None = None
+    connection: Connection,
+    kind: str,
+    told: Mapping[str, Any],
+    now_ms: int,
+    only: str | None = None,
+    about: str = "",
 ) -> int:
     """Queue a message for every webhook that wants its kind; how many they are.
 
     Args:
         only: This one alone, whatever it wants.
+        about: What it tells of, at most 128 characters: a receiver gets what is about one thing in the order in
+            which it was queued. "" waits for nothing else.
     """
     at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = json.dumps({"type": kind, "timestamp": at, "data": dict(told)}, separators=(",", ":"))
@@ -207,6 +228,7 @@ def enqueue(
             "webhook": row.id,
             "message": f"msg_{secrets.token_hex(12)}",
             "kind": kind,
+            "about": about,
             "body": body,
             "created_ms": now_ms,
             "next_ms": now_ms,
@@ -224,16 +246,26 @@ def enqueue(
 
 
 def due(connection: Connection, now_ms: int, most: int = 8) -> list[Due]:
-    """Deliveries whose time has come, by webhook, of each the oldest first.
+    """Deliveries whose time has come and whose turn it is, by webhook, of each the oldest first.
+
+    One that is about something waits while an older one about the same is still to be taken or given up: a
+    receiver that comes back hears of the end of an alert after it has heard of the alert.
 
     Args:
         most: Of one webhook: what waits for one that is away must not keep what waits for another out.
     """
     own = webhook_deliveries.c
-    place = func.row_number().over(partition_by=own.webhook, order_by=(own.next_ms, own.id))
+    turn = func.row_number().over(partition_by=(own.webhook, own.about), order_by=own.id)
+    open_ones = (
+        select(own.id, own.webhook, own.about, own.next_ms, turn.label("turn"))
+        .where(own.delivered_ms.is_(None), own.dead_ms.is_(None))
+        .subquery()
+    )
+    one = open_ones.c
+    place = func.row_number().over(partition_by=one.webhook, order_by=(one.next_ms, one.id))
     waiting = (
-        select(own.id, place.label("place"))
-        .where(own.delivered_ms.is_(None), own.dead_ms.is_(None), own.next_ms <= now_ms)
+        select(one.id, place.label("place"))
+        .where(one.next_ms <= now_ms, or_(one.about == "", one.turn == 1))
         .subquery()
     )
     rows = connection.execute(
@@ -246,12 +278,12 @@ def due(connection: Connection, now_ms: int, most: int = 8) -> list[Due]:
     return [Due(row.id, row.webhook, row.url, row.message, row.body.encode(), row.attempts) for row in rows]
 
 
-def note(connection: Connection, one: Due, taken: bool, answer: str, chance: float, now_ms: int) -> None:
+def note(connection: Connection, one: Due, outcome: Outcome, chance: float, now_ms: int) -> None:
     """Write what became of an attempt."""
     attempts = one.attempts + 1
-    values: dict[str, Any] = {"attempts": attempts, "answer": answer[:300]}
-    wait_s = None if taken else next_wait_s(attempts, chance)
-    if taken:
+    values: dict[str, Any] = {"attempts": attempts, "answer": outcome.answer[:300]}
+    wait_s = None if outcome.taken or outcome.for_good else next_wait_s(attempts, chance)
+    if outcome.taken:
         values["delivered_ms"] = now_ms
     elif wait_s is None:
         values["dead_ms"] = now_ms

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edge_fleet.services import Services
 from edge_fleet.webhooks import rows
-from edge_fleet.webhooks.retries import is_taken
+from edge_fleet.webhooks.retries import is_refused_for_good, is_taken
 from edge_fleet.webhooks.signing import headers
 
 log = logging.getLogger(__name__)
@@ -87,18 +87,18 @@ class Sender:
     async def _deliver(self, client: httpx.AsyncClient, mine: list[rows.Due]) -> int:
         """Send one receiver what is due, up to the first that it does not take; how many it took."""
         for taken, one in enumerate(mine):
-            took, answer = await self._send(client, one)
+            outcome = await self._send(client, one)
             try:
-                await asyncio.to_thread(self._note, one, took, answer)
+                await asyncio.to_thread(self._note, one, outcome)
             except SQLAlchemyError as error:
                 _wait(error)
                 return taken
-            if not took:
-                log.warning("webhook not taken", extra={"webhook": one.webhook, "answer": answer})
+            if not outcome.taken:
+                log.warning("webhook not taken", extra={"webhook": one.webhook, "answer": outcome.answer})
                 return taken
         return len(mine)
 
-    async def _send(self, client: httpx.AsyncClient, one: rows.Due) -> tuple[bool, str]:
+    async def _send(self, client: httpx.AsyncClient, one: rows.Due) -> rows.Outcome:
         signed = headers(self._secret(one.webhook), one.message, self._services.now_ms() // 1000, one.body)
         try:
             # the body of the answer is nobody's business and may be endless: it is not read
@@ -106,19 +106,20 @@ class Sender:
                 asyncio.timeout(self._timeout_s),
                 client.stream("POST", one.url, content=one.body, headers=signed) as answer,
             ):
-                return is_taken(answer.status_code), f"HTTP {answer.status_code}"
+                status = answer.status_code
+                return rows.Outcome(is_taken(status), f"HTTP {status}", is_refused_for_good(status))
         except TimeoutError:
-            return False, f"no answer within {self._timeout_s:g} s"
+            return rows.Outcome(False, f"no answer within {self._timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return False, f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return rows.Outcome(False, f"{type(error).__name__}: {' '.join(str(error).split())}")
 
     def _due(self) -> list[rows.Due]:
         with self._services.store.read() as connection:
             return rows.due(connection, self._services.now_ms())
 
-    def _note(self, one: rows.Due, took: bool, answer: str) -> None:
+    def _note(self, one: rows.Due, outcome: rows.Outcome) -> None:
         with self._services.store.write() as connection:
-            rows.note(connection, one, took, answer, self._chance(), self._services.now_ms())
+            rows.note(connection, one, outcome, self._chance(), self._services.now_ms())
 
 
 def _wait(error: SQLAlchemyError) -> None:

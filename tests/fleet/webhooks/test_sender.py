@@ -42,7 +42,7 @@ class Place:
 
     def tell(self, kind: str = "alert.firing", **told: Any) -> int:
         with self.store.write() as connection:
-            return rows.enqueue(connection, kind, told, self.ms)
+            return rows.enqueue(connection, kind, told, self.ms, about=told.get("about", ""))
 
     def deliver(self, later_s: float = 0) -> int:
         """One round, to its end; how many deliveries were taken."""
@@ -117,6 +117,45 @@ def test_what_nobody_takes_is_given_up_shown_and_tried_again_when_asked(place: P
     assert place.deliveries(dead=True) == []
     with place.store.write() as connection, pytest.raises(NotFound, match="that was given up"):
         rows.retry(connection, row["id"], "root", place.ms)
+
+
+def test_the_end_of_an_alert_is_told_after_its_beginning(place: Place, there: Receiver) -> None:
+    there.answers = [503]
+    place.add(there.url)
+    place.tell("alert.firing", about="silence d1")
+    assert place.deliver() == 0
+    place.tell("alert.resolved", about="silence d1")
+    place.tell("alert.firing", about="silence d2")
+    assert place.deliver() == 1, "another alert waits for nothing"
+    assert place.deliver(20) == 1
+    assert place.deliver() == 1
+    told = [(json.loads(body)["type"], json.loads(body)["data"]["about"]) for _, body in there.got[1:]]
+    assert told == [
+        ("alert.firing", "silence d2"),
+        ("alert.firing", "silence d1"),
+        ("alert.resolved", "silence d1"),
+    ]
+
+
+def test_what_waits_behind_one_that_is_given_up_is_told(place: Place, there: Receiver) -> None:
+    there.answers = [500] * ATTEMPTS
+    place.add(there.url)
+    place.tell("alert.firing", about="silence d1")
+    place.tell("alert.resolved", about="silence d1")
+    assert [place.deliver(4000) for _ in range(ATTEMPTS)] == [0] * ATTEMPTS
+    assert len(place.deliveries(dead=True)) == 1
+    assert place.deliver() == 1
+    assert json.loads(there.got[-1][1])["type"] == "alert.resolved"
+
+
+def test_a_receiver_that_is_gone_is_not_tried_again(place: Place, there: Receiver) -> None:
+    there.answers = [410]
+    place.add(there.url)
+    place.tell()
+    assert place.deliver() == 0
+    [row] = place.deliveries(dead=True)
+    assert (row["attempts"], row["answer"]) == (1, "HTTP 410")
+    assert place.deliver(99_999) == 0
 
 
 def test_a_receiver_that_is_away_does_not_hold_up_another(place: Place, there: Receiver) -> None:
