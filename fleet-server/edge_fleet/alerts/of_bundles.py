@@ -27,6 +27,7 @@ NEWEST = 300_000  # windows: of 100,000 devices that report every minute, those 
 LATEST = 20_000  # windows in which devices are looked for that failed
 SAMPLE = 2000  # windows of a day that stand for all of them
 MIN_ATTEMPTS, MIN_LATENCIES = 100, 100
+MIN_SLOWER_MS = 1.0  # what is a fraction of a millisecond slower is as usual, however many times that is
 DEFAULT_BUDGET = 0.01  # errors of attempts, of a bundle that nobody published here
 FEW = 10  # devices named in one finding
 OF_A_BUNDLE = frozenset({"drift", "error-budget", "latency"})
@@ -170,11 +171,12 @@ def latency(connection: Connection, now_ms: int, usual_ms: Mapping[str, float]) 
         p95 = now[bundle].quantile(0.95)
         if p95 is None or (p95 > usual and not _has_devices(connection, bundle)):
             continue
+        times = p95 / usual if p95 - usual >= MIN_SLOWER_MS else min(p95 / usual, 1.0)
         before_what = "the day before" if bundle not in usual_ms else "the day before it became slow"
         yield Finding(
             "latency",
             bundle,
-            p95 / usual,
+            times,
             f"p95 of {short(bundle)} is {p95:.3g} ms in the last hour, {usual:.3g} ms in {before_what}",
             {"p95_ms": p95, "before_ms": usual, "latencies": now[bundle].count},
         )

@@ -99,7 +99,7 @@ webhook_deliveries = Table(
     Column("webhook", String(32), ForeignKey("webhooks.id"), nullable=False),
     Column("message", String(32), nullable=False),  # the same over all attempts
     Column("kind", String(32), nullable=False),
-    # since revision 0029: what it tells of; one receiver is told of one thing in the order in which it happened
+    # since revision 0029: what it tells of; a receiver is told of one thing in the order of events
     Column("about", String(128), nullable=False, server_default=""),
     Column("body", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),

@@ -216,8 +216,8 @@ def enqueue(
 
     Args:
         only: This one alone, whatever it wants.
-        about: What it tells of, at most 128 characters: a receiver gets what is about one thing in the order in
-            which it was queued. "" waits for nothing else.
+        about: What it tells of, at most 128 characters: a receiver gets what is about one thing in the order
+            in which it was queued. "" waits for nothing else.
     """
     at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = json.dumps({"type": kind, "timestamp": at, "data": dict(told)}, separators=(",", ":"))

@@ -392,6 +392,16 @@ def test_a_bundle_that_became_slow_is_compared_with_the_day_before(fleet: FleetR
     assert bad(fleet.store)["latency", BUNDLE].value == pytest.approx(2, rel=0.1)
 
 
+def test_a_fraction_of_a_millisecond_more_is_as_usual(fleet: FleetRows, clock: Clock) -> None:
+    clock.ms = NOW - DAY_MS // 2
+    fleet.report("d1", BUNDLE, latency={str(bin_index(0.2)): 400})
+    clock.ms = NOW
+    fleet.report("d1", BUNDLE, latency={str(bin_index(1.0)): 400})
+    assert bad(fleet.store) == {}
+    fleet.report("d1", BUNDLE, latency={str(bin_index(2.0)): 4000})
+    assert bad(fleet.store)["latency", BUNDLE].value == pytest.approx(10, rel=0.1)
+
+
 def test_few_latencies_are_no_evidence(fleet: FleetRows, clock: Clock) -> None:
     clock.ms = NOW - DAY_MS // 2
     fleet.report("d1", BUNDLE)
