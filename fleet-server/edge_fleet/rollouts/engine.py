@@ -225,7 +225,7 @@ def _expired(view: View, now_s: float) -> Step | None:
     deadline = at_s(view.plan.deadline)
     if deadline is None or now_s < deadline:
         return None
-    if view.position.phase is Phase.OPEN:
+    if view.position.opened:
         return Step(event=Event.FINISHED, why="its deadline closed it; the last stage had passed its gates")
     event = {
         OnDeadline.STOP: Event.EXPIRED,

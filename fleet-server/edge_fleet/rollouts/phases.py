@@ -140,12 +140,15 @@ class Position:
         stage: Index of the stage that was reached, NO_STAGE in DRAFT.
         since_s: When the phase was entered, Unix seconds.
         part: What the devices of the stage are given.
+        opened: Whether the last stage has passed and devices may join: a pause does not undo that, a gate
+            that fails later does.
     """
 
     phase: Phase = Phase.DRAFT
     stage: int = NO_STAGE
     since_s: float = 0.0
     part: Part = Part.SWITCH
+    opened: bool = False
 
 
 # Only a stage whose last part is done with is passed, and only one that has a part before it is switched.
@@ -174,4 +177,5 @@ def step(position: Position, event: Event, now_s: float, first: Part = Part.SWIT
     if event in (Event.STARTED, Event.ADVANCED):
         return Position(phase, position.stage + 1, now_s, first)
     part = Part.SWITCH if event is Event.SWITCHED else position.part
-    return Position(phase, position.stage, now_s, part)
+    opened = event is Event.OPENED or (position.opened and event is not Event.HELD)
+    return Position(phase, position.stage, now_s, part, opened)

@@ -111,6 +111,7 @@ def move(
         "stage": position.stage,
         "since_ms": at_ms,
         "part": position.part,
+        "opened": position.opened,
         "why": why,
         "revision": rollout.revision + 1,
     }
@@ -203,7 +204,7 @@ def _rollout(row: Row[Any]) -> Rollout:
         id=row.id,
         plan=parse_plan(row.plan, f"plan of rollout {row.id}", is_stored=True),
         counter=row.counter,
-        position=Position(Phase(row.phase), row.stage, row.since_ms / 1000, Part(row.part)),
+        position=Position(Phase(row.phase), row.stage, row.since_ms / 1000, Part(row.part), row.opened),
         started_ms=row.started_ms,
         why=row.why,
         created_ms=row.created_ms,

@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -62,6 +63,7 @@ rollouts = Table(
     Column("created_by", String(64), nullable=False),
     Column("revision", Integer, nullable=False, default=0),  # two who change it at once: one loses
     Column("part", String(16), nullable=False, server_default="switch"),  # parts.Part of the stage
+    Column("opened", Boolean, nullable=False, server_default=false()),  # since revision 0030: phases.Position
 )
 
 # The devices that a rollout has reached. `number` is the assignment that brings the release, `back`

@@ -355,6 +355,45 @@ def test_devices_that_join_later_take_part_as_the_plan_says(fleet: Fleet) -> Non
     assert fleet.position(always) == (Phase.COMPLETED, 0)
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_deadline_takes_nothing_back_that_passed_and_was_paused_since(fleet: Fleet, resumed: bool) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin(
+        "2", "100%", join="until-deadline", deadline=later(10_000), on_deadline="rollback-rollout"
+    )
+    install(fleet, rollout)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    assert fleet.position(rollout) == (Phase.OPEN, 0)
+    fleet.operator.pause(rollout, "anna")
+    if resumed:
+        fleet.pass_time(5_000)
+        fleet.operator.resume(rollout, "anna")  # it bakes again, and is not through when its time is over
+    fleet.pass_time(10_000)
+    assert fleet.position(rollout) == (Phase.COMPLETED, 0)
+
+
+def test_a_gate_that_failed_since_it_was_open_is_not_forgotten_at_the_deadline(fleet: Fleet) -> None:
+    fleet.complete("1")
+    rollout = fleet.begin(
+        "2",
+        "100%",
+        join="until-deadline",
+        deadline=later(10_000),
+        on_deadline="rollback-rollout",
+        on_failure="hold",
+    )
+    install(fleet, rollout)
+    fleet.pass_time(1)
+    fleet.pass_time(60)
+    for device in fleet.members(rollout):
+        fleet.say(device, Told.ROLLED_BACK, code="golden-mismatch")
+    fleet.pass_time(1)
+    assert fleet.position(rollout) == (Phase.HELD, 0)
+    fleet.pass_time(10_000)
+    assert fleet.position(rollout)[0] is Phase.ROLLING_BACK
+
+
 def test_a_stage_by_label_reaches_the_devices_with_it(fleet: Fleet) -> None:
     fleet.enrol("brave-1", "brave-2", site="lab", ring="canary")
     rollout = fleet.begin("1", "ring=canary", "50%", "100%")
