@@ -11,6 +11,7 @@ A token is 256 random bits, so a plain SHA-256 is as good as a slow hash, and gu
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -235,6 +236,17 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def charged_to(address: str) -> str:
+    """Who pays for what comes from an address: of IPv6 its /64, all of which one host may have (RFC 7934)."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4:
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.ip_network((int(found) >> 64 << 64, 64)))
+
+
 class Attempts:
     """Counts failures by address and says when an address has had enough of them.
 
@@ -252,9 +264,10 @@ class Attempts:
     def failed(self, address: str, now_ms: int) -> bool:
         """Count a failure; True when there were too many in this minute."""
         minute = now_ms // 60_000
-        seen, count = self._failures.pop(address, (minute, 0))
+        who = charged_to(address)
+        seen, count = self._failures.pop(who, (minute, 0))
         count = count + 1 if seen == minute else 1
-        self._failures[address] = (minute, count)
+        self._failures[who] = (minute, count)
         if len(self._failures) > self._ADDRESSES:
             self._failures.popitem(last=False)
         return count > self.PER_MINUTE

@@ -19,6 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edge_fleet.auth import charged_to
 from edge_fleet.errors import TooManyAttempts
 
 PER_S = 50.0
@@ -85,7 +86,7 @@ class RateLimit:
             await self._app(scope, receive, send)
             return
         credential = self._credential(Headers(scope=scope))
-        key = credential if credential in self._proven else f"address {address}"
+        key = credential if credential in self._proven else f"address {charged_to(address)}"
         wait_s = self._budget.take(key, self._clock())
         if wait_s:
             error = TooManyAttempts("too many requests; see Retry-After", math.ceil(wait_s))

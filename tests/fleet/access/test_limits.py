@@ -57,6 +57,18 @@ def test_who_asks_too_often_is_told_when_to_ask_again(limited: RateLimit) -> Non
     assert _ask(limited, 1, address="192.0.2.2") == [200]
 
 
+def test_a_network_of_ipv6_is_one_host(limited: RateLimit) -> None:
+    answers = [_ask(limited, 1, address=f"2001:db8::{n:x}:1")[0] for n in range(1, 6)]
+    assert answers == [200, 200, 200, 429, 429]
+    assert _ask(limited, 1, address="2001:db8:0:1::1") == [200]
+
+
+def test_an_ipv4_address_is_the_same_however_it_is_written(limited: RateLimit) -> None:
+    addresses = ["192.0.2.1", "::ffff:192.0.2.1", "::ffff:c000:201", "192.0.2.1"]
+    assert [_ask(limited, 1, address=one)[0] for one in addresses] == [200, 200, 200, 429]
+    assert _ask(limited, 1, address="::ffff:192.0.2.2") == [200]
+
+
 def test_invented_credentials_gain_nothing(limited: RateLimit) -> None:
     answers = [_ask(limited, 1, authorization=f"Bearer {n}")[0] for n in range(5)]
     assert answers == [200, 200, 200, 429, 429]
