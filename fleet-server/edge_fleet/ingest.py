@@ -36,7 +36,7 @@ from edge_fleet.verification import (
     Refused,
     Verified,
     address_of,
-    verify,
+    verify_all,
     verify_former,
 )
 
@@ -138,7 +138,7 @@ class Ingest:
 
     def _verified(self, arrivals: Sequence[Arrival]) -> list[Verified]:
         known = self._devices({m.address.device for m in arrivals if m.address})
-        results = [(arrival, verify(arrival, known)) for arrival in arrivals]
+        results = list(zip(arrivals, verify_all(arrivals, known), strict=True))
         results = self._by_former_keys(results, known)
         self._refuse(
             replace(one, topic=arrival.topic, raw=arrival.payload)

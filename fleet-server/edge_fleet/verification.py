@@ -5,14 +5,14 @@ Pure: the devices that the topics name are looked up by `intake.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import msgspec
 
 from edge_contracts import cose
-from edge_contracts.envelope import unseal
+from edge_contracts.envelope import parse_payload, unseal
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PublicKey
 from edge_contracts.messages import DeviceState, Telemetry
@@ -124,6 +124,27 @@ def verify(arrival: Arrival, devices: Mapping[str, KnownDevice]) -> Verified | R
     Args:
         devices: Those of our devices that the batch's topics name.
     """
+    (judged,) = verify_all([arrival], devices)
+    return judged
+
+
+def verify_all(arrivals: Sequence[Arrival], devices: Mapping[str, KnownDevice]) -> list[Verified | Refused]:
+    """The same of each message, in their order.
+
+    All signatures come first and then all that was signed: the one code drives the other out of the
+    processor's caches.
+    """
+    signed = [_signed(arrival, devices) for arrival in arrivals]
+    return [
+        one if isinstance(one, Refused) else _said(arrival, *one)
+        for arrival, one in zip(arrivals, signed, strict=True)
+    ]
+
+
+def _signed(
+    arrival: Arrival, devices: Mapping[str, KnownDevice]
+) -> tuple[Address, KnownDevice, bytes] | Refused:
+    """From where and whom a message is, and the bytes that were signed."""
     address = arrival.address
     if address is None:
         return Refused("topic-invalid", "", f"a message on {arrival.topic!r:.200}")
@@ -132,12 +153,20 @@ def verify(arrival: Arrival, devices: Mapping[str, KnownDevice]) -> Verified | R
         return Refused("device-unknown", "", f"a message on {arrival.topic!r:.200}")
     if device.revoked:
         return Refused("device-revoked", device.id, f"a {address.channel} message after its revocation")
+    try:
+        return address, device, cose.verify(arrival.payload, arrival.topic, device.key)
+    except ContractError as error:
+        return Refused(error.code, device.id, str(error))
+
+
+def _said(arrival: Arrival, address: Address, device: KnownDevice, payload: bytes) -> Verified | Refused:
+    """What was signed, if it is what belongs on its topic."""
     message: DeviceState | Telemetry
     try:
         if address.channel is Channel.TELEMETRY:
-            message = unseal(Telemetry, arrival.payload, arrival.topic, device.key)
+            message = parse_payload(Telemetry, payload)
         else:
-            message = unseal(DeviceState, arrival.payload, arrival.topic, device.key)
+            message = parse_payload(DeviceState, payload)
     except ContractError as error:
         return Refused(error.code, device.id, str(error))
     if isinstance(message, DeviceState) and (
