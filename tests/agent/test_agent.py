@@ -107,7 +107,7 @@ def test_inference_goes_on_and_nothing_is_lost_while_broker_and_server_are_away(
     assert device.status()["outbox"]["waiting"] >= 3
     fleet.broker.start()
     # records get their numbers as they leave: what has none yet waits too
-    until(lambda: device.status()["outbox"]["waiting"] == 0, "everything is acknowledged", 60)
+    until(lambda: device.status()["outbox"]["waiting"] == 0, "everything is acknowledged")
     device.end()
     epochs = {epoch for epoch, _ in fleet.stored}
     numbers = sorted(seq for _, seq in fleet.stored)
@@ -120,10 +120,10 @@ def test_inference_goes_on_and_nothing_is_lost_while_broker_and_server_are_away(
 def test_without_an_ack_everything_is_sent_again_until_it_comes(fleet: TinyFleet, device: Device) -> None:
     fleet.mute = True
     device.start()
-    until(lambda: len([m for m in fleet.received if m.seq == 0]) >= 2, "the first envelope comes twice", 30)
+    until(lambda: len([m for m in fleet.received if m.seq == 0]) >= 2, "the first envelope comes twice")
     assert device.status()["outbox"]["waiting"] > 0
     fleet.mute = False
-    until(lambda: device.status()["outbox"]["waiting"] == 0, "all is acknowledged", 30)
+    until(lambda: device.status()["outbox"]["waiting"] == 0, "all is acknowledged")
     assert fleet.faults == []
 
 

@@ -61,18 +61,18 @@ def test_a_device_whose_disk_fails_goes_on_answering_takes_no_update_and_recover
     assert device.log.read_text().count("state not stored") <= 3, "it is tried four times a second"
     assert fleet.progress(2) != "confirmed"
     if code == errno.EROFS:
-        until(lambda: "disk-failed" in events(fleet), "it says that it cannot store", 30)
+        until(lambda: "disk-failed" in events(fleet), "it says that it cannot store")
         windows = len(fleet.records("window"))
         until(lambda: len(fleet.records("window")) > windows + 2, "windows from memory")
 
     failing.unlink()
     windows = len(fleet.records("window"))
-    until(lambda: len(fleet.records("window")) > windows + 1, "windows again", 60)
+    until(lambda: len(fleet.records("window")) > windows + 1, "windows again")
     if fleet.progress(2) != "confirmed":
         release(fleet, "3", number=3, counter=3)
         confirmed(fleet, 3)
     if code == errno.EROFS:
-        until(lambda: "disk-mended" in events(fleet), "it says that it can store again", 60)
+        until(lambda: "disk-mended" in events(fleet), "it says that it can store again")
     assert device.end() == 0
     assert fleet.records("gap") == [], "nothing was lost"
     assert fleet.faults == []

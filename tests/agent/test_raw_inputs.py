@@ -75,7 +75,7 @@ def test_nothing_that_is_published_holds_an_input(tmp_path: Path) -> None:
             daemon = subprocess.Popen([*AGENT, *run], stderr=log)
         try:
             until(lambda: len(fleet.records("window")) >= 3, "windows")
-            until(lambda: any(window.refused for window in fleet.records("window")), "a refused input", 30)
+            until(lambda: any(window.refused for window in fleet.records("window")), "a refused input")
         finally:
             os.kill(daemon.pid, signal.SIGTERM)
             daemon.wait(20)

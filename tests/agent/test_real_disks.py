@@ -30,7 +30,6 @@ MOMENTS = {
     "trial": 'write\tstate.json.new\t"active":"b"',
     "confirm": 'write\tstate.json.new\t"phase":"confirmed"',
 }
-PATIENCE_S = 60.0  # pauses of a download double while its disk fails
 ROLLED_BACK = 'write\tstate.json.new\t"phase":"rolled_back"'
 ALL = os.environ.get("EDGEFLEET_DISK_FAULTS") == "all"
 # before the first byte a full disk is no place for an update (docs/decisions/0062)
@@ -121,7 +120,7 @@ def test_an_update_goes_on_when_a_full_disk_has_room_again(
         assert fleet.running in (stage.good, digest), moment
         stage.owns_up("No space left on device")
         disk.mend()
-        until(lambda: fleet.progress(stage.number) == "confirmed", "the update is confirmed", PATIENCE_S)
+        until(lambda: fleet.progress(stage.number) == "confirmed", "the update is confirmed")
         until(lambda digest=digest: fleet.running == digest, "the new bundle answers")  # type: ignore[misc]
         stage.good = digest
     until(lambda: [e for e in fleet.records("event") if e.name == "disk-failed"], "the event of it")
@@ -155,7 +154,7 @@ def test_an_update_goes_on_when_a_disk_that_broke_is_mended(
     device.start()
     # a trial that a restart has ended counts as a failed one
     end = "rolled_back" if moment == "confirm" else "confirmed"
-    until(lambda: fleet.progress(2) == end, f"the update is {end}", PATIENCE_S)
+    until(lambda: fleet.progress(2) == end, f"the update is {end}")
     assert device.end() == 0
     assert fleet.faults == []
 
@@ -178,6 +177,6 @@ def test_a_way_back_that_is_ordered_of_a_full_disk_is_gone_when_there_is_room(
     stage.owns_up("No space left on device")
     disk.mend()
     back = "it has gone back"
-    until(lambda: fleet.progress(2) == "rolled_back" and fleet.running == stage.good, back, PATIENCE_S)
+    until(lambda: fleet.progress(2) == "rolled_back" and fleet.running == stage.good, back)
     assert fleet.reason == "operator"
     assert device.end() == 0

@@ -52,7 +52,7 @@ def test_an_assigned_shadow_is_reported_and_then_switched_to_without_another_dow
     device.end(signal.SIGKILL)
     before = compared(fleet, second)
     device.start()
-    until(lambda: compared(fleet, second) > before, "it runs again after a start", 30)
+    until(lambda: compared(fleet, second) > before, "it runs again after a start")
     asked = len(fleet.requests)
     fleet.assign(candidate, second, 3, 3)
     confirmed(fleet, 3)
@@ -112,7 +112,7 @@ def test_a_shadow_that_is_stopped_says_so_as_a_failed_assignment(fleet: TinyFlee
     # three inferences in a row that are slower than this stop it
     terms = EVERY_INPUT.model_copy(update={"latency_ms": 0.0001})
     fleet.assign(archive, open_bundle(archive).digest, 2, 2, shadow=terms)
-    until(lambda: fleet.progress(2) == "rolled_back", "it is stopped", 30)
+    until(lambda: fleet.progress(2) == "rolled_back", "it is stopped")
     assert fleet.reason == "latency"
     until(lambda: not lying(device), "it is put away")
     assert fleet.running == first

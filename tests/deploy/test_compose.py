@@ -189,7 +189,7 @@ class Device:
         except OSError:
             return False
         client.loop_start()
-        eventually(lambda: bool(heard), "a decision of the broker", WAIT_S)
+        eventually(lambda: bool(heard), "a decision of the broker")
         client.disconnect()
         client.loop_stop()
         return heard[0]
@@ -217,13 +217,13 @@ def test_a_server_that_starts_again_leaves_connections_and_a_revoked_device_come
     for device in (stays, goes):
         device.client.connect("localhost", found.device_port)
         device.client.loop_start()
-        eventually(device.client.is_connected, "its connection", WAIT_S)
+        eventually(device.client.is_connected, "its connection")
     processes["server"].terminate()
     assert processes["server"].wait(WAIT_S) == 0
     processes["server"] = found.start("server")
     await_ready(found, processes["server"])
     found.post("/api/v1/devices/goes/revoke")
-    eventually(lambda: not goes.comes_in(), "the refusal", WAIT_S)
+    eventually(lambda: not goes.comes_in(), "the refusal")
     assert stays.comes_in()
     assert (stays.downs, stays.client.is_connected()) == (0, True)
     for device in (stays, goes):
@@ -286,7 +286,7 @@ def test_the_health_command_is_what_the_health_check_asks(running: tuple[Stack, 
     assert health().stdout.startswith("ok: database up, broker up")
     processes["mosquitto"].terminate()
     processes["mosquitto"].wait()
-    eventually(lambda: health().returncode == 1, "word of it", WAIT_S)
+    eventually(lambda: health().returncode == 1, "word of it")
     assert "broker down" in health().stderr
     processes["mosquitto"] = found.start("mosquitto")
-    eventually(lambda: health().returncode == 0, "it to be back", WAIT_S)
+    eventually(lambda: health().returncode == 0, "it to be back")

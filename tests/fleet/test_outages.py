@@ -19,8 +19,6 @@ from edge_fleet import schema, store
 from edge_fleet.client import Client
 from edge_fleet.errors import ServerUnreachable
 
-WAIT_S = 30.0
-
 
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
@@ -72,14 +70,14 @@ def _stored(fleet: Running, device: FleetDevice) -> list[int]:
 
 
 def _nothing_acknowledged_until_it_is_back(fleet: Running, device: FleetDevice) -> None:
-    eventually(lambda: _is_down(fleet, "database"), "word that the database is away", WAIT_S)
+    eventually(lambda: _is_down(fleet, "database"), "word that the database is away")
     assert all(ack.high <= 1 for ack in list(device.acks.queue))
 
 
 def _everything_after_it_is_back(fleet: Running, device: FleetDevice) -> None:
-    eventually(lambda: _is_ready(fleet), "word that it is back", WAIT_S)
-    eventually(lambda: _stored(fleet, device) == [0, 1, 2, 3, 4], "every envelope", WAIT_S)
-    eventually(lambda: any(ack.high == 4 for ack in list(device.acks.queue)), "the ack", WAIT_S)
+    eventually(lambda: _is_ready(fleet), "word that it is back")
+    eventually(lambda: _stored(fleet, device) == [0, 1, 2, 3, 4], "every envelope")
+    eventually(lambda: any(ack.high == 4 for ack in list(device.acks.queue)), "the ack")
     _send(device, 1)
     device.wait_ack(5)
 
@@ -150,9 +148,9 @@ def test_a_broker_that_is_away_is_told_and_what_was_not_acknowledged_comes_again
     with _device(local) as device:
         device.outbox.add()
         local.admin.post("/api/v1/broker/outage", json={"seconds": 1.5})
-        eventually(lambda: _is_down(local, "broker"), "word that the broker is away", WAIT_S)
-        eventually(lambda: _is_ready(local), "word that it is back", WAIT_S)
+        eventually(lambda: _is_down(local, "broker"), "word that the broker is away")
+        eventually(lambda: _is_ready(local), "word that it is back")
         assert device._client is not None
-        eventually(device._client.is_connected, "the device", WAIT_S)
+        eventually(device._client.is_connected, "the device")
         device.send(Channel.TELEMETRY, device.outbox.sealed[2])
-        eventually(lambda: _stored(local, device) == [0, 1, 2], "the envelope", WAIT_S)
+        eventually(lambda: _stored(local, device) == [0, 1, 2], "the envelope")

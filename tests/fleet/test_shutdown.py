@@ -120,7 +120,7 @@ def test_a_database_that_is_away_holds_no_end_up_and_nothing_is_acknowledged(
     other.execute("BEGIN IMMEDIATE")
     _offer(ingest, devices)
     ingest.start()
-    eventually(lambda: ingest.failing, "word that the database is away", WAIT_S)
+    eventually(lambda: ingest.failing, "word that the database is away")
     ingest.stop(within_s=0.1)
     other.rollback()
     other.close()

@@ -11,14 +11,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from random import SystemRandom
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from waiting import until as until
 
 from edge_contracts.digest import digest_of
 from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
@@ -62,16 +62,6 @@ def free_port() -> int:
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
-
-
-def until(question: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
-    """Wait for something that other processes and threads bring about; fails the test when it does not."""
-    deadline_s = monotonic() + timeout_s
-    while monotonic() < deadline_s:
-        if answer := question():
-            return answer
-        sleep(0.02)
-    pytest.fail(f"not within {timeout_s:g} s: {what}")
 
 
 def make_certificate(folder: Path, days: float = 1) -> str:

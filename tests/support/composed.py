@@ -176,7 +176,7 @@ def await_ready(found: Stack, server: subprocess.Popen[bytes]) -> None:
         assert server.poll() is None, found.log("server")
         return find_running(found.home) is not None and bool(found.get("/health")["status"] == "ok")
 
-    eventually(ready, "the server to be ready", WAIT_S)
+    eventually(ready, "the server to be ready")
 
 
 def _account() -> str:

@@ -8,13 +8,14 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from waiting import until
 
 from edge_contracts.enrolment import EnrolAnswer, enrol_proof
 from edge_contracts.envelope import chain_value, seal, unseal
@@ -34,6 +35,7 @@ from edge_contracts.topics import Channel, topic
 
 SOME_BUNDLE = "sha256:" + "ab" * 32
 WAIT_S = 30.0
+eventually = until
 
 
 def window(bundle: str = SOME_BUNDLE, inferences: int = 10, **fields: Any) -> Window:
@@ -215,15 +217,6 @@ def connect(client: Client, port: int, filters: Sequence[str] = (), qos: int = 1
         client.loop_stop()
         raise ConnectionRefusedError(str(verdict[0]))
     return granted
-
-
-def eventually(condition: Callable[[], Any], what: str, wait_s: float = WAIT_S) -> Any:
-    """The first true value of a condition on something that runs by itself."""
-    deadline = time.monotonic() + wait_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not in {wait_s} s: {what}"
-        time.sleep(0.02)
-    return value
 
 
 def require_broker(kind: str) -> None:

@@ -68,9 +68,9 @@ def server_and_devices(home: Home, port: int, devices: list[SimulatedDevice]) ->
     ) as server:
         crowd = Crowd(members, Way("127.0.0.1", port))
         try:
-            url = str(eventually(lambda: find_running(home), "the server", WAIT_S))
+            url = str(eventually(lambda: find_running(home), "the server"))
             crowd.start()
-            eventually(lambda: crowd.connected == len(devices), "every device", WAIT_S)
+            eventually(lambda: crowd.connected == len(devices), "every device")
             yield url, crowd
         finally:
             server.kill()

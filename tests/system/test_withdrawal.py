@@ -45,13 +45,13 @@ def test_a_release_is_withdrawn_by_command_and_the_device_answers_no_more(tmp_pa
         device.start()
         try:
             rollout = publish(fleet, "1")
-            until(lambda: runs(fleet) == "1", "the first release answers", 60)
+            until(lambda: runs(fleet) == "1", "the first release answers")
             who = os.environ | {"EDGE_FLEET_TOKEN": fleet.token("operator")}
             order = ["release", "withdraw", "tiny@1", "--why", "it sees ghosts", "--server", fleet.url]
             said = subprocess.run([*FLEET, *order], capture_output=True, text=True, timeout=60, env=who)
             assert said.returncode == 0, said.stderr
             assert "tiny 1: withdrawn" in said.stdout
-            until(lambda: runs(fleet) is None, "nothing answers", 60)
+            until(lambda: runs(fleet) is None, "nothing answers")
             found = fleet.admin.get("/api/v1/lineage/release", params={"release": "tiny@1"}).json()
             off = found["withdrawal"]
             assert (off["devices"], off["stopped"], off["waiting"], off["why"]) == (
@@ -65,7 +65,7 @@ def test_a_release_is_withdrawn_by_command_and_the_device_answers_no_more(tmp_pa
             answered = device.answered()
             device.start()
             publish(fleet, "2")
-            until(lambda: runs(fleet) == "2", "another release answers", 60)
+            until(lambda: runs(fleet) == "2", "another release answers")
             until(lambda: device.answered() > answered, "it answers")
         finally:
             if device.process is not None:

@@ -76,7 +76,7 @@ class Events(logging.Handler):
         def found() -> list[str]:
             return self.ladder() if name == "ladder" else self.named(name)
 
-        until(lambda: len(found()) >= len(expected), f"{name}: {expected}", 40)
+        until(lambda: len(found()) >= len(expected), f"{name}: {expected}")
         assert found() == expected
 
 
@@ -126,7 +126,7 @@ class Device:
             return self.answers[-5:] == [(runtime, version)] * 5
 
         before = len(self.answers)
-        until(lambda: len(self.answers) >= before + 5 and last(), f"answers by {runtime} {version}", 40)
+        until(lambda: len(self.answers) >= before + 5 and last(), f"answers by {runtime} {version}")
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run("status", "--json").output)
@@ -207,7 +207,7 @@ def test_what_is_lifted_and_fails_again_comes_back_in(device: Device, command: C
     device.answers_by(CPU)
     command("wrong")
     assert device.run("quarantine", "lift", "all").exit_code == 0
-    until(lambda: len(device.events.named("quarantined")) == 2, "it is back", 40)
+    until(lambda: len(device.events.named("quarantined")) == 2, "it is back")
     device.events.were(["runtime-crashed", "golden-mismatch"], "quarantined")
     assert device.status()["guard"]["entries"][0]["failed"] == 1
     device.answers_by(CPU)
@@ -220,7 +220,7 @@ def test_wrong_answers_are_found_by_the_daily_golden_inputs_and_nothing_wrong_fo
     device.start(golden_s=0.5)
     device.answers_by(TPU)
     command("wrong")
-    until(lambda: device.events.named("golden-mismatch"), "the lie is found", 40)
+    until(lambda: device.events.named("golden-mismatch"), "the lie is found")
     device.answers_by(CPU)
     device.events.were(["ladder-reset:golden-mismatch", "ladder-next:passed"])
     assert device.status()["guard"]["entries"][0]["code"] == "golden-mismatch"
@@ -254,7 +254,7 @@ def test_without_another_way_the_last_good_bundle_answers_and_without_one_nothin
     device.start()
     device.answers_by(TPU, "3")
     command("crash")
-    until(lambda: device.events.named("abstaining"), "it abstains", 40)
+    until(lambda: device.events.named("abstaining"), "it abstains")
     assert device.agent is not None
     with pytest.raises(NoModel, match=r"nothing here can be trusted.*SIGSEGV"):
         device.agent._engine.submit(Request({"x": ROW}))
@@ -287,7 +287,7 @@ def test_an_accelerator_that_was_taken_during_the_trial_is_tried_again_afterward
     device.install(chaos.bundle())
     device.start()
     device.answers_by(CPU)
-    until(lambda: device.events.named("better-way-failed"), "it is tried", 40)
+    until(lambda: device.events.named("better-way-failed"), "it is tried")
     device.stop()
     command("")
     device.start()
@@ -305,7 +305,7 @@ def test_an_accelerator_that_must_be_reset_again_and_again_is_quarantined(
     device.start()
     device.answers_by(TPU)
     command("crash 1")
-    until(lambda: len(device.events.ladder()) == 1, "a reset", 40)
+    until(lambda: len(device.events.ladder()) == 1, "a reset")
     device.answers_by(TPU)
     command("crash 1")
     device.answers_by(CPU)
@@ -343,7 +343,7 @@ def test_a_driver_that_changes_while_it_serves_has_the_golden_inputs_asked_in_a_
     device.answers_by(TPU)
     monkeypatch.setenv("EDGEFLEET_CHAOS_VERSION", "2.0")
     monkeypatch.setattr(retrials, "LOOK_S", 0.0)
-    until(device.events.ladder, "it is opened anew", 40)
+    until(device.events.ladder, "it is opened anew")
     device.answers_by(TPU)
     device.stop()
     device.events.were(["ladder-reset:passed"])  # once, and not at every look

@@ -63,7 +63,7 @@ def test_applications_reach_the_daemon_by_http_and_by_its_socket(home: Path, tmp
             finally:
                 connection.close()
 
-        until(ready, "the daemon is ready", 30)
+        until(ready, "the daemon is ready")
         token = (home / "serve.token").read_text().strip()
         connection = HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("POST", INFER, body, {"Authorization": f"Bearer {token}"})
@@ -144,14 +144,14 @@ def test_an_update_under_load_loses_no_request_and_a_bad_candidate_changes_nothi
 
     with running(home, "--socket", str(path), "--health-window", "0", "--health-inferences", "5"):
         clients = [Client(path) for _ in range(3)]
-        until(path.exists, "the socket is there", 30)
+        until(path.exists, "the socket is there")
         for client in clients:
-            until(lambda c=client: _answers(c), "the daemon answers", 30)  # type: ignore[misc]
+            until(lambda c=client: _answers(c), "the daemon answers")  # type: ignore[misc]
             client.thread.start()
         assert install("bad").exit_code != 0
         before = [len(client.told) for client in clients]
         assert install("good").exit_code == 0
-        until(lambda: all(c.told[-1][1] == "2" for c in clients), "all are answered by the new one", 30)
+        until(lambda: all(c.told[-1][1] == "2" for c in clients), "all are answered by the new one")
         for client in clients:
             client.enough.set()
             client.thread.join(20)

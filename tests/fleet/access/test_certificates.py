@@ -220,7 +220,7 @@ def _tries(device: Device) -> list[Happening]:
     link = AgentLink(config, happened.append, Random(1), ClientCertificate(home, config))
     link.start()
     try:  # an attempt that is reset before the alert is read says nothing
-        eventually(lambda: any(isinstance(h, LinkDown) and h.refused for h in happened), "the refusal", 30)
+        eventually(lambda: any(isinstance(h, LinkDown) and h.refused for h in happened), "the refusal")
     finally:
         link.stop()
     return happened
@@ -264,7 +264,7 @@ def test_a_real_agent_comes_in_and_renews_its_certificate(fleet: Running, tmp_pa
     with (tmp_path / "log").open("wb") as log:
         agent = subprocess.Popen([script, "run", "--home", home], stdout=log, stderr=log)
     try:
-        eventually(lambda: _seen(fleet, "cam"), "a hello of the agent", 30)
+        eventually(lambda: _seen(fleet, "cam"), "a hello of the agent")
     finally:
         agent.terminate()
         agent.wait(30)
@@ -290,8 +290,8 @@ def test_a_real_agent_that_changes_its_key_comes_in_with_a_certificate_for_the_n
         with (tmp_path / "log").open("ab") as log:
             agent = subprocess.Popen([script, "run", "--hello", "1", "--home", home], stdout=log, stderr=log)
         try:
-            eventually(lambda: bounded(fleet, "cam-k"), "a hello that the new key has signed", 30)
-            eventually(partial(is_heard_since, fleet, "cam-k", begun_ms), "a hello of this start", 30)
+            eventually(lambda: bounded(fleet, "cam-k"), "a hello that the new key has signed")
+            eventually(partial(is_heard_since, fleet, "cam-k", begun_ms), "a hello of this start")
         finally:
             agent.terminate()
             agent.wait(30)
@@ -317,7 +317,7 @@ def test_a_real_agent_that_changes_its_key_comes_in_with_a_certificate_for_the_n
     )
     before = Device(told, PrivateKey.generate(), tmp_path)
     context = before.context(first.partition(b"\n")[2].decode(), old_key)
-    eventually(lambda: not _comes_in(before, context), "the end of the certificate for the former key", 30)
+    eventually(lambda: not _comes_in(before, context), "the end of the certificate for the former key")
 
 
 def serials_of(fleet: Running, device: str) -> list[str]:

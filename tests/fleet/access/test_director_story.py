@@ -30,7 +30,6 @@ from edge_fleet.cli import _add_groups, cli
 from edge_fleet.keys import read_keys
 
 PUBLISHER = PrivateKey.from_seed(bytes([2] * 32))
-WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +106,7 @@ def events(fleet: Running, home: Path, name: str) -> list[dict[str, Any]]:
 def test_a_device_that_was_away_for_two_rotations_is_led_along(fleet: Running, home: Path) -> None:
     first = current(fleet)
     with at_work(home):
-        eventually(lambda: heard(fleet, home) == (first, True), "its first words", WAIT_S)
+        eventually(lambda: heard(fleet, home) == (first, True), "its first words")
     fleet_cli(fleet, "key", "rotate-director", "--reason", "every year")
     second = current(fleet)
     fleet_cli(fleet, "key", "rotate-director", "--reason", "and again")
@@ -118,9 +117,9 @@ def test_a_device_that_was_away_for_two_rotations_is_led_along(fleet: Running, h
     assert {one["key_id"]: one["devices"] for one in status}[first] == 1
     assert "1 devices obey" in fleet_cli(fleet, "key", "retire-director", first, code=1)
     with at_work(home):
-        eventually(lambda: heard(fleet, home)[0] == third, "its word that it obeys the third", WAIT_S)
+        eventually(lambda: heard(fleet, home)[0] == third, "its word that it obeys the third")
         assert obeyed(home) == third
-        eventually(lambda: len(events(fleet, home, "director-changed")) == 2, "its telemetry", WAIT_S)
+        eventually(lambda: len(events(fleet, home, "director-changed")) == 2, "its telemetry")
     assert "is retired" in fleet_cli(fleet, "key", "retire-director", first)
     listed = subprocess.run(
         agent("trust", "list", "--home", home), capture_output=True, text=True, check=True
@@ -136,7 +135,7 @@ def test_one_that_comes_back_after_its_director_was_retired_is_led_too(fleet: Ru
     fleet_cli(fleet, "key", "rotate-director")
     assert "devices depended on it" in fleet_cli(fleet, "key", "retire-director", before, "--force")
     with at_work(home):
-        eventually(lambda: heard(fleet, home) == (current(fleet), True), "its way to the new one", WAIT_S)
+        eventually(lambda: heard(fleet, home) == (current(fleet), True), "its way to the new one")
 
 
 class Before(FleetDevice):
@@ -175,7 +174,7 @@ def test_a_stolen_director_is_replaced_by_a_publishers_word_without_a_visit(
 ) -> None:
     stolen, thief = fleet.server.directors.current, PrivateKey.generate()
     with at_work(home):
-        eventually(lambda: heard(fleet, home)[1], "its first words", WAIT_S)
+        eventually(lambda: heard(fleet, home)[1], "its first words")
     # the thief was faster: the device obeys a key of the thief's, and has seen the highest number there is
     place, config = Home(home), read_config(Home(home))
     assert config is not None
@@ -186,7 +185,7 @@ def test_a_stolen_director_is_replaced_by_a_publishers_word_without_a_visit(
         store = Store(place)
         store.save(store.slots.__class__(number=1 << 62))
     with at_work(home):
-        eventually(lambda: heard(fleet, home)[0] == thief.public.key_id, "whom it obeys", WAIT_S)
+        eventually(lambda: heard(fleet, home)[0] == thief.public.key_id, "whom it obeys")
         assert "stranger" in fleet_cli(fleet, "key", "status", code=1)
         assert obeyed(home) == thief.public.key_id
         # the owner: a new key, named by a publisher whose key was never on the server
@@ -202,7 +201,7 @@ def test_a_stolen_director_is_replaced_by_a_publishers_word_without_a_visit(
         fleet_cli(fleet, "trust", "apply", str(statement_file))
         owner = current(fleet)
         assert owner == read_public(tmp_path / "director.pem").key_id
-        eventually(lambda: heard(fleet, home)[0] == owner, "its way back", WAIT_S)
+        eventually(lambda: heard(fleet, home)[0] == owner, "its way back")
         # what the thief says now is not listened to
         again = KeyStatement(fleet="f", counter=counter + 1, director=thief.public.base64)
         for signer in (stolen, thief):
@@ -211,7 +210,6 @@ def test_a_stolen_director_is_replaced_by_a_publishers_word_without_a_visit(
         eventually(
             lambda: Store(Home(home)).slots.number < 1 << 62 and Store(Home(home)).slots.era == 1,
             "the owner's numbers",
-            WAIT_S,
         )
         assert fleet_cli(fleet, "key", "status")
     verified = CliRunner().invoke(cli, ["audit", "verify", "--home", str(fleet.server.home.root)])
@@ -223,12 +221,12 @@ def test_what_a_stranger_assigns_changes_nothing_and_is_told(fleet: Running, hom
     stranger = PrivateKey.generate()
     before = obeyed(home)
     with at_work(home):
-        eventually(lambda: heard(fleet, home)[1], "its first words", WAIT_S)
+        eventually(lambda: heard(fleet, home)[1], "its first words")
         config = read_config(Home(home))
         assert config is not None
         where = topic("f", config.device, Channel.ASSIGNMENT)
         fleet.server.link.publish(where, seal(Assignment(device=config.device, number=99), where, stranger))
-        eventually(lambda: events(fleet, home, "director-unknown"), "its word about it", WAIT_S)
+        eventually(lambda: events(fleet, home, "director-unknown"), "its word about it")
         assert stranger.public.key_id in events(fleet, home, "director-unknown")[0]["detail"]
         assert obeyed(home) == before
         assert Store(Home(home)).slots.number != 99

@@ -135,13 +135,13 @@ def test_a_real_agent_follows_a_rotation_and_a_revocation(fleet: Running, tmp_pa
         assert key_cli.apply.name == "apply"
         applied = CliRunner().invoke(commands, ["apply", str(rotate), *where])
         assert applied.exit_code == 0 and "goes to 1 devices" in applied.output, applied.output
-        eventually(lambda: set(_standing(home).keys) == {new.public.key_id}, "the rotation", 30)
+        eventually(lambda: set(_standing(home).keys) == {new.public.key_id}, "the rotation")
         assert set(_standing(home).retired) == {old.public.key_id}
         revoked = CliRunner().invoke(
             commands, ["revoke", str(tmp_path / "old.pem"), "--reason", "stolen", *where]
         )
         assert revoked.exit_code == 0, revoked.output
-        eventually(lambda: set(_standing(home).revoked) == {old.public.key_id}, "the revocation", 30)
+        eventually(lambda: set(_standing(home).revoked) == {old.public.key_id}, "the revocation")
         assert "revoked" in CliRunner().invoke(commands, ["list", *where]).output
         assert "stolen" in str(fleet.admin.get("/api/v1/key-statements").json())
         deeds = [row["action"] for row in fleet.admin.get("/api/v1/audit").json()]
