@@ -25,6 +25,7 @@ Arrays = dict[str, NDArray[Any]]
 DAMAGE = (ValueError, EOFError, NotImplementedError, tokenize.TokenError, zlib.error)
 # Deflate packs nothing but repetition more than 1,032-fold; samples that anybody measured do not come near.
 BOMB_BYTES, BOMB_RATIO = 256 << 20, 200
+_ENCRYPTED = 1  # of an entry's flags (APPNOTE.TXT 4.4.4)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip can hold; a real one would change the bytes
 
 
@@ -54,6 +55,8 @@ def read_npz(source: Path | bytes, what: str | None = None, max_bytes: int = 4 <
             arrays: Arrays = {}
             for entry in archive.infolist():
                 key = entry.filename.removesuffix(".npy")
+                if entry.flag_bits & _ENCRYPTED:
+                    raise FormatInvalid(f"{name} is encrypted or damaged: {key!r:.60} asks for a password")
                 with archive.open(entry) as member:
                     arrays[key] = npy.read_array(member, entry.file_size)
     except zipfile.BadZipFile as error:

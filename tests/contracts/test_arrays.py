@@ -42,6 +42,13 @@ def test_what_is_not_an_npz_is_refused(content: bytes) -> None:
         read_npz(content)
 
 
+def test_what_asks_for_a_password_is_refused_in_one_line() -> None:
+    content = bytearray(write_npz({"x": np.zeros(3, np.float32)}))
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # of the flags in the directory
+    with pytest.raises(FormatInvalid, match="asks for a password"):
+        read_npz(bytes(content))
+
+
 def test_every_truncation_is_refused() -> None:
     content = write_npz({"x": np.arange(100)})
     for length in range(0, len(content), 11):

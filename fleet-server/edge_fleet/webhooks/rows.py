@@ -311,7 +311,7 @@ def deliveries(
     if dead:
         query = query.where(webhook_deliveries.c.dead_ms.is_not(None))
     rows = connection.execute(query).mappings()
-    return [cast("DeliveryShown", {k: v for k, v in row.items() if k != "body"}) for row in rows]
+    return [cast("DeliveryShown", {name: row[name] for name in DeliveryShown.__annotations__}) for row in rows]
 
 
 def retry(connection: Connection, delivery: int, actor: str, now_ms: int) -> None:
