@@ -281,21 +281,18 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, options: list[str],
     assert said in refused(result)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--http", "nonsense"],
-        ["--mqtt", "nonsense"],
-        ["--broker", "mqtt://"],
-        ["--database", "mysql://x"],
-        ["--database", "postgresql://127.0.0.1:1/none"],
-        ["--tls-cert", "/nowhere.pem"],
-    ],
-)
-def test_a_new_home_keeps_no_setting_that_was_refused(tmp_path: Path, options: list[str]) -> None:
+def test_a_new_home_keeps_no_setting_that_was_refused(tmp_path: Path) -> None:
     home = tmp_path / "h"
-    refused(run("serve", *options, home=home))
-    assert not (home / "config.json").exists()
+    for option, wrong in (
+        ("--http", "nonsense"),
+        ("--mqtt", "nonsense"),
+        ("--broker", "mqtt://"),
+        ("--database", "mysql://x"),
+        ("--database", "postgresql://127.0.0.1:1/none"),
+        ("--tls-cert", "/nowhere.pem"),
+    ):
+        refused(run("serve", option, wrong, home=home))
+        assert not (home / "config.json").exists(), option
     assert run("init", home=home).returncode == 0
 
 

@@ -310,8 +310,9 @@ def deliveries(
     query = select(webhook_deliveries).order_by(webhook_deliveries.c.id.desc()).offset(skip).limit(most)
     if dead:
         query = query.where(webhook_deliveries.c.dead_ms.is_not(None))
+    shown = DeliveryShown.__annotations__
     rows = connection.execute(query).mappings()
-    return [cast("DeliveryShown", {name: row[name] for name in DeliveryShown.__annotations__}) for row in rows]
+    return [cast("DeliveryShown", {name: row[name] for name in shown}) for row in rows]
 
 
 def retry(connection: Connection, delivery: int, actor: str, now_ms: int) -> None:
