@@ -71,6 +71,19 @@ def test_a_database_of_the_first_schema_keeps_its_rows_and_becomes_the_newest(
     store.close()
 
 
+@pytest.mark.parametrize("step", ["opened", "start"])
+def test_a_rollout_that_was_open_has_passed_after_an_upgrade_too(
+    first: Engine, database_url: str, step: str
+) -> None:
+    """Whoever paused it before must not see it taken back by its deadline afterwards."""
+    with first.begin() as connection:
+        connection.execute(text("UPDATE rollout_steps SET event = :step"), {"step": step})
+        connection.execute(text("UPDATE rollouts SET phase = 'paused'"))
+    open_store(database_url).close()
+    with first.connect() as connection:
+        assert connection.execute(select(schema.rollouts.c.opened)).scalar_one() is (step == "opened")
+
+
 def test_a_fresh_database_and_one_made_by_every_revision_have_the_tables_of_the_schema(
     engine: Engine, database_url: str
 ) -> None:
