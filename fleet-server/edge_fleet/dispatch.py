@@ -58,6 +58,7 @@ class Dispatcher:
         self._again = resending or Resending()  # used by the thread alone
         self._changed = threading.Condition()
         self._waiting: OrderedDict[str, None] = OrderedDict()
+        self._reconnected = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="dispatch", daemon=True)
 
@@ -79,12 +80,13 @@ class Dispatcher:
             self._changed.notify()
 
     def unanswered(self) -> None:
-        """Send again what no device has answered: after a reconnect."""
-        with self._store.read() as connection:
-            rows = connection.execute(
-                select(assignments.c.device).where(assignments.c.phase.in_(OPEN)).distinct()
-            ).scalars()
-            self.soon(list(rows))
+        """Send again what no device has answered: after a reconnect; never waits.
+
+        The link's network thread calls this: it must not meet a database that is away.
+        """
+        with self._changed:
+            self._reconnected = True
+            self._changed.notify()
 
     def send(self, devices: Sequence[str]) -> None:
         """Send each device its newest assignment now, or word that it has none.
@@ -125,21 +127,36 @@ class Dispatcher:
         while not self._stopping.is_set():
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._waiting or self._stopping.is_set(), self._again.wait_s(time.monotonic())
+                    lambda: self._waiting or self._reconnected or self._stopping.is_set(),
+                    self._again.wait_s(time.monotonic()),
                 )
                 if self._stopping.is_set():
                     return
                 count = min(BATCH, len(self._waiting))
                 devices = [self._waiting.popitem(last=False)[0] for _ in range(count)]
+                reconnected, self._reconnected = self._reconnected, False
             due = self._again.due(time.monotonic())
             try:
+                if reconnected:
+                    self._queue_open()
                 self._send_again(due)
                 self.send(devices)
             except SQLAlchemyError as error:
-                log.error("assignments not sent", extra={"devices": devices, "reason": str(error)[:300]})
+                reason = " ".join(str(error).split())[:300]
+                log.error("assignments not sent", extra={"devices": devices, "reason": reason})
+                if reconnected:
+                    self.unanswered()
                 self.soon([*devices, *(device for device, _ in due)])
                 self._stopping.wait(RETRY_S)
             self._stopping.wait(count / PER_SECOND)
+
+    def _queue_open(self) -> None:
+        """Queue every device whose assignment is open."""
+        with self._store.read() as connection:
+            rows = connection.execute(
+                select(assignments.c.device).where(assignments.c.phase.in_(OPEN)).distinct()
+            ).scalars()
+            self.soon(list(rows))
 
     def _send_again(self, sent: Sequence[tuple[str, int]]) -> None:
         """Of what should have been answered by now, send again what was not."""

@@ -32,7 +32,7 @@ class Link:
 
     Args:
         received: Called in the network thread with messages in their order; must not wait.
-        connected: Called in the network thread at every connect, after the subscriptions.
+        connected: Called in the network thread at every connect, after the subscriptions; must not wait.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Link:
 
     @property
     def is_up(self) -> bool:
-        """Whether it is connected and subscribed."""
-        return bool(self._client.is_connected()) and self._granted.is_set()
+        """Whether it is connected, subscribed, and listens."""
+        return bool(self._client.is_connected()) and self._granted.is_set() and self._client.is_served
 
     def start(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Connect, subscribe, and prove that the broker delivers.

@@ -56,6 +56,11 @@ class StraightClient(Client):  # type: ignore[misc]  # paho's types are not look
         super().__init__(*others, **named)
         self._received = received
 
+    @property
+    def is_served(self) -> bool:
+        """Whether its network thread lives: one that ended by a fault leaves it connected by its own word."""
+        return self._thread is not None and bool(self._thread.is_alive())
+
     def _create_socket(self) -> StraightSocket:
         return StraightSocket(super()._create_socket(), self._received)
 

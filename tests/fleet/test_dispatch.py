@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -106,8 +106,11 @@ def test_what_is_withdrawn_is_said_with_the_assignment_until_the_device_has_stor
     assert wire.arrived[-1].withdrawn is None
 
 
+@pytest.mark.parametrize(
+    "ask", [lambda found: found.soon(["d"]), Dispatcher.unanswered], ids=["a hello", "a reconnect"]
+)
 def test_what_could_not_be_sent_while_the_table_was_away_is_sent_when_it_is_back(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture, ask: Callable[[Dispatcher], None]
 ) -> None:
     assigned(store, "d")
 
@@ -118,7 +121,7 @@ def test_what_could_not_be_sent_while_the_table_was_away_is_sent_when_it_is_back
     wire = Wire()
     rename("assignments", "elsewhere")
     with dispatching(store, wire, Resending()) as dispatch:
-        dispatch.soon(["d"])
+        ask(dispatch)
         eventually(lambda: "assignments not sent" in caplog.text, "the failure")
         rename("elsewhere", "assignments")
         eventually(lambda: wire.arrived, "the assignment")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from running_broker import D1, SERVER
+from waiting import until
 
 from edge_fleet.brokers.base import (
     Account,
@@ -41,4 +43,30 @@ def test_the_link_refuses_a_broker_that_does_not_deliver(
         with pytest.raises(BrokerFailed, match="a message to edge/v1/f/probe did not come back"):
             link.start()
     finally:
+        broker.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_link_whose_network_thread_ended_is_not_up(tmp_path: Path) -> None:
+    """Nothing is heard by it any more, though it was never told of an end of the connection."""
+
+    threads: list[threading.Thread] = []
+
+    def connected() -> None:
+        threads.append(threading.current_thread())
+        if len(threads) > 1:
+            raise RuntimeError("a fault of our own")
+
+    broker = NatsBroker(tmp_path / "b", Address("127.0.0.1", free_loopback_port()), None, lambda: None)
+    broker.start([SERVER])
+    link = Link(broker.door, "f", SERVER.user, SERVER.password, lambda *_: None, connected)
+    try:
+        link.start()
+        assert link.is_up
+        broker.outage(0)
+        until(lambda: len(threads) > 1, "the second connection")
+        threads[1].join()
+        assert not link.is_up
+    finally:
+        link.stop()
         broker.stop()

@@ -154,3 +154,23 @@ def test_a_broker_that_is_away_is_told_and_what_was_not_acknowledged_comes_again
         eventually(device._client.is_connected, "the device")
         device.send(Channel.TELEMETRY, device.outbox.sealed[2])
         eventually(lambda: _stored(local, device) == [0, 1, 2], "the envelope")
+
+
+def test_a_broker_that_comes_back_while_postgresql_is_away_does_not_leave_the_server_deaf(
+    tmp_path: Path,
+) -> None:
+    with postgres_server(fsync="on") as database:
+        if database is None:
+            pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+        with fleet_server(tmp_path / "home", database=database.fresh()) as fleet, _device(fleet) as device:
+            database.stop()
+            eventually(lambda: _is_down(fleet, "database"), "word that the database is away")
+            fleet.server.broker.outage(0.5)
+            eventually(lambda: _is_down(fleet, "broker"), "word that the broker is away, too")
+            eventually(lambda: _state(fleet)[1]["broker"] == "up", "the broker")
+            database.start()
+            eventually(lambda: _is_ready(fleet), "word that it is back")
+            assert device._client is not None
+            eventually(device._client.is_connected, "the device")
+            _send(device, 3)
+            _everything_after_it_is_back(fleet, device)
