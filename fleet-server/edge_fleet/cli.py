@@ -200,7 +200,9 @@ def _log_to_stderr() -> None:
     class Fields(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             fields = {k: v for k, v in vars(record).items() if k not in standard}
-            return super().format(record) + "".join(f" {k}={v}" for k, v in fields.items())
+            # a path of somebody's request or a driver's words must not make a line of their own
+            told = "".join(f" {k}={' '.join(str(v).splitlines())}" for k, v in fields.items())
+            return super().format(record) + told
 
     handler = logging.StreamHandler()
     handler.setFormatter(Fields("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -131,10 +131,13 @@ def _again(connection: Connection, device: str, key: PublicKey, director: str | 
 
 def _require_unused(connection: Connection, device: str, key: PublicKey) -> None:
     row = connection.execute(
-        select(devices.c.id).where((devices.c.id == device) | (devices.c.public_key == key.raw))
+        select(devices.c.id, devices.c.revoked_ms).where(
+            (devices.c.id == device) | (devices.c.public_key == key.raw)
+        )
     ).first()
     if row is not None and row.id == device:
-        raise Conflict(f"a device {device!r} is enrolled already; names are not used twice")
+        state = "enrolled already" if row.revoked_ms is None else "revoked"
+        raise Conflict(f"a device {device!r} is {state}; names are not used twice: give another, or none")
     if row is not None:
         raise Conflict(f"this key is enrolled already, as device {row.id!r}; make a new home")
     before = select(device_keys.c.device).where(device_keys.c.key_id == key.key_id)

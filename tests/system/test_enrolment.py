@@ -29,10 +29,19 @@ def test_the_servers_reason_for_a_refusal_reaches_the_person_at_the_device(
     fleet: Running, tmp_path: Path
 ) -> None:
     used = fleet.token()
+    assert enrol(fleet, fleet.token(), tmp_path / "zeroth", "cam-0").returncode == 0
+    assert fleet.admin.post("/api/v1/devices/cam-0/revoke").status_code == 200
     assert enrol(fleet, used, tmp_path / "first", "cam-1").returncode == 0
     refusals = {
         "the enrolment token was used already; ask for a new one": (used, "cam-2"),
-        "a device 'cam-1' is enrolled already; names are not used twice": (fleet.token(), "cam-1"),
+        "a device 'cam-1' is enrolled already; names are not used twice: give another, or none": (
+            fleet.token(),
+            "cam-1",
+        ),
+        "a device 'cam-0' is revoked; names are not used twice: give another, or none": (
+            fleet.token(),
+            "cam-0",
+        ),
         "the token is for the role viewer, not for enrolment": (fleet.token("viewer"), "cam-2"),
         "the token is not known here": ("nobody-made-this-one", "cam-2"),
     }

@@ -28,6 +28,15 @@ def is_taken(status: int) -> bool:
     return 200 <= status < 300
 
 
+def in_words(status: int) -> str:
+    """An answer as it is shown: with what to do, where its number alone does not say it."""
+    if 300 <= status < 400:
+        return f"HTTP {status}: redirections are not followed; add the URL that it leads to"
+    if is_refused_for_good(status):
+        return f"HTTP {status} (Gone): not tried again; remove it, or retry once it takes them"
+    return f"HTTP {status}"
+
+
 def is_refused_for_good(status: int) -> bool:
     """Whether an answer means that trying again is in vain: 410, as Standard Webhooks 1.0 has it."""
     return status == 410

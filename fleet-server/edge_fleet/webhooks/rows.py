@@ -322,11 +322,13 @@ def retry(connection: Connection, delivery: int, actor: str, now_ms: int) -> Non
         NotFound: None of this number was given up, or its webhook was removed.
     """
     own = webhook_deliveries.c
-    row = connection.execute(
-        select(own.webhook).where(own.id == delivery, own.dead_ms.is_not(None))
-    ).one_or_none()
-    if row is None:
-        raise NotFound(f"no delivery {delivery} that was given up")
+    query = select(own.webhook, own.delivered_ms, own.dead_ms).where(own.id == delivery)
+    row = connection.execute(query).one_or_none()
+    if row is None or row.dead_ms is None:
+        why = "none has this number" if row is None else "it waits, and is tried again by itself"
+        if row is not None and row.delivered_ms is not None:
+            why = "it was delivered"
+        raise NotFound(f"no delivery {delivery} that was given up: {why}")
     require(connection, row.webhook)
     connection.execute(
         update(webhook_deliveries)

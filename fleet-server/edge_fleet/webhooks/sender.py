@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edge_fleet.services import Services
 from edge_fleet.webhooks import rows
-from edge_fleet.webhooks.retries import is_refused_for_good, is_taken
+from edge_fleet.webhooks.retries import in_words, is_refused_for_good, is_taken
 from edge_fleet.webhooks.signing import headers
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Sender:
                 client.stream("POST", one.url, content=one.body, headers=signed) as answer,
             ):
                 status = answer.status_code
-                return rows.Outcome(is_taken(status), f"HTTP {status}", is_refused_for_good(status))
+                return rows.Outcome(is_taken(status), in_words(status), is_refused_for_good(status))
         except TimeoutError:
             return rows.Outcome(False, f"no answer within {self._timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -98,7 +98,9 @@ def test_a_redirection_is_not_followed(place: Place, there: Receiver) -> None:
     place.tell()
     assert place.deliver() == 0
     assert len(there.got) == 1
-    assert place.deliveries()[0]["answer"] == "HTTP 307"
+    assert place.deliveries()[0]["answer"] == (
+        "HTTP 307: redirections are not followed; add the URL that it leads to"
+    )
 
 
 def test_what_nobody_takes_is_given_up_shown_and_tried_again_when_asked(place: Place) -> None:
@@ -115,8 +117,20 @@ def test_what_nobody_takes_is_given_up_shown_and_tried_again_when_asked(place: P
         assert (told["id"], told["dead"], told["waiting"]) == (name, 1, 0)
         rows.retry(connection, row["id"], "root", place.ms)
     assert place.deliveries(dead=True) == []
-    with place.store.write() as connection, pytest.raises(NotFound, match="that was given up"):
-        rows.retry(connection, row["id"], "root", place.ms)
+    _retry_is_refused(place, row["id"], "that was given up: it waits, and is tried again by itself")
+    _retry_is_refused(place, 999, "that was given up: none has this number")
+
+
+def test_what_was_delivered_is_not_tried_again_when_asked(place: Place, there: Receiver) -> None:
+    place.add(there.url)
+    place.tell()
+    assert place.deliver() == 1
+    _retry_is_refused(place, place.deliveries()[0]["id"], "that was given up: it was delivered")
+
+
+def _retry_is_refused(place: Place, delivery: int, why: str) -> None:
+    with place.store.write() as connection, pytest.raises(NotFound, match=why):
+        rows.retry(connection, delivery, "root", place.ms)
 
 
 def test_the_end_of_an_alert_is_told_after_its_beginning(place: Place, there: Receiver) -> None:
@@ -154,7 +168,10 @@ def test_a_receiver_that_is_gone_is_not_tried_again(place: Place, there: Receive
     place.tell()
     assert place.deliver() == 0
     [row] = place.deliveries(dead=True)
-    assert (row["attempts"], row["answer"]) == (1, "HTTP 410")
+    assert (row["attempts"], row["answer"]) == (
+        1,
+        "HTTP 410 (Gone): not tried again; remove it, or retry once it takes them",
+    )
     assert place.deliver(99_999) == 0
 
 
