@@ -20,6 +20,7 @@ from edge_fleet.alerts.of_bundles import FEW, drift, error_budget, latency, over
 from edge_fleet.alerts.rules import RULES, Rule
 from edge_fleet.schema import (
     devices,
+    envelopes,
     events,
     gaps,
     streams,
@@ -113,9 +114,12 @@ def _holes(connection: Connection, now_ms: int) -> Iterator[Finding]:
 
     A hole of an epoch that another has followed for an hour stays one for ever: nobody sends it any more.
     """
-    later = streams.alias()
+    later, own = streams.alias(), envelopes.c
+    above = select(func.count()).where(
+        own.device == streams.c.device, own.epoch == streams.c.epoch, own.seq > streams.c.high
+    )
     rows = connection.execute(
-        select(streams)
+        select(streams, above.scalar_subquery().label("above"))
         .join(devices, devices.c.id == streams.c.device)
         .outerjoin(later, (later.c.device == devices.c.id) & (later.c.epoch == devices.c.epoch))
         .where(
@@ -131,12 +135,14 @@ def _holes(connection: Connection, now_ms: int) -> Iterator[Finding]:
     )
     for row in rows:
         missing = row.high + 1
+        count = row.top - row.high - row.above
+        others = f" and {count - 1} more" if count > 1 else ""
         yield Finding(
             "hole",
             row.device,
-            row.top - row.high,
-            f"envelope {missing} of epoch {row.epoch} never came, though {row.top} did, and the device does "
-            "not own up to it",
+            count,
+            f"envelope {missing} of epoch {row.epoch}{others} never came, though number {row.top} did, "
+            "and the device does not own up to it",
             {"proof": "hole", "epoch": row.epoch, "seq": missing, "last_seq": row.top},
         )
 

@@ -177,7 +177,17 @@ def test_a_hole_that_nobody_owns_up_to_is_found(fleet: FleetRows) -> None:
     assert bad(fleet.store) == {}
     with fleet.store.write() as connection:
         connection.execute(update(schema.streams).values(top=6))
-    assert "envelope 4 of epoch" in bad(fleet.store)["hole", "d1"].why
+    envelope = {"device": "d1", "epoch": EPOCH, "prev": b"p" * 16, "chain": b"c" * 16, "raw": b""}
+    add(fleet.store, "envelopes", **envelope, seq=6, received_ms=NOW)
+    found = bad(fleet.store)["hole", "d1"]
+    assert (found.value, found.why) == (
+        2,  # what came after it is not missing
+        f"envelope 4 of epoch {EPOCH} and 1 more never came, though number 6 did, and the device does "
+        "not own up to it",
+    )
+    add(fleet.store, "envelopes", **envelope, seq=5, received_ms=NOW)
+    found = bad(fleet.store)["hole", "d1"]
+    assert found.value == 1 and f"envelope 4 of epoch {EPOCH} never came, though number 6" in found.why
 
 
 def test_a_hole_is_over_an_hour_after_the_device_began_another_epoch_and_when_it_is_put_out(
