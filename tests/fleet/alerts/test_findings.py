@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, update
 from edge_contracts.digest import short
 from edge_contracts.sketch import bin_index
 from edge_fleet import schema
-from edge_fleet.alerts import of_bundles
+from edge_fleet.alerts import findings, of_bundles
 from edge_fleet.alerts.findings import PERSONAL_MOST, measure, together
 from edge_fleet.alerts.lately import DAY_MS, HOUR_MS, first_id_since
 from edge_fleet.alerts.machine import Finding
@@ -171,7 +171,7 @@ def test_a_gap_is_told_with_its_neighbours(fleet: FleetRows) -> None:
         assert [m["seq"] for m in proof(connection, "d1", found.evidence)] == [2, 5]
 
 
-def test_a_hole_that_nobody_owns_up_to_is_found(fleet: FleetRows) -> None:
+def test_a_hole_that_nobody_owns_up_to_is_found(fleet: FleetRows, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = {"device": "d1", "epoch": EPOCH, "chain": b"c" * 16, "started_ms": NOW}
     add(fleet.store, "streams", **stream, high=3, top=3)
     assert bad(fleet.store) == {}
@@ -188,6 +188,12 @@ def test_a_hole_that_nobody_owns_up_to_is_found(fleet: FleetRows) -> None:
     add(fleet.store, "envelopes", **envelope, seq=5, received_ms=NOW)
     found = bad(fleet.store)["hole", "d1"]
     assert found.value == 1 and f"envelope 4 of epoch {EPOCH} never came, though number 6" in found.why
+    with fleet.store.write() as connection:
+        connection.execute(update(schema.streams).values(top=60))
+    monkeypatch.setattr(findings, "COUNTED", 1)  # to count all that came since is work without end
+    assert bad(fleet.store)["hole", "d1"].value == 1
+    monkeypatch.setattr(findings, "COUNTED", 2)
+    assert bad(fleet.store)["hole", "d1"].value == 55
 
 
 def test_a_hole_is_over_an_hour_after_the_device_began_another_epoch_and_when_it_is_put_out(
