@@ -1,7 +1,7 @@
 # make demo          the whole main job on this machine, real parts, about four minutes after the download
 # make demo KEEP=1   the same, and the console and the devices stay up
 # make test          every test (WORKERS=0: one after the other)
-# make test-postgres  the server's tests again, on a PostgreSQL that they start (Debian's package)
+# make test-postgres  the server's tests again, on a PostgreSQL that they start (Debian's package), but those that ask both in every run
 # make frameworks    TensorFlow, PyTorch and MLflow beside the rest (3 GB), for the tests that run them
 # make lint types    ruff, mypy --strict
 # make benchmarks    every figure, as tables; on a machine that does nothing else
