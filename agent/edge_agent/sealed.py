@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_agent.errors import HomeInvalid
-from edge_contracts.bundle import ENVELOPE, MANIFEST, Bundle, open_folder, sync_folder
+from edge_contracts.bundle import ENVELOPE, MANIFEST, Bundle, open_folder
 from edge_contracts.errors import BundleInvalid
 from edge_contracts.model import canonical_json
+from edge_contracts.on_disk import sync_folder
 
 KEY_NAME = "model.key"
 CREDENTIAL = "edge-agent.model-key"  # systemd: LoadCredentialEncrypted=edge-agent.model-key, bound to a TPM

@@ -19,6 +19,7 @@ from edge_contracts.digest import digest_of
 from edge_contracts.errors import BundleInvalid, DigestMismatch, NoMemory
 from edge_contracts.manifest import FORMAT, FileRef, Manifest
 from edge_contracts.model import canonical_json, parse_json
+from edge_contracts.on_disk import sync_folder
 
 MANIFEST = "manifest.json"
 ENVELOPE = "manifest.dsse"
@@ -61,15 +62,6 @@ class Bundle:
                 os.fsync(stream.fileno())
         for directory in {folder, *(f.parent for f in folder.rglob("*")), folder.parent}:
             sync_folder(directory)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable (POSIX: fsync of the directory)."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def pack(manifest: Manifest, envelope: bytes, contents: Mapping[str, bytes]) -> bytes:

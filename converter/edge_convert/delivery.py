@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from edge_contracts.bundle import sync_folder
+from edge_contracts.on_disk import sync_folder
 
 _COLLECTED = ".edge-convert-new."
 _COMMITTED = ".edge-convert-done."

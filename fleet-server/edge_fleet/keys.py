@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private, write_private
+from edge_contracts.on_disk import sync_folder
 from edge_fleet.errors import HomeInvalid
 from edge_fleet.webhooks.signing import secret_of
 

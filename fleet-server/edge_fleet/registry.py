@@ -15,11 +15,12 @@ from typing import Any, cast
 from sqlalchemy import Connection, insert, select
 from typing_extensions import TypedDict
 
-from edge_contracts.bundle import open_bundle, sync_folder
+from edge_contracts.bundle import open_bundle
 from edge_contracts.digest import digest_of_file
 from edge_contracts.errors import ContractError, KeyUnknown
 from edge_contracts.keys import PublicKey, TrustedKeys
 from edge_contracts.model import canonical_json
+from edge_contracts.on_disk import sync_folder
 from edge_contracts.signing import VerifiedManifest, verify
 from edge_fleet.audit import record
 from edge_fleet.errors import Conflict, NotFound, ReleaseInvalid

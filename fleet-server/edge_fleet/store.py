@@ -22,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from edge_contracts.on_disk import write_again
 from edge_fleet.errors import DatabaseUnreachable
 from edge_fleet.migrations.upgrade import upgrade
 
@@ -88,6 +89,8 @@ def open_store(url: str) -> Store:
     """
     with ExitStack() as undo:
         engine = undo.enter_context(opened(url))
+        if engine.dialect.name == "sqlite":
+            _settle(engine)
         upgrade(engine)
         undo.pop_all()
     return Store(engine)
@@ -197,6 +200,21 @@ def _with_password(url: URL) -> URL:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise DatabaseUnreachable(f"cannot read the database's password file {path}: {reason}") from None
     return url.difference_update_query(["password_file"]).set(password=password)
+
+
+def _settle(engine: Engine) -> None:
+    """Have all that is read on the disk, before a device is told that it is.
+
+    A commit that failed its sync is read by the next process like any other, until the power goes
+    (docs/decisions/0110). PostgreSQL ends itself then, and recovers.
+    """
+    with engine.execution_options(writes=True).begin():  # nobody else writes meanwhile
+        try:
+            write_again(Path(f"{engine.url.database}-wal"))
+        except OSError as error:
+            raise DatabaseUnreachable(
+                f"cannot write the database {engine.url.database}: {error.strerror}; see to its disk"
+            ) from None
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -24,7 +24,8 @@ class Operation:
     """One line of the shim's log.
 
     Args:
-        kind: "create", "write", "truncate", "sync", "rename", "link", "unlink", "mkdir", or "mark".
+        kind: "create", "write", "truncate", "sync", "unsynced" (a sync that failed), "rename", "link",
+            "unlink", "mkdir", or "mark".
         path, other: Below the root; of a mark "".
         offset: Of a write; the new length of a truncate.
     """
@@ -42,17 +43,21 @@ class File:
 
     safe: bytes = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)  # offset and bytes, or a length
+    cache: bytes | None = None  # what a program reads of the file, where that is not what is safe
 
     def now(self) -> bytes:
         """What a program reads."""
-        content = bytearray(self.safe)
-        for offset, piece in self.pending:
-            _change(content, offset, piece)
-        return bytes(content)
+        return _changed(self.safe if self.cache is None else self.cache, self.pending)
 
     def sync(self) -> None:
         """Make everything safe."""
-        self.safe, self.pending = self.now(), []
+        if self.cache is not None:
+            self.cache = self.now()
+        self.safe, self.pending = _changed(self.safe, self.pending), []
+
+    def fail_to_sync(self) -> None:
+        """What is not safe will not be, unless it is written again; a program sees no difference."""
+        self.cache, self.pending = self.now(), []
 
     def survivor(self, random: Random) -> bytes:
         """One of the contents that a power cut may leave."""
@@ -113,7 +118,11 @@ class Disk:
         """Let an operation happen."""
         if operation.kind == "mark":
             return
-        if operation.kind == "sync":
+        if operation.kind == "unsynced":
+            node = self._find(operation.path)
+            if isinstance(node, File):  # changes of names are the journal's, which may still be written
+                node.fail_to_sync()
+        elif operation.kind == "sync":
             self._sync(self._find(operation.path))
         elif operation.kind in ("write", "truncate"):
             file = self._find(operation.path)
@@ -265,6 +274,13 @@ def _laid_out(
                 tree[before + name] = None
                 waiting.append((f"{before}{name}/", node, (*above, node)))
     return tree
+
+
+def _changed(before: bytes, pieces: Iterable[tuple[int, bytes | None]]) -> bytes:
+    content = bytearray(before)
+    for offset, piece in pieces:
+        _change(content, offset, piece)
+    return bytes(content)
 
 
 def _change(content: bytearray, offset: int, piece: bytes | None) -> None:

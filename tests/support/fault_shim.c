@@ -7,6 +7,8 @@
  *   FAULT_AT    the process is killed right after operation number so much (the first is 1)
  *   FAULT_FAIL  file that holds an errno in decimal while it is there: operations fail with it. ENOSPC fails those
  *               that need room, EACCES those that open or name something, any other all of them
+ *   FAULT_SYNC  file that is there while every sync fails with EIO: what was written is read, and is not on the disk.
+ *               Such a sync is logged ("unsynced")
  *   FAULT_TORN  "1": operation FAULT_AT is done by half, when it is a write
  *   FAULT_STOP  file that holds "kind TAB part of a path TAB part of the bytes" while it is there: the process is
  *               stopped (SIGSTOP) right before the first operation of that kind that has both, and the file removed
@@ -29,7 +31,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static char root[PATH_MAX], mark[PATH_MAX], fail[PATH_MAX], stop[PATH_MAX];
+static char root[PATH_MAX], mark[PATH_MAX], fail[PATH_MAX], sync_fails[PATH_MAX], stop[PATH_MAX];
 static size_t root_length;
 static int log_fd = -1;
 static long at, done;
@@ -44,6 +46,7 @@ __attribute__((constructor)) static void begin(void) {
     snprintf(root, sizeof root, "%s/", folder);
     root_length = strlen(root);
     if (getenv("FAULT_FAIL")) snprintf(fail, sizeof fail, "%s", getenv("FAULT_FAIL"));
+    if (getenv("FAULT_SYNC")) snprintf(sync_fails, sizeof sync_fails, "%s", getenv("FAULT_SYNC"));
     if (getenv("FAULT_STOP")) snprintf(stop, sizeof stop, "%s", getenv("FAULT_STOP"));
     if (remarks) snprintf(mark, sizeof mark, "%s", remarks);
     at = getenv("FAULT_AT") ? atol(getenv("FAULT_AT")) : 0;
@@ -221,11 +224,22 @@ ssize_t writev(int fd, const struct iovec *parts, int count) {
 ssize_t sendfile(int out, int in, off_t *offset, size_t count) { errno = ENOTSOCK; return -1; }
 ssize_t sendfile64(int out, int in, off64_t *offset, size_t count) { errno = ENOTSOCK; return -1; }
 
+/* A sync that fails; the kernel takes what it could not write for written from now on. */
+static int cannot_sync(const char *path) {
+    if (!sync_fails[0] || syscall(SYS_faccessat, AT_FDCWD, sync_fails, F_OK)) return 0;
+    pthread_mutex_lock(&lock);
+    happened("unsynced", path, "", 0, 0, 0);
+    pthread_mutex_unlock(&lock);
+    errno = EIO;
+    return 1;
+}
+
 #define ON_HANDLE(name, arguments, call, kind, offset) int name arguments { \
     char path[PATH_MAX]; \
     if (!of_handle(fd, path) || !inside(path)) return (int)call; \
     stop_before(kind, path, "", 0); \
     if (refused('h')) return -1; \
+    if (*kind == 's' && cannot_sync(path)) return -1; \
     pthread_mutex_lock(&lock); \
     int result = (int)call, error = errno; \
     if (!result) happened(kind, path, "", offset, 0, 0); \

@@ -20,7 +20,7 @@ from typing import Any
 from edge_agent.batch.rows import import_pyarrow
 from edge_agent.device.home import write_durably
 from edge_agent.errors import AgentError, HomeLocked
-from edge_contracts.bundle import sync_folder
+from edge_contracts.on_disk import sync_folder
 
 PLAN = "plan.json"
 

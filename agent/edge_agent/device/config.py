@@ -18,10 +18,10 @@ from edge_agent.device.home import Home, write_durably
 from edge_agent.device.identity_copy import keep_copy, sound
 from edge_agent.device.trust import Trust
 from edge_agent.errors import HomeInvalid
-from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError, FormatInvalid, KeyInvalid
 from edge_contracts.keys import PrivateKey, PublicKey, TrustedKeys, parse_private, read_private
 from edge_contracts.model import Frozen, Identifier, canonical_json, later, parse_json
+from edge_contracts.on_disk import sync_folder
 from edge_contracts.profile import DeviceProfile
 from edge_contracts.trust import KeyStatement, open_keys
 

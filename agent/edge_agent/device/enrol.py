@@ -21,12 +21,12 @@ from edge_agent.device.identity_copy import keep_copy
 from edge_agent.errors import AlreadyEnrolled, HomeInvalid, ServerRefused
 from edge_agent.updates.slots import Slots
 from edge_agent.updates.store import Store
-from edge_contracts.bundle import sync_folder
 from edge_contracts.enrolment import EnrolAnswer, EnrolRequest, enrol_proof
 from edge_contracts.errors import ContractError, FormatInvalid
 from edge_contracts.faults import ValidationError, first_fault
 from edge_contracts.keys import PrivateKey, PublicKey, read_private, write_private
 from edge_contracts.model import canonical_json, parse_json
+from edge_contracts.on_disk import sync_folder
 from edge_contracts.profile import lineage, load_profile
 
 log = logging.getLogger(__name__)

@@ -38,7 +38,7 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import HomeInvalid, HomeLocked
-from edge_contracts.bundle import sync_folder
+from edge_contracts.on_disk import sync_folder
 
 if TYPE_CHECKING:  # the command line must come up where numpy is not installed, and slots need it
     from edge_agent.updates.slots import Slot

@@ -15,10 +15,10 @@ import logging
 from edge_agent.device.config import DeviceConfig, go_over, read_config
 from edge_agent.device.home import Home
 from edge_agent.errors import HomeInvalid
-from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError
 from edge_contracts.keys import PrivateKey, read_private, write_private
 from edge_contracts.messages import Assignment
+from edge_contracts.on_disk import sync_folder
 from edge_contracts.succession import NextKey, propose
 
 log = logging.getLogger(__name__)

@@ -30,13 +30,14 @@ from edge_agent.runtimes.choice import Choice, Option
 from edge_agent.updates.local import open_for
 from edge_agent.updates.room import Room, require_space
 from edge_agent.updates.trial import Limits, run_trial
-from edge_contracts.bundle import Bundle, sync_folder
+from edge_contracts.bundle import Bundle
 from edge_contracts.digest import Digest, short
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.lineup import Role
 from edge_contracts.manifest import Manifest, TensorSpec
 from edge_contracts.model import Count, Frozen, canonical_json, parse_json
+from edge_contracts.on_disk import sync_folder
 from edge_contracts.signing import VerifiedManifest, verify
 
 STARTS_FORMAT = "edgefleet.lineup-starts/1"

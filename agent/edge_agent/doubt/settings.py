@@ -19,7 +19,6 @@ from msgspec import Meta, field
 
 from edge_agent.device.home import Home, write_durably
 from edge_agent.errors import HomeInvalid
-from edge_contracts.bundle import sync_folder
 from edge_contracts.digest import DIGEST_PATTERN, Digest, short
 from edge_contracts.errors import ContractError
 from edge_contracts.model import (
@@ -32,6 +31,7 @@ from edge_contracts.model import (
     matching,
     parse_json,
 )
+from edge_contracts.on_disk import sync_folder
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from nacl.bindings import crypto_aead_chacha20poly1305_ietf_encrypt as encrypt
 from nacl.exceptions import CryptoError
 
 from edge_agent.errors import HomeInvalid, ReviewDamaged
-from edge_contracts.bundle import sync_folder
+from edge_contracts.on_disk import sync_folder
 
 KEY_BYTES = 32
 NONCE_BYTES = 12

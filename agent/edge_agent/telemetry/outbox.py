@@ -214,8 +214,8 @@ class Outbox:
             reserve: How many of the limit are for alarms and gaps alone.
         """
         try:
-            if self._pending or self._owes:
-                self._try_to_seal(limit - len(self._unsent(flying)), reserve)
+            if not self._try_to_seal(limit, flying, reserve):
+                return []
             return [(seq, self._envelope(seq)) for seq in self._unsent(flying)[:limit]]
         except sqlite3.DatabaseError as error:
             log.error("telemetry cannot be read", extra={"reason": str(self._failed(error))})
@@ -280,16 +280,21 @@ class Outbox:
             number_anew(db)
         self._look()
 
-    def _try_to_seal(self, envelopes: int, reserve: int) -> None:
+    def _try_to_seal(self, limit: int, flying: Collection[int], reserve: int) -> bool:
+        """Seal what there is room for; whether what is sealed is on the disk, and may leave."""
         try:
-            self._seal(envelopes, reserve)
-            self._cannot_seal = False
+            self._file.settle()
+            if self._pending or self._owes:
+                self._seal(limit - len(self._unsent(flying)), reserve)
         except OutboxUnwritable as error:
             if isinstance(error, OutboxDamaged):
                 self._begun_anew()
             if not self._cannot_seal:  # said once: it is tried again and again
                 log.error("telemetry cannot be numbered", extra={"reason": str(error)})
             self._cannot_seal = True
+        else:
+            self._cannot_seal = False
+        return self._file.is_settled
 
     def _seal(self, envelopes: int, reserve: int) -> None:
         """Make at most so many envelopes of what waits, on the disk when this returns."""

@@ -2,6 +2,10 @@
 
 WAL mode. A commit with `synchronous=FULL` is on the disk when it returns; one with NORMAL survives the
 death of the process, and is on the disk at the next FULL commit or checkpoint (sqlite.org/wal.html).
+
+That holds until a write fails. What the kernel could not write it takes for written from then on: the next
+sync says nothing of it, and the next process reads it, even the commit that had failed, until the power goes
+(docs/decisions/0110). So what is read at the start, or after an error, is on the disk only after `settle`.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from edge_agent.errors import OutboxDamaged, OutboxUnwritable
 from edge_agent.telemetry import backlog
 from edge_agent.telemetry.losses import Loss
 from edge_contracts.messages import CHAIN_START, EPOCH_PATTERN
+from edge_contracts.on_disk import write_again
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +70,7 @@ class OutboxFile:
 
     Args:
         lost: What may have been lost before it was opened, or "".
+        is_settled: Whether all that was synced is known to be on the disk, and nothing else is read.
     """
 
     def __init__(self, path: Path, durability: Durability = Durability.POWER) -> None:
@@ -74,6 +80,7 @@ class OutboxFile:
         """
         self.path, self.durability, self.lost = path, durability, ""
         self._syncs = True  # what SQLite was told last
+        self.is_settled = False
         try:
             self.db = self._open(str(path))
         except sqlite3.DatabaseError as error:
@@ -94,10 +101,15 @@ class OutboxFile:
             OutboxUnwritable: The disk is full or has failed; nothing has changed.
             OutboxDamaged: The file was damaged: it has been set aside and an empty one begun.
         """
+        if durable:
+            self.settle()
+        with self._commit(durable) as db:
+            yield db
+
+    @contextmanager
+    def _commit(self, durable: bool) -> Iterator[sqlite3.Connection]:
         try:
-            if durable != self._syncs:
-                self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                self._syncs = durable
+            self._be_durable(durable)
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
@@ -111,8 +123,30 @@ class OutboxFile:
         except sqlite3.DatabaseError as error:
             raise self.refusal(error) from None
 
+    def settle(self) -> None:
+        """Have everything that can be read here on the disk: nothing that is told may be taken back.
+
+        SQLite's log is written again as it is, in place, so a full disk is no obstacle. In the database
+        itself nothing can be missing: it is written anew from the log until its sync succeeds.
+
+        Raises:
+            OutboxUnwritable: The disk has failed, or somebody else writes.
+            OutboxDamaged: The file was damaged: it has been set aside and an empty one begun.
+        """
+        if self.is_settled:
+            return
+        with self._commit(durable=True) as db:  # so that nobody else writes meanwhile
+            _, _, file = db.execute("PRAGMA database_list").fetchone()
+            try:
+                if file:
+                    write_again(Path(f"{file}-wal"))
+            except OSError as error:
+                raise OutboxUnwritable(f"cannot keep telemetry: {error.strerror}") from None
+        self.is_settled = True
+
     def refusal(self, error: sqlite3.DatabaseError) -> OutboxUnwritable:
         """What an error of SQLite means; after damage there is a new file."""
+        self.is_settled = self.is_settled and not _is_doubt(error)
         if not _is_damage(error):
             return OutboxUnwritable(f"cannot keep telemetry: {error}")
         self.db.close()
@@ -128,6 +162,11 @@ class OutboxFile:
         except OutboxUnwritable as error:
             log.warning("outbox not closed in good order", extra={"reason": str(error)})
         self.db.close()
+
+    def _be_durable(self, durable: bool) -> None:
+        if durable != self._syncs:
+            self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._syncs = durable
 
     def _begin_anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
         self.lost = f"{self.path.name} was damaged ({error}) and set aside"
@@ -238,6 +277,12 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
     if not isinstance(error, sqlite3.OperationalError):
         return True
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
+
+
+def _is_doubt(error: sqlite3.DatabaseError) -> bool:
+    """Whether something that was written before may not be on the disk, and be read as if it were."""
+    # a disk without room refuses before anything is taken, and so does a lock
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF == sqlite3.SQLITE_IOERR
 
 
 def _is_head(

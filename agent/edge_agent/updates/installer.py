@@ -18,11 +18,12 @@ from edge_agent.errors import HomeInvalid, InstallRefused, NoSpace, WrongProfile
 from edge_agent.updates.room import Room, require_space
 from edge_agent.updates.slots import Slot
 from edge_agent.updates.store import Found
-from edge_contracts.bundle import Bundle, open_bundle, sync_folder
+from edge_contracts.bundle import Bundle, open_bundle
 from edge_contracts.digest import short
 from edge_contracts.errors import ContractError, DigestMismatch
 from edge_contracts.keys import TrustedKeys
 from edge_contracts.manifest import Manifest
+from edge_contracts.on_disk import sync_folder
 from edge_contracts.profile import DeviceProfile
 from edge_contracts.signing import VerifiedManifest, verify
 

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, cast
 import cbor2
 from sqlalchemy import Column, Connection, MetaData, Table, select
 
-from edge_contracts.bundle import sync_folder
 from edge_contracts.model import canonical_json
+from edge_contracts.on_disk import sync_folder
 from edge_fleet import schema
 from edge_fleet.errors import BackupInvalid, HomeInvalid
 from edge_fleet.home import Home

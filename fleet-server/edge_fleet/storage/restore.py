@@ -20,8 +20,8 @@ from typing import BinaryIO, cast
 import cbor2
 from sqlalchemy import JSON, Connection, MetaData, func, insert, select, text
 
-from edge_contracts.bundle import sync_folder
 from edge_contracts.errors import ContractError
+from edge_contracts.on_disk import sync_folder
 from edge_fleet.config import config_bytes
 from edge_fleet.errors import BackupInvalid, HomeInvalid
 from edge_fleet.home import OWN_SQLITE, Home, load_home
