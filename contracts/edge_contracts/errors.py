@@ -20,6 +20,16 @@ Each class has a `code`, the short word that telemetry and HTTP answers carry.
 from __future__ import annotations
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, on one line, for a log or a refusal; a library's may have many, or none.
+
+    Args:
+        most: Characters.
+    """
+    told = getattr(error, "orig", None) or error  # a database's own words, without the statement
+    return " ".join(str(told).split())[:most] or type(told).__name__
+
+
 class ContractError(Exception):
     """Every refusal at a boundary."""
 

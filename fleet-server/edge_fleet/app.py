@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge_contracts.errors import ContractError
+from edge_contracts.errors import ContractError, one_line
 from edge_fleet.access.limits import Budget, RateLimit, SecureHeaders, secure
 from edge_fleet.api import (
     admin,
@@ -43,9 +43,11 @@ from edge_fleet.console.routes import install
 from edge_fleet.errors import DatabaseUnreachable, FleetError, TooLarge, TooManyAttempts
 from edge_fleet.lineage import report
 from edge_fleet.services import Server
+from edge_fleet.store import is_full
 
 log = logging.getLogger(__name__)
 
+DISK_FULL = "the server's disk is full; nothing was kept, make room and try again"
 MAX_BODY_BYTES = 1 << 20
 MAX_UPLOAD_BYTES = 2 << 30
 LIMITS = {
@@ -194,7 +196,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _database_away(request: Request, error: Exception) -> Response:
     """Stopped, locked or full: not the client's fault, and not for ever."""
-    log.error("database away", extra={"path": request.url.path, "reason": " ".join(str(error).split())[:300]})
+    reason = one_line(error)
+    log.error("database away", extra={"path": request.url.path, "reason": reason})
+    if is_full(reason):
+        return _plain(request, 503, "disk-full", DISK_FULL)
     text = "the server's database does not answer; its log has the reason, try again later"
     return _plain(request, 503, DatabaseUnreachable.code, text)
 
@@ -204,8 +209,7 @@ async def _disk_full(request: Request, error: Exception) -> Response:
     if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return await _broken_promise(request, error)
     log.error("disk full", extra={"path": request.url.path, "reason": str(error)[:300]})
-    text = "the server's disk is full; nothing was kept, make room and try again"
-    return _plain(request, 503, "disk-full", text)
+    return _plain(request, 503, "disk-full", DISK_FULL)
 
 
 async def _broken_promise(request: Request, error: Exception) -> Response:

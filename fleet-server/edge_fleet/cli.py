@@ -102,6 +102,7 @@ def init(home_path: Path | None, **settings: str | None) -> None:
 @_settings
 def serve(home_path: Path | None, **settings: str | None) -> None:
     """Run the server; a fresh home is made first. Options here hold for this run only."""
+    from edge_fleet.log_lines import log_to_stderr
     from edge_fleet.serve import devices_at, initialise, warnings
     from edge_fleet.serve import serve as run
 
@@ -123,7 +124,7 @@ def serve(home_path: Path | None, **settings: str | None) -> None:
         click.echo(f"  admin token  {home.admin_token}")
         sys.stdout.flush()
 
-    _log_to_stderr()
+    log_to_stderr()
     run(home, config, ready)
 
 
@@ -189,25 +190,6 @@ def _add_groups() -> None:
 def _die(code: int, message: str) -> NoReturn:
     click.echo(f"edge-fleet: {message}", err=True)
     sys.exit(code)
-
-
-def _log_to_stderr() -> None:
-    """Events with their fields, one a line."""
-    import logging
-
-    standard = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-    class Fields(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            fields = {k: v for k, v in vars(record).items() if k not in standard}
-            # a path of somebody's request or a driver's words must not make a line of their own
-            told = "".join(f" {k}={' '.join(str(v).splitlines())}" for k, v in fields.items())
-            return super().format(record) + told
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(Fields("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger("edge_fleet").addHandler(handler)
-    logging.getLogger("edge_fleet").setLevel(logging.INFO)
 
 
 def _config(base: ServerConfig, settings: Mapping[str, str | None]) -> ServerConfig:

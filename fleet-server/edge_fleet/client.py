@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from edge_contracts.errors import one_line
 from edge_fleet.errors import FleetError, NotFound, ServerUnreachable, Unauthorized
 from edge_fleet.home import Home, find_ca, find_running
 
@@ -134,7 +135,7 @@ class Client:
         raise Unauthorized(message) if answer.status_code == 401 else Refused(message)
 
     def _unreachable(self, error: httpx.HTTPError) -> ServerUnreachable:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         return ServerUnreachable(f"no server at {self._url}: {reason}")
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, case, func, or_, select, upda
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_contracts.envelope import seal
+from edge_contracts.errors import one_line
 from edge_contracts.keys import PublicKey
 from edge_contracts.messages import Assignment, Knows
 from edge_contracts.topics import Channel, topic
@@ -142,7 +143,7 @@ class Dispatcher:
                 self._send_again(due)
                 self.send(devices)
             except SQLAlchemyError as error:
-                reason = " ".join(str(error).split())[:300]
+                reason = one_line(error)
                 log.error("assignments not sent", extra={"devices": devices, "reason": reason})
                 if reconnected:
                     self.unanswered()

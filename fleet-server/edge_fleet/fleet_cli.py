@@ -187,7 +187,7 @@ def devices_show(
         ("runs", _model(found["active"])),
         ("seen", ago(found["last_seen_ms"])),
         ("telemetry", _position(found["telemetry"])),
-        ("state", "revoked" if found["revoked_ms"] else "enrolled"),
+        ("state", f"revoked {ago(found['revoked_ms'])}" if found["revoked_ms"] else "enrolled"),
     ):
         click.echo(f"{name:12}{value}")
     for stream in found["streams"]:
@@ -331,5 +331,5 @@ def _model(active: Mapping[str, Any] | None) -> str:
 def _position(telemetry: Mapping[str, Any]) -> str:
     if telemetry["high"] is None:
         return "-"
-    behind = max((telemetry["next_seq"] or 0) - 1 - telemetry["high"], 0)
-    return f"{telemetry['high'] + 1}" + (f" (+{behind} to come)" if behind else "")
+    complete, given = telemetry["high"] + 1, telemetry["next_seq"] or 0
+    return f"{complete} of {given}" if given > complete else f"{complete}"

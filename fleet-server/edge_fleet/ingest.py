@@ -17,6 +17,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 
 from edge_contracts.envelope import seal
+from edge_contracts.errors import one_line
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.messages import Ack
 from edge_contracts.topics import Channel, topic
@@ -246,7 +247,7 @@ class Ingest:
                 done = step()
             except OperationalError as error:  # locked, full disk, server away
                 self.counters.failed_batches += 1
-                self.failing = " ".join(str(error.orig).split())[:300]
+                self.failing = one_line(error)
                 log.error("batch not stored", extra={"reason": self.failing})
                 if self._stopping.wait(RETRY_S):
                     return None  # nothing of it was acknowledged

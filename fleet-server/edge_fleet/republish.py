@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from edge_contracts.errors import one_line
 from edge_contracts.verified import told, verified_topic
 from edge_fleet.giving_way import GivingWay, never
 from edge_fleet.schema import meta
@@ -80,7 +81,7 @@ class Republisher:
                     self.keep()
                     kept_at = time.monotonic()
             except SQLAlchemyError as error:  # the place is where it was
-                log.error("verified telemetry waits", extra={"reason": " ".join(str(error).split())[:300]})
+                log.error("verified telemetry waits", extra={"reason": one_line(error)})
                 rest_s = RETRY_S
         with suppress(SQLAlchemyError):
             self.keep()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
+from edge_contracts.errors import one_line
 from edge_fleet import unused_memory
 from edge_fleet.access.audit_head import Sealer
 from edge_fleet.access.certificates import broker_tls, counting, revoked, write_revocations
@@ -268,7 +269,7 @@ def watch(server: Server, stopping: threading.Event) -> None:
         try:
             server.accounts.expire()
         except (OperationalError, BrokerFailed) as error:  # at the next turn
-            log.warning("accounts not looked at", extra={"reason": " ".join(str(error).split())[:200]})
+            log.warning("accounts not looked at", extra={"reason": one_line(error)})
         if server.link.is_up or server.broker.pid is None:
             last_up = time.monotonic()
         elif time.monotonic() - last_up > STUCK_S:

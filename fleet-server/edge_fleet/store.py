@@ -22,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from edge_contracts.errors import one_line
 from edge_contracts.on_disk import write_again
 from edge_fleet.errors import DatabaseUnreachable
 from edge_fleet.migrations.upgrade import upgrade
@@ -107,12 +108,17 @@ def opened(url: str) -> Iterator[Engine]:
     try:
         yield engine
     except DBAPIError as error:
-        reason = " ".join(str(error.orig or error).split())[:300]
+        reason = one_line(error)
         raise DatabaseUnreachable(
             f"cannot open the database {engine.url.render_as_string()}: {reason}"
         ) from None
     finally:
         engine.dispose()
+
+
+def is_full(reason: str) -> bool:
+    """Whether a database says that its disk is full: SQLite in its own words, PostgreSQL in the system's."""
+    return "disk is full" in reason or "No space left on device" in reason
 
 
 def at_end(connection: Connection, work: Callable[[Connection], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import socket
@@ -21,7 +20,6 @@ from samples import archive as bundle_bytes
 from edge_contracts.keys import PrivateKey
 from edge_contracts.topics import Channel
 from edge_fleet.brokers.child import free_loopback_port
-from edge_fleet.cli import _log_to_stderr
 
 PROGRAM = [sys.executable, "-c", "from edge_fleet.cli import main; main()"]
 
@@ -367,18 +365,3 @@ def test_a_missing_extra_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
 def test_help_and_version_are_not_errors() -> None:
     assert "rollout" in run("--help").stdout
     assert run("--version").returncode == 0
-
-
-def test_what_somebody_asked_for_makes_no_line_of_its_own_in_the_log(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = logging.getLogger("edge_fleet")
-    monkeypatch.setattr(log, "handlers", [])
-    monkeypatch.setattr(log, "level", log.level)
-    _log_to_stderr()
-    log.error(
-        "database away", extra={"path": "/console\n2027-01-01 INFO edge_fleet.link: up", "reason": "a\n\tb"}
-    )
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert told.endswith("database away path=/console 2027-01-01 INFO edge_fleet.link: up reason=a \tb\n")

@@ -20,6 +20,7 @@ from typing import Any
 from edge_agent.batch.rows import import_pyarrow
 from edge_agent.device.home import write_durably
 from edge_agent.errors import AgentError, HomeLocked
+from edge_contracts.errors import one_line
 from edge_contracts.on_disk import sync_folder
 
 PLAN = "plan.json"
@@ -118,7 +119,7 @@ def assemble(folder: Path, plan: Plan, output: Path, schema: Any) -> None:
         _settle(beside, output)
     except (OSError, arrow.ArrowException) as error:
         beside.unlink(missing_ok=True)
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error)
         raise AgentError(f"cannot write {output}: {text}; finished parts are kept in {folder}") from None
     shutil.rmtree(folder)
 

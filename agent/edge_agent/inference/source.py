@@ -27,7 +27,7 @@ from edge_agent.input.prepare import SUFFIXES
 from edge_agent.input.view import View
 from edge_contracts import npy
 from edge_contracts.arrays import DAMAGE, read_npz
-from edge_contracts.errors import FormatInvalid, NoMemory
+from edge_contracts.errors import FormatInvalid, NoMemory, one_line
 
 ARRAYS = (".npz", ".npy")
 UNFINISHED = (".part", ".tmp")
@@ -293,6 +293,6 @@ def _read_npy(path: Path) -> NDArray[Any]:
     except MemoryError:
         raise NoMemory(f"{path.name}: there is no memory for it") from None
     except DAMAGE as error:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise FormatInvalid(f"{path.name} is damaged or holds objects: {text}") from None
     return array

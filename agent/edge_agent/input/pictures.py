@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_agent.errors import InputRefused
 from edge_agent.input.resample import bilinear
 from edge_agent.input.view import WHOLE, View
-from edge_contracts.errors import MissingExtra
+from edge_contracts.errors import MissingExtra, one_line
 from edge_contracts.manifest import TensorSpec
 from edge_contracts.processing import Picture
 
@@ -55,7 +55,7 @@ def from_bytes(payload: bytes, rule: Picture, spec: TensorSpec) -> tuple[NDArray
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         # that it knows no such format Pillow says with the address of an object, which tells nobody anything
         unknown = isinstance(error, pillow.UnidentifiedImageError)
-        text = f"{len(payload)} bytes that are neither" if unknown else " ".join(str(error).split())[:200]
+        text = f"{len(payload)} bytes that are neither" if unknown else one_line(error)
         raise InputRefused("damaged", f"not a whole JPEG or PNG picture: {text}") from None
     return _made(picture, rule, spec)
 

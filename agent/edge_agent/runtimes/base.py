@@ -112,8 +112,3 @@ class Runtime(Protocol):
             RuntimeUnavailable: The device is gone, or the runtime is not installed.
             ModelInvalid: The files are not a model that this runtime can run.
         """
-
-
-def one_line(error: Exception) -> str:
-    """What a runtime's error says, on one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]

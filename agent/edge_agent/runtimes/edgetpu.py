@@ -12,8 +12,9 @@ import importlib
 from pathlib import Path
 
 from edge_agent.errors import ModelInvalid, RuntimeUnavailable
-from edge_agent.runtimes.base import Device, one_line
+from edge_agent.runtimes.base import Device
 from edge_agent.runtimes.litert import LITERT_MISSING, TfliteModel, find_package, open_tflite, package_version
+from edge_contracts.errors import one_line
 from edge_contracts.manifest import Artifact
 
 EDGETPU = "EDGETPU"

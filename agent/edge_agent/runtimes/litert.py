@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from edge_agent import installed, sealed
 from edge_agent.errors import InferenceFailed, ModelInvalid, RuntimeUnavailable
-from edge_agent.runtimes.base import CPU, Device, Tensors, TensorShape, one_line
+from edge_agent.runtimes.base import CPU, Device, Tensors, TensorShape
+from edge_contracts.errors import one_line
 from edge_contracts.manifest import Artifact
 
 PACKAGES = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}  # best first

@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edge_contracts.errors import one_line
 from edge_convert.errors import SourceInvalid
 
 _IDENTIFIER = b"TFL3"
@@ -167,7 +168,7 @@ def parse(content: bytes) -> ModelFile:
         return _parse(content)
     except READ_ERRORS as error:
         raise SourceInvalid(
-            f"the TensorFlow Lite file is truncated or damaged ({type(error).__name__}: {_one_line(error)})"
+            f"the TensorFlow Lite file is truncated or damaged ({type(error).__name__}: {one_line(error)})"
         ) from error
 
 
@@ -281,7 +282,3 @@ def _indices(vector: Any) -> tuple[int, ...]:
 
 def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode("utf-8", errors="replace")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

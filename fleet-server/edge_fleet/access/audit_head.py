@@ -18,7 +18,7 @@ from pydantic import Field
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
-from edge_contracts.errors import ContractError, SignatureInvalid
+from edge_contracts.errors import ContractError, SignatureInvalid, one_line
 from edge_contracts.keys import PrivateKey, PublicKey
 from edge_contracts.model import canonical_json
 from edge_fleet.audit import record
@@ -157,5 +157,5 @@ class Sealer:
             self._told = False
         except (AuditBroken, HomeInvalid, OSError, DBAPIError) as error:
             if not self._told:
-                log.error("audit log not signed", extra={"reason": " ".join(str(error).split())[:300]})
+                log.error("audit log not signed", extra={"reason": one_line(error)})
             self._told = True

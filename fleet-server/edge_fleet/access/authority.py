@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from edge_contracts.errors import one_line
 from edge_fleet.brokers.base import certificate_name
 from edge_fleet.errors import HomeInvalid, RequestInvalid
 from edge_fleet.keys import write_secret
@@ -192,7 +193,7 @@ def _requested_key(request: str) -> ec.EllipticCurvePublicKey | Ed25519PublicKey
         parsed = x509.load_pem_x509_csr(request.encode())
         signed, key = parsed.is_signature_valid, parsed.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise RequestInvalid(f"the certificate request is not one in PEM: {reason}") from None
     if not signed:
         raise RequestInvalid("the certificate request is not signed with its own key")

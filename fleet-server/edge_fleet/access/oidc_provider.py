@@ -19,6 +19,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_contracts.errors import one_line
 from edge_fleet.access.oidc_settings import Client, SafeUrl
 from edge_fleet.access.oidc_token import verify
 from edge_fleet.config import Address
@@ -241,7 +242,7 @@ def _json(http: httpx.Client, method: str, url: str, **request: Any) -> dict[str
                     raise ProviderUnreachable(f"{url} answers with more than {MAX_BYTES} bytes")
             status = answer.status_code
     except httpx.HTTPError as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise ProviderUnreachable(f"the identity provider does not answer at {url}: {reason}") from None
     try:
         raw = httpx.Response(status, content=content).json()

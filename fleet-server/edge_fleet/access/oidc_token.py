@@ -17,6 +17,7 @@ from joserfc.errors import BadSignatureError, ClaimError, ExpiredTokenError, Jos
 from joserfc.jwk import KeySet
 from joserfc.jwt import JWTClaimsRegistry
 
+from edge_contracts.errors import one_line
 from edge_fleet.errors import LoginRefused
 
 ALGORITHMS = (
@@ -126,4 +127,4 @@ def _matches(stated: Any, access_token: str, algorithm: str) -> bool:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error)

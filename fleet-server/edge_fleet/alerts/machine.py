@@ -51,6 +51,15 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
 }
 
 
+_WHY_NOT = {
+    Phase.PENDING: "it may end before it fires; nobody was told of it yet",
+    Phase.FIRING: "it is still bad",
+    Phase.ACKNOWLEDGED: "somebody looks after it already",
+    Phase.SILENCED: "nobody is told of it until then",
+    Phase.RESOLVED: "it is over",
+}
+
+
 @dataclass(frozen=True)
 class Finding:
     """What was measured of one subject under one rule.
@@ -110,7 +119,7 @@ def step(phase: Phase, event: Event) -> Phase:
     """
     after = TRANSITIONS.get((phase, event))
     if after is None:
-        raise Conflict(f"an alert that is {phase} cannot be {event}")
+        raise Conflict(f"an alert that is {phase} cannot be {event}: {_WHY_NOT[phase]}")
     return after
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_contracts.errors import ContractError
+from edge_contracts.errors import ContractError, one_line
 from edge_fleet.alerts import findings, rows
 from edge_fleet.alerts.machine import Alert, Event, Finding, evaluate
 from edge_fleet.alerts.rules import Rule
@@ -57,7 +57,7 @@ class Watch:
             except (SQLAlchemyError, ContractError, FleetError) as error:
                 # away, locked, or a row that this release cannot read: the next round does better, or says so
                 self.failures += 1
-                log.error("alerts not looked for", extra={"reason": " ".join(str(error).split())[:300]})
+                log.error("alerts not looked for", extra={"reason": one_line(error)})
             rest_s = max(ROUND_S, IDLE_SHARE * (time.monotonic() - begun))
 
     def round(self, now_ms: int) -> None:

@@ -14,8 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import TypedDict
 
+from edge_contracts.errors import one_line
 from edge_fleet.api.answers import Router
 from edge_fleet.services import Server
+from edge_fleet.store import is_full
 
 router = Router(tags=["health"])
 
@@ -25,12 +27,13 @@ class ServerState(TypedDict):
 
     Args:
         status: "degraded" while one of them is away.
+        database: "full" while it has no room for anything more, and reads.
         waiting: Messages that are not stored yet.
     """
 
     status: Literal["ok", "degraded"]
     broker: Literal["up", "down"]
-    database: Literal["up", "down"]
+    database: Literal["up", "down", "full"]
     waiting: int
 
 
@@ -53,11 +56,11 @@ def state_of(services: Server) -> ServerState:
             with services.store.read() as connection:
                 connection.execute(text("SELECT 1"))
         except SQLAlchemyError as error:
-            reason = type(error).__name__
+            reason = one_line(error)
     return {
         "status": "ok" if services.link.is_up and not reason else "degraded",
         "broker": "up" if services.link.is_up else "down",
-        "database": "down" if reason else "up",
+        "database": "up" if not reason else "full" if is_full(reason) else "down",
         "waiting": services.ingest.waiting,
     }
 

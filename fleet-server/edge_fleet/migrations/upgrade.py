@@ -22,6 +22,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from edge_contracts.errors import one_line
 from edge_fleet import schema
 from edge_fleet.errors import DatabaseMixed, DatabaseTooNew, MigrationFailed
 from edge_fleet.schema.choice import add_choice, drop_choice
@@ -176,7 +177,7 @@ def _run(connection: Connection, found: str, newest: str) -> None:
         if connection.dialect.name == "sqlite":
             _check_references(connection)
     except DBAPIError as error:
-        reason = " ".join(str(error.orig or error).split())[:200]
+        reason = one_line(error)
         raise MigrationFailed(
             f"cannot upgrade the database from revision {found} to {newest}: {reason}; nothing was changed"
         ) from None

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from edge_contracts.errors import ContractError
+from edge_contracts.errors import ContractError, one_line
 from edge_fleet.giving_way import GivingWay, never
 from edge_fleet.schema import devices, meta, standings, windows
 from edge_fleet.services import Services
@@ -68,7 +68,7 @@ class Standings:
             except (SQLAlchemyError, ContractError) as error:
                 # away, or a row that this release cannot read: what is due stays due
                 self.failures += 1
-                log.error("standings put off", extra={"reason": " ".join(str(error).split())[:300]})
+                log.error("standings put off", extra={"reason": one_line(error)})
             rest_s = max(REST_SHARE * (time.monotonic() - begun), 0.0 if more else IDLE_S)
 
     def catch_up(self, now_ms: int) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from edge_contracts.errors import one_line
 from edge_fleet.errors import RequestInvalid
 from edge_fleet.giving_way import GivingWay, never
 from edge_fleet.rollouts.phases import WATCHED
@@ -84,7 +85,7 @@ class Housekeeper:
             except SQLAlchemyError as error:  # the database is away: nothing is lost by waiting
                 self.failures += 1
                 more = False
-                log.error("housekeeping put off", extra={"reason": " ".join(str(error).split())[:300]})
+                log.error("housekeeping put off", extra={"reason": one_line(error)})
             rest_s = REST_SHARE * (time.monotonic() - begun) if more else IDLE_S
 
     def sum_up(self) -> bool:

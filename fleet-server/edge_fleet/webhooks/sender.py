@@ -17,6 +17,7 @@ from operator import attrgetter
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
+from edge_contracts.errors import one_line
 from edge_fleet.services import Services
 from edge_fleet.webhooks import rows
 from edge_fleet.webhooks.retries import in_words, is_refused_for_good, is_taken
@@ -110,8 +111,10 @@ class Sender:
                 return rows.Outcome(is_taken(status), in_words(status), is_refused_for_good(status))
         except TimeoutError:
             return rows.Outcome(False, f"no answer within {self._timeout_s:g} s")
+        except httpx.ConnectError as error:
+            return rows.Outcome(False, f"cannot be reached: {one_line(error)}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return rows.Outcome(False, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return rows.Outcome(False, f"gives no answer of HTTP: {one_line(error)}")
 
     def _due(self) -> list[rows.Due]:
         with self._services.store.read() as connection:
@@ -123,4 +126,4 @@ class Sender:
 
 
 def _wait(error: SQLAlchemyError) -> None:
-    log.error("webhooks wait", extra={"reason": " ".join(str(error).split())[:300]})
+    log.error("webhooks wait", extra={"reason": one_line(error)})

@@ -31,7 +31,7 @@ class Place:
     def __init__(self, store: Store) -> None:
         self.store, self.ms = store, 1_000_000_000
         self.services = Services(store, EventBus(), self, lambda: self.ms)
-        self.sender = Sender(self.services, lambda _: SECRET, lambda: 0.5, timeout_s=0.5)
+        self.sender = Sender(self.services, lambda _: SECRET, lambda: 0.5, timeout_s=3)
 
     def soon(self, devices: object) -> None:
         raise AssertionError("nobody is assigned anything")
@@ -110,7 +110,7 @@ def test_what_nobody_takes_is_given_up_shown_and_tried_again_when_asked(place: P
     for _ in range(ATTEMPTS):
         place.deliver(4000)
     [row] = place.deliveries(dead=True)
-    assert row["attempts"] == ATTEMPTS and "ConnectError" in row["answer"]
+    assert row["attempts"] == ATTEMPTS and "cannot be reached: " in row["answer"]
     assert place.deliver(99_999) == 0
     with place.store.write() as connection:
         [told] = rows.listed(connection)
@@ -208,7 +208,7 @@ def test_one_that_drips_is_an_attempt_that_failed_and_holds_nobody_up(place: Pla
             place.tell()
         assert place.deliver() == 3
         [late] = [row for row in place.deliveries() if row["webhook"] == name and row["attempts"]]
-        assert late["answer"] == "no answer within 0.5 s" and late["delivered_ms"] is None
+        assert late["answer"] == "no answer within 3 s" and late["delivered_ms"] is None
 
 
 @pytest.mark.parametrize("head", [b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 300_000])
@@ -220,7 +220,7 @@ def test_garbage_for_an_answer_is_an_attempt_that_failed(place: Place, there: Re
         place.tell()
         assert place.deliver() == 1
         [failed] = [row for row in place.deliveries() if row["attempts"] and not row["delivered_ms"]]
-        assert "ProtocolError" in failed["answer"]
+        assert "gives no answer of HTTP: " in failed["answer"]
 
 
 def test_a_name_that_no_resolver_takes_is_an_attempt_that_failed(place: Place, there: Receiver) -> None:
@@ -230,7 +230,7 @@ def test_a_name_that_no_resolver_takes_is_an_attempt_that_failed(place: Place, t
     place.tell()
     assert place.deliver() == 1
     [failed] = [row for row in place.deliveries() if row["webhook"] == name and row["attempts"]]
-    assert "Error" in failed["answer"]
+    assert "cannot be reached: " in failed["answer"]
 
 
 def test_only_the_kinds_that_were_asked_for_are_told(place: Place, there: Receiver) -> None:
