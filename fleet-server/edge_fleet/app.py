@@ -208,7 +208,7 @@ async def _disk_full(request: Request, error: Exception) -> Response:
     """No room for what was sent: not the client's fault, and not for ever."""
     if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return await _broken_promise(request, error)
-    log.error("disk full", extra={"path": request.url.path, "reason": str(error)[:300]})
+    log.error("disk full", extra={"path": request.url.path, "reason": one_line(error)})
     return _plain(request, 503, "disk-full", DISK_FULL)
 
 

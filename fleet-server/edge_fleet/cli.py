@@ -6,6 +6,7 @@ a command runs, so that a missing one is a line and not a traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -32,6 +33,8 @@ from edge_fleet.rollouts.cli import rollout
 from edge_fleet.rollouts.plan_cli import plan, schema
 from edge_fleet.rollouts.rehearse_cli import rehearse
 from edge_fleet.rollouts.wait_cli import wait
+
+DISK_REFUSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM})
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -152,6 +155,10 @@ def main() -> None:
         _die(2, f"edge-fleet needs {error.name}; install it with: pip install 'edgefleet[{extra}]'")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` is no error
+    except OSError as error:
+        if error.errno not in DISK_REFUSES:
+            raise  # a fault of ours
+        _die(1, f"{error.filename or 'the disk'}: {error.strerror}")
 
 
 def _add_groups() -> None:

@@ -8,6 +8,7 @@ Queries live with those who ask them; the tables are in `schema/`, their history
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,6 +110,8 @@ def opened(url: str) -> Iterator[Engine]:
         yield engine
     except DBAPIError as error:
         reason = one_line(error)
+        if engine.dialect.name == "sqlite" and not os.access(Path(engine.url.database or "").parent, os.W_OK):
+            reason += "; SQLite writes beside it, and its folder is read-only: copy the folder to read it"
         raise DatabaseUnreachable(
             f"cannot open the database {engine.url.render_as_string()}: {reason}"
         ) from None

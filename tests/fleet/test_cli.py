@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from fleet_device import FleetDevice, enrol, eventually
 from fleet_server import client
+from own_mounts import READ_ONLY, mounted
 from samples import KEY
 from samples import archive as bundle_bytes
 
@@ -365,3 +366,15 @@ def test_a_missing_extra_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
 def test_help_and_version_are_not_errors() -> None:
     assert "rollout" in run("--help").stdout
     assert run("--version").returncode == 0
+
+
+def test_a_home_on_a_disk_that_is_read_only_is_one_line(tmp_path: Path) -> None:
+    there = tmp_path / "home"
+    assert run("init", home=there).returncode == 0
+    for command, told in (
+        (("serve",), f"{there}/lock: Read-only file system"),
+        (("backup", str(tmp_path / "kept.backup")), "its folder is read-only: copy the folder to read it"),
+        (("audit", "verify"), "its folder is read-only: copy the folder to read it"),
+    ):
+        result = mounted(READ_ONLY, there, *PROGRAM, *command, "--home", str(there))
+        assert refused(result).endswith(told)

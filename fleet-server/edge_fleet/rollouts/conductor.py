@@ -14,6 +14,7 @@ import time
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from edge_contracts.errors import one_line
 from edge_fleet.assignment import State
 from edge_fleet.rollouts import rows
 from edge_fleet.rollouts.circles import leave
@@ -55,7 +56,7 @@ class Conductor:
                 watched = rows.load_ids(connection, WATCHED)
         except SQLAlchemyError as error:
             self.failures += 1
-            log.error("rollouts not looked at", extra={"reason": str(error)[:300]})
+            log.error("rollouts not looked at", extra={"reason": one_line(error)})
             return
         self._known = {rollout: self._known.get(rollout, Known()) for rollout in watched}
         for rollout in watched:
