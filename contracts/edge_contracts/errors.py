@@ -20,14 +20,10 @@ Each class has a `code`, the short word that telemetry and HTTP answers carry.
 from __future__ import annotations
 
 
-def one_line(error: BaseException, most: int = 300) -> str:
-    """What an error says, on one line, for a log or a refusal; a library's may have many, or none.
-
-    Args:
-        most: Characters.
-    """
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line of at most 300 characters; a library's may have many lines, or none."""
     told = getattr(error, "orig", None) or error  # a database's own words, without the statement
-    return " ".join(str(told).split())[:most] or type(told).__name__
+    return " ".join(str(told).split())[:300] or type(told).__name__
 
 
 class ContractError(Exception):
